@@ -1,0 +1,41 @@
+//! rustls configurations for mutually authenticated mesh connections.
+//!
+//! A side is built from an identity, the trust in others and a [`PeerPolicy`], in this order; the
+//! type of the builder sees to it that none is left out. Fixed for both sides, because a mesh has
+//! one correct answer: TLS 1.3, ALPN `h2`, certificates from both, no session resumption, no
+//! tickets, no early data, no server name sent, no list of accepted authorities sent.
+//!
+//! Leaving out the policy does not compile:
+//!
+//! ```compile_fail,E0599
+//! # use std::sync::Arc;
+//! # use mesh_identity::{Svid, TrustBundles, tls::ServerTls};
+//! fn careless(provider: Arc<rustls::crypto::CryptoProvider>, svid: Arc<Svid>, trust: Arc<TrustBundles>) {
+//!     let _ = ServerTls::builder(provider).identity(svid).trust(trust).build();
+//! }
+//! ```
+//!
+//! Nor does leaving out the trust:
+//!
+//! ```compile_fail,E0599
+//! # use std::sync::Arc;
+//! # use mesh_identity::{PeerPolicy, Svid, tls::ClientTls};
+//! fn careless(provider: Arc<rustls::crypto::CryptoProvider>, svid: Arc<Svid>, policy: PeerPolicy) {
+//!     let _ = ClientTls::builder(provider).identity(svid).authorize(policy).build();
+//! }
+//! ```
+
+mod builder;
+mod client;
+mod handshake;
+mod server;
+mod verifier;
+
+pub use self::{
+    builder::{BuildError, Ready, TlsBuilder, WantsIdentity, WantsPolicy, WantsTrust},
+    client::ClientTls,
+    handshake::{Blame, HandshakeError, Unsupported},
+    server::ServerTls,
+};
+#[cfg(doc)]
+use crate::PeerPolicy;

@@ -1,0 +1,50 @@
+//! Promises about threads that the compiler makes silently, and would take back silently.
+
+#![allow(missing_docs, reason = "test code")]
+
+use mesh_identity::{
+    BundleError, Denied, PatternError, PeerPattern, PeerPolicy, SpiffeId, SpiffeIdError, TrustBundle, TrustBundles,
+    TrustDomain, TrustDomainError, VerifiedPeer, VerifyError,
+};
+
+fn thread_safe<T: Send + Sync + Unpin + 'static>() {}
+
+#[test]
+fn values_may_go_to_any_thread() {
+    thread_safe::<TrustDomain>();
+    thread_safe::<SpiffeId>();
+    thread_safe::<TrustBundle>();
+    thread_safe::<TrustBundles>();
+    thread_safe::<PeerPolicy>();
+    thread_safe::<PeerPattern>();
+    thread_safe::<VerifiedPeer>();
+}
+
+#[test]
+fn errors_may_go_to_any_thread() {
+    thread_safe::<TrustDomainError>();
+    thread_safe::<SpiffeIdError>();
+    thread_safe::<BundleError>();
+    thread_safe::<VerifyError>();
+    thread_safe::<Denied>();
+    thread_safe::<PatternError>();
+    thread_safe::<mesh_identity::source::files::FileError>();
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_sides_may_go_to_any_thread() {
+    thread_safe::<mesh_identity::Svid>();
+    thread_safe::<mesh_identity::SvidError>();
+    thread_safe::<mesh_identity::tls::ServerTls>();
+    thread_safe::<mesh_identity::tls::ClientTls>();
+    thread_safe::<mesh_identity::tls::HandshakeError>();
+    thread_safe::<mesh_identity::tls::BuildError>();
+}
+
+#[cfg(feature = "dev-ca")]
+#[test]
+fn authorities_may_go_to_any_thread() {
+    thread_safe::<mesh_identity::source::dev_ca::DevCa>();
+    thread_safe::<mesh_identity::source::dev_ca::Issued>();
+}
