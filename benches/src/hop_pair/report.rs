@@ -1,0 +1,88 @@
+//! Medians, and how they are shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::design::Design;
+use super::measure::Metric;
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub struct Report {
+    samples: BTreeMap<(Metric, &'static str), Vec<f64>>,
+    designs: Vec<Design>,
+}
+
+impl Report {
+    /// A report with a column for each design.
+    pub fn new(designs: &[Design]) -> Self {
+        Self {
+            samples: BTreeMap::new(),
+            designs: designs.to_vec(),
+        }
+    }
+
+    /// Adds a sample.
+    pub fn record(&mut self, design: Design, metric: Metric, value: f64) {
+        self.samples.entry((metric, design.name())).or_default().push(value);
+    }
+
+    /// The medians, by metric and design.
+    pub fn medians(&self) -> BTreeMap<Metric, BTreeMap<&'static str, f64>> {
+        let mut rows: BTreeMap<Metric, BTreeMap<&'static str, f64>> = BTreeMap::new();
+        for ((metric, design), samples) in &self.samples {
+            rows.entry(*metric).or_default().insert(design, median(samples));
+        }
+        rows
+    }
+
+    /// The report for programs.
+    pub fn to_json(&self) -> serde_json::Value {
+        let samples: Vec<_> = self
+            .samples
+            .iter()
+            .map(|((metric, design), samples)| {
+                serde_json::json!({
+                    "metric": metric,
+                    "label": metric.label(),
+                    "design": design,
+                    "median": median(samples),
+                    "samples": samples,
+                })
+            })
+            .collect();
+        serde_json::json!({ "measurements": samples })
+    }
+}
+
+/// A table of medians, each with its ratio to the TLS relay pair.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<36}", "")?;
+        for design in &self.designs {
+            write!(f, "{:>18}", design.name())?;
+        }
+        writeln!(f)?;
+        for (metric, row) in self.medians() {
+            write!(f, "{:<36}", metric.label())?;
+            let baseline = row.get(Design::Tls.name());
+            for design in &self.designs {
+                match (row.get(design.name()), baseline) {
+                    (Some(value), Some(baseline)) if *design != Design::Tls => {
+                        write!(f, "{value:>10.2} (x{:.2})", value / baseline)?;
+                    }
+                    (Some(value), _) => write!(f, "{value:>10.2}        ")?,
+                    (None, _) => write!(f, "{:>18}", "-")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,110 @@
+//! Compares a pair of `hbone-cat` with pairs of TLS and TCP relays.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Parser;
+use mesh_benches::hop_pair::design::{Design, HopPair};
+use mesh_benches::hop_pair::measure::{Effort, Metric, measure, measure_idle};
+use mesh_benches::hop_pair::pki::Pki;
+use mesh_benches::hop_pair::relay::Relay;
+use mesh_benches::hop_pair::{load, report::Report};
+use tokio::net::TcpListener;
+
+/// Compare a pair of hbone-cat relays with pairs of TLS relays and TCP relays
+///
+/// Starts each pair as two processes on loopback, sends the same load through all of them in
+/// turns, and prints medians with their ratio to the TLS pair. Build the relays first:
+/// `cargo build --release -p mesh-examples -p mesh-benches`.
+#[derive(Debug, Parser)]
+#[command(name = "hop-pair", version, args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Rounds, of which the median counts
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// MB of each bulk transfer
+    #[arg(long, default_value_t = 1000)]
+    megabytes: u64,
+    /// Round trips of each measurement
+    #[arg(long, default_value_t = 5000)]
+    trips: usize,
+    /// Connections opened in each measurement
+    #[arg(long, default_value_t = 2000)]
+    opens: usize,
+    /// Idle connections held
+    #[arg(long, default_value_t = 2000)]
+    idle: usize,
+    /// Pairs to compare
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Design::Tcp, Design::Tls, Design::Hbone16k, Design::Hbone])]
+    designs: Vec<Design>,
+    /// The hbone-cat binary; by default the one beside this program
+    #[arg(long)]
+    hbone_cat: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run one relay of a baseline pair
+    #[command(hide = true)]
+    Relay(Relay),
+}
+
+fn main() -> io::Result<()> {
+    let args = Args::parse();
+    if let Some(Command::Relay(relay)) = args.command {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(relay.run());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let report = runtime.block_on(run(&args))?;
+    if args.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+async fn run(args: &Args) -> io::Result<Report> {
+    let folder = std::env::temp_dir().join(format!("hop-pair-{}", std::process::id()));
+    let pki = Pki::create(&folder)?;
+    let hbone_cat = match &args.hbone_cat {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("hbone-cat"),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let app = listener.local_addr()?;
+    let effort = Effort {
+        bulk: args.megabytes * 1_000_000,
+        trips: args.trips,
+        opens: args.opens,
+        idle: args.idle,
+    };
+    let rounds = async {
+        let mut report = Report::new(&args.designs);
+        for round in 1..=args.rounds {
+            for &design in &args.designs {
+                eprintln!("round {round} of {}: {}", args.rounds, design.name());
+                let pair = HopPair::start(design, app, &pki, &hbone_cat).await?;
+                measure(&pair, effort, |metric, value| report.record(design, metric, value)).await?;
+                drop(pair);
+                let pair = HopPair::start(design, app, &pki, &hbone_cat).await?;
+                report.record(design, Metric::IdleMemory, measure_idle(&pair, effort).await?);
+            }
+        }
+        Ok(report)
+    };
+    let report = tokio::select! {
+        report = rounds => report,
+        served = load::serve(listener) => served.map(|()| Report::default()),
+    };
+    std::fs::remove_dir_all(&folder)?;
+    report
+}

@@ -1,0 +1,93 @@
+//! How a connection's driver is called, and by whom.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+
+/// Wakes a driver, at most once until it has looked, and not at all while it is at work.
+#[derive(Debug, Default)]
+pub(crate) struct Bell(Mutex<Calls>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    /// Tunnels that need the driver.
+    tunnels: Vec<usize>,
+    /// There is mail.
+    mail: bool,
+    /// The engine was woken since it was last polled.
+    engine: bool,
+    /// The driver is at work and will look here before it sleeps.
+    awake: bool,
+    driver: Option<Waker>,
+}
+
+impl Bell {
+    /// A tunnel needs the driver.
+    pub(crate) fn tunnel(&self, key: usize) {
+        self.ring(|calls| calls.tunnels.push(key));
+    }
+
+    /// There is mail for the driver.
+    pub(crate) fn mail(&self) {
+        self.ring(|calls| calls.mail = true);
+    }
+
+    /// The driver begins a turn.
+    pub(crate) fn begin_turn(&self, cx: &Context<'_>) {
+        let mut calls = self.lock();
+        calls.awake = true;
+        match &mut calls.driver {
+            Some(driver) => driver.clone_from(cx.waker()),
+            driver => *driver = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Swaps the list of tunnels for an empty one, whose allocation is used again; answers
+    /// whether there is mail.
+    pub(crate) fn answer(&self, tunnels: &mut Vec<usize>) -> bool {
+        let mut calls = self.lock();
+        mem::swap(&mut calls.tunnels, tunnels);
+        mem::take(&mut calls.mail)
+    }
+
+    /// The engine is about to be polled.
+    pub(crate) fn begin_poll(&self) {
+        self.lock().engine = false;
+    }
+
+    /// Ends a turn, unless somebody called meanwhile; answers whether it ended.
+    pub(crate) fn end_turn(&self) -> bool {
+        let mut calls = self.lock();
+        calls.awake = calls.engine || calls.mail || !calls.tunnels.is_empty();
+        !calls.awake
+    }
+
+    fn ring(&self, call: impl FnOnce(&mut Calls)) {
+        let mut calls = self.lock();
+        call(&mut calls);
+        let driver = if mem::replace(&mut calls.awake, true) {
+            None
+        } else {
+            calls.driver.clone()
+        };
+        drop(calls);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Calls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The engine's waker.
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring(|calls| calls.engine = true);
+    }
+}

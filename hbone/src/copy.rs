@@ -1,0 +1,287 @@
+//! Copies between a TCP connection and a tunnel, with the ends that RFC 9113 §8.5 asks for.
+//!
+//! | on one side | on the other |
+//! |---|---|
+//! | TCP FIN | END_STREAM |
+//! | TCP RST or any TCP error | RST_STREAM with CONNECT_ERROR |
+//! | END_STREAM | TCP FIN, after all bytes |
+//! | RST_STREAM, GOAWAY, lost connection | TCP RST |
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::stream::{ReadHalf, TunnelStream, WriteHalf};
+use crate::tunnel::TunnelError;
+use crate::wire::ResetReason;
+
+/// Smallest and largest read from the TCP connection.
+const MIN_READ: usize = 4 * 1024;
+const MAX_READ: usize = 256 * 1024;
+
+/// Chunks that one write to the TCP connection gathers.
+const GATHER: usize = 32;
+
+/// Time for an application to end its side of a TCP connection that nobody reads any more.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What became of a copied tunnel.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CopyOutcome {
+    /// Bytes from the TCP connection that the tunnel took.
+    pub to_tunnel: u64,
+    /// Bytes from the tunnel that the TCP connection took.
+    pub to_tcp: u64,
+    /// Why it was aborted; `None` if both directions ended in order.
+    pub abort: Option<CopyAbort>,
+}
+
+/// Why a copied tunnel was aborted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CopyAbort {
+    /// The TCP connection failed; the tunnel was reset with CONNECT_ERROR.
+    #[error("TCP connection failed: {0}")]
+    Tcp(#[source] io::Error),
+    /// The tunnel failed; the TCP connection was reset.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+}
+
+/// Copies both ways between `tcp` and `tunnel` until both directions have ended or one side has
+/// failed.
+///
+/// A direction that has ended leaves the other open. A failed side fails the other: the
+/// application on either end sees a reset where there was one, and an orderly end only if all
+/// bytes were delivered.
+///
+/// Buffers are taken when bytes are there to be read and given back when none are, so an idle
+/// tunnel holds none.
+///
+/// # Cancel safety
+///
+/// Dropping the call resets both sides.
+pub async fn copy_bidirectional(tcp: TcpStream, tunnel: TunnelStream) -> CopyOutcome {
+    let (read, write) = tunnel.into_split();
+    let mut copy = Copy {
+        tcp: Resetting { tcp, reset: true },
+        up: Up {
+            tunnel: write,
+            buf: BytesMut::new(),
+            size: MIN_READ,
+            copied: 0,
+            end: None,
+        },
+        down: Down {
+            tunnel: read,
+            chunks: VecDeque::new(),
+            copied: 0,
+            done: false,
+        },
+    };
+    let abort = poll_fn(|cx| copy.poll(cx)).await.err();
+    let Copy { mut tcp, up, down } = copy;
+    let outcome = CopyOutcome {
+        to_tunnel: up.copied,
+        to_tcp: down.copied,
+        abort,
+    };
+    if let Some(CopyAbort::Tcp(_)) = outcome.abort {
+        up.tunnel.abort();
+    } else if down.done {
+        // Everything from the peer was delivered, whatever became of the other direction.
+        tcp.close(matches!(up.end, Some(Err(_)))).await;
+    }
+    outcome
+}
+
+struct Copy {
+    tcp: Resetting,
+    up: Up,
+    down: Down,
+}
+
+impl Copy {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CopyAbort>> {
+        let up = self.up.poll(cx, &mut self.tcp.tcp)?;
+        let down = self.down.poll(cx, &mut self.tcp.tcp)?;
+        match &self.up.end {
+            // A peer that has sent everything and wants no more is not a failure.
+            Some(Err(TunnelError::Reset(reset))) if down.is_ready() && reset.reason() == ResetReason::Finished => {
+                Poll::Ready(Ok(()))
+            }
+            Some(Err(error)) if down.is_ready() => Poll::Ready(Err(error.clone().into())),
+            _ if up.is_ready() && down.is_ready() => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// From the TCP connection into the tunnel.
+struct Up {
+    tunnel: WriteHalf,
+    buf: BytesMut,
+    /// Size of the next read.
+    size: usize,
+    copied: u64,
+    /// How the direction ended. The tunnel's failure waits for what can still be delivered the
+    /// other way, which then ends with the same failure if it was not complete.
+    end: Option<Result<(), TunnelError>>,
+}
+
+impl Up {
+    fn poll(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), CopyAbort>> {
+        while self.end.is_none() {
+            match ready!(self.poll_step(cx, tcp)) {
+                Ok(()) => {}
+                Err(CopyAbort::Tunnel(error)) => self.end = Some(Err(error)),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), CopyAbort>> {
+        if self.tunnel.is_finishing() {
+            ready!(self.tunnel.poll_finish(cx))?;
+            self.end = Some(Ok(()));
+            return Poll::Ready(Ok(()));
+        }
+        let room = ready!(self.tunnel.poll_ready(cx))?;
+        if tcp.poll_read_ready(cx).is_pending() {
+            self.idle();
+            return Poll::Pending;
+        }
+        let wanted = self.size.min(room);
+        self.buf.reserve(wanted);
+        let mut buf = (&mut self.buf).limit(wanted);
+        match ready!(poll_read_buf(Pin::new(tcp), cx, &mut buf)).map_err(CopyAbort::Tcp)? {
+            0 => {
+                self.buf = BytesMut::new();
+                ready!(self.tunnel.poll_finish(cx))?;
+                self.end = Some(Ok(()));
+            }
+            read => {
+                self.copied += read as u64;
+                self.adapt(read);
+                self.tunnel.put_chunk(self.buf.split().freeze());
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the buffer back, unless reads fill it: bulk data pauses only for its peer.
+    fn idle(&mut self) {
+        if self.size < MAX_READ {
+            self.buf = BytesMut::new();
+        }
+    }
+
+    fn adapt(&mut self, read: usize) {
+        if read >= self.size {
+            self.size = (self.size * 4).min(MAX_READ);
+        } else if read < self.size / 8 {
+            self.size = (self.size / 2).max(MIN_READ);
+        }
+    }
+}
+
+/// From the tunnel to the TCP connection.
+struct Down {
+    tunnel: ReadHalf,
+    /// Taken from the tunnel and not written yet.
+    chunks: VecDeque<Bytes>,
+    copied: u64,
+    done: bool,
+}
+
+impl Down {
+    fn poll(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), CopyAbort>> {
+        while !self.done {
+            if self.chunks.is_empty() && !ready!(self.tunnel.poll_read_chunks(cx, &mut self.chunks))? {
+                ready!(Pin::new(&mut *tcp).poll_shutdown(cx)).map_err(CopyAbort::Tcp)?;
+                self.done = true;
+                break;
+            }
+            let written = ready!(self.poll_write(cx, tcp)).map_err(CopyAbort::Tcp)?;
+            if written == 0 {
+                return Poll::Ready(Err(CopyAbort::Tcp(io::ErrorKind::WriteZero.into())));
+            }
+            self.copied += written as u64;
+            self.advance(written);
+            self.tunnel.give_back(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); GATHER];
+        let mut filled = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            *slice = IoSlice::new(chunk);
+            filled += 1;
+        }
+        Pin::new(tcp).poll_write_vectored(cx, slices.get(..filled).unwrap_or_default())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(front) = self.chunks.front_mut() {
+            if front.len() > written {
+                return front.advance(written);
+            }
+            written -= front.len();
+            self.chunks.pop_front();
+        }
+        // An idle tunnel holds no buffer.
+        self.chunks = VecDeque::new();
+    }
+}
+
+/// A TCP connection that is reset when dropped, unless it was closed.
+struct Resetting {
+    tcp: TcpStream,
+    reset: bool,
+}
+
+impl Resetting {
+    /// Closes in order. With bytes `unread`, the operating system would turn the close into a
+    /// reset that can overtake the bytes just written; they are read and dropped for a while.
+    async fn close(&mut self, unread: bool) {
+        self.reset = false;
+        if unread {
+            let drained = tokio::time::timeout(CLOSE_TIMEOUT, poll_fn(|cx| self.poll_drain(cx))).await;
+            tracing::trace!(?drained, "read what nobody wants");
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; MIN_READ];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl Drop for Resetting {
+    fn drop(&mut self) {
+        if self.reset
+            && let Err(error) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "cannot reset a TCP connection");
+        }
+    }
+}

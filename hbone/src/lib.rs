@@ -1,0 +1,51 @@
+#![doc = include_str!("../README.md")]
+
+mod authority;
+mod bell;
+pub mod client;
+mod config;
+mod conn;
+mod copy;
+#[cfg(feature = "tls")]
+mod double;
+mod engine;
+mod entry;
+mod flood;
+mod keepalive;
+#[cfg(feature = "tls")]
+mod listen;
+mod mailbox;
+pub mod metadata;
+mod observe;
+mod peer;
+#[cfg(feature = "tls")]
+mod read_ahead;
+mod request;
+pub mod server;
+mod slot;
+mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
+mod transport;
+mod tunnel;
+mod wire;
+
+pub use authority::{Authority, AuthorityError, Host};
+pub use client::{Client, OpenError};
+pub use config::Config;
+pub use conn::{Connection, Status};
+pub use copy::{CopyAbort, CopyOutcome, copy_bidirectional};
+#[cfg(feature = "tls")]
+pub use double::{DoubleError, connect_through, connect_within};
+pub use flood::Flood;
+pub use keepalive::Dead;
+#[cfg(feature = "tls")]
+pub use listen::Listener;
+pub use metadata::Metadata;
+pub use observe::{Event, Eviction, Observer, Role};
+pub use peer::Peer;
+pub use request::{ResponseError, TunnelRequest, TunnelResponse};
+pub use server::{Handler, Incoming, IncomingTunnel};
+pub use stream::{ReadHalf, TunnelStream, WriteHalf};
+pub use tunnel::{Lost, TunnelError};
+pub use wire::{Blame, DeniedStatus, ErrorCode, HeadFault, Refusal, RefusalKind, Rejection, Reset, ResetReason};

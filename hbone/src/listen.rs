@@ -1,0 +1,151 @@
+//! Serving tunnels on a TCP listener.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_identity::tls::ServerTls;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::observe::Event;
+use crate::peer::Peer;
+use crate::server::{self, Handler, ServeError};
+use crate::tls::{self, TlsError};
+
+/// First and longest pause after the operating system could give no connection.
+const BACKOFF: Duration = Duration::from_millis(5);
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
+
+/// Serves tunnels on a TCP listener: TLS, HTTP/2 and one task for each connection.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    tls: ServerTls,
+    config: Config,
+    max_connections: usize,
+}
+
+impl Listener {
+    /// A listener for the peers that `tls` authorizes.
+    #[must_use]
+    pub fn new(tls: ServerTls, config: Config) -> Self {
+        Self {
+            tls,
+            config,
+            max_connections: 10_000,
+        }
+    }
+
+    /// Connections that are open or in their handshake at a time; while there are so many, more
+    /// wait in the listener's backlog. Default 10,000; at least 1.
+    pub fn set_max_connections(&mut self, connections: usize) -> &mut Self {
+        self.max_connections = connections.max(1);
+        self
+    }
+
+    /// Accepts connections and has `handler` answer their tunnels, until `shutdown` completes.
+    /// Then accepts no more, drains all connections, and returns when they have ended.
+    ///
+    /// An accept that fails for want of file descriptors or memory is tried again after a pause
+    /// that doubles from 5 ms to 500 ms.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the call drops every connection; every tunnel is reset.
+    pub async fn serve<H: Handler>(&self, listener: TcpListener, handler: H, shutdown: impl Future<Output = ()>) {
+        let handler = Arc::new(handler);
+        let (drain, draining) = watch::channel(false);
+        let mut shutdown = pin!(shutdown);
+        let mut backoff = BACKOFF;
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(ended) = connections.join_next() => {
+                    tracing::trace!(?ended, "connection ended");
+                    continue;
+                }
+                accepted = listener.accept(), if connections.len() < self.max_connections => accepted,
+            };
+            match accepted {
+                Ok((tcp, addr)) => {
+                    backoff = BACKOFF;
+                    let peer_drain = draining.clone();
+                    let connection =
+                        self.clone()
+                            .connection(tcp, Peer::unknown().with_addr(addr), Arc::clone(&handler), peer_drain);
+                    connections.spawn(connection);
+                }
+                Err(error) => {
+                    self.config.observe(&Event::AcceptBackoff { kind: error.kind() });
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::select! {
+                        () = &mut shutdown => break,
+                        () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(MAX_BACKOFF),
+                    }
+                }
+            }
+        }
+        drop(listener);
+        drain.send_replace(true);
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn connection<H: Handler>(
+        self,
+        tcp: TcpStream,
+        from: Peer,
+        handler: Arc<H>,
+        mut draining: watch::Receiver<bool>,
+    ) {
+        let addr = from.addr();
+        let drain = async move {
+            // A listener that is gone drains as well.
+            let drained = draining.wait_for(|draining| *draining).await.is_ok();
+            tracing::trace!(drained, "connection drains");
+        };
+        if let Err(error) = self.try_connection(tcp, from, handler, drain).await {
+            tracing::debug!(peer = ?addr, %error, "connection failed");
+        }
+    }
+
+    async fn try_connection<H: Handler>(
+        &self,
+        tcp: TcpStream,
+        from: Peer,
+        handler: Arc<H>,
+        drain: impl Future<Output = ()>,
+    ) -> Result<(), ConnectionError> {
+        tls::prepare(&tcp).map_err(ConnectionError::Tcp)?;
+        let (stream, peer) = match tls::accept(tcp, &self.tls, &self.config).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                self.config.observe(&Event::HandshakeFailed {
+                    addr: from.addr(),
+                    error: error.handshake().cloned() });
+                return Err(error.into());
+            }
+        };
+        let peer = match from.addr() {
+            Some(addr) => peer.with_addr(addr),
+            None => peer,
+        };
+        Ok(server::serve(stream, peer, &self.config, handler, drain).await?)
+    }
+}
+
+/// Why one accepted connection failed.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("cannot set socket options: {0}")]
+    Tcp(#[source] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}

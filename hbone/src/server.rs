@@ -1,0 +1,344 @@
+//! Accepting tunnels.
+//!
+//! [`handshake`] makes an [`Incoming`], which yields the tunnels that the peer asks for, and a
+//! [`Connection`], which does the work and has to be polled. [`serve`] does both for a
+//! [`Handler`], with one task for each tunnel.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use crate::config::Config;
+use crate::conn::{Arrival, Connection};
+use crate::engine::EngineError;
+use crate::engine::h2::H2Engine;
+use crate::mailbox::Mailbox;
+use crate::observe::{Event, Role};
+use crate::peer::Peer;
+use crate::request::{TunnelRequest, TunnelResponse};
+use crate::stream::TunnelStream;
+use crate::transport::SharedTransport;
+use crate::tunnel::{Lost, Tunnel, TunnelError};
+use crate::wire::{ErrorCode, Rejection};
+
+/// Makes a connection over `io`, which comes from `peer`, and waits for the client's preface.
+///
+/// # Errors
+///
+/// If the transport fails, the peer does not speak HTTP/2, or the configured handshake timeout
+/// passes.
+///
+/// # Cancel safety
+///
+/// Dropping the call drops `io`.
+pub async fn handshake<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Incoming, Connection<Io>), HandshakeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let transport = SharedTransport::server(io);
+    let engine = timeout(config.handshake_timeout(), H2Engine::server(transport.clone(), config));
+    let engine = engine.await.map_err(|_| HandshakeError::Timeout)??;
+    let mailbox = Arc::new(Mailbox::default());
+    let (arrive, arrivals) = mpsc::channel(config.max_tunnels() as usize);
+    let incoming = Incoming {
+        arrivals,
+        drainer: Drainer {
+            mailbox: Arc::clone(&mailbox),
+            timeout: config.drain_timeout(),
+        },
+        peer,
+    };
+    let connection = Connection::server(engine, transport, mailbox, arrive, config.clone());
+    config.observe(&Event::ConnectionOpened { role: Role::Server });
+    Ok((incoming, connection))
+}
+
+/// Makes a connection over `io` and has `handler` answer every tunnel that the peer asks for,
+/// until the connection ends.
+///
+/// When `drain` completes, the peer is told to open no more tunnels; those that are open have
+/// the configured drain timeout to end. Each tunnel's handler runs in a task of its own: one that
+/// panics ends its tunnel and nothing else, and one whose tunnel is reset before it answered is
+/// stopped, so that the dial it may be waiting for is given up.
+///
+/// # Errors
+///
+/// If the handshake fails or the connection is lost.
+///
+/// # Cancel safety
+///
+/// Dropping the call stops the handlers and drops the connection; every tunnel is reset.
+pub async fn serve<Io, H>(
+    io: Io,
+    peer: Peer,
+    config: &Config,
+    handler: Arc<H>,
+    drain: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let (mut incoming, mut connection) = handshake(io, peer, config).await?;
+    let mut drain = pin!(drain);
+    let mut draining = false;
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                // Handlers learn of the end from their tunnels, and may still have bytes to
+                // deliver that arrived before it.
+                while let Some(joined) = tasks.join_next().await {
+                    report_panic(joined, config);
+                }
+                return Ok(ended?);
+            }
+            Some(tunnel) = incoming.accept() => {
+                let span = tracing::debug_span!("tunnel", authority = %tunnel.request().authority());
+                tasks.spawn(run(Arc::clone(&handler), tunnel, config.response_timeout()).instrument(span));
+            }
+            Some(joined) = tasks.join_next() => report_panic(joined, config),
+            () = &mut drain, if !draining => {
+                draining = true;
+                incoming.drainer().drain();
+            }
+        }
+    }
+}
+
+fn report_panic(joined: Result<(), tokio::task::JoinError>, config: &Config) {
+    if joined.is_err_and(|error| error.is_panic()) {
+        config.observe(&Event::HandlerPanicked);
+    }
+}
+
+/// Runs one handler: until it returns, or its tunnel fails before it answered, or it takes too
+/// long to answer.
+async fn run<H: Handler>(handler: Arc<H>, tunnel: IncomingTunnel, limit: Duration) {
+    let answered = Arc::clone(&tunnel.answered);
+    let shared = Arc::clone(&tunnel.tunnel);
+    let mut handling = pin!(handler.handle(tunnel));
+    let unanswered = poll_fn(|cx| {
+        if handling.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Unanswered::Returned);
+        }
+        if answered.load(Ordering::Acquire) {
+            return Poll::Ready(Unanswered::Answered);
+        }
+        shared.poll_lost(cx).map(Unanswered::Lost)
+    });
+    match timeout(limit, unanswered).await {
+        Ok(Unanswered::Returned) => {}
+        Ok(Unanswered::Answered) => handling.await,
+        Ok(Unanswered::Lost(error)) => tracing::debug!(%error, "tunnel gone before it was answered"),
+        Err(_) => {
+            let rejection = Rejection::UpstreamTimeout;
+            shared.answer(rejection.to_response(), true);
+        }
+    }
+}
+
+enum Unanswered {
+    Returned,
+    Answered,
+    Lost(TunnelError),
+}
+
+/// Decides what becomes of each tunnel that a peer asks for.
+///
+/// Implemented for every `Fn(IncomingTunnel) -> impl Future<Output = ()>`.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers the tunnel and, if it was accepted, uses it until its end.
+    fn handle(&self, tunnel: IncomingTunnel) -> impl Future<Output = ()> + Send;
+}
+
+impl<F, Fut> Handler for F
+where
+    F: Fn(IncomingTunnel) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    fn handle(&self, tunnel: IncomingTunnel) -> impl Future<Output = ()> + Send {
+        self(tunnel)
+    }
+}
+
+/// The tunnels that a peer asks for on one connection.
+///
+/// Dropping it refuses what comes later with REFUSED_STREAM; tunnels that were taken go on.
+pub struct Incoming {
+    arrivals: mpsc::Receiver<Arrival>,
+    drainer: Drainer,
+    peer: Peer,
+}
+
+impl Incoming {
+    /// Waits for the next tunnel that the peer asks for; `None` once the connection has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped call has taken nothing.
+    pub async fn accept(&mut self) -> Option<IncomingTunnel> {
+        let Arrival { tunnel, request } = self.arrivals.recv().await?;
+        Some(IncomingTunnel {
+            tunnel,
+            request,
+            peer: self.peer.clone(),
+            answered: Arc::default(),
+        })
+    }
+
+    /// Who is at the other end of the connection.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// A handle that can drain the connection.
+    #[must_use]
+    pub fn drainer(&self) -> Drainer {
+        self.drainer.clone()
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Drains one server connection.
+#[derive(Clone)]
+pub struct Drainer {
+    mailbox: Arc<Mailbox>,
+    timeout: Duration,
+}
+
+impl Drainer {
+    /// Tells the peer to open no more tunnels (GOAWAY), gives the open ones the configured drain
+    /// timeout to end, and then resets them and ends the connection.
+    ///
+    /// Tunnels that the peer asked for before it saw the GOAWAY are still yielded.
+    pub fn drain(&self) {
+        self.drain_within(self.timeout);
+    }
+
+    /// As [`drain`](Self::drain), with another timeout.
+    pub fn drain_within(&self, timeout: Duration) {
+        self.mailbox.order(|orders| orders.drain = Some(timeout));
+    }
+}
+
+impl fmt::Debug for Drainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drainer")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A tunnel that a peer asks for, to be accepted or rejected.
+///
+/// Dropping it unanswered resets it with INTERNAL_ERROR.
+pub struct IncomingTunnel {
+    tunnel: Arc<Tunnel>,
+    request: TunnelRequest,
+    peer: Peer,
+    answered: Arc<AtomicBool>,
+}
+
+impl IncomingTunnel {
+    /// What the peer asks for.
+    #[must_use]
+    pub fn request(&self) -> &TunnelRequest {
+        &self.request
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Opens the tunnel.
+    #[must_use = "dropping the tunnel resets it"]
+    pub fn accept(self, response: TunnelResponse) -> TunnelStream {
+        self.answered.store(true, Ordering::Release);
+        self.tunnel.answer(response.to_head(), false);
+        TunnelStream::new(Arc::clone(&self.tunnel), self.peer.clone(), response)
+    }
+
+    /// Refuses the tunnel, with the status of `rejection`.
+    pub fn reject(self, rejection: &Rejection) {
+        self.answered.store(true, Ordering::Release);
+        self.tunnel.answer(rejection.to_response(), true);
+    }
+
+    /// Waits until the peer has given the tunnel up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn lost(&self) -> TunnelError {
+        poll_fn(|cx| self.tunnel.poll_lost(cx)).await
+    }
+}
+
+impl Drop for IncomingTunnel {
+    fn drop(&mut self) {
+        if !self.answered.load(Ordering::Acquire) {
+            self.tunnel.reset(ErrorCode::INTERNAL_ERROR);
+        }
+    }
+}
+
+impl fmt::Debug for IncomingTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingTunnel")
+            .field("request", &self.request)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a connection was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The configured handshake timeout passed.
+    #[error("HTTP/2 handshake timed out")]
+    Timeout,
+    /// The connection was lost before the client's preface arrived.
+    #[error("HTTP/2 handshake failed: {0}")]
+    Lost(Lost),
+}
+
+impl From<EngineError> for HandshakeError {
+    fn from(error: EngineError) -> Self {
+        Self::Lost(Lost::from(&error))
+    }
+}
+
+/// Why [`serve`] ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The connection was not made.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The connection was lost.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}

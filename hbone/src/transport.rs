@@ -1,0 +1,283 @@
+//! The byte stream under a connection: batches writes, counts frames, meters each turn.
+//!
+//! The HTTP/2 engine flushes after every frame it writes. Each flush would be a TLS record and a
+//! system call of its own, so [`Transport`] only gathers what the engine writes and the driver
+//! flushes once, at the end of its turn. Because the gathered plaintext is contiguous, TLS records
+//! come out full whatever the size of the frames in them.
+//!
+//! Reading is metered: after [`FRAMES_PER_TURN`] frames the engine sees `Pending` until the driver
+//! has moved what arrived into the tunnels. A flood of tiny frames therefore costs the flooder its
+//! speed, and never overruns the engine's own queues.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::flood::{Flood, Ledger, Scanner};
+
+/// Output gathered before the engine has to wait for the peer.
+const GATHER: usize = 256 * 1024;
+
+/// Length of the pieces in which output is copied, here and by the TLS layer.
+///
+/// Frame and record heads put a payload a few bytes further into its page than it was at its
+/// source, and there some processors' string move is sixteen times slower than vector moves. The C
+/// library takes vector moves for copies as short as this.
+const PIECE: usize = 2 * 1024;
+
+/// Pieces that are handed to the stream below at a time.
+const PIECES: usize = 64;
+
+/// Gathered capacity that an idle connection may keep.
+const KEEP: usize = 16 * 1024;
+
+/// Frames that the engine may read in one turn of the driver.
+///
+/// The engine charges an unread DATA frame of a few bytes with up to 256 bytes of its budget (see
+/// [`engine::h2`](crate::engine::h2)); this many always fit.
+pub(crate) const FRAMES_PER_TURN: u32 = 2_048;
+
+/// A connection's byte stream with what is known of the frames on it.
+pub(crate) struct Transport<Io> {
+    io: Io,
+    out: Vec<u8>,
+    /// Bytes at the front of `out` that `io` has taken.
+    taken: usize,
+    /// `io` has taken bytes that it may still hold.
+    unflushed: bool,
+    inbound: Scanner,
+    outbound: Scanner,
+    ledger: Ledger,
+    flood: Option<Flood>,
+    frames: u32,
+    metered: bool,
+    received: u64,
+    sent: u64,
+    first_frame: bool,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
+    fn new(io: Io, inbound: Scanner, outbound: Scanner) -> Self {
+        Self {
+            io,
+            out: Vec::new(),
+            taken: 0,
+            unflushed: false,
+            inbound,
+            outbound,
+            ledger: Ledger::default(),
+            flood: None,
+            frames: 0,
+            metered: false,
+            received: 0,
+            sent: 0,
+            first_frame: false,
+        }
+    }
+
+    /// Allows the engine to read again.
+    pub(crate) fn begin_turn(&mut self) {
+        self.frames = 0;
+        self.metered = false;
+    }
+
+    /// Whether reading stopped for the meter rather than for want of bytes.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.metered
+    }
+
+    /// Writes out what was gathered.
+    pub(crate) fn poll_flush_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.out.get(self.taken..).filter(|rest| !rest.is_empty()) {
+            let mut pieces = [io::IoSlice::new(&[]); PIECES];
+            let mut filled = 0;
+            for (slot, piece) in pieces.iter_mut().zip(rest.chunks(PIECE)) {
+                *slot = io::IoSlice::new(piece);
+                filled += 1;
+            }
+            let pieces = pieces.get(..filled).unwrap_or_default();
+            let n = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, pieces))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.taken += n;
+            self.sent += n as u64;
+            self.unflushed = true;
+        }
+        self.out.clear();
+        self.taken = 0;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A new interval of frame accounting; memory that only a burst needed goes back.
+    pub(crate) fn tick(&mut self) {
+        self.ledger.tick();
+        if self.out.is_empty() && self.out.capacity() > KEEP {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Counts a stream that the peer reset before it was answered.
+    pub(crate) fn premature_reset(&mut self) {
+        if let Err(flood) = self.ledger.premature_reset() {
+            self.flood.get_or_insert(flood);
+        }
+    }
+
+    /// What the peer sent too much of.
+    pub(crate) fn flood(&self) -> Option<Flood> {
+        self.flood
+    }
+
+    /// Bytes received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes that the stream below has accepted so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether output waits for the peer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.unflushed || !self.out.is_empty()
+    }
+
+    /// Whether the peer's first frame, its SETTINGS, has arrived (RFC 9113 §3.4).
+    pub(crate) fn has_first_frame(&self) -> bool {
+        self.first_frame
+    }
+
+    /// The lowest last stream id of the GOAWAY frames received (RFC 9113 §6.8).
+    pub(crate) fn goaway(&self) -> Option<u32> {
+        self.inbound.last_stream_id()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.flood.is_some() {
+            return Poll::Pending;
+        }
+        if self.frames >= FRAMES_PER_TURN {
+            self.metered = true;
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let new = buf.filled().get(before..).unwrap_or_default();
+        self.received += new.len() as u64;
+        let Self {
+            inbound,
+            ledger,
+            frames,
+            first_frame,
+            ..
+        } = self;
+        let scanned = inbound.scan(new, |head| {
+            *frames += 1;
+            *first_frame = true;
+            ledger.received(head)
+        });
+        if let Err(flood) = scanned {
+            self.flood = Some(flood);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_gather(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.out.len() >= GATHER {
+            ready!(self.poll_flush_gathered(cx))?;
+        }
+        let mut taken = 0;
+        for buf in bufs {
+            let room = GATHER.saturating_sub(self.out.len());
+            let bytes = buf.get(..room).unwrap_or(buf);
+            for piece in bytes.chunks(PIECE) {
+                self.out.extend_from_slice(piece);
+            }
+            let Self { outbound, ledger, .. } = self;
+            let counted: Result<(), std::convert::Infallible> = outbound.scan(bytes, |head| {
+                ledger.sent(head);
+                Ok(())
+            });
+            let Ok(()) = counted;
+            taken += bytes.len();
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush_gathered(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// One transport, reached by the engine that reads and writes frames and by the driver that
+/// flushes. Both run in the same task, so the lock is never waited for.
+pub(crate) struct SharedTransport<Io>(Arc<Mutex<Transport<Io>>>);
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> SharedTransport<Io> {
+    /// The transport of a client, which sends the connection preface.
+    pub(crate) fn client(io: Io) -> Self {
+        Self::new(Transport::new(io, Scanner::default(), Scanner::after_preface()))
+    }
+
+    /// The transport of a server, which receives the connection preface.
+    pub(crate) fn server(io: Io) -> Self {
+        Self::new(Transport::new(io, Scanner::after_preface(), Scanner::default()))
+    }
+
+    fn new(transport: Transport<Io>) -> Self {
+        Self(Arc::new(Mutex::new(transport)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Transport<Io>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<Io> Clone for SharedTransport<Io> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for SharedTransport<Io> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_read(cx, buf)
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SharedTransport<Io> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.lock().poll_gather(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.lock().poll_gather(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Does nothing: the driver flushes at the end of its turn.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_shutdown(cx)
+    }
+}

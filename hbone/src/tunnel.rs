@@ -1,0 +1,587 @@
+//! One tunnel's byte queues, shared by its stream and its connection's driver.
+//!
+//! The stream puts bytes in the outbox and takes bytes from the inbox; the driver does the
+//! reverse against the HTTP/2 engine. Both queues are bounded: the outbox by the configured send
+//! buffer, the inbox by the stream's receive window, since window is only given back for bytes
+//! that the stream took.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::bell::Bell;
+use crate::engine::EngineError;
+use crate::flood::Flood;
+use crate::keepalive::Dead;
+use crate::wire::{Blame, ErrorCode, Reset};
+
+/// Why a tunnel's bytes ended before their end, or cannot be sent.
+///
+/// Every variant is an abort: bytes may be missing, and an application behind the tunnel must be
+/// told with a reset, never with an orderly close (RFC 9113 §8.5).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TunnelError {
+    /// The peer reset the tunnel.
+    #[error(transparent)]
+    Reset(#[from] Reset),
+    /// The peer broke the protocol on this tunnel, which was reset.
+    #[error("peer violated the protocol: {0}")]
+    Violation(ErrorCode),
+    /// The connection under the tunnel was lost.
+    #[error("connection lost: {0}")]
+    ConnectionLost(Lost),
+    /// The peer sent trailers, which a tunnel cannot carry (RFC 9113 §8.5).
+    #[error("peer sent trailers on a tunnel")]
+    Trailers,
+    /// This side reset the tunnel.
+    #[error("tunnel aborted: {0}")]
+    Aborted(ErrorCode),
+    /// This side has already ended its bytes.
+    #[error("write after shutdown")]
+    SendClosed,
+}
+
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Lost {
+    /// The transport failed or was closed without an end.
+    #[error("transport failed: {0}")]
+    Io(io::ErrorKind),
+    /// The peer ended the connection with GOAWAY.
+    #[error("peer sent GOAWAY: {0}")]
+    GoAway(ErrorCode),
+    /// The peer broke the protocol, and was sent GOAWAY.
+    #[error("peer violated the protocol: {0}")]
+    Violation(ErrorCode),
+    /// The peer fell silent, or took no bytes, for too long.
+    #[error("peer is {}", match .0 { Dead::Silent => "silent", Dead::Stalled => "not reading" })]
+    Dead(Dead),
+    /// The peer sent too many frames of one type.
+    #[error("{0}")]
+    Flood(Flood),
+    /// The drain deadline passed.
+    #[error("drain deadline passed")]
+    Drained,
+    /// More tunnels wait for the peer's leave than may be open.
+    #[error("too many tunnels are waiting")]
+    Busy,
+    /// This side dropped the connection.
+    #[error("connection dropped")]
+    Dropped,
+}
+
+impl TunnelError {
+    /// Who is to blame.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Reset(reset) => reset.blame(),
+            Self::Violation(_) | Self::Trailers => Blame::Peer,
+            Self::ConnectionLost(lost) => lost.blame(),
+            Self::Aborted(_) | Self::SendClosed => Blame::Local,
+        }
+    }
+}
+
+impl Lost {
+    /// Who is to blame.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Io(_) | Self::Dead(Dead::Silent) => Blame::Network,
+            Self::GoAway(_) | Self::Violation(_) | Self::Dead(Dead::Stalled) | Self::Flood(_) => Blame::Peer,
+            Self::Drained | Self::Busy | Self::Dropped => Blame::Local,
+        }
+    }
+}
+
+impl From<&EngineError> for TunnelError {
+    fn from(error: &EngineError) -> Self {
+        match error {
+            EngineError::Reset { code, by_peer: true } => Reset::from(*code).into(),
+            EngineError::Reset { code, .. } => Self::Violation(*code),
+            other => Self::ConnectionLost(Lost::from(other)),
+        }
+    }
+}
+
+impl From<&EngineError> for Lost {
+    fn from(error: &EngineError) -> Self {
+        match error {
+            EngineError::GoAway { code, by_peer: true } => Self::GoAway(*code),
+            EngineError::GoAway { code, .. } | EngineError::Reset { code, .. } => Self::Violation(*code),
+            EngineError::Io(error) => Self::Io(error.kind()),
+        }
+    }
+}
+
+impl From<TunnelError> for io::Error {
+    fn from(error: TunnelError) -> Self {
+        let kind = match &error {
+            TunnelError::Reset(_) | TunnelError::ConnectionLost(_) => io::ErrorKind::ConnectionReset,
+            TunnelError::Trailers | TunnelError::Violation(_) => io::ErrorKind::InvalidData,
+            TunnelError::Aborted(_) | TunnelError::SendClosed => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Chunks below this length are copied together rather than queued one by one, so that a queue of
+/// tiny chunks costs no more than its bytes.
+const COALESCE: usize = 4 * 1024;
+
+/// Why a tunnel needs its driver.
+pub(crate) mod ready {
+    /// The engine has bytes, window or a reset for it.
+    pub(crate) const ENGINE: u8 = 1;
+    /// The stream has bytes, an end or a reset to send, or a response.
+    pub(crate) const SEND: u8 = 2;
+    /// The stream took bytes, whose window can be given back.
+    pub(crate) const TAKEN: u8 = 4;
+}
+
+/// A bounded queue of bytes.
+#[derive(Debug, Default)]
+pub(crate) struct ByteQueue {
+    chunks: VecDeque<Bytes>,
+    /// Small chunks, behind all of `chunks`.
+    tail: BytesMut,
+    len: usize,
+}
+
+impl ByteQueue {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends a chunk; copies it if it is small and others are waiting.
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        if chunk.len() < COALESCE && self.len > 0 {
+            return self.copy(&chunk);
+        }
+        self.len += chunk.len();
+        self.seal();
+        self.chunks.push_back(chunk);
+    }
+
+    /// Appends a copy of `bytes`.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
+        self.tail.extend_from_slice(bytes);
+    }
+
+    /// Takes at most `max` bytes from the front, as one chunk and without copying.
+    pub(crate) fn pop(&mut self, max: usize) -> Option<Bytes> {
+        if self.chunks.is_empty() {
+            self.seal();
+        }
+        let front = self.chunks.front_mut()?;
+        let chunk = if front.len() <= max {
+            self.chunks.pop_front()?
+        } else {
+            front.split_to(max)
+        };
+        self.len -= chunk.len();
+        Some(chunk)
+    }
+
+    /// Moves everything to the end of `chunks`; answers how many bytes that was.
+    pub(crate) fn drain_into(&mut self, chunks: &mut VecDeque<Bytes>) -> usize {
+        self.seal();
+        chunks.append(&mut self.chunks);
+        mem::take(&mut self.len)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(mem::take(&mut self.tail).freeze());
+        }
+    }
+}
+
+/// How far this side has ended its direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SendEnd {
+    /// More bytes may come.
+    #[default]
+    Open,
+    /// END_STREAM follows the bytes in the outbox.
+    Fin,
+    /// The stream is to be reset; what is in the outbox is dropped.
+    Reset(ErrorCode),
+}
+
+/// What is queued and known of one tunnel.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Bytes from the peer.
+    pub(crate) inbox: ByteQueue,
+    /// How the peer's bytes ended: `Ok` is END_STREAM.
+    pub(crate) received_end: Option<Result<(), TunnelError>>,
+    /// Bytes taken from the inbox whose window has not been given back.
+    pub(crate) taken: usize,
+    /// Nobody will read the inbox any more.
+    pub(crate) reader_gone: bool,
+    /// Bytes for the peer.
+    pub(crate) outbox: ByteQueue,
+    pub(crate) send_end: SendEnd,
+    /// Why no more bytes can be sent.
+    pub(crate) send_error: Option<TunnelError>,
+    /// END_STREAM has been handed to the engine.
+    pub(crate) fin_sent: bool,
+    /// The response head: from the peer (client) or for it (server).
+    pub(crate) response: Response,
+    pub(crate) reader: Option<Waker>,
+    /// Who answers the request (server) and has to know if it is gone before.
+    pub(crate) answerer: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+    /// Bytes received and sent so far.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+/// Where a tunnel's response head is.
+#[derive(Debug, Default)]
+pub(crate) enum Response {
+    /// Not there yet.
+    #[default]
+    Awaited,
+    /// Ready for the driver to send, or for the opener to take; `true` if nothing follows it.
+    Head(Box<http::response::Parts>, bool),
+    /// The stream failed before it had a response.
+    Failed(OpenFailure),
+    /// Sent, or taken.
+    Done,
+}
+
+/// Why a stream got no response.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenFailure {
+    pub(crate) error: TunnelError,
+    /// The peer provably did not act on the request (RFC 9113 §8.7).
+    pub(crate) unprocessed: bool,
+}
+
+/// One tunnel, as its stream and its driver share it.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    state: Mutex<State>,
+    /// Bits of [`ready`] that the driver has not looked at yet.
+    ready: AtomicU8,
+    /// The driver's name for the tunnel.
+    key: AtomicUsize,
+    bell: Arc<Bell>,
+    send_limit: usize,
+    /// Bytes taken before the driver is asked to give their window back.
+    give_back: usize,
+}
+
+impl Tunnel {
+    pub(crate) fn new(bell: Arc<Bell>, send_limit: usize, window: u32) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            ready: AtomicU8::new(0),
+            key: AtomicUsize::new(usize::MAX),
+            bell,
+            send_limit,
+            give_back: (window as usize / 4).max(1),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_key(&self, key: usize) {
+        self.key.store(key, Ordering::Relaxed);
+    }
+
+    pub(crate) fn send_limit(&self) -> usize {
+        self.send_limit
+    }
+
+    /// Has the driver look at everything.
+    pub(crate) fn mark_all(&self) {
+        let all = ready::ENGINE | ready::SEND | ready::TAKEN;
+        self.ready.store(all, Ordering::Release);
+    }
+
+    /// Whether this side has reset the tunnel.
+    pub(crate) fn is_reset(&self) -> bool {
+        matches!(self.lock().send_end, SendEnd::Reset(_))
+    }
+
+    /// Fails a tunnel that got no stream.
+    pub(crate) fn fail_open(&self, failure: OpenFailure) {
+        let mut state = self.lock();
+        state.response = Response::Failed(failure);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Answers the request (server); with `end` no tunnel is opened.
+    pub(crate) fn answer(&self, head: http::Response<()>, end: bool) {
+        let mut state = self.lock();
+        if matches!(state.response, Response::Awaited) {
+            state.response = Response::Head(Box::new(head.into_parts().0), end);
+        }
+        drop(state);
+        self.notify(ready::SEND);
+    }
+
+    /// Waits for the answer to the request (client).
+    pub(crate) fn poll_response(&self, cx: &mut Context<'_>) -> Poll<Result<Box<http::response::Parts>, OpenFailure>> {
+        let mut state = self.lock();
+        match mem::take(&mut state.response) {
+            Response::Head(head, _) => {
+                state.response = Response::Done;
+                Poll::Ready(Ok(head))
+            }
+            Response::Failed(failure) => Poll::Ready(Err(failure)),
+            other => {
+                state.response = other;
+                register(&mut state.reader, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits until the tunnel has failed before its request was answered (server).
+    pub(crate) fn poll_lost(&self, cx: &mut Context<'_>) -> Poll<TunnelError> {
+        let mut state = self.lock();
+        match (&state.received_end, &state.send_error) {
+            (Some(Err(error)), _) | (_, Some(error)) => Poll::Ready(error.clone()),
+            _ => {
+                register(&mut state.answerer, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Asks for the driver.
+    pub(crate) fn notify(&self, why: u8) {
+        if self.ready.fetch_or(why, Ordering::AcqRel) == 0 {
+            self.bell.tunnel(self.key.load(Ordering::Relaxed));
+        }
+    }
+
+    /// Why the driver was asked for.
+    pub(crate) fn take_ready(&self) -> u8 {
+        self.ready.swap(0, Ordering::AcqRel)
+    }
+
+    /// Takes the next chunk from the peer, at most `max` bytes long; `None` is the clean end.
+    pub(crate) fn poll_chunk(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, TunnelError>> {
+        let mut state = self.lock();
+        if let Some(chunk) = state.inbox.pop(max) {
+            let taken = chunk.len();
+            self.took(state, taken);
+            return Poll::Ready(Ok(Some(chunk)));
+        }
+        poll_end(&mut state, cx)
+    }
+
+    /// Moves every chunk that has arrived to `chunks` without giving window back; `false` is the
+    /// clean end. [`give_back`](Self::give_back) follows when the bytes are gone.
+    pub(crate) fn poll_chunks(
+        &self,
+        cx: &mut Context<'_>,
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<Result<bool, TunnelError>> {
+        let mut state = self.lock();
+        if state.inbox.drain_into(chunks) > 0 {
+            return Poll::Ready(Ok(true));
+        }
+        poll_end(&mut state, cx).map_ok(|end: Option<()>| end.is_some())
+    }
+
+    /// Lets the peer send `n` more bytes.
+    pub(crate) fn give_back(&self, n: usize) {
+        let state = self.lock();
+        self.took(state, n);
+    }
+
+    fn took(&self, mut state: MutexGuard<'_, State>, n: usize) {
+        state.taken += n;
+        let due = state.taken >= self.give_back && state.received_end.is_none();
+        drop(state);
+        if due {
+            self.notify(ready::TAKEN);
+        }
+    }
+
+    /// Waits until bytes can be put in the outbox; answers how many at most.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, TunnelError>> {
+        let mut state = self.lock();
+        if let Some(error) = &state.send_error {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if state.send_end != SendEnd::Open {
+            return Poll::Ready(Err(TunnelError::SendClosed));
+        }
+        let room = self.send_limit.saturating_sub(state.outbox.len());
+        if room == 0 {
+            register(&mut state.writer, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(room))
+    }
+
+    /// Puts bytes in the outbox.
+    pub(crate) fn put(&self, put: impl FnOnce(&mut ByteQueue)) {
+        put(&mut self.lock().outbox);
+        self.notify(ready::SEND);
+    }
+
+    /// Ends this side's bytes, and waits until the engine has them all.
+    pub(crate) fn poll_fin(&self, cx: &mut Context<'_>) -> Poll<Result<(), TunnelError>> {
+        let mut state = self.lock();
+        if state.fin_sent {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = &state.send_error {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let first = state.send_end == SendEnd::Open;
+        if first {
+            state.send_end = SendEnd::Fin;
+        }
+        register(&mut state.writer, cx);
+        drop(state);
+        if first {
+            self.notify(ready::SEND);
+        }
+        Poll::Pending
+    }
+
+    /// Resets the stream, unless both directions have ended.
+    pub(crate) fn reset(&self, code: ErrorCode) {
+        let mut state = self.lock();
+        let over = state.send_error.is_some()
+            || state.fin_sent && state.received_end.is_some()
+            || matches!(state.send_end, SendEnd::Reset(_));
+        if over {
+            return;
+        }
+        state.send_end = SendEnd::Reset(code);
+        state.outbox.clear();
+        state.send_error = Some(TunnelError::Aborted(code));
+        drop(state);
+        self.notify(ready::SEND);
+    }
+
+    /// Nobody reads any more: what comes is dropped.
+    pub(crate) fn drop_reader(&self) {
+        let mut state = self.lock();
+        state.reader_gone = true;
+        state.taken += state.inbox.len();
+        state.inbox.clear();
+        let due = state.received_end.is_none();
+        drop(state);
+        if due {
+            self.notify(ready::TAKEN);
+        }
+    }
+
+    /// Nobody writes any more: without an end before it, that is an abort.
+    pub(crate) fn drop_writer(&self) {
+        if self.lock().send_end == SendEnd::Open {
+            self.reset(if std::thread::panicking() {
+                ErrorCode::INTERNAL_ERROR
+            } else {
+                ErrorCode::CANCEL
+            });
+        }
+    }
+}
+
+/// The engine wakes a tunnel when it has something for it.
+impl Wake for Tunnel {
+    fn wake(self: Arc<Self>) {
+        self.notify(ready::ENGINE);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.notify(ready::ENGINE);
+    }
+}
+
+fn poll_end<T>(state: &mut State, cx: &mut Context<'_>) -> Poll<Result<Option<T>, TunnelError>> {
+    match &state.received_end {
+        Some(Ok(())) => Poll::Ready(Ok(None)),
+        Some(Err(error)) => Poll::Ready(Err(error.clone())),
+        None => {
+            register(&mut state.reader, cx);
+            Poll::Pending
+        }
+    }
+}
+
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_queue_gives_back_what_was_put_in(
+            puts in prop::collection::vec((any::<bool>(), 0_usize..9_000), 0..24),
+            take in 1_usize..10_000,
+        ) {
+            let mut queue = ByteQueue::default();
+            let mut put = Vec::new();
+            for (copy, len) in puts {
+                let bytes: Vec<u8> = (0..len).map(|n| (n + put.len()) as u8).collect();
+                put.extend_from_slice(&bytes);
+                if copy { queue.copy(&bytes) } else { queue.push(bytes.into()) }
+                prop_assert_eq!(queue.len(), put.len());
+            }
+            let mut got = Vec::new();
+            while let Some(chunk) = queue.pop(take) {
+                prop_assert!(chunk.len() <= take && !chunk.is_empty());
+                got.extend_from_slice(&chunk);
+            }
+            prop_assert_eq!(got, put);
+            prop_assert!(queue.is_empty());
+        }
+    }
+
+    #[test]
+    fn tiny_chunks_are_stored_together() {
+        let mut queue = ByteQueue::default();
+        for _ in 0..100_000 {
+            queue.push(Bytes::from_static(b"x"));
+        }
+        let mut chunks = VecDeque::new();
+        assert_eq!(queue.drain_into(&mut chunks), 100_000);
+        assert_eq!(chunks.len(), 2, "the first chunk, and one copy of all others");
+    }
+}
