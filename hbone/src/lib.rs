@@ -1,4 +1,6 @@
-#![doc = include_str!("../README.md")]
+// The README's example takes this feature; without it this line stands in for it.
+#![cfg_attr(feature = "tls", doc = include_str!("../README.md"))]
+#![cfg_attr(not(feature = "tls"), doc = "HBONE tunnels for Istio ambient mesh.")]
 
 mod authority;
 mod bell;
@@ -11,6 +13,8 @@ mod double;
 mod engine;
 mod entry;
 mod flood;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keepalive;
 #[cfg(feature = "tls")]
 mod listen;
@@ -18,6 +22,7 @@ mod mailbox;
 pub mod metadata;
 mod observe;
 mod peer;
+pub mod pool;
 #[cfg(feature = "tls")]
 mod read_ahead;
 mod request;
@@ -44,6 +49,7 @@ pub use listen::Listener;
 pub use metadata::Metadata;
 pub use observe::{Event, Eviction, Observer, Role};
 pub use peer::Peer;
+pub use pool::{Pool, PoolConfig, PoolError, PoolStats};
 pub use request::{ResponseError, TunnelRequest, TunnelResponse};
 pub use server::{Handler, Incoming, IncomingTunnel};
 pub use stream::{ReadHalf, TunnelStream, WriteHalf};
