@@ -1,8 +1,9 @@
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
 use crate::{
+    aliases::TrustDomainAliases,
     spiffe_id::{SpiffeId, SpiffeIdError},
     trust_domain::TrustDomain,
 };
@@ -11,7 +12,8 @@ use crate::{
 ///
 /// A policy is a set: equal policies list the same patterns, in whatever order they were given, so
 /// a policy can be part of a key. Cloning is cheap. The empty set permits nobody, and there is no
-/// default.
+/// default. Policies are combined with [`and`](Self::and), [`or`](Self::or) and
+/// [`except`](Self::except).
 ///
 /// ```
 /// use mesh_identity::{PeerPattern, PeerPolicy};
@@ -22,10 +24,10 @@ use crate::{
 /// assert!(policy.check(&"spiffe://cluster.local/ns/shopping/sa/cart".parse()?).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerPolicy(Arc<Rule>);
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Rule {
     Matching {
         exact: BTreeSet<SpiffeId>,
@@ -33,6 +35,14 @@ enum Rule {
         below: BTreeSet<SpiffeId>,
     },
     AnyAuthenticated,
+    /// Never empty, and none of them an `All`.
+    All(BTreeSet<PeerPolicy>),
+    /// Never empty, and none of them an `Any`.
+    Any(BTreeSet<PeerPolicy>),
+    Except {
+        base: PeerPolicy,
+        excluded: PeerPolicy,
+    },
 }
 
 impl PeerPolicy {
@@ -71,31 +81,123 @@ impl PeerPolicy {
         Self(Arc::new(Rule::AnyAuthenticated))
     }
 
+    /// Permits whom both policies permit.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let parts = [self, other].into_iter().flat_map(|policy| match &*policy.0 {
+            Rule::All(parts) => parts.clone(),
+            _ => BTreeSet::from([policy]),
+        });
+        Self::of_parts(parts.collect(), Rule::All)
+    }
+
+    /// Permits whom either policy permits.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let parts = [self, other].into_iter().flat_map(|policy| match &*policy.0 {
+            Rule::Any(parts) => parts.clone(),
+            _ => BTreeSet::from([policy]),
+        });
+        Self::of_parts(parts.collect(), Rule::Any)
+    }
+
+    /// Permits whom this policy permits and `excluded` does not. A policy can only be negated as
+    /// part of another one, so that who is left in has been said.
+    ///
+    /// ```
+    /// use mesh_identity::PeerPolicy;
+    ///
+    /// let members = PeerPolicy::member_of("cluster.local".parse()?);
+    /// let debuggers = PeerPolicy::matching(["spiffe://cluster.local/ns/debug/*".parse()?]);
+    /// let policy = members.except(debuggers);
+    /// assert!(policy.check(&"spiffe://cluster.local/ns/shop/sa/cart".parse()?).is_ok());
+    /// assert!(policy.check(&"spiffe://cluster.local/ns/debug/sa/tool".parse()?).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn except(self, excluded: Self) -> Self {
+        Self(Arc::new(match &*self.0 {
+            Rule::Except { base, excluded: before } => Rule::Except {
+                base: base.clone(),
+                excluded: before.clone().or(excluded),
+            },
+            _ => Rule::Except { base: self, excluded },
+        }))
+    }
+
     /// Whether `peer` may speak.
     ///
     /// # Errors
     ///
     /// [`Denied`], with the reason, if not.
     pub fn check(&self, peer: &SpiffeId) -> Result<(), Denied> {
-        let Rule::Matching { exact, below } = &*self.0 else {
-            return Ok(());
-        };
-        if exact.contains(peer) || below.iter().any(|prefix| is_below(peer, prefix)) {
-            return Ok(());
-        }
-        let same_domain = exact
-            .iter()
-            .chain(below)
-            .any(|id| id.trust_domain() == peer.trust_domain());
-        let reason = if same_domain {
-            DenyReason::NotListed
-        } else {
-            DenyReason::TrustDomain
-        };
-        Err(Denied {
+        self.judge(&[Cow::Borrowed(peer)]).map_err(|reason| Denied {
             peer: peer.clone(),
             reason,
         })
+    }
+
+    /// Whether `peer` may speak, if trust domains go by several names: a pattern is then about the
+    /// same path under each of them, where it permits and where it is excluded.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`], with the reason, if not.
+    pub fn check_under(&self, aliases: &TrustDomainAliases, peer: &SpiffeId) -> Result<(), Denied> {
+        self.judge(&aliases.spellings(peer)).map_err(|reason| Denied {
+            peer: peer.clone(),
+            reason,
+        })
+    }
+
+    /// One policy is itself; a set of one has no need of a rule around it.
+    fn of_parts(parts: BTreeSet<Self>, rule: fn(BTreeSet<Self>) -> Rule) -> Self {
+        match parts.first() {
+            Some(only) if parts.len() == 1 => only.clone(),
+            _ => Self(Arc::new(rule(parts))),
+        }
+    }
+
+    /// Judges a peer by all the names that it goes by.
+    fn judge(&self, names: &[Cow<'_, SpiffeId>]) -> Result<(), DenyReason> {
+        match &*self.0 {
+            Rule::AnyAuthenticated => Ok(()),
+            Rule::Matching { exact, below } => {
+                let listed = |name: &Cow<'_, SpiffeId>| {
+                    exact.contains(&**name) || below.iter().any(|prefix| is_below(name, prefix))
+                };
+                let mut patterns = exact.iter().chain(below);
+                if names.iter().any(listed) {
+                    Ok(())
+                } else if patterns.any(|id| names.iter().any(|name| id.trust_domain() == name.trust_domain())) {
+                    Err(DenyReason::NotListed)
+                } else {
+                    Err(DenyReason::TrustDomain)
+                }
+            }
+            Rule::All(parts) => {
+                let reasons = parts.iter().filter_map(|part| part.judge(names).err());
+                reasons.min_by_key(|reason| reason.closeness()).map_or(Ok(()), Err)
+            }
+            Rule::Any(parts) => {
+                let mut closest = DenyReason::TrustDomain;
+                for part in parts {
+                    match part.judge(names) {
+                        Ok(()) => return Ok(()),
+                        Err(reason) if reason.closeness() > closest.closeness() => closest = reason,
+                        Err(_) => {}
+                    }
+                }
+                Err(closest)
+            }
+            Rule::Except { base, excluded } => {
+                base.judge(names)?;
+                match excluded.judge(names) {
+                    Ok(()) => Err(DenyReason::Excluded),
+                    Err(_) => Ok(()),
+                }
+            }
+        }
     }
 }
 
@@ -108,6 +210,9 @@ impl fmt::Debug for PeerPolicy {
                 .field("below", below)
                 .finish(),
             Rule::AnyAuthenticated => f.write_str("PeerPolicy(any authenticated)"),
+            Rule::All(parts) => f.debug_tuple("All").field(parts).finish(),
+            Rule::Any(parts) => f.debug_tuple("Any").field(parts).finish(),
+            Rule::Except { base, excluded } => f.debug_tuple("Except").field(base).field(excluded).finish(),
         }
     }
 }
@@ -232,6 +337,20 @@ pub enum DenyReason {
     TrustDomain,
     /// The policy is about the peer's trust domain, but not about this peer.
     NotListed,
+    /// The policy is about this peer and makes an exception of it.
+    Excluded,
+}
+
+impl DenyReason {
+    /// How near the peer came to being permitted. A denial by several policies at once is given the
+    /// reason that is farthest off, one by several alternatives the nearest.
+    fn closeness(self) -> u8 {
+        match self {
+            Self::TrustDomain => 0,
+            Self::NotListed => 1,
+            Self::Excluded => 2,
+        }
+    }
 }
 
 impl fmt::Display for DenyReason {
@@ -239,6 +358,7 @@ impl fmt::Display for DenyReason {
         f.write_str(match self {
             Self::TrustDomain => "its trust domain is not the expected one",
             Self::NotListed => "it is none of the expected peers",
+            Self::Excluded => "it is one of the excluded peers",
         })
     }
 }
@@ -309,6 +429,61 @@ mod tests {
             policy.check(&id("spiffe://td/c")).unwrap_err().to_string(),
             "peer `spiffe://td/c` is not permitted: it is none of the expected peers"
         );
+    }
+
+    #[test]
+    fn policies_combine_and_answer_with_a_reason() {
+        let below = |text| PeerPolicy::matching([pattern(text)]);
+        let reason = |policy: &PeerPolicy, peer| policy.check(&id(peer)).map_err(|denied| denied.reason());
+        let both = below("spiffe://td/ns/*").and(below("spiffe://td/ns/shop/*"));
+        assert_eq!(reason(&both, "spiffe://td/ns/shop/a"), Ok(()));
+        assert_eq!(reason(&both, "spiffe://td/ns/b"), Err(DenyReason::NotListed));
+        let nobody = below("spiffe://td/*").and(below("spiffe://other/*"));
+        assert_eq!(reason(&nobody, "spiffe://td/a"), Err(DenyReason::TrustDomain));
+
+        let either = below("spiffe://td/ns/shop/*").or(PeerPolicy::exact(id("spiffe://other/a")));
+        assert_eq!(reason(&either, "spiffe://td/ns/shop/a"), Ok(()));
+        assert_eq!(reason(&either, "spiffe://other/a"), Ok(()));
+        assert_eq!(reason(&either, "spiffe://other/b"), Err(DenyReason::NotListed));
+        assert_eq!(reason(&either, "spiffe://third/a"), Err(DenyReason::TrustDomain));
+
+        let most = PeerPolicy::any_authenticated().except(below("spiffe://td/ns/shop/*"));
+        assert_eq!(reason(&most, "spiffe://td/ns/shop/a"), Err(DenyReason::Excluded));
+        assert_eq!(reason(&most, "spiffe://td/ns/shopping/a"), Ok(()));
+        assert_eq!(
+            most.check(&id("spiffe://td/ns/shop/a")).unwrap_err().to_string(),
+            "peer `spiffe://td/ns/shop/a` is not permitted: it is one of the excluded peers"
+        );
+        let still = PeerPolicy::exact(id("spiffe://td/b")).except(PeerPolicy::any_authenticated());
+        assert_eq!(reason(&still, "spiffe://td/b"), Err(DenyReason::Excluded));
+        assert_eq!(reason(&still, "spiffe://td/c"), Err(DenyReason::NotListed));
+    }
+
+    #[test]
+    fn combinations_are_the_same_in_any_order() {
+        let [a, b, c] = ["spiffe://td/a", "spiffe://td/b", "spiffe://td/c"].map(|text| PeerPolicy::exact(id(text)));
+        let [x, y, z] = [a, b, c].map(|policy| move || policy.clone());
+        assert_eq!(x().or(y()).or(z()), z().or(x().or(y())).or(y()));
+        assert_eq!(x().and(y()).and(z()), z().and(y().and(x())));
+        assert_eq!(x().except(y()).except(z()), x().except(z().or(y())));
+        assert_eq!(x().or(x()), x());
+        assert_ne!(x().or(y()), x().and(y()));
+    }
+
+    #[test]
+    fn aliases_count_where_a_policy_permits_and_where_it_excepts() {
+        let td = |name: &str| name.parse::<TrustDomain>().unwrap();
+        let aliases = TrustDomainAliases::new([(td("old"), td("td"))]).unwrap();
+        let policy = PeerPolicy::member_of(td("td")).except(PeerPolicy::matching([pattern("spiffe://td/ns/debug/*")]));
+        let reason = |peer| {
+            let verdict = policy.check_under(&aliases, &id(peer));
+            verdict.map_err(|denied| (denied.peer().to_string(), denied.reason()))
+        };
+        assert_eq!(reason("spiffe://old/ns/shop/a"), Ok(()));
+        let evader = "spiffe://old/ns/debug/a";
+        assert_eq!(reason(evader), Err((evader.to_owned(), DenyReason::Excluded)));
+        assert_eq!(reason("spiffe://other/a").unwrap_err().1, DenyReason::TrustDomain);
+        assert!(policy.check(&id("spiffe://old/ns/shop/a")).is_err());
     }
 
     #[test]

@@ -1,12 +1,19 @@
+#[cfg(feature = "bundle-document")]
+pub(crate) mod document;
+#[cfg(feature = "bundle-document")]
+pub(crate) mod map;
+
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
 
 use crate::{
-    certificate::Certificate,
+    aliases::{AliasError, TrustDomainAliases},
+    certificate::{Certificate, KeyUsage},
     leaf::{IssuerError, check_issuer},
     pem::{self, PemError},
+    revocation::{MAX_REVOCATION_LISTS, RevocationList},
     trust_domain::TrustDomain,
 };
 
@@ -24,6 +31,7 @@ pub struct TrustBundle {
     /// What `anchors` does not keep of each certificate, in the same order. webpki wants its own
     /// part as a slice of nothing else.
     facts: Vec<AnchorFacts>,
+    revocations: Vec<RevocationList>,
 }
 
 /// What verification needs of an anchor and [`TrustAnchor`] does not hold.
@@ -32,6 +40,7 @@ pub(crate) struct AnchorFacts {
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
     pub(crate) public_key: Arc<[u8]>,
+    pub(crate) key_usage: Option<KeyUsage>,
 }
 
 impl TrustBundle {
@@ -52,6 +61,7 @@ impl TrustBundle {
             trust_domain,
             anchors: Vec::new(),
             facts: Vec::new(),
+            revocations: Vec::new(),
         };
         let mut seen = std::collections::HashSet::new();
         for (index, root) in roots.into_iter().enumerate() {
@@ -81,6 +91,34 @@ impl TrustBundle {
         Self::new(trust_domain, pem::certificates(text)?)
     }
 
+    /// The same bundle with these revocation lists in place of those that it had.
+    ///
+    /// A certificate that is listed is refused, in whichever place of a path. What the lists do not
+    /// cover, and whether they grow old, is for the [`Profile`](crate::Profile) to judge.
+    ///
+    /// # Errors
+    ///
+    /// Two lists of the same issuer and distribution point, or more than [`MAX_REVOCATION_LISTS`].
+    pub fn with_revocation_lists(
+        mut self,
+        lists: impl IntoIterator<Item = RevocationList>,
+    ) -> Result<Self, BundleError> {
+        let mut revocations: Vec<RevocationList> = Vec::new();
+        for list in lists {
+            if revocations.len() == MAX_REVOCATION_LISTS {
+                return Err(BundleError::TooManyRevocationLists);
+            }
+            if revocations.iter().any(|other| other.rivals(&list)) {
+                return Err(BundleError::RivalRevocationLists {
+                    number: revocations.len() + 1,
+                });
+            }
+            revocations.push(list);
+        }
+        self.revocations = revocations;
+        Ok(self)
+    }
+
     /// Whose certificates these anchors may sign.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
@@ -102,6 +140,11 @@ impl TrustBundle {
         self.facts.iter().any(|facts| *facts.public_key == *public_key)
     }
 
+    /// The revocation lists, in the order they were given.
+    pub fn revocation_lists(&self) -> &[RevocationList] {
+        &self.revocations
+    }
+
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
     }
@@ -115,7 +158,7 @@ impl TrustBundle {
 
     fn anchor(&self, root: &CertificateDer<'_>) -> Result<(TrustAnchor<'static>, AnchorFacts), IssuerError> {
         let certificate = Certificate::parse(root)?;
-        check_issuer(&certificate, &self.trust_domain)?;
+        check_issuer(&certificate, &[&self.trust_domain])?;
         let anchor = webpki::anchor_from_trusted_cert(root)
             .map_err(|_| IssuerError::Malformed)?
             .to_owned();
@@ -123,6 +166,7 @@ impl TrustBundle {
             not_before: certificate.not_before,
             not_after: certificate.not_after,
             public_key: certificate.public_key.into(),
+            key_usage: certificate.key_usage,
         };
         Ok((anchor, facts))
     }
@@ -133,6 +177,7 @@ impl fmt::Debug for TrustBundle {
         f.debug_struct("TrustBundle")
             .field("trust_domain", &self.trust_domain)
             .field("anchors", &self.anchors.len())
+            .field("revocation_lists", &self.revocations.len())
             .finish()
     }
 }
@@ -144,6 +189,7 @@ impl fmt::Debug for TrustBundle {
 #[derive(Clone, Debug, Default)]
 pub struct TrustBundles {
     bundles: HashMap<TrustDomain, TrustBundle>,
+    aliases: TrustDomainAliases,
 }
 
 impl TrustBundles {
@@ -160,10 +206,53 @@ impl TrustBundles {
                 return Err(BundleError::Repeated { trust_domain });
             }
         }
-        Ok(Self { bundles: set })
+        Ok(Self {
+            bundles: set,
+            aliases: TrustDomainAliases::default(),
+        })
     }
 
-    /// The bundle of a trust domain. None, like an empty one, means that its members are unknown.
+    /// The set of bundles that are known to be of different trust domains.
+    #[cfg(feature = "bundle-document")]
+    fn of_distinct(bundles: impl Iterator<Item = TrustBundle>) -> Self {
+        Self {
+            bundles: bundles.map(|bundle| (bundle.trust_domain.clone(), bundle)).collect(),
+            aliases: TrustDomainAliases::default(),
+        }
+    }
+
+    /// The same bundles with these aliases in place of those that it had.
+    ///
+    /// # Errors
+    ///
+    /// An alias that has a bundle of its own, or stands for a trust domain that has none.
+    pub fn with_aliases(self, aliases: TrustDomainAliases) -> Result<Self, AliasError> {
+        for (alias, target) in aliases.iter() {
+            if self.bundles.contains_key(alias) {
+                return Err(AliasError::OwnBundle { alias: alias.clone() });
+            }
+            if !self.bundles.contains_key(target) {
+                return Err(AliasError::NoBundle {
+                    alias: alias.clone(),
+                    target: target.clone(),
+                });
+            }
+        }
+        Ok(Self { aliases, ..self })
+    }
+
+    /// The bundle that vouches for the members of a trust domain: its own, or that of the trust
+    /// domain which it is an alias of.
+    pub fn for_members_of(&self, trust_domain: &TrustDomain) -> Option<&TrustBundle> {
+        self.get(self.aliases.resolve(trust_domain))
+    }
+
+    /// The aliases under which members of these trust domains may appear; none by default.
+    pub fn aliases(&self) -> &TrustDomainAliases {
+        &self.aliases
+    }
+
+    /// The bundle of a trust domain, aliases aside. None, like an empty one, means that its members are unknown.
     pub fn get(&self, trust_domain: &TrustDomain) -> Option<&TrustBundle> {
         self.bundles.get(trust_domain)
     }
@@ -178,6 +267,7 @@ impl From<TrustBundle> for TrustBundles {
     fn from(bundle: TrustBundle) -> Self {
         Self {
             bundles: HashMap::from([(bundle.trust_domain.clone(), bundle)]),
+            aliases: TrustDomainAliases::default(),
         }
     }
 }
@@ -201,6 +291,16 @@ pub enum BundleError {
     /// There are more than [`MAX_ANCHORS`] roots.
     #[error("there are more than {MAX_ANCHORS} roots")]
     TooManyRoots,
+    /// There are more than [`MAX_REVOCATION_LISTS`] revocation lists.
+    #[error("there are more than {MAX_REVOCATION_LISTS} revocation lists")]
+    TooManyRevocationLists,
+    /// A revocation list has the issuer and the distribution point of one before it, and which of
+    /// them counts cannot be told.
+    #[error("revocation list {number} has the issuer of another one")]
+    RivalRevocationLists {
+        /// Which list, counting from one.
+        number: usize,
+    },
     /// A trust domain has two bundles.
     #[error("trust domain `{trust_domain}` has two bundles")]
     Repeated {

@@ -24,12 +24,22 @@ const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
 /// The fields of one version 3 certificate (RFC 5280 §4.1).
 pub(crate) struct Certificate<'a> {
+    /// The contents of the serial number's INTEGER.
+    pub(crate) serial: &'a [u8],
+    /// The contents of the issuer's Name.
+    pub(crate) issuer: &'a [u8],
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
+    /// Whether the subject's Name is an empty SEQUENCE.
+    pub(crate) subject_is_empty: bool,
     /// The whole SubjectPublicKeyInfo.
     pub(crate) public_key: &'a [u8],
     /// The URI names, in order and unchecked.
     pub(crate) uris: Vec<&'a [u8]>,
+    /// The critical flag of SubjectAltName.
+    pub(crate) names_are_critical: bool,
+    /// Whether there are BasicConstraints.
+    pub(crate) has_constraints: bool,
     /// `cA` of BasicConstraints; absent means false (RFC 5280 §4.2.1.9).
     pub(crate) is_authority: bool,
     pub(crate) key_usage: Option<KeyUsage>,
@@ -52,13 +62,13 @@ impl<'a> Certificate<'a> {
             return Err(Unreadable::Malformed);
         }
         version.end()?;
-        body.read(INTEGER)?;
+        let serial = body.read(INTEGER)?;
         body.read(SEQUENCE)?;
-        body.read(SEQUENCE)?;
+        let issuer = body.read(SEQUENCE)?;
         let mut validity = body.enter(SEQUENCE)?;
         let (not_before, not_after) = (date::time(&mut validity)?, date::time(&mut validity)?);
         validity.end()?;
-        body.read(SEQUENCE)?;
+        let subject_is_empty = body.read(SEQUENCE)?.is_empty();
         let public_key = body.whole(SEQUENCE)?;
         let mut key = Reader::new(public_key).enter(SEQUENCE)?;
         key.read(SEQUENCE)?;
@@ -68,10 +78,15 @@ impl<'a> Certificate<'a> {
         body.optional(context(2))?;
 
         let mut read = Self {
+            serial,
+            issuer,
             not_before,
             not_after,
+            subject_is_empty,
             public_key,
             uris: Vec::new(),
+            names_are_critical: false,
+            has_constraints: false,
             is_authority: false,
             key_usage: None,
             purposes: None,
@@ -91,23 +106,26 @@ impl<'a> Certificate<'a> {
         while !list.is_empty() {
             let mut extension = list.enter(SEQUENCE)?;
             let id = object_identifier(extension.read(OBJECT_IDENTIFIER)?)?;
-            if let Some(critical) = extension.optional(BOOLEAN)? {
-                boolean(critical)?;
-            }
+            let critical = extension.optional(BOOLEAN)?.map_or(Ok(false), boolean)?;
             let mut value = Reader::new(extension.read(OCTET_STRING)?);
             extension.end()?;
             match id {
                 SUBJECT_ALT_NAME => {
                     first(&mut seen.names)?;
                     self.uris = uris(value.enter(SEQUENCE)?)?;
+                    self.names_are_critical = critical;
                 }
                 BASIC_CONSTRAINTS => {
                     first(&mut seen.constraints)?;
                     self.is_authority = is_authority(value.enter(SEQUENCE)?)?;
+                    self.has_constraints = true;
                 }
                 KEY_USAGE => {
                     first(&mut seen.usage)?;
-                    self.key_usage = Some(KeyUsage(bits(value.read(BIT_STRING)?)?));
+                    self.key_usage = Some(KeyUsage {
+                        bits: bits(value.read(BIT_STRING)?)?,
+                        critical,
+                    });
                 }
                 EXTENDED_KEY_USAGE => {
                     first(&mut seen.purposes)?;
@@ -123,19 +141,22 @@ impl<'a> Certificate<'a> {
 
 /// The KeyUsage extension (RFC 5280 §4.2.1.3).
 #[derive(Clone, Copy)]
-pub(crate) struct KeyUsage(u16);
+pub(crate) struct KeyUsage {
+    bits: u16,
+    pub(crate) critical: bool,
+}
 
 impl KeyUsage {
     pub(crate) fn digital_signature(self) -> bool {
-        self.0 & 0x8000 != 0
+        self.bits & 0x8000 != 0
     }
 
     pub(crate) fn key_cert_sign(self) -> bool {
-        self.0 & 0x0400 != 0
+        self.bits & 0x0400 != 0
     }
 
     pub(crate) fn crl_sign(self) -> bool {
-        self.0 & 0x0200 != 0
+        self.bits & 0x0200 != 0
     }
 }
 
@@ -281,6 +302,8 @@ mod tests {
         assert_eq!(ours.not_before.as_secs(), seconds(theirs.validity().not_before));
         assert_eq!(ours.not_after.as_secs(), seconds(theirs.validity().not_after));
         assert_eq!(ours.public_key, theirs.public_key().raw);
+        assert_eq!(ours.serial, theirs.raw_serial());
+        assert_eq!(ours.subject_is_empty, theirs.subject().as_raw() == [0x30, 0]);
         if let Ok(names) = theirs.subject_alternative_name() {
             let uris: Vec<&[u8]> = names
                 .iter()
@@ -294,10 +317,24 @@ mod tests {
             assert_eq!(ours.uris, uris);
         }
         assert_eq!(ours.is_authority, theirs.is_ca());
+        if let Ok(names) = theirs.subject_alternative_name() {
+            assert_eq!(ours.names_are_critical, names.is_some_and(|names| names.critical));
+        }
+        if let Ok(constraints) = theirs.basic_constraints() {
+            assert_eq!(ours.has_constraints, constraints.is_some());
+        }
         if let Ok(usage) = theirs.key_usage() {
-            let read = |usage: KeyUsage| (usage.digital_signature(), usage.key_cert_sign(), usage.crl_sign());
+            let read = |usage: KeyUsage| {
+                (
+                    usage.critical,
+                    usage.digital_signature(),
+                    usage.key_cert_sign(),
+                    usage.crl_sign(),
+                )
+            };
             let usage = usage.map(|usage| {
                 (
+                    usage.critical,
                     usage.value.digital_signature(),
                     usage.value.key_cert_sign(),
                     usage.value.crl_sign(),

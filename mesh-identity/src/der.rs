@@ -1,4 +1,4 @@
-//! The little of X.690 that reading a certificate takes, in its distinguished form only.
+//! The little of X.690 that certificates and keys take, in its distinguished form only.
 
 /// The bytes are not DER, or not of the type that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,25 @@ impl<'a> Reader<'a> {
     pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.is_empty() { Ok(()) } else { Err(Malformed) }
     }
+}
+
+/// One DER value.
+#[cfg(any(feature = "dev-ca", feature = "bundle-document"))]
+pub(crate) fn value(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let length = contents.len().to_be_bytes();
+    let significant: Vec<u8> = length.iter().copied().skip_while(|byte| *byte == 0).collect();
+    let mut der = vec![tag];
+    match *significant.as_slice() {
+        [] => der.push(0),
+        [short] if short < 0x80 => der.push(short),
+        // A `usize` has at most eight bytes.
+        _ => {
+            der.push(0x80 | u8::try_from(significant.len()).unwrap_or(8));
+            der.extend(significant);
+        }
+    }
+    der.extend_from_slice(contents);
+    der
 }
 
 /// A BOOLEAN's contents: DER knows one byte for each of the two values.

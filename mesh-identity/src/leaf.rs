@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use crate::{
-    certificate::{Certificate, MAX_NAMES, Purposes, Unreadable},
+    certificate::{Certificate, KeyUsage, MAX_NAMES, Purposes, Unreadable},
+    profile::{Profile, ProfileRule},
     spiffe_id::{SpiffeId, SpiffeIdError},
     trust_domain::TrustDomain,
 };
@@ -19,9 +20,8 @@ pub enum Role {
 
 /// The leaf rules of X509-SVID §2 to §4 that need no signature and no clock.
 ///
-/// An ExtendedKeyUsage that is present has to name every role in `roles`. The critical flags of
-/// KeyUsage and SubjectAltName are not looked at: both extensions are always processed here, so the
-/// flags change nothing, and certificates of common tools lack them.
+/// An ExtendedKeyUsage that is present has to name every role in `roles`. The rules that a profile
+/// may relax are left to [`check_leaf_profile`].
 pub(crate) fn check_leaf(leaf: &Certificate<'_>, roles: &[Role]) -> Result<SpiffeId, LeafError> {
     let id = leaf_id(leaf)?;
     if leaf.is_authority {
@@ -45,11 +45,32 @@ pub(crate) fn check_leaf(leaf: &Certificate<'_>, roles: &[Role]) -> Result<Spiff
     Ok(id)
 }
 
-/// The rules for a certificate that signs others on behalf of `trust_domain`, at whichever place of
-/// the path. An issuer needs no SPIFFE ID, but one that it has must be its trust domain's own.
-/// KeyUsage may be absent as far as this goes: common tools make roots without it, and a root is
-/// trusted by configuration.
-pub(crate) fn check_issuer(issuer: &Certificate<'_>, trust_domain: &TrustDomain) -> Result<(), IssuerError> {
+/// The rules for leaves that `profile` does not relax, on top of [`check_leaf`].
+pub(crate) fn check_leaf_profile(leaf: &Certificate<'_>, profile: Profile) -> Result<(), LeafError> {
+    if leaf.subject_is_empty && !leaf.names_are_critical && profile.enforces(ProfileRule::CriticalNames) {
+        return Err(LeafError::NamesNotCritical);
+    }
+    if !leaf.has_constraints && profile.enforces(ProfileRule::LeafConstraints) {
+        return Err(LeafError::NoBasicConstraints);
+    }
+    let critical = leaf.key_usage.is_some_and(|usage| usage.critical);
+    if !critical && profile.enforces(ProfileRule::CriticalKeyUsage) {
+        return Err(LeafError::KeyUsageNotCritical);
+    }
+    if let Some(purposes) = leaf.purposes
+        && profile.enforces(ProfileRule::BothPurposes)
+    {
+        check_purpose(purposes, Role::Client)?;
+        check_purpose(purposes, Role::Server)?;
+    }
+    Ok(())
+}
+
+/// The rules for a certificate that signs others on behalf of the first of `trust_domains`, at
+/// whichever place of the path. An issuer needs no SPIFFE ID, but one that it has must be one of
+/// the trust domains' own. KeyUsage may be absent as far as this goes: common tools make roots
+/// without it, and a root is trusted by configuration.
+pub(crate) fn check_issuer(issuer: &Certificate<'_>, trust_domains: &[&TrustDomain]) -> Result<(), IssuerError> {
     if !issuer.is_authority {
         return Err(IssuerError::NotAuthority);
     }
@@ -65,13 +86,24 @@ pub(crate) fn check_issuer(issuer: &Certificate<'_>, trust_domain: &TrustDomain)
         if !id.path().is_empty() {
             return Err(IssuerError::WorkloadId);
         }
-        if id.trust_domain() != trust_domain {
+        if !trust_domains.contains(&id.trust_domain()) {
             return Err(IssuerError::ForeignTrustDomain {
                 trust_domain: id.trust_domain().clone(),
             });
         }
     }
     Ok(())
+}
+
+/// The rules about an issuer's KeyUsage that `profile` does not relax, on top of [`check_issuer`].
+pub(crate) fn check_issuer_profile(usage: Option<KeyUsage>, profile: Profile) -> Result<(), IssuerError> {
+    match usage {
+        None if profile.enforces(ProfileRule::AnchorKeyUsage) => Err(IssuerError::NoKeyUsage),
+        Some(usage) if !usage.critical && profile.enforces(ProfileRule::CriticalKeyUsage) => {
+            Err(IssuerError::KeyUsageNotCritical)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn leaf_id(leaf: &Certificate<'_>) -> Result<SpiffeId, LeafError> {
@@ -149,8 +181,19 @@ pub enum LeafError {
     /// KeyUsage has `cRLSign` (X509-SVID §4.3).
     #[error("the key usage has cRLSign")]
     SignsRevocations,
+    /// KeyUsage is not critical (X509-SVID §4.3), which [`ProfileRule::CriticalKeyUsage`] asks for.
+    #[error("the key usage is not critical")]
+    KeyUsageNotCritical,
+    /// The subject is empty and SubjectAltName is not critical (RFC 5280 §4.2.1.6), which
+    /// [`ProfileRule::CriticalNames`] asks for.
+    #[error("the subject is empty and the subject alternative names are not critical")]
+    NamesNotCritical,
+    /// BasicConstraints are missing (X509-SVID §4.1), which [`ProfileRule::LeafConstraints`] asks
+    /// for.
+    #[error("the certificate has no basic constraints")]
+    NoBasicConstraints,
     /// ExtendedKeyUsage is present and lacks the use that is made of the certificate
-    /// (X509-SVID §4.4).
+    /// (X509-SVID §4.4), or one of the two under [`ProfileRule::BothPurposes`].
     #[error("the extended key usage lacks {}", purpose_name(*missing))]
     Purpose {
         /// The role whose purpose is missing.
@@ -173,6 +216,9 @@ impl LeafError {
             Self::NoDigitalSignature => "leaf_no_digital_signature",
             Self::SignsCertificates => "leaf_key_cert_sign",
             Self::SignsRevocations => "leaf_crl_sign",
+            Self::KeyUsageNotCritical => "leaf_key_usage_not_critical",
+            Self::NamesNotCritical => "leaf_names_not_critical",
+            Self::NoBasicConstraints => "leaf_no_basic_constraints",
             Self::Purpose { .. } => "leaf_purpose",
         }
     }
@@ -200,12 +246,16 @@ pub enum IssuerError {
     /// BasicConstraints do not say that this is an authority (X509-SVID §4.1).
     #[error("the issuer's certificate is not a certificate authority's")]
     NotAuthority,
-    /// KeyUsage is missing from an intermediate (X509-SVID §4.3).
+    /// KeyUsage is missing from an intermediate (X509-SVID §4.3), or from an anchor under
+    /// [`ProfileRule::AnchorKeyUsage`].
     #[error("the issuer's certificate has no key usage")]
     NoKeyUsage,
     /// KeyUsage lacks `keyCertSign` (X509-SVID §4.3).
     #[error("the issuer's key usage lacks keyCertSign")]
     NoCertificateSigning,
+    /// KeyUsage is not critical (X509-SVID §4.3), which [`ProfileRule::CriticalKeyUsage`] asks for.
+    #[error("the issuer's key usage is not critical")]
+    KeyUsageNotCritical,
     /// A URI name claims the scheme `spiffe` and is no SPIFFE ID (X509-SVID §2).
     #[error("a URI name of the issuer is no spiffe id: {0}")]
     InvalidSpiffeId(#[source] SpiffeIdError),
@@ -229,6 +279,7 @@ impl IssuerError {
             Self::NotAuthority => "issuer_not_authority",
             Self::NoKeyUsage => "issuer_no_key_usage",
             Self::NoCertificateSigning => "issuer_no_key_cert_sign",
+            Self::KeyUsageNotCritical => "issuer_key_usage_not_critical",
             Self::InvalidSpiffeId(_) => "issuer_invalid_spiffe_id",
             Self::WorkloadId => "issuer_workload_id",
             Self::ForeignTrustDomain { .. } => "issuer_foreign_trust_domain",

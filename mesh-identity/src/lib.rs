@@ -5,6 +5,7 @@
     doc = "SPIFFE identity for Rust programs in a service mesh."
 )]
 
+mod aliases;
 mod authorize;
 mod bundle;
 mod certificate;
@@ -12,10 +13,18 @@ mod date;
 mod der;
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "bundle-document")]
+mod json;
+#[cfg(feature = "bundle-document")]
+mod jwk;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod leaf;
 pub mod pem;
+mod profile;
 #[cfg(feature = "tls")]
 pub mod provider;
+mod revocation;
 pub mod source;
 mod spiffe_id;
 #[cfg(feature = "tls")]
@@ -25,11 +34,26 @@ pub mod tls;
 mod trust_domain;
 mod verify;
 
+pub use aliases::{AliasError, TrustDomainAliases};
 pub use authorize::{Denied, DenyReason, PatternError, PeerPattern, PeerPolicy};
 pub use bundle::{BundleError, MAX_ANCHORS, TrustBundle, TrustBundles};
+#[cfg(feature = "bundle-document")]
+pub use bundle::{
+    document::{
+        BundleDocument, DocumentError, JwtAuthority, JwtAuthorityError, MAX_DOCUMENT_BYTES, MAX_DOCUMENT_KEYS,
+        SkipReason, SkippedKey,
+    },
+    map::{BundleMap, BundleMapError, MAX_MAP_BYTES},
+};
+#[cfg(feature = "bundle-document")]
+pub use json::JsonError;
 pub use leaf::{IssuerError, LeafError, Role};
+pub use profile::{Profile, ProfileRule};
+pub use revocation::{
+    MAX_REVOCATION_LIST_BYTES, MAX_REVOCATION_LISTS, RevocationList, RevocationListError, SerialNumber,
+};
 pub use spiffe_id::{MAX_SPIFFE_ID_BYTES, SpiffeId, SpiffeIdError};
 #[cfg(feature = "tls")]
 pub use svid::{Svid, SvidError};
 pub use trust_domain::{MAX_TRUST_DOMAIN_BYTES, TrustDomain, TrustDomainError};
-pub use verify::{MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, VerifiedPeer, VerifyError, verify};
+pub use verify::{MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, VerifiedPeer, VerifyError, verify, verify_under};

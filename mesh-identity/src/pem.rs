@@ -1,11 +1,11 @@
-//! Certificates and private keys as PEM text (RFC 7468).
+//! Certificates, revocation lists and private keys as PEM text (RFC 7468).
 //!
 //! Other sections, and text before and between sections, are passed over, because common tools
 //! write both. What would make part of a file vanish unnoticed is an error: a boundary in the
 //! middle of a line, a section that does not end, anything but white space after the last section.
 
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer,
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
     pem::{Error as Fault, PemObject, SectionKind},
 };
 use thiserror::Error;
@@ -33,6 +33,23 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErro
         return Err(PemError::NoCertificate);
     }
     Ok(certificates)
+}
+
+/// The certificate revocation lists in `text`, in order; at least one.
+///
+/// # Errors
+///
+/// A text that is too large, is malformed, or holds no revocation list.
+pub fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
+    let lists: Vec<_> = sections(text)?
+        .into_iter()
+        .filter(|(kind, _)| *kind == SectionKind::Crl)
+        .map(|(_, der)| CertificateRevocationListDer::from(der))
+        .collect();
+    if lists.is_empty() {
+        return Err(PemError::NoRevocationList);
+    }
+    Ok(lists)
 }
 
 /// The one private key in `text`: PKCS#8, PKCS#1 (RSA) or SEC1 (elliptic curves).
@@ -110,7 +127,7 @@ fn find(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// Why a text does not give certificates or a key.
+/// Why a text does not give certificates, revocation lists or a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PemError {
@@ -123,6 +140,9 @@ pub enum PemError {
     /// There is no `CERTIFICATE` section.
     #[error("no certificate found")]
     NoCertificate,
+    /// There is no `X509 CRL` section.
+    #[error("no revocation list found")]
+    NoRevocationList,
     /// There is no private key.
     #[error("no private key found")]
     NoKey,

@@ -81,6 +81,15 @@ impl SpiffeId {
         self.istio_names().map(|(_, service_account)| service_account)
     }
 
+    /// The same path in another trust domain, which may make it longer than an ID can be: it is for
+    /// comparisons.
+    pub(crate) fn moved_to(&self, trust_domain: TrustDomain) -> Self {
+        Self {
+            trust_domain,
+            path: self.path.clone(),
+        }
+    }
+
     fn istio_names(&self) -> Option<(&str, &str)> {
         let mut segments = self.segments();
         match (

@@ -2,13 +2,18 @@ use std::{cell::Cell, fmt, sync::Arc};
 
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use thiserror::Error;
-use webpki::{EndEntityCert, Error as Fault, KeyUsage, VerifiedPath};
+use webpki::{
+    CertRevocationList, EndEntityCert, Error as Fault, ExpirationPolicy, KeyUsage, RevocationOptions,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+};
 
 use crate::{
     bundle::{TrustBundle, TrustBundles},
     certificate::Certificate,
     date::Rfc3339,
-    leaf::{IssuerError, LeafError, Role, check_issuer, check_leaf},
+    leaf::{IssuerError, LeafError, Role, check_issuer, check_issuer_profile, check_leaf, check_leaf_profile},
+    profile::{Profile, ProfileRule},
+    revocation::SerialNumber,
     spiffe_id::SpiffeId,
     trust_domain::TrustDomain,
 };
@@ -19,6 +24,22 @@ pub const MAX_CHAIN_CERTIFICATES: usize = 8;
 /// The largest certificate in a presented chain, in bytes. An SVID has about 600, an RSA one 1,500.
 pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
 
+/// Verifies a presented certificate chain at the moment `now` under the default [`Profile`], and
+/// says who its leaf identifies.
+///
+/// # Errors
+///
+/// As [`verify_under`].
+pub fn verify(
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    trust: &TrustBundles,
+    now: UnixTime,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<VerifiedPeer, VerifyError> {
+    verify_under(Profile::default(), chain, role, trust, now, algorithms)
+}
+
 /// Verifies a presented certificate chain at the moment `now`, and says who its leaf identifies.
 ///
 /// `chain` is the leaf and then its intermediates, in any order; `role` is what the peer acts as;
@@ -26,7 +47,9 @@ pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
 /// RFC 5280 path validation by rustls-webpki, and what that leaves to its caller: `keyCertSign` on
 /// every intermediate, the SPIFFE IDs of intermediates, and the validity of the anchor, whose other
 /// rules its [`TrustBundle`] has checked. The path must end at an anchor of the trust domain that
-/// the leaf names; other bundles are not looked at.
+/// the leaf names, or is an alias of; other bundles are not looked at. The rules that `profile`
+/// relaxes are left out. If the bundle has revocation lists, none may list a certificate of the
+/// path.
 ///
 /// No clock is read and nothing is remembered. The caps on the chain's size are applied before any
 /// of it is parsed, and the parsing before any signature is checked.
@@ -36,7 +59,8 @@ pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
 /// # Errors
 ///
 /// The first rule that is broken.
-pub fn verify(
+pub fn verify_under(
+    profile: Profile,
     chain: &[CertificateDer<'_>],
     role: Role,
     trust: &TrustBundles,
@@ -47,6 +71,7 @@ pub fn verify(
     check_sizes(chain)?;
     let facts = Certificate::parse(leaf).map_err(LeafError::from)?;
     let id = check_leaf(&facts, &[role])?;
+    check_leaf_profile(&facts, profile)?;
     let bundle = trusted(trust, id.trust_domain())?;
 
     let end_entity = EndEntityCert::try_from(leaf).map_err(|fault| VerifyError::of(&fault, id.trust_domain()))?;
@@ -56,24 +81,26 @@ pub fn verify(
     };
     let outcome = Cell::new(None);
     let judge = |path: &VerifiedPath<'_>| {
-        let judged = judge_path(path, bundle, now);
+        let judged = judge_path(path, bundle, id.trust_domain(), profile, now);
         let refused = judged.is_err();
         outcome.set(Some(judged));
         // The kind is of no account: `outcome` holds the reason.
         if refused { Err(Fault::UnknownIssuer) } else { Ok(()) }
     };
+    let lists: Vec<_> = bundle.revocation_lists().iter().map(|list| list.as_webpki()).collect();
     let found = end_entity.verify_for_usage(
         algorithms,
         bundle.anchors(),
         intermediates,
         now,
         usage,
-        None,
+        revocation(&lists, profile),
         Some(&judge),
     );
     let anchor = match (found, outcome.into_inner()) {
         (Ok(_), Some(Ok(anchor))) => anchor,
         (Err(_), Some(Err(refusal))) => return Err(refusal),
+        (Err(Fault::CertRevoked), _) => return Err(revoked(chain, &facts, bundle)),
         (Err(fault), _) => return Err(VerifyError::of(&fault, id.trust_domain())),
         // webpki asks about each path before it answers with it.
         (Ok(_), _) => return Err(unknown_issuer(id.trust_domain())),
@@ -229,6 +256,31 @@ pub enum VerifyError {
     /// An extension is critical and unknown.
     #[error("a certificate of the chain has an unknown critical extension")]
     CriticalExtension,
+    /// A revocation list names a certificate of the path.
+    #[error("a certificate of the chain is revoked, the one with serial number {serial}")]
+    Revoked {
+        /// The revoked certificate's serial number.
+        serial: SerialNumber,
+    },
+    /// No revocation list covers a certificate of the path, which [`ProfileRule::KnownRevocation`]
+    /// asks for.
+    #[error("no revocation list covers a certificate of the chain")]
+    RevocationUnknown,
+    /// A revocation list is past its `nextUpdate`, which [`ProfileRule::FreshRevocation`] asks
+    /// about.
+    #[error("a revocation list was to be replaced by {}", Rfc3339(*next_update))]
+    RevocationListExpired {
+        /// When the next list was due.
+        next_update: UnixTime,
+    },
+    /// A revocation list is not signed by the issuer that it names, or with an algorithm that is
+    /// not among the given ones.
+    #[error("a revocation list is not signed by its issuer")]
+    RevocationListSignature,
+    /// An intermediate has a revocation list and its KeyUsage lacks `cRLSign`. Anchors are exempt:
+    /// they are trusted by configuration, and those of Istio lack it.
+    #[error("an issuer of the chain may not sign revocation lists")]
+    RevocationListIssuer,
     /// A certificate of the chain is malformed in a way that its own parsing did not show.
     #[error("a certificate of the chain is malformed")]
     Malformed,
@@ -262,6 +314,11 @@ impl VerifyError {
             Self::NameConstraint => "name_constraint",
             Self::IssuerPurpose => "issuer_purpose",
             Self::CriticalExtension => "critical_extension",
+            Self::Revoked { .. } => "revoked",
+            Self::RevocationUnknown => "revocation_unknown",
+            Self::RevocationListExpired { .. } => "revocation_list_expired",
+            Self::RevocationListSignature => "revocation_list_signature",
+            Self::RevocationListIssuer => "revocation_list_issuer",
             Self::Malformed => "malformed",
             Self::TooManyPaths => "too_many_paths",
             Self::Path => "path",
@@ -287,6 +344,14 @@ impl VerifyError {
             }
             Fault::RequiredEkuNotFoundContext(_) | Fault::EmptyEkuExtension => Self::IssuerPurpose,
             Fault::UnsupportedCriticalExtension => Self::CriticalExtension,
+            Fault::UnknownRevocationStatus => Self::RevocationUnknown,
+            Fault::CrlExpired { next_update, .. } => Self::RevocationListExpired {
+                next_update: *next_update,
+            },
+            Fault::InvalidCrlSignatureForPublicKey
+            | Fault::UnsupportedCrlSignatureAlgorithmContext(_)
+            | Fault::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Self::RevocationListSignature,
+            Fault::IssuerNotCrlSigner => Self::RevocationListIssuer,
             Fault::MaximumNameConstraintComparisonsExceeded
             | Fault::MaximumPathBuildCallsExceeded
             | Fault::MaximumPathDepthExceeded
@@ -328,7 +393,7 @@ fn check_sizes(chain: &[CertificateDer<'_>]) -> Result<(), VerifyError> {
 }
 
 fn trusted<'t>(trust: &'t TrustBundles, trust_domain: &TrustDomain) -> Result<&'t TrustBundle, VerifyError> {
-    match trust.get(trust_domain) {
+    match trust.for_members_of(trust_domain) {
         None => Err(VerifyError::UnknownTrustDomain {
             trust_domain: trust_domain.clone(),
         }),
@@ -339,8 +404,45 @@ fn trusted<'t>(trust: &'t TrustBundles, trust_domain: &TrustDomain) -> Result<&'
     }
 }
 
+fn revocation<'l>(lists: &'l [&'l CertRevocationList<'l>], profile: Profile) -> Option<RevocationOptions<'l>> {
+    let unknown = if profile.enforces(ProfileRule::KnownRevocation) {
+        UnknownStatusPolicy::Deny
+    } else {
+        UnknownStatusPolicy::Allow
+    };
+    let expiration = if profile.enforces(ProfileRule::FreshRevocation) {
+        ExpirationPolicy::Enforce
+    } else {
+        ExpirationPolicy::Ignore
+    };
+    // An empty slice is no error here: without lists there is nothing to ask.
+    let builder = RevocationOptionsBuilder::new(lists).ok()?;
+    Some(
+        builder
+            .with_status_policy(unknown)
+            .with_expiration_policy(expiration)
+            .build(),
+    )
+}
+
+/// Which certificate it was that webpki found revoked: it does not say.
+fn revoked(chain: &[CertificateDer<'_>], leaf: &Certificate<'_>, bundle: &TrustBundle) -> VerifyError {
+    let serial = chain
+        .iter()
+        .filter_map(|der| Certificate::parse(der).ok())
+        .find(|certificate| bundle.revocation_lists().iter().any(|list| list.names(certificate)))
+        .map_or_else(|| SerialNumber::of(leaf), |certificate| SerialNumber::of(&certificate));
+    VerifyError::Revoked { serial }
+}
+
 /// Applies the rules that webpki does not know to a path that it would accept.
-fn judge_path(path: &VerifiedPath<'_>, bundle: &TrustBundle, now: UnixTime) -> Result<AnchorOfPath, VerifyError> {
+fn judge_path(
+    path: &VerifiedPath<'_>,
+    bundle: &TrustBundle,
+    trust_domain: &TrustDomain,
+    profile: Profile,
+    now: UnixTime,
+) -> Result<AnchorOfPath, VerifyError> {
     let anchor = bundle
         .facts(path.anchor())
         .ok_or_else(|| unknown_issuer(bundle.trust_domain()))?;
@@ -354,6 +456,7 @@ fn judge_path(path: &VerifiedPath<'_>, bundle: &TrustBundle, now: UnixTime) -> R
             not_after: anchor.not_after,
         });
     }
+    check_issuer_profile(anchor.key_usage, profile)?;
     let mut not_after = anchor.not_after;
     for intermediate in path.intermediate_certificates() {
         let der = intermediate.der();
@@ -361,7 +464,8 @@ fn judge_path(path: &VerifiedPath<'_>, bundle: &TrustBundle, now: UnixTime) -> R
         if facts.key_usage.is_none() {
             return Err(IssuerError::NoKeyUsage.into());
         }
-        check_issuer(&facts, bundle.trust_domain())?;
+        check_issuer(&facts, &[bundle.trust_domain(), trust_domain])?;
+        check_issuer_profile(facts.key_usage, profile)?;
         not_after = not_after.min(facts.not_after);
     }
     Ok(AnchorOfPath {

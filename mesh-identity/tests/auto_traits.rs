@@ -3,8 +3,9 @@
 #![allow(missing_docs, reason = "test code")]
 
 use mesh_identity::{
-    BundleError, Denied, PatternError, PeerPattern, PeerPolicy, SpiffeId, SpiffeIdError, TrustBundle, TrustBundles,
-    TrustDomain, TrustDomainError, VerifiedPeer, VerifyError,
+    AliasError, BundleError, Denied, PatternError, PeerPattern, PeerPolicy, Profile, RevocationList,
+    RevocationListError, SpiffeId, SpiffeIdError, TrustBundle, TrustBundles, TrustDomain, TrustDomainAliases,
+    TrustDomainError, VerifiedPeer, VerifyError,
 };
 
 fn thread_safe<T: Send + Sync + Unpin + 'static>() {}
@@ -18,6 +19,27 @@ fn values_may_go_to_any_thread() {
     thread_safe::<PeerPolicy>();
     thread_safe::<PeerPattern>();
     thread_safe::<VerifiedPeer>();
+    thread_safe::<Profile>();
+    thread_safe::<RevocationList>();
+    thread_safe::<TrustDomainAliases>();
+}
+
+#[cfg(feature = "bundle-document")]
+#[test]
+fn documents_may_go_to_any_thread() {
+    thread_safe::<mesh_identity::BundleDocument>();
+    thread_safe::<mesh_identity::BundleMap>();
+    thread_safe::<mesh_identity::DocumentError>();
+    thread_safe::<mesh_identity::BundleMapError>();
+}
+
+#[cfg(feature = "jwt")]
+#[test]
+fn tokens_may_go_to_any_thread() {
+    thread_safe::<mesh_identity::jwt::JwtBundles>();
+    thread_safe::<mesh_identity::jwt::JwtValidator>();
+    thread_safe::<mesh_identity::jwt::JwtSvid>();
+    thread_safe::<mesh_identity::jwt::JwtError>();
 }
 
 #[test]
@@ -28,6 +50,8 @@ fn errors_may_go_to_any_thread() {
     thread_safe::<VerifyError>();
     thread_safe::<Denied>();
     thread_safe::<PatternError>();
+    thread_safe::<AliasError>();
+    thread_safe::<RevocationListError>();
     thread_safe::<mesh_identity::source::files::FileError>();
 }
 

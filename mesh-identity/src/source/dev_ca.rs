@@ -2,7 +2,7 @@
 //!
 //! Its leaves look like those of istiod and SPIRE. [`Template`] gives control over every field, so
 //! that certificates which break one rule can be made. Keys live unprotected in memory, nothing is
-//! persisted and there is no revocation: it is not for production.
+//! persisted and nobody is told of its revocations: it is not for production.
 
 mod encode;
 mod template;
@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, Issuer, KeyPair};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 #[cfg(feature = "tls")]
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -132,6 +135,39 @@ impl DevCa {
         let mut chain = vec![certificate.into()];
         chain.extend(self.intermediates.iter().cloned());
         Ok(Issued { chain, key })
+    }
+
+    /// A revocation list of certificates that this authority has issued, as DER for
+    /// [`RevocationList::from_der`](crate::RevocationList::from_der).
+    ///
+    /// # Errors
+    ///
+    /// `next_update` is not after `this_update`, or the generator fails.
+    pub fn revocation_list<'s>(
+        &self,
+        serials: impl IntoIterator<Item = &'s [u8]>,
+        this_update: UnixTime,
+        next_update: UnixTime,
+    ) -> Result<Vec<u8>, DevCaError> {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let (this_update, next_update) = (epoch + since_epoch(this_update)?, epoch + since_epoch(next_update)?);
+        let list = CertificateRevocationListParams {
+            this_update,
+            next_update,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials
+                .into_iter()
+                .map(|serial| RevokedCertParams {
+                    serial_number: SerialNumber::from_slice(serial),
+                    revocation_time: this_update,
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+                .collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.der().to_vec())
     }
 
     /// The trust domain.
@@ -298,7 +334,7 @@ fn params(template: Template, key: &KeyPair) -> Result<CertificateParams, DevCaE
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_epoch(template.not_before)?;
     params.not_after = epoch + since_epoch(template.not_after)?;
-    params.serial_number = template.serial.as_deref().map(rcgen::SerialNumber::from_slice);
+    params.serial_number = template.serial.as_deref().map(SerialNumber::from_slice);
     params.use_authority_key_identifier_extension = true;
     let identifier = Extension::subject_key_identifier(&params.key_identifier(key));
     params.custom_extensions = [identifier]

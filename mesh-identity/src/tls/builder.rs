@@ -6,7 +6,14 @@ use rustls::{
 };
 use thiserror::Error;
 
-use crate::{authorize::PeerPolicy, bundle::TrustBundles, leaf::Role, svid::Svid, tls::verifier::PeerVerifier};
+use crate::{
+    authorize::PeerPolicy,
+    bundle::TrustBundles,
+    leaf::Role,
+    profile::Profile,
+    svid::Svid,
+    tls::verifier::{Expectations, PeerVerifier},
+};
 
 /// Builds a [`ServerTls`](super::ServerTls) or a [`ClientTls`](super::ClientTls), `T`.
 ///
@@ -41,6 +48,7 @@ pub struct Ready {
     svid: Arc<Svid>,
     trust: Arc<TrustBundles>,
     policy: PeerPolicy,
+    profile: Profile,
     clock: Arc<dyn TimeProvider>,
 }
 
@@ -90,12 +98,18 @@ impl<T> TlsBuilder<T, WantsPolicy> {
             svid,
             trust,
             policy,
+            profile: Profile::default(),
             clock: Arc::new(DefaultTimeProvider),
         })
     }
 }
 
 impl<T> TlsBuilder<T, Ready> {
+    /// Verifies peers under this profile. The default is [`Profile::istio`].
+    pub fn profile(self, profile: Profile) -> Self {
+        self.with(|ready| Ready { profile, ..ready })
+    }
+
     /// Judges the validity of certificates by this clock. The default is the system's.
     pub fn clock(self, clock: Arc<dyn TimeProvider>) -> Self {
         self.with(|ready| Ready { clock, ..ready })
@@ -117,6 +131,7 @@ impl<T: Side> TlsBuilder<T, Ready> {
                     svid,
                     trust,
                     policy,
+                    profile,
                     clock,
                 },
             side: PhantomData,
@@ -128,9 +143,12 @@ impl<T: Side> TlsBuilder<T, Ready> {
             return Err(BuildError::NoKeyExchange);
         }
         let verifier = Arc::new(PeerVerifier::new(
-            T::PEER,
-            trust,
-            policy,
+            Expectations {
+                peer: T::PEER,
+                trust,
+                policy,
+                profile,
+            },
             provider.signature_verification_algorithms,
             Arc::clone(&clock),
         ));

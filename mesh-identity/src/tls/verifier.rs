@@ -19,7 +19,8 @@ use crate::{
     authorize::PeerPolicy,
     bundle::TrustBundles,
     leaf::Role,
-    verify::{VerifiedPeer, verify},
+    profile::Profile,
+    verify::{VerifiedPeer, verify_under},
 };
 
 /// The application protocol of mesh traffic (RFC 9113 §3.1).
@@ -35,27 +36,29 @@ const HANDED_OVER: usize = 512;
 /// about half of a handshake's cost. So each verdict is put aside under the exact chain that it is
 /// about, and collected after the handshake.
 pub(super) struct PeerVerifier {
-    peer: Role,
-    trust: Arc<TrustBundles>,
-    policy: PeerPolicy,
+    expected: Expectations,
     algorithms: WebPkiSupportedAlgorithms,
     clock: Arc<dyn TimeProvider>,
     /// Oldest first.
     verdicts: Mutex<VecDeque<VerifiedPeer>>,
 }
 
+/// What a peer has to be.
+pub(super) struct Expectations {
+    pub(super) peer: Role,
+    pub(super) trust: Arc<TrustBundles>,
+    pub(super) policy: PeerPolicy,
+    pub(super) profile: Profile,
+}
+
 impl PeerVerifier {
     pub(super) fn new(
-        peer: Role,
-        trust: Arc<TrustBundles>,
-        policy: PeerPolicy,
+        expected: Expectations,
         algorithms: WebPkiSupportedAlgorithms,
         clock: Arc<dyn TimeProvider>,
     ) -> Self {
         Self {
-            peer,
-            trust,
-            policy,
+            expected,
             algorithms,
             clock,
             verdicts: Mutex::default(),
@@ -63,7 +66,7 @@ impl PeerVerifier {
     }
 
     pub(super) fn policy(&self) -> &PeerPolicy {
-        &self.policy
+        &self.expected.policy
     }
 
     /// Whose connection this is, and whether it is one that this verifier stands behind.
@@ -95,9 +98,15 @@ impl PeerVerifier {
 
     /// Verifies a chain and asks the policy about its leaf.
     fn admit(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedPeer, HandshakeError> {
-        let peer = verify(chain, self.peer, &self.trust, now, self.algorithms.all)?;
-        self.policy.check(peer.id())?;
-        Ok(peer)
+        let Expectations {
+            peer,
+            trust,
+            policy,
+            profile,
+        } = &self.expected;
+        let verified = verify_under(*profile, chain, *peer, trust, now, self.algorithms.all)?;
+        policy.check_under(trust.aliases(), verified.id())?;
+        Ok(verified)
     }
 
     fn judge(
@@ -209,9 +218,10 @@ impl ServerCertVerifier for PeerVerifier {
 impl fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerVerifier")
-            .field("peer", &self.peer)
-            .field("trust", &self.trust)
-            .field("policy", &self.policy)
+            .field("peer", &self.expected.peer)
+            .field("trust", &self.expected.trust)
+            .field("policy", &self.expected.policy)
+            .field("profile", &self.expected.profile)
             .finish_non_exhaustive()
     }
 }

@@ -2,29 +2,13 @@
 
 use pem::{EncodeConfig, LineEnding, Pem};
 
-use crate::der::{BIT_STRING, INTEGER, Malformed, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, constructed};
+use crate::der::{
+    BIT_STRING, INTEGER, Malformed, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, constructed, value,
+};
 
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const ELLIPTIC_CURVE: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const UTF8_STRING: u8 = 0x0c;
-
-/// One DER value.
-pub(super) fn value(tag: u8, contents: &[u8]) -> Vec<u8> {
-    let length = contents.len().to_be_bytes();
-    let significant: Vec<u8> = length.iter().copied().skip_while(|byte| *byte == 0).collect();
-    let mut der = vec![tag];
-    match *significant.as_slice() {
-        [] => der.push(0),
-        [short] if short < 0x80 => der.push(short),
-        // A `usize` has at most eight bytes.
-        _ => {
-            der.push(0x80 | u8::try_from(significant.len()).unwrap_or(8));
-            der.extend(significant);
-        }
-    }
-    der.extend_from_slice(contents);
-    der
-}
 
 /// An INTEGER, which would be negative if its first bit were set.
 pub(super) fn integer(number: u8) -> Vec<u8> {

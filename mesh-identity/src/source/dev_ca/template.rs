@@ -5,7 +5,7 @@ use rustls_pki_types::UnixTime;
 
 use super::encode;
 use crate::{
-    der::{BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, constructed, context},
+    der::{BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, constructed, context, value},
     spiffe_id::SpiffeId,
     trust_domain::TrustDomain,
 };
@@ -200,7 +200,7 @@ impl Extension {
         Self {
             id: vec![2, 5, 29, 17],
             critical: false,
-            value: encode::value(SEQUENCE, &names),
+            value: value(SEQUENCE, &names),
         }
     }
 
@@ -215,14 +215,11 @@ impl Extension {
 
     /// ExtendedKeyUsage of these purposes, not critical.
     pub fn extended_key_usage(purposes: &[&[u8]]) -> Self {
-        let purposes: Vec<u8> = purposes
-            .iter()
-            .flat_map(|id| encode::value(OBJECT_IDENTIFIER, id))
-            .collect();
+        let purposes: Vec<u8> = purposes.iter().flat_map(|id| value(OBJECT_IDENTIFIER, id)).collect();
         Self {
             id: vec![2, 5, 29, 37],
             critical: false,
-            value: encode::value(SEQUENCE, &purposes),
+            value: value(SEQUENCE, &purposes),
         }
     }
 
@@ -230,7 +227,7 @@ impl Extension {
     pub fn basic_constraints(authority: bool, path_length: Option<u8>) -> Self {
         let mut contents = Vec::new();
         if authority {
-            contents.extend(encode::value(BOOLEAN, &[0xff]));
+            contents.extend(value(BOOLEAN, &[0xff]));
         }
         if let Some(length) = path_length {
             contents.extend(encode::integer(length));
@@ -238,7 +235,7 @@ impl Extension {
         Self {
             id: vec![2, 5, 29, 19],
             critical: true,
-            value: encode::value(SEQUENCE, &contents),
+            value: value(SEQUENCE, &contents),
         }
     }
 
@@ -247,19 +244,19 @@ impl Extension {
         let subtrees = |hosts: &[&str], number| {
             let subtrees: Vec<u8> = hosts
                 .iter()
-                .flat_map(|host| encode::value(SEQUENCE, &encode::value(context(6), host.as_bytes())))
+                .flat_map(|host| value(SEQUENCE, &value(context(6), host.as_bytes())))
                 .collect();
             if subtrees.is_empty() {
                 subtrees
             } else {
-                encode::value(constructed(number), &subtrees)
+                value(constructed(number), &subtrees)
             }
         };
         let contents = [subtrees(permitted, 0), subtrees(excluded, 1)].concat();
         Self {
             id: vec![2, 5, 29, 30],
             critical: true,
-            value: encode::value(SEQUENCE, &contents),
+            value: value(SEQUENCE, &contents),
         }
     }
 
@@ -267,7 +264,7 @@ impl Extension {
         Self {
             id: vec![2, 5, 29, 14],
             critical: false,
-            value: encode::value(OCTET_STRING, identifier),
+            value: value(OCTET_STRING, identifier),
         }
     }
 
@@ -288,12 +285,12 @@ fn after(now: UnixTime, span: Duration) -> UnixTime {
 
 fn general_name(name: &Name) -> Vec<u8> {
     match name {
-        Name::Uri(uri) => encode::value(context(6), uri.as_bytes()),
-        Name::RawUri(uri) => encode::value(context(6), uri),
-        Name::Dns(name) => encode::value(context(2), name.as_bytes()),
-        Name::Email(address) => encode::value(context(1), address.as_bytes()),
-        Name::Ip(IpAddr::V4(address)) => encode::value(context(7), &address.octets()),
-        Name::Ip(IpAddr::V6(address)) => encode::value(context(7), &address.octets()),
+        Name::Uri(uri) => value(context(6), uri.as_bytes()),
+        Name::RawUri(uri) => value(context(6), uri),
+        Name::Dns(name) => value(context(2), name.as_bytes()),
+        Name::Email(address) => value(context(1), address.as_bytes()),
+        Name::Ip(IpAddr::V4(address)) => value(context(7), &address.octets()),
+        Name::Ip(IpAddr::V6(address)) => value(context(7), &address.octets()),
         Name::Other(id, text) => encode::other_name(id, text),
     }
 }

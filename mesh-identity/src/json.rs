@@ -1,0 +1,188 @@
+//! JSON as security documents need it: no object has a name twice, because two readers could each
+//! take another one of them.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
+use thiserror::Error;
+
+/// The members of a JSON object.
+pub(crate) type Object = BTreeMap<String, Json>;
+
+/// A JSON value (RFC 8259), as far as documents here have any.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Json {
+    Null,
+    Boolean,
+    /// An integer without sign, fraction and exponent, within 64 bits.
+    Integer(u64),
+    /// Any other number.
+    Number,
+    Text(String),
+    List(Vec<Json>),
+    Object(Object),
+}
+
+impl Json {
+    /// Reads a text that is one JSON value. Nesting is limited to 128 levels; the caller limits the
+    /// length.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, JsonError> {
+        serde_json::from_slice(text).map_err(|error| match error.classify() {
+            // The only complaint about data is the one made below.
+            Category::Data => JsonError::RepeatedName,
+            _ => JsonError::Syntax {
+                line: error.line(),
+                column: error.column(),
+            },
+        })
+    }
+
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_integer(&self) -> Option<u64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_list(&self) -> Option<&[Self]> {
+        match self {
+            Self::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_object(&self) -> Option<&Object> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+}
+
+/// Why a text is no JSON that may be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// The text is not JSON.
+    #[error("no JSON from line {line}, column {column} on")]
+    Syntax {
+        /// The line, counting from one.
+        line: usize,
+        /// The column, counting from one; zero for the end of a line.
+        column: usize,
+    },
+    /// An object has two members of the same name.
+    #[error("an object of the JSON text has a name twice")]
+    RepeatedName,
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+        Ok(Json::Boolean)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
+        Ok(Json::Integer(number))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+        Ok(Json::Number)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+        Ok(Json::Number)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
+        Ok(Json::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Json, E> {
+        Ok(Json::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Json::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        let mut object = Object::new();
+        while let Some((name, value)) = members.next_entry()? {
+            if object.insert(name, value).is_some() {
+                return Err(A::Error::custom("repeated name"));
+            }
+        }
+        Ok(Json::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_however_they_are_spelled() {
+        for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"b":{"":0,"":0}}]"#] {
+            assert_eq!(Json::parse(text.as_bytes()), Err(JsonError::RepeatedName), "{text}");
+        }
+        assert!(Json::parse(br#"{"a":{"a":[]},"A":1}"#).is_ok());
+    }
+
+    #[test]
+    fn integers_are_told_from_other_numbers() {
+        let read = |text: &str| Json::parse(text.as_bytes());
+        assert_eq!(read("18446744073709551615"), Ok(Json::Integer(u64::MAX)));
+        for text in ["18446744073709551616", "-1", "1.0", "1e3", "-0"] {
+            assert_eq!(read(text), Ok(Json::Number), "{text}");
+        }
+        for text in ["01", "+1", "NaN", "1 1", ""] {
+            assert!(matches!(read(text), Err(JsonError::Syntax { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_limited() {
+        let deep = |levels: usize| [vec![b'['; levels], vec![b']'; levels]].concat();
+        assert!(Json::parse(&deep(100)).is_ok());
+        assert!(Json::parse(&deep(1_000_000)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _value = Json::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use thiserror::Error;
+
+use super::algorithm::Algorithm;
+use crate::{
+    json::{Json, JsonError, Object},
+    spiffe_id::{SpiffeId, SpiffeIdError},
+};
+
+/// The longest token that is read, in bytes: twice what HTTP servers commonly take as a header.
+pub const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// The most audiences of a token.
+pub const MAX_TOKEN_AUDIENCES: usize = 64;
+/// How much of an unexpected name is repeated in an error, in characters.
+const SHOWN_NAME: usize = 32;
+
+/// A token that is well-formed and has been believed nothing yet.
+pub(super) struct Token<'t> {
+    pub(super) algorithm: Algorithm,
+    pub(super) key_id: Option<String>,
+    pub(super) subject: SpiffeId,
+    pub(super) audiences: Vec<String>,
+    /// Seconds since 1970, as are the others.
+    pub(super) expires: u64,
+    pub(super) not_before: Option<u64>,
+    pub(super) issued: Option<u64>,
+    /// What the signature is over.
+    pub(super) signed: &'t [u8],
+    pub(super) signature: Vec<u8>,
+}
+
+impl<'t> Token<'t> {
+    /// Reads the compact serialisation of RFC 7515 §3.1: three parts in base64url, without padding.
+    pub(super) fn parse(text: &'t str) -> Result<Self, TokenError> {
+        if text.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::TooLarge { bytes: text.len() });
+        }
+        let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::NotCompact)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::NotCompact)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::NotCompact);
+        let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
+
+        let header = Json::parse(&header).map_err(TokenError::Header)?;
+        let (algorithm, key_id) = read_header(header.as_object().ok_or(TokenError::NotAnObject)?)?;
+        let claims = Json::parse(&claims).map_err(TokenError::Claims)?;
+        let claims = claims.as_object().ok_or(TokenError::NotAnObject)?;
+        Ok(Self {
+            algorithm,
+            key_id,
+            subject: subject(claims)?,
+            audiences: audiences(claims)?,
+            expires: seconds(claims, "exp")?.ok_or(TokenError::Claim { name: "exp" })?,
+            not_before: seconds(claims, "nbf")?,
+            issued: seconds(claims, "iat")?,
+            signed: signed.as_bytes(),
+            signature,
+        })
+    }
+}
+
+/// Why a text is no JWT-SVID, whoever signed it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The token is longer than [`MAX_TOKEN_BYTES`].
+    #[error("the token has {bytes} bytes, more than {MAX_TOKEN_BYTES}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The token is not three parts in base64url (JWT-SVID §1).
+    #[error("the token is not in compact serialisation")]
+    NotCompact,
+    /// The header is no JSON, or has a name twice.
+    #[error("the token's header: {0}")]
+    Header(#[source] JsonError),
+    /// The claims are no JSON, or have a name twice.
+    #[error("the token's claims: {0}")]
+    Claims(#[source] JsonError),
+    /// The header is no JSON object, or the claims are none.
+    #[error("the token's header and claims are not both JSON objects")]
+    NotAnObject,
+    /// The header has a parameter other than `alg`, `kid` and `typ` (JWT-SVID §2).
+    #[error("the token's header has parameter `{}`", name.escape_debug())]
+    HeaderParameter {
+        /// The parameter's name, cut off after 32 characters.
+        name: String,
+    },
+    /// `alg` is missing or none of the nine permitted algorithms (JWT-SVID §2.1).
+    #[error("the token's algorithm is not permitted")]
+    Algorithm,
+    /// `typ` is neither `JWT` nor `JOSE` (JWT-SVID §2.3).
+    #[error("the token's type is neither `JWT` nor `JOSE`")]
+    Type,
+    /// `kid` is no text.
+    #[error("the token's key id is no text")]
+    KeyId,
+    /// A claim is missing, or is not what it should be (JWT-SVID §3).
+    #[error("the token's claim `{name}` is missing or malformed")]
+    Claim {
+        /// The claim's name.
+        name: &'static str,
+    },
+    /// The token has more than [`MAX_TOKEN_AUDIENCES`].
+    #[error("the token has more than {MAX_TOKEN_AUDIENCES} audiences")]
+    TooManyAudiences,
+    /// The subject is no SPIFFE ID (JWT-SVID §3.1).
+    #[error("the token's subject is no spiffe id: {0}")]
+    Subject(#[source] SpiffeIdError),
+    /// The subject has no path: it names a trust domain, not a workload.
+    #[error("the token's subject has no path")]
+    RootPath,
+}
+
+impl TokenError {
+    /// A short name of the rule, fit for a metric's label. It does not change between releases.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "jwt_too_large",
+            Self::NotCompact => "jwt_not_compact",
+            Self::Header(_) => "jwt_header",
+            Self::Claims(_) => "jwt_claims",
+            Self::NotAnObject => "jwt_not_an_object",
+            Self::HeaderParameter { .. } => "jwt_header_parameter",
+            Self::Algorithm => "jwt_algorithm",
+            Self::Type => "jwt_type",
+            Self::KeyId => "jwt_key_id",
+            Self::Claim { .. } => "jwt_claim",
+            Self::TooManyAudiences => "jwt_too_many_audiences",
+            Self::Subject(_) => "jwt_subject",
+            Self::RootPath => "jwt_root_path",
+        }
+    }
+}
+
+/// JWT-SVID §2: three parameters are known, and no other may be there.
+fn read_header(header: &Object) -> Result<(Algorithm, Option<String>), TokenError> {
+    let known = |name: &str| matches!(name, "alg" | "kid" | "typ");
+    if let Some(name) = header.keys().find(|name| !known(name)) {
+        return Err(TokenError::HeaderParameter {
+            name: name.chars().take(SHOWN_NAME).collect(),
+        });
+    }
+    let algorithm = header
+        .get("alg")
+        .and_then(Json::as_text)
+        .and_then(Algorithm::named)
+        .ok_or(TokenError::Algorithm)?;
+    match header.get("typ") {
+        None => {}
+        Some(Json::Text(kind)) if matches!(kind.as_str(), "JWT" | "JOSE") => {}
+        Some(_) => return Err(TokenError::Type),
+    }
+    let key_id = match header.get("kid") {
+        None => None,
+        Some(Json::Text(key_id)) => Some(key_id.clone()),
+        Some(_) => return Err(TokenError::KeyId),
+    };
+    Ok((algorithm, key_id))
+}
+
+fn subject(claims: &Object) -> Result<SpiffeId, TokenError> {
+    let subject = claims
+        .get("sub")
+        .and_then(Json::as_text)
+        .ok_or(TokenError::Claim { name: "sub" })?;
+    let id: SpiffeId = subject.parse().map_err(TokenError::Subject)?;
+    if id.path().is_empty() {
+        return Err(TokenError::RootPath);
+    }
+    Ok(id)
+}
+
+fn audiences(claims: &Object) -> Result<Vec<String>, TokenError> {
+    let malformed = TokenError::Claim { name: "aud" };
+    let list = match claims.get("aud") {
+        Some(Json::Text(one)) => return Ok(vec![one.clone()]),
+        Some(Json::List(list)) if !list.is_empty() => list,
+        _ => return Err(malformed),
+    };
+    if list.len() > MAX_TOKEN_AUDIENCES {
+        return Err(TokenError::TooManyAudiences);
+    }
+    list.iter()
+        .map(|audience| audience.as_text().map(str::to_owned))
+        .collect::<Option<_>>()
+        .ok_or(malformed)
+}
+
+/// A moment in whole seconds: fractions, which RFC 7519 §2 permits, are in no SVID.
+fn seconds(claims: &Object, name: &'static str) -> Result<Option<u64>, TokenError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(moment) => moment.as_integer().map(Some).ok_or(TokenError::Claim { name }),
+    }
+}

@@ -1,0 +1,174 @@
+use std::{fmt, sync::Arc};
+
+use thiserror::Error;
+use webpki::{CertRevocationList, Error as Fault, OwnedCertRevocationList};
+
+use crate::{
+    certificate::Certificate,
+    pem::{self, PemError},
+};
+
+/// The largest revocation list that is read, in bytes: room for some 100,000 entries.
+pub const MAX_REVOCATION_LIST_BYTES: usize = 4 << 20;
+/// The most revocation lists in one bundle.
+pub const MAX_REVOCATION_LISTS: usize = 64;
+
+/// A certificate revocation list (RFC 5280 §5) that has been read, and not yet believed.
+///
+/// Its signature is checked at each verification that needs it, with the key of the issuer in the
+/// path at hand. Supported are complete lists of version 2, for all reasons, issued by the
+/// certificates' own issuer, with `nextUpdate`. Cloning is cheap.
+#[derive(Clone)]
+pub struct RevocationList {
+    list: Arc<CertRevocationList<'static>>,
+}
+
+impl RevocationList {
+    /// Reads a list in DER.
+    ///
+    /// # Errors
+    ///
+    /// A list that is too large, is malformed, or is of an unsupported kind.
+    pub fn from_der(der: &[u8]) -> Result<Self, RevocationListError> {
+        if der.len() > MAX_REVOCATION_LIST_BYTES {
+            return Err(RevocationListError::TooLarge { bytes: der.len() });
+        }
+        match OwnedCertRevocationList::from_der(der) {
+            Ok(list) => Ok(Self {
+                list: Arc::new(list.into()),
+            }),
+            Err(fault) if is_unsupported(&fault) => Err(RevocationListError::Unsupported),
+            Err(_) => Err(RevocationListError::Malformed),
+        }
+    }
+
+    /// Reads the lists of a PEM text, such as Istio's `ca-crl.pem`; at least one.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_der`](Self::from_der) and [`pem::revocation_lists`].
+    pub fn from_pem(text: &[u8]) -> Result<Vec<Self>, RevocationListError> {
+        pem::revocation_lists(text)?
+            .iter()
+            .map(|list| Self::from_der(list))
+            .collect()
+    }
+
+    pub(crate) fn as_webpki(&self) -> &CertRevocationList<'static> {
+        &self.list
+    }
+
+    /// Whether two lists are about the same certificates, so that only one of them can count.
+    pub(crate) fn rivals(&self, other: &Self) -> bool {
+        self.list.issuer() == other.list.issuer()
+            && self.list.issuing_distribution_point() == other.list.issuing_distribution_point()
+    }
+
+    /// Whether the list names a certificate, whatever its signature is worth.
+    pub(crate) fn names(&self, certificate: &Certificate<'_>) -> bool {
+        self.list.issuer() == certificate.issuer && matches!(self.list.find_serial(certificate.serial), Ok(Some(_)))
+    }
+}
+
+impl fmt::Debug for RevocationList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevocationList").finish_non_exhaustive()
+    }
+}
+
+/// Why bytes are no revocation list.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RevocationListError {
+    /// The text is no PEM or holds no list.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// The list is larger than [`MAX_REVOCATION_LIST_BYTES`].
+    #[error("the revocation list has {bytes} bytes, more than {MAX_REVOCATION_LIST_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The bytes are not the DER of a revocation list.
+    #[error("the revocation list is malformed")]
+    Malformed,
+    /// The list is a delta, an indirect one, one for some reasons only, of another version than 2,
+    /// without `nextUpdate`, or has an unknown critical extension.
+    #[error("the revocation list is of an unsupported kind")]
+    Unsupported,
+}
+
+/// The serial number of a certificate.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SerialNumber(Box<[u8]>);
+
+impl SerialNumber {
+    pub(crate) fn of(certificate: &Certificate<'_>) -> Self {
+        Self(certificate.serial.into())
+    }
+
+    /// The number, big-endian, as the certificate spells it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SerialNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, byte) in self.0.iter().enumerate() {
+            let separator = if place == 0 { "" } else { ":" };
+            write!(f, "{separator}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SerialNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SerialNumber({self})")
+    }
+}
+
+fn is_unsupported(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::UnsupportedCrlIssuingDistributionPoint
+            | Fault::UnsupportedCrlVersion
+            | Fault::UnsupportedCriticalExtension
+            | Fault::UnsupportedDeltaCrl
+            | Fault::UnsupportedIndirectCrl
+            | Fault::UnsupportedRevocationReason
+            | Fault::UnsupportedRevocationReasonsPartitioning
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_capped_before_anything_is_read() {
+        let bytes = MAX_REVOCATION_LIST_BYTES + 1;
+        assert_eq!(
+            RevocationList::from_der(&vec![0; bytes]).unwrap_err(),
+            RevocationListError::TooLarge { bytes }
+        );
+    }
+
+    #[test]
+    fn a_text_without_a_list_is_no_empty_list() {
+        assert_eq!(
+            RevocationList::from_pem(b"").unwrap_err(),
+            RevocationListError::Pem(PemError::NoRevocationList)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            crate::fuzzing::revocation_list(&bytes);
+        }
+    }
+}
