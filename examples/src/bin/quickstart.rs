@@ -1,0 +1,7 @@
+//! The project's main job in one command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh_examples::quickstart::main()
+}

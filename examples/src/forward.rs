@@ -1,0 +1,99 @@
+//! A server's part behind the tunnel: connects each to its destination and copies.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hbone::{Authority, CopyOutcome, Handler, Host, IncomingTunnel, Rejection, TunnelResponse, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Time to find and reach a destination: less than clients wait for their answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where tunnels are connected to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forward {
+    /// To the destination that each asks for; the system's resolver looks names up.
+    Authority,
+    /// All to this address.
+    Fixed(SocketAddr),
+}
+
+impl Handler for Forward {
+    async fn handle(&self, tunnel: IncomingTunnel) {
+        if let Err(rejection) = self.carry(tunnel).await {
+            tracing::trace!(%rejection, "answered");
+        }
+    }
+}
+
+impl Forward {
+    /// Connects a tunnel to its destination and copies until it ends, or rejects it.
+    pub(crate) async fn carry(&self, tunnel: IncomingTunnel) -> Result<CopyOutcome, Rejection> {
+        let authority = tunnel.request().authority().clone();
+        let peer = tunnel.peer().clone();
+        let peer = peer.identity().map(|peer| tracing::field::display(peer.id()));
+        let tcp = match self.connect(&authority).await {
+            Ok(tcp) => tcp,
+            Err(error) => {
+                let rejection = error.rejection();
+                let status = rejection.status().as_u16();
+                tracing::warn!(peer, %authority, status, reason = %error, "tunnel refused");
+                tunnel.reject(&rejection);
+                return Err(rejection);
+            }
+        };
+        let outcome = copy_bidirectional(tcp, tunnel.accept(TunnelResponse::new())).await;
+        let (received, sent) = (outcome.to_tcp, outcome.to_tunnel);
+        match &outcome.abort {
+            None => tracing::info!(peer, %authority, received, sent, "tunnel ended"),
+            Some(reason) => tracing::info!(peer, %authority, received, sent, %reason, "tunnel aborted"),
+        }
+        Ok(outcome)
+    }
+
+    async fn connect(&self, authority: &Authority) -> Result<TcpStream, ConnectError> {
+        let connected = async {
+            let tcp = match (self, authority.host()) {
+                (Self::Fixed(addr), _) => TcpStream::connect(addr).await,
+                (Self::Authority, Host::Ip(ip)) => TcpStream::connect((ip, authority.port())).await,
+                (Self::Authority, Host::Name(name)) => connect_by_name(name, authority.port()).await?,
+            };
+            let tcp = tcp.map_err(ConnectError::Unreachable)?;
+            hbone::tls::prepare(&tcp).map_err(ConnectError::Unreachable)?;
+            Ok(tcp)
+        };
+        timeout(CONNECT_TIMEOUT, connected)
+            .await
+            .map_err(|_| ConnectError::Timeout)?
+    }
+}
+
+/// Tries the addresses of a name in the resolver's order.
+async fn connect_by_name(name: &str, port: u16) -> Result<io::Result<TcpStream>, ConnectError> {
+    let addrs = tokio::net::lookup_host((name, port)).await;
+    let addrs: Vec<SocketAddr> = addrs.map_err(ConnectError::Unknown)?.collect();
+    Ok(TcpStream::connect(addrs.as_slice()).await)
+}
+
+/// Why a destination was not reached.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("cannot resolve: {0}")]
+    Unknown(#[source] io::Error),
+    #[error("cannot connect: {0}")]
+    Unreachable(#[source] io::Error),
+    #[error("no connection in {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+impl ConnectError {
+    fn rejection(&self) -> Rejection {
+        match self {
+            Self::Unknown(_) => Rejection::UnknownDestination,
+            Self::Unreachable(_) => Rejection::UpstreamUnreachable,
+            Self::Timeout => Rejection::UpstreamTimeout,
+        }
+    }
+}

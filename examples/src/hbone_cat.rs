@@ -1,0 +1,115 @@
+//! `hbone-cat`: netcat for HBONE.
+
+mod args;
+mod credentials;
+mod dial;
+mod log;
+mod ready;
+mod serve;
+mod sockets;
+mod stdio;
+mod workers;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use self::args::{Args, Command};
+use self::credentials::CredentialError;
+use self::sockets::BindError;
+use self::stdio::PipeError;
+use self::workers::Abandoned;
+
+/// A flag, file or certificate is bad.
+const USAGE: u8 = 2;
+
+/// Runs the program with its command line, the program's own name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::parse_from(args) {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => return fail(&one_line(&error), USAGE),
+        Err(help) => return printed(&help),
+    };
+    log::init();
+    let result = match &args.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Dial(args) => dial::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+fn printed(help: &clap::Error) -> ExitCode {
+    match help.print() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// What is wrong with the command line, without the usage that follows it.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.split_whitespace().collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
+    match writeln!(io::stderr(), "hbone-cat: {error}") {
+        Ok(()) => ExitCode::from(code),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Why the program fails.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    #[error("{flag} {error}")]
+    Bind {
+        flag: &'static str,
+        #[source]
+        error: BindError,
+    },
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
+    #[error("operating system: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Credentials(_) | Self::Bind { .. } => USAGE,
+            Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_errors_take_one_line() {
+        for (args, line) in [
+            (
+                &["serve", "--bind", "nowhere"][..],
+                "invalid value 'nowhere' for '--bind <ADDR>': invalid socket address syntax",
+            ),
+            (
+                &["serve", "--bind", "[::]:0"],
+                "the following required arguments were not provided: --allow <PATTERN> --cert <FILE> --key <FILE> --roots <FILE>",
+            ),
+            (&["serve", "--bund"], "unexpected argument '--bund' found"),
+        ] {
+            let args = ["hbone-cat"].iter().chain(args).map(OsString::from);
+            assert_eq!(one_line(&Args::parse_from(args).unwrap_err()), line);
+        }
+    }
+}

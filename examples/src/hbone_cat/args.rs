@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand};
+use hbone::{Authority, Config};
+use mesh_identity::{PeerPattern, SpiffeId, TrustDomain, TrustDomainError};
+
+/// Netcat for HBONE: TCP through HTTP/2 CONNECT over mutual TLS.
+///
+/// Prints one line on stderr when it is ready, and one for each failure; RUST_LOG=info shows more.
+/// Exit code 0: all went in order. 1: a tunnel was refused or aborted. 2: a flag, file or
+/// certificate is bad.
+#[derive(Debug, Parser)]
+#[command(name = "hbone-cat", version, subcommand_required = true, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+impl Args {
+    pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(args)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Accept tunnels and connect each to the destination that it asks for.
+    ///
+    /// Whoever is allowed in reaches every address that this host reaches, unless --forward names
+    /// the only one.
+    Serve(Serve),
+    /// Open a tunnel for stdin and stdout, or one for each connection to --listen.
+    ///
+    /// The end of stdin ends this side of the tunnel only; what the destination still sends goes to
+    /// stdout, and the end of that closes stdout. A tunnel that is aborted is exit code 1.
+    Dial(Dial),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Serve {
+    /// Address to accept tunnels on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) bind: SocketAddr,
+    /// Peers to accept: a SPIFFE ID, or a prefix such as `spiffe://cluster.local/ns/shop/*`
+    /// (repeatable).
+    #[arg(long, value_name = "PATTERN", required = true)]
+    pub(super) allow: Vec<PeerPattern>,
+    /// Connect every tunnel to this address, whatever it asks for.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) forward: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) identity: Identity,
+    #[command(flatten)]
+    pub(super) process: Process,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Dial {
+    /// HBONE server to open tunnels at.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) peer: SocketAddr,
+    /// Destination to ask the server for: an IP address or a host name, with a port.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) target: Authority,
+    /// Who the server has to be.
+    #[arg(long, value_name = "SPIFFE_ID")]
+    pub(super) expect: SpiffeId,
+    /// Address to accept connections on, each for a tunnel of its own; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) identity: Identity,
+    #[command(flatten)]
+    pub(super) process: Process,
+}
+
+/// Who this side is, and whom it believes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Identity {
+    /// Own certificate chain, PEM, the leaf first.
+    #[arg(long, value_name = "FILE")]
+    pub(super) cert: PathBuf,
+    /// Private key of the certificate, PEM: PKCS#8, PKCS#1 or SEC1.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: PathBuf,
+    /// Root certificates of the own trust domain, PEM; `TRUST_DOMAIN=FILE` for another one
+    /// (repeatable).
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) roots: Vec<Roots>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Process {
+    /// Worker threads, each with a listener and connections of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) threads: u16,
+    /// Largest HTTP/2 frame that the peer may send, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536,
+          value_parser = clap::value_parser!(u32).range(16_384..=1_048_576))]
+    max_frame_size: u32,
+    /// Print the ready line as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Process {
+    pub(super) fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.set_max_frame_size(self.max_frame_size);
+        config
+    }
+}
+
+/// A file with the roots of a trust domain, the own one if none is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Roots {
+    pub(super) trust_domain: Option<TrustDomain>,
+    pub(super) file: PathBuf,
+}
+
+impl FromStr for Roots {
+    type Err = TrustDomainError;
+
+    /// A file whose own path has a `=` is written with a `/` before it, as in `./a=b`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = text.split_once('=').filter(|(name, _)| !name.contains('/'));
+        Ok(match named {
+            Some((name, file)) => Self {
+                trust_domain: Some(name.parse()?),
+                file: file.into(),
+            },
+            None => Self {
+                trust_domain: None,
+                file: text.into(),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn roots_may_name_a_trust_domain() {
+        let named: Roots = "other.example=/etc/roots.pem".parse().unwrap();
+        assert_eq!(named.trust_domain, Some("other.example".parse().unwrap()));
+        assert_eq!(named.file, PathBuf::from("/etc/roots.pem"));
+        for plain in ["roots.pem", "./a=b", "/etc/a=b/roots.pem"] {
+            let roots: Roots = plain.parse().unwrap();
+            assert_eq!((roots.trust_domain, roots.file), (None, PathBuf::from(plain)));
+        }
+        assert!("Other.Example=roots.pem".parse::<Roots>().is_err());
+    }
+}

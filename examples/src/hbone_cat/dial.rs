@@ -1,0 +1,80 @@
+//! `hbone-cat dial`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hbone::TunnelRequest;
+use mesh_identity::tls::ClientTls;
+use tokio::net::TcpListener;
+
+use super::args::Dial;
+use super::credentials::Credentials;
+use super::log::Log;
+use super::ready::Ready;
+use super::stdio::Pipe;
+use super::workers::{Signals, Stop};
+use super::{Failure, sockets};
+use crate::relay::Relay;
+
+pub(super) fn run(args: &Dial) -> Result<(), Failure> {
+    let credentials = Credentials::load(&args.identity)?;
+    let tls = credentials.client(&args.expect)?;
+    let ready = |listen| {
+        let ready = Ready::Dial {
+            listen,
+            peer: args.peer,
+            target: args.target.to_string(),
+            identity: credentials.id().to_string(),
+        };
+        ready.print(args.process.json)
+    };
+    match args.listen {
+        None => pipe(args, &tls, || ready(None)),
+        Some(addr) => listen(args, addr, &tls, |bound| ready(Some(bound))),
+    }
+}
+
+/// One tunnel, for stdin and stdout.
+fn pipe(args: &Dial, tls: &ClientTls, ready: impl FnOnce() -> io::Result<()> + Send) -> Result<(), Failure> {
+    let config = args.process.config();
+    let request = TunnelRequest::new(args.target.clone());
+    let worker = async |stop: Stop| {
+        let pipe = Pipe::open(args.peer, tls, &config, request, stop.clone()).await?;
+        ready()?;
+        Ok(pipe.run(stop).await?)
+    };
+    Signals::catch()?.run(vec![worker])
+}
+
+/// One tunnel for each connection to `addr`.
+fn listen(
+    args: &Dial,
+    addr: SocketAddr,
+    tls: &ClientTls,
+    ready: impl FnOnce(SocketAddr) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let sockets = sockets::bind(addr, args.process.threads).map_err(|error| Failure::Bind {
+        flag: "--listen",
+        error,
+    })?;
+    let mut config = args.process.config();
+    config.set_observer(Arc::new(Log));
+    let signals = Signals::catch()?;
+    ready(sockets.addr)?;
+    let relay = Relay {
+        peer: args.peer,
+        tls: tls.clone(),
+        config,
+        request: TunnelRequest::new(args.target.clone()),
+    };
+    let workers = sockets.listeners.into_iter().map(|listener| {
+        let relay = relay.clone();
+        async |stop: Stop| {
+            let listener = TcpListener::from_std(listener)?;
+            relay.run(listener, stop.draining()).await;
+            Ok(())
+        }
+    });
+    signals.run(workers.collect())
+}

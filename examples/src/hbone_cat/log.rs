@@ -1,0 +1,50 @@
+//! What goes to stderr beside the ready line: refusals and failures, more with RUST_LOG.
+
+use std::io::{self, IsTerminal};
+
+use hbone::{Blame, Event, Observer, Role};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+pub(super) fn init() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// Logs what no handler sees.
+pub(super) struct Log;
+
+impl Observer for Log {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::HandshakeFailed { addr, error } => {
+                let from = addr.map(tracing::field::display);
+                match error {
+                    Some(reason) => tracing::warn!(from, %reason, "connection refused"),
+                    None => tracing::warn!(from, reason = "TLS handshake timed out", "connection refused"),
+                }
+            }
+            // The only rejection that is made below the handler.
+            Event::TunnelRejected {
+                role: Role::Server,
+                stream,
+                status,
+            } if status.as_u16() == 400 => {
+                tracing::warn!(stream, status = 400, reason = "malformed CONNECT", "tunnel refused");
+            }
+            Event::ConnectionClosed { lost: Some(lost), .. } => match lost.blame() {
+                Blame::Local => tracing::info!(reason = %lost, "connection ended"),
+                Blame::Peer | Blame::Network => tracing::warn!(reason = %lost, "connection lost"),
+            },
+            Event::HandlerPanicked => tracing::error!("tunnel reset after a panic"),
+            other => tracing::debug!(event = ?other),
+        }
+    }
+}

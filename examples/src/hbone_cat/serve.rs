@@ -1,0 +1,41 @@
+//! `hbone-cat serve`.
+
+use std::sync::Arc;
+
+use hbone::Listener;
+use tokio::net::TcpListener;
+
+use super::args::Serve;
+use super::credentials::Credentials;
+use super::log::Log;
+use super::ready::Ready;
+use super::workers::{Signals, Stop};
+use super::{Failure, sockets};
+use crate::forward::Forward;
+
+pub(super) fn run(args: &Serve) -> Result<(), Failure> {
+    let credentials = Credentials::load(&args.identity)?;
+    let tls = credentials.server(&args.allow)?;
+    let sockets =
+        sockets::bind(args.bind, args.process.threads).map_err(|error| Failure::Bind { flag: "--bind", error })?;
+    let mut config = args.process.config();
+    config.set_observer(Arc::new(Log));
+    let server = Listener::new(tls, config);
+    let forward = args.forward.map_or(Forward::Authority, Forward::Fixed);
+    let signals = Signals::catch()?;
+    let ready = Ready::Serve {
+        bind: sockets.addr,
+        forward: args.forward,
+        identity: credentials.id().to_string(),
+    };
+    ready.print(args.process.json)?;
+    let workers = sockets.listeners.into_iter().map(|listener| {
+        let server = server.clone();
+        move |stop: Stop| async move {
+            let listener = TcpListener::from_std(listener)?;
+            server.serve(listener, forward, stop.draining()).await;
+            Ok(())
+        }
+    });
+    signals.run(workers.collect())
+}

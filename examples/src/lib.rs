@@ -1,0 +1,11 @@
+//! The binaries of the workspace. Each is a module here, so that it can use what another has.
+
+mod forward;
+pub mod hbone_cat;
+pub mod quickstart;
+mod relay;
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

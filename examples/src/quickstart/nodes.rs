@@ -1,0 +1,143 @@
+//! The two nodes: a client's, which takes connections, and a server's, which takes tunnels.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hbone::{
+    Config, CopyOutcome, DeniedStatus, Event, Handler, IncomingTunnel, Listener, Observer, Rejection, TunnelRequest,
+};
+use mesh_identity::tls::{ClientTls, ServerTls};
+use mesh_identity::{PeerPolicy, SpiffeId};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::forward::Forward;
+use crate::relay::Relay;
+
+/// Tunnels that may end before anybody asks for them.
+const SIGHTINGS: usize = 16;
+
+/// Time for a tunnel to be over on the server's side, after it was on the client's.
+const SIGHTING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Both nodes, until stopped or dropped.
+pub(super) struct Nodes {
+    pub(super) server: SocketAddr,
+    sightings: mpsc::Receiver<Sighting>,
+    counts: Arc<Counts>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Nodes {
+    /// Starts the server's node, which lets those that `allow` permits open tunnels.
+    pub(super) async fn start(tls: ServerTls, allow: PeerPolicy) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let server = listener.local_addr()?;
+        let (tell, sightings) = mpsc::channel(SIGHTINGS);
+        let counts = Arc::new(Counts::default());
+        let mut config = Config::default();
+        config.set_observer(Arc::clone(&counts) as Arc<dyn Observer>);
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let listening = Listener::new(tls, config);
+            listening.serve(listener, Guard { allow, tell }, ordered(stopped)).await;
+        });
+        Ok(Self {
+            server,
+            sightings,
+            counts,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Has the client's node take connections to `destination`; answers where.
+    pub(super) async fn capture(&mut self, tls: ClientTls, destination: SocketAddr) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let relay = Relay {
+            peer: self.server,
+            tls,
+            config: Config::default(),
+            request: TunnelRequest::new(destination.try_into().map_err(io::Error::other)?),
+        };
+        let stopped = self.stop.subscribe();
+        self.tasks.spawn(relay.run(listener, ordered(stopped)));
+        Ok(addr)
+    }
+
+    /// What the server's node saw of the next tunnel, once that is over.
+    pub(super) async fn sighting(&mut self) -> Option<Sighting> {
+        timeout(SIGHTING_TIMEOUT, self.sightings.recv()).await.ok().flatten()
+    }
+
+    /// Connections that the server's node has accepted so far.
+    pub(super) fn connections(&self) -> u64 {
+        self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// Drains both nodes.
+    pub(super) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn ordered(mut stopped: watch::Receiver<bool>) {
+    // Gone nodes stop as well.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+/// A tunnel, as the server saw it.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    pub(super) peer: SpiffeId,
+    /// What it carried, or why it was refused.
+    pub(super) result: Result<CopyOutcome, Rejection>,
+}
+
+/// The server's policy.
+struct Guard {
+    allow: PeerPolicy,
+    tell: mpsc::Sender<Sighting>,
+}
+
+impl Handler for Guard {
+    async fn handle(&self, tunnel: IncomingTunnel) {
+        // A tunnel without a verified peer is reset.
+        let Some(peer) = tunnel.peer().identity().map(|peer| peer.id().clone()) else {
+            return;
+        };
+        let result = match self.allow.check(&peer) {
+            Ok(()) => Forward::Authority.carry(tunnel).await,
+            Err(denied) => {
+                tracing::debug!(%denied, "tunnel denied");
+                let rejection = Rejection::Denied(DeniedStatus::Unauthorized);
+                tunnel.reject(&rejection);
+                Err(rejection)
+            }
+        };
+        // Nobody may ask any more.
+        drop(self.tell.try_send(Sighting { peer, result }));
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    connections: AtomicU64,
+}
+
+impl Observer for Counts {
+    fn event(&self, event: &Event) {
+        if let Event::ConnectionOpened { .. } = event {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A client's part before the tunnel: takes connections, each through a tunnel of its own.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use hbone::pool::{Connect, Dialer, PoolKey};
+use hbone::{Config, Pool, PoolConfig, TunnelRequest, copy_bidirectional};
+use mesh_identity::tls::ClientTls;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
+
+/// Connections that a relay carries at a time; more wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// Pause after the operating system could give no connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Time that open tunnels are given to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Carries connections to one destination through tunnels at one peer, which share connections.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: ClientTls,
+    pub(crate) config: Config,
+    pub(crate) request: TunnelRequest,
+}
+
+impl Relay {
+    /// Takes connections until `stop`; those that are open then have a time to end.
+    pub(crate) async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let Self {
+            peer,
+            tls,
+            config,
+            request,
+        } = self;
+        let key = PoolKey::new(tls.identity().id().clone(), tls.policy().clone(), peer);
+        let dialer = Dialer::new(move |_: &_| Some(tls.clone()), config);
+        let pool = Pool::new(PoolConfig::default(), dialer);
+        let mut stop = pin!(stop);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(ended) = connections.join_next() => report_panic(ended),
+                accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                    Ok((tcp, _)) => {
+                        connections.spawn(carry(tcp, pool.clone(), key.clone(), request.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(reason = %error, "cannot accept");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        pool.drain(DRAIN_TIMEOUT).await;
+        while let Some(ended) = connections.join_next().await {
+            report_panic(ended);
+        }
+    }
+}
+
+async fn carry<C: Connect<PoolKey>>(tcp: TcpStream, pool: Pool<PoolKey, C>, key: PoolKey, request: TunnelRequest) {
+    let authority = request.authority().clone();
+    if let Err(error) = hbone::tls::prepare(&tcp) {
+        return tracing::debug!(reason = %error, "connection gone");
+    }
+    match pool.open(&key, request).await {
+        Ok(tunnel) => {
+            let outcome = copy_bidirectional(tcp, tunnel).await;
+            let (received, sent) = (outcome.to_tcp, outcome.to_tunnel);
+            match outcome.abort {
+                None => tracing::info!(%authority, received, sent, "tunnel ended"),
+                Some(reason) => tracing::warn!(%authority, received, sent, %reason, "tunnel aborted"),
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%authority, reason = %error, "no tunnel");
+            // The application sees a failed connection and not an empty answer.
+            if let Err(error) = SockRef::from(&tcp).set_linger(Some(Duration::ZERO)) {
+                tracing::debug!(reason = %error, "cannot reset a connection");
+            }
+        }
+    }
+}
+
+fn report_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(reason = %error, "tunnel reset after a panic");
+    }
+}

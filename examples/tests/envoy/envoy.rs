@@ -1,0 +1,157 @@
+//! A running Envoy.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::{Files, eventually, free_addr};
+
+/// A running Envoy. Killed when dropped; its log is shown if the test fails.
+pub struct Envoy {
+    child: Child,
+    admin: SocketAddr,
+    /// Where its one listener listens.
+    pub addr: SocketAddr,
+    folder: TempDir,
+}
+
+impl Envoy {
+    /// An HBONE server that connects tunnels for `app` to it.
+    pub async fn server(files: &Files, app: SocketAddr, closed: SocketAddr) -> Self {
+        let config = include_str!("server.yaml")
+            .replace("@APP@", &app.to_string())
+            .replace("@APP_PORT@", &app.port().to_string())
+            .replace("@CLOSED@", &closed.to_string())
+            .replace("@CLOSED_PORT@", &closed.port().to_string())
+            .replace("@CERT@", files.cert.to_str().unwrap())
+            .replace("@KEY@", files.key.to_str().unwrap())
+            .replace("@ROOTS@", files.roots.to_str().unwrap());
+        Self::start(&config).await
+    }
+
+    /// An HBONE client that takes connections, and asks `server` for tunnels to `target`.
+    pub async fn client(identity: Option<&Files>, roots: &Path, server: SocketAddr, target: &str) -> Self {
+        let certificates = match identity {
+            Some(files) => format!(
+                "[ {{ certificate_chain: {{ filename: \"{}\" }}, private_key: {{ filename: \"{}\" }} }} ]",
+                files.cert.display(),
+                files.key.display()
+            ),
+            None => "[]".to_owned(),
+        };
+        let config = include_str!("client.yaml")
+            .replace("@TARGET@", target)
+            .replace("@CERTIFICATES@", &certificates)
+            .replace("@ROOTS@", roots.to_str().unwrap())
+            .replace("@SERVER_PORT@", &server.port().to_string());
+        Self::start(&config).await
+    }
+
+    async fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (yaml, admin) = (folder.path().join("envoy.yaml"), folder.path().join("admin"));
+        fs::write(&yaml, config).unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(executable())
+            .arg("-c")
+            .arg(&yaml)
+            .arg("--admin-address-path")
+            .arg(&admin)
+            .args([
+                "--use-dynamic-base-id",
+                "--concurrency",
+                "1",
+                "--file-flush-interval-msec",
+                "10",
+            ])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut envoy = Self {
+            child,
+            admin: free_addr(),
+            addr: free_addr(),
+            folder,
+        };
+        envoy.admin = eventually("Envoy's admin address", async || {
+            assert_eq!(envoy.child.try_wait().unwrap(), None, "Envoy ended");
+            fs::read_to_string(&admin).ok()?.parse().ok()
+        })
+        .await;
+        let ready = async || envoy.ask("/ready").await.filter(|answer| answer.contains("LIVE"));
+        eventually("Envoy", ready).await;
+        let listeners = envoy.ask("/listeners").await.unwrap();
+        let addr = listeners
+            .lines()
+            .find_map(|line| line.split_once("::")?.1.trim().parse().ok());
+        envoy.addr = addr.unwrap();
+        envoy
+    }
+
+    /// The value of a counter or gauge.
+    pub async fn stat(&self, name: &str) -> u64 {
+        let stats = self.ask(&format!("/stats?filter=^{name}$")).await.unwrap();
+        let value = stats
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value
+            .unwrap_or_else(|| panic!("no `{name}` in: {stats}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits for a line of its log that contains `text`.
+    pub async fn says(&self, text: &str) -> String {
+        eventually(text, async || {
+            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
+        })
+        .await
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The admin interface's answer, if there is one.
+    async fn ask(&self, path: &str) -> Option<String> {
+        let mut tcp = TcpStream::connect(self.admin).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if thread::panicking() {
+            eprintln!("--- log of Envoy {}:\n{}", self.child.id(), self.log());
+        }
+    }
+}
+
+fn executable() -> PathBuf {
+    let installed = std::env::var_os("PEERS_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.peers"),
+        PathBuf::from,
+    );
+    let executable = installed.join("bin/envoy");
+    assert!(
+        executable.is_file(),
+        "Envoy is not installed as {}: run `bash examples/tests/install-peers.sh`",
+        executable.display()
+    );
+    executable
+}

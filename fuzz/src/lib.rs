@@ -1,0 +1,106 @@
+//! What each fuzz target asks of an input. A target must return for every input: a panic is a
+//! finding.
+//!
+//! The inputs in `regressions/` are replayed over the same functions by the workspace's tests.
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
+use hbone::Authority;
+use hbone::TunnelRequest;
+use hbone::metadata::{Baggage, Forwarded, TraceParent};
+use mesh_identity::SpiffeId;
+
+/// Answers for any input.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also the name of its folder of regressions.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("authority", authority),
+    ("baggage", baggage),
+    ("connect_head", connect_head),
+    ("forwarded", forwarded),
+    ("leaf", leaf),
+    ("pem", pem),
+    ("spiffe_id", spiffe_id),
+    ("traceparent", traceparent),
+];
+
+/// The destination of a tunnel.
+pub fn authority(data: &[u8]) {
+    prints_what_it_parsed::<Authority>(data);
+}
+
+/// The `baggage` field: `data` is its lines.
+pub fn baggage(data: &[u8]) {
+    prints_what_it_parsed::<Baggage>(data);
+    if let Ok(baggage) = Baggage::parse(lines(data)) {
+        assert_eq!(baggage.to_string().parse(), Ok(baggage));
+    }
+}
+
+/// The `forwarded` field: `data` is its lines.
+pub fn forwarded(data: &[u8]) {
+    prints_what_it_parsed::<Forwarded>(data);
+    if let Ok(forwarded) = Forwarded::parse(lines(data)) {
+        assert_eq!(forwarded.to_string().parse(), Ok(forwarded));
+    }
+}
+
+/// The `traceparent` field.
+pub fn traceparent(data: &[u8]) {
+    prints_what_it_parsed::<TraceParent>(data);
+}
+
+/// A CONNECT head: a line of method and target, then lines `name: value`.
+pub fn connect_head(data: &[u8]) {
+    let mut lines = lines(data);
+    let mut start = lines.next().unwrap_or_default().splitn(2, |&byte| byte == b' ');
+    let mut head = http::Request::builder()
+        .method(start.next().unwrap_or_default())
+        .uri(start.next().unwrap_or_default())
+        .version(http::Version::HTTP_2);
+    for line in lines {
+        let mut field = line.splitn(2, |&byte| byte == b':');
+        let name = field.next().unwrap_or_default();
+        head = head.header(name, field.next().unwrap_or_default());
+    }
+    let Ok(head) = head.body(()) else { return };
+    if let Ok(request) = TunnelRequest::from_parts(&head.into_parts().0) {
+        let (again, ()) = request.to_head().into_parts();
+        let again = TunnelRequest::from_parts(&again).expect("what was written is read");
+        assert_eq!(again.authority(), request.authority());
+        assert_eq!(again.metadata().baggage(), request.metadata().baggage());
+        assert_eq!(again.metadata().forwarded(), request.metadata().forwarded());
+        assert_eq!(again.metadata().malformed(), []);
+    }
+}
+
+/// A certificate in DER, by the rules for leaves.
+pub fn leaf(data: &[u8]) {
+    mesh_identity::fuzzing::leaf(data);
+}
+
+/// A PEM file of certificates or of a key.
+pub fn pem(data: &[u8]) {
+    mesh_identity::fuzzing::pem(data);
+}
+
+/// A SPIFFE ID.
+pub fn spiffe_id(data: &[u8]) {
+    prints_what_it_parsed::<SpiffeId>(data);
+}
+
+/// If `data` is a `T`, then so is what the `T` prints, and it is the same one.
+fn prints_what_it_parsed<T>(data: &[u8])
+where
+    T: FromStr<Err: Debug + PartialEq> + Display + Debug + PartialEq,
+{
+    if let Ok(value) = String::from_utf8_lossy(data).parse::<T>() {
+        assert_eq!(value.to_string().parse(), Ok(value));
+    }
+}
+
+fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    data.split(|&byte| byte == b'\n')
+}
