@@ -1,5 +1,9 @@
 //! What one tunnel operation costs inside a process, without sockets.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark ends with its first failure")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark ends with its first failure"
+)]
 
 use std::future::pending;
 use std::hint::black_box;
@@ -8,7 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hbone::{Client, Config, IncomingTunnel, Peer, TunnelRequest, TunnelResponse, client, server, tls};
+use hbone::{
+    Client, Config, IncomingTunnel, Lost, Peer, Pool, PoolConfig, TunnelRequest, TunnelResponse, client, server, tls,
+};
 use mesh_benches::hop_pair::pki::Pki;
 use mesh_identity::tls::{ClientTls, ServerTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -19,7 +25,10 @@ use tokio::task::JoinSet;
 const BULK: usize = 16 * 1024 * 1024;
 
 fn benches(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     handshakes(c, &runtime);
     tunnels(c, &runtime);
 }
@@ -44,6 +53,10 @@ fn tunnels(c: &mut Criterion, runtime: &Runtime) {
     group.bench_function("open and close, warm connection", |b| {
         b.iter(|| runtime.block_on(async { close(open(&client).await).await }));
     });
+    let pool = Pool::new(PoolConfig::default(), |_key: ()| connect_pooled());
+    group.bench_function("open and close, through a pool", |b| {
+        b.iter(|| runtime.block_on(async { close(pool.open(&(), request()).await.unwrap()).await }));
+    });
     let mut stream = runtime.block_on(open(&client));
     group.bench_function("echo of 64 bytes", |b| {
         b.iter(|| {
@@ -66,7 +79,11 @@ fn tunnels(c: &mut Criterion, runtime: &Runtime) {
 }
 
 async fn open(client: &Client) -> hbone::TunnelStream {
-    client.open(TunnelRequest::new("10.0.0.1:80".parse().unwrap())).await.unwrap()
+    client.open(request()).await.unwrap()
+}
+
+fn request() -> TunnelRequest {
+    TunnelRequest::new("10.0.0.1:80".parse().unwrap())
 }
 
 async fn close(mut stream: hbone::TunnelStream) {
@@ -109,13 +126,37 @@ async fn connect() -> (Client, JoinSet<()>) {
     let (near, far) = duplex(1024 * 1024);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        server::serve(far, Peer::unknown(), &Config::default(), Arc::new(echo), pending()).await.ok();
+        server::serve(far, Peer::unknown(), &Config::default(), Arc::new(echo), pending())
+            .await
+            .ok();
     });
-    let (client, connection) = client::handshake(near, Peer::unknown(), &Config::default()).await.unwrap();
+    let (client, connection) = client::handshake(near, Peer::unknown(), &Config::default())
+        .await
+        .unwrap();
     tasks.spawn(async move {
         connection.await.ok();
     });
     (client, tasks)
+}
+
+/// A client and what drives both ends of its connection.
+async fn connect_pooled() -> Result<(Client, impl Future<Output = Result<(), Lost>>), client::HandshakeError> {
+    let (near, far) = duplex(1024 * 1024);
+    let config = Config::default();
+    let serving =
+        async move { server::serve(far, Peer::unknown(), &Config::default(), Arc::new(echo), pending()).await };
+    let mut serving = Box::pin(serving);
+    let (client, mut connection) = tokio::select! {
+        connected = client::handshake(near, Peer::unknown(), &config) => connected?,
+        _ = &mut serving => unreachable!("the client is still there"),
+    };
+    let driver = async move {
+        tokio::select! {
+            ended = &mut connection => ended,
+            _ = serving => connection.await,
+        }
+    };
+    Ok((client, driver))
 }
 
 async fn connect_tls(client_tls: &ClientTls, server_tls: &ServerTls) -> Client {
@@ -123,7 +164,9 @@ async fn connect_tls(client_tls: &ClientTls, server_tls: &ServerTls) -> Client {
     let config = Config::default();
     let serving = async {
         let (stream, peer) = tls::accept(far, server_tls, &config).await.unwrap();
-        server::serve(stream, peer, &config, Arc::new(echo), pending()).await.ok();
+        server::serve(stream, peer, &config, Arc::new(echo), pending())
+            .await
+            .ok();
     };
     let calling = async {
         let (stream, peer) = tls::connect(near, client_tls, &config).await.unwrap();

@@ -18,10 +18,14 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("authority", authority),
     ("baggage", baggage),
+    ("bundle", bundle),
     ("connect_head", connect_head),
     ("forwarded", forwarded),
+    ("jwt", jwt),
     ("leaf", leaf),
     ("pem", pem),
+    ("pool_ops", pool_ops),
+    ("revocation_list", revocation_list),
     ("spiffe_id", spiffe_id),
     ("traceparent", traceparent),
 ];
@@ -99,6 +103,26 @@ where
     if let Ok(value) = String::from_utf8_lossy(data).parse::<T>() {
         assert_eq!(value.to_string().parse(), Ok(value));
     }
+}
+
+/// The events of a connection pool, spelled by `data`.
+pub fn pool_ops(data: &[u8]) {
+    hbone::fuzzing::pool_ops(data);
+}
+
+/// A certificate revocation list in DER.
+pub fn revocation_list(data: &[u8]) {
+    mesh_identity::fuzzing::revocation_list(data);
+}
+
+/// A SPIFFE bundle document, and a map of them.
+pub fn bundle(data: &[u8]) {
+    mesh_identity::fuzzing::bundle(data);
+}
+
+/// A JWT-SVID.
+pub fn jwt(data: &[u8]) {
+    mesh_identity::fuzzing::jwt(data);
 }
 
 fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {

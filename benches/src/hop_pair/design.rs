@@ -83,13 +83,30 @@ impl HopPair {
 }
 
 fn relay(kind: &str, bind: SocketAddr, to: SocketAddr, pki: &Pki) -> Vec<OsString> {
-    let mut args = words(&["relay", "--kind", kind, "--bind", &bind.to_string(), "--to", &to.to_string(), "--pki"]);
+    let mut args = words(&[
+        "relay",
+        "--kind",
+        kind,
+        "--bind",
+        &bind.to_string(),
+        "--to",
+        &to.to_string(),
+        "--pki",
+    ]);
     args.push(pki.folder().into());
     args
 }
 
 fn serve(bind: SocketAddr, to: SocketAddr, pki: &Pki, frame: &str) -> Vec<OsString> {
-    let mut args = words(&["serve", "--bind", &bind.to_string(), "--forward", &to.to_string(), "--allow", CLIENT]);
+    let mut args = words(&[
+        "serve",
+        "--bind",
+        &bind.to_string(),
+        "--forward",
+        &to.to_string(),
+        "--allow",
+        CLIENT,
+    ]);
     args.extend(words(&["--max-frame-size", frame]));
     args.extend(certificates(pki, "server"));
     args

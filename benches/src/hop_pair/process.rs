@@ -19,7 +19,11 @@ impl Process {
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
+            .stderr(if std::env::var_os("RUST_LOG").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
             .spawn()?;
         let mut process = Self(child);
         for _ in 0..500 {
@@ -31,7 +35,10 @@ impl Process {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} does not listen", program.display())))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("{} does not listen", program.display()),
+        ))
     }
 
     /// CPU time of all threads so far.
@@ -39,7 +46,10 @@ impl Process {
         let mut total = 0;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
             let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let on_cpu = stat.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok());
+            let on_cpu = stat
+                .split_whitespace()
+                .next()
+                .and_then(|nanos| nanos.parse::<u64>().ok());
             total += on_cpu.ok_or_else(|| io::Error::other("unreadable schedstat"))?;
         }
         Ok(Duration::from_nanos(total))
@@ -49,7 +59,9 @@ impl Process {
     pub fn resident(&self) -> io::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
+        let kib = line
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|kib| kib.parse::<u64>().ok());
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
     }
 }

@@ -61,7 +61,13 @@ impl Relay {
     }
 }
 
-async fn relay(kind: Kind, mut near: TcpStream, to: SocketAddr, client: ClientTls, server: ServerTls) -> io::Result<()> {
+async fn relay(
+    kind: Kind,
+    mut near: TcpStream,
+    to: SocketAddr,
+    client: ClientTls,
+    server: ServerTls,
+) -> io::Result<()> {
     near.set_nodelay(true)?;
     match kind {
         Kind::Tcp => {
