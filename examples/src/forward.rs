@@ -34,7 +34,8 @@ impl Forward {
         let authority = tunnel.request().authority().clone();
         let peer = tunnel.peer().clone();
         let peer = peer.identity().map(|peer| tracing::field::display(peer.id()));
-        let tcp = match self.connect(&authority).await {
+        // Boxed, so that a tunnel that is open does not keep the room for its dial.
+        let tcp = match Box::pin(self.connect(&authority)).await {
             Ok(tcp) => tcp,
             Err(error) => {
                 let rejection = error.rejection();

@@ -74,7 +74,8 @@ async fn carry<C: Connect<PoolKey>>(tcp: TcpStream, pool: Pool<PoolKey, C>, key:
     if let Err(error) = hbone::tls::prepare(&tcp) {
         return tracing::debug!(reason = %error, "connection gone");
     }
-    match pool.open(&key, request).await {
+    // Boxed, so that a tunnel that is open does not keep the room for its opening.
+    match Box::pin(pool.open(&key, request)).await {
         Ok(tunnel) => {
             let outcome = copy_bidirectional(tcp, tunnel).await;
             let (received, sent) = (outcome.to_tcp, outcome.to_tunnel);

@@ -28,6 +28,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("revocation_list", revocation_list),
     ("spiffe_id", spiffe_id),
     ("traceparent", traceparent),
+    ("tunnel_frames", tunnel_frames),
 ];
 
 /// The destination of a tunnel.
@@ -54,6 +55,11 @@ pub fn forwarded(data: &[u8]) {
 /// The `traceparent` field.
 pub fn traceparent(data: &[u8]) {
     prints_what_it_parsed::<TraceParent>(data);
+}
+
+/// Acts of a peer and of users on one side of a connection.
+pub fn tunnel_frames(data: &[u8]) {
+    hbone::fuzzing::tunnel_frames(data);
 }
 
 /// A CONNECT head: a line of method and target, then lines `name: value`.

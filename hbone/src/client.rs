@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::conn::{Connection, Status};
+use crate::conn::Connection;
 use crate::engine::EngineError;
 use crate::engine::h2::H2Engine;
 use crate::mailbox::{Mailbox, Open};
@@ -24,6 +24,7 @@ use crate::observe::{Event, Role};
 use crate::peer::Peer;
 use crate::request::{ResponseError, TunnelRequest, TunnelResponse};
 use crate::slot::Slot;
+use crate::status::Status;
 use crate::stream::TunnelStream;
 use crate::transport::SharedTransport;
 use crate::tunnel::{Lost, OpenFailure, Tunnel, TunnelError};
@@ -310,5 +311,51 @@ impl OpenError {
 impl From<OpenFailure> for OpenError {
     fn from(OpenFailure { error, unprocessed }: OpenFailure) -> Self {
         Self::Failed { error, unprocessed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::request::TunnelResponse;
+    use crate::server;
+    use crate::slot::{ConnId, Places};
+
+    struct Uncounted;
+
+    impl Places for Uncounted {
+        fn release(&self, _: ConnId) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_no_longer_there_is_refused_at_once() {
+        let mut config = Config::default();
+        config.set_max_tunnels(1);
+        let (near, far) = tokio::io::duplex(1024);
+        let serve = async {
+            let (mut incoming, connection) = server::handshake(far, Peer::unknown(), &config).await.unwrap();
+            let accept = async move { incoming.accept().await.unwrap().accept(TunnelResponse::new()) };
+            tokio::join!(connection, async { accept.await.read_chunk().await })
+        };
+        let open = async {
+            let (client, connection) = handshake(near, Peer::unknown(), &config).await.unwrap();
+            let mut driver = JoinSet::new();
+            driver.spawn(connection);
+            let request = || TunnelRequest::new("10.0.0.1:80".parse().unwrap());
+            let _only = client.open(request()).await.unwrap();
+            let slot = Slot::new(Weak::<Uncounted>::new(), ConnId { index: 0, serial: 0 });
+            let start = tokio::time::Instant::now();
+            let error = client.open_in(slot, &request()).await.unwrap_err();
+            assert!(error.is_unprocessed(), "{error:?}");
+            assert_eq!(start.elapsed(), Duration::ZERO);
+        };
+        tokio::select! {
+            _ = serve => panic!("the server ended first"),
+            () = open => {}
+        }
     }
 }

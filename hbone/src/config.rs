@@ -12,8 +12,10 @@ const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// Limits, windows and deadlines of a connection, the same for a client and a server.
 ///
 /// Every default is safe against a hostile peer. The memory that a peer can make a connection
-/// hold is at most [`stream_window`](Self::set_stream_window) and
-/// [`send_buffer`](Self::set_send_buffer) bytes for each tunnel, and 0.5 MiB for the connection.
+/// hold is at most [`stream_window`](Self::set_stream_window) and twice
+/// [`send_buffer`](Self::set_send_buffer) bytes for each tunnel, and 1 MiB for the connection.
+/// Bytes that nobody reads may each keep up to four times their length of the buffers that they
+/// arrived in.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,7 +66,8 @@ impl Config {
     /// tunnels delay the small messages of their neighbours by as much as it holds.
     ///
     /// The window of the connection is this times the [tunnels](Self::set_max_tunnels) it may
-    /// carry, so that tunnels that nobody reads never take window from the others.
+    /// carry, so that tunnels that nobody reads never take window from the others. Where that is
+    /// more than the 2 GiB that HTTP/2 can express, each tunnel gets its share of those.
     pub fn set_stream_window(&mut self, bytes: u32) -> &mut Self {
         self.stream_window = bytes.clamp(16 * 1024, 16 * 1024 * 1024);
         self
@@ -96,7 +99,8 @@ impl Config {
         self
     }
 
-    /// Bytes that one tunnel accepts from its user before they are sent.
+    /// Bytes that one tunnel accepts from its user beyond those that its peer has given it window
+    /// for, and bytes with window that wait for the wire.
     ///
     /// Default 256 KiB; clamped to 4 KiB..=16 MiB.
     pub fn set_send_buffer(&mut self, bytes: usize) -> &mut Self {
@@ -118,13 +122,14 @@ impl Config {
         self
     }
 
-    /// Silence after which a PING is sent. Any received byte ends the silence. Default 10 s.
+    /// Silence after which a PING is sent, unless output waits for the peer. Any received byte ends
+    /// the silence, and so does output that was stuck and moves again. Default 10 s.
     pub fn set_keepalive_interval(&mut self, interval: Duration) -> &mut Self {
         self.keepalive_interval = interval;
         self
     }
 
-    /// Silence after a PING after which the connection is given up. Default 10 s.
+    /// Silence beyond the interval after which the connection is given up. Default 10 s.
     pub fn set_keepalive_timeout(&mut self, timeout: Duration) -> &mut Self {
         self.keepalive_timeout = timeout;
         self
@@ -149,12 +154,11 @@ impl Config {
     }
 
     pub(crate) fn stream_window(&self) -> u32 {
-        self.stream_window
+        self.stream_window.min(MAX_WINDOW / self.max_tunnels)
     }
 
     pub(crate) fn connection_window(&self) -> u32 {
-        let all = u64::from(self.stream_window) * u64::from(self.max_tunnels);
-        u32::try_from(all).unwrap_or(MAX_WINDOW).min(MAX_WINDOW)
+        self.stream_window() * self.max_tunnels
     }
 
     pub(crate) fn max_frame_size(&self) -> u32 {

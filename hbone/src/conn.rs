@@ -26,8 +26,9 @@ use crate::mailbox::{Mailbox, Open};
 use crate::observe::{Event, Role};
 use crate::request::TunnelRequest;
 use crate::slot::Slot;
+use crate::status::Status;
 use crate::transport::SharedTransport;
-use crate::tunnel::{Lost, OpenFailure, Tunnel, TunnelError};
+use crate::tunnel::{Lost, Tunnel, TunnelError};
 use crate::wire::ErrorCode;
 
 /// Times that a turn goes round before other tasks get theirs.
@@ -97,23 +98,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> fmt::Debug for Connection<Io> {
     }
 }
 
-/// How a client's connection is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Tunnels that are open or being opened.
-    pub tunnels: usize,
-    /// Tunnels that may be open at a time: the lower of the configured limit and the peer's.
-    pub limit: usize,
-    /// Whether new tunnels can be opened; `false` for good once the connection drains or ends.
-    pub accepting: bool,
-}
-
 /// A request for a tunnel.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) tunnel: Arc<Tunnel>,
-    pub(crate) request: TunnelRequest,
+    /// Boxed, since it is handed on by value and gone when the tunnel is open.
+    pub(crate) request: Box<TunnelRequest>,
 }
 
 /// What differs between the two roles.
@@ -171,6 +161,8 @@ struct Ending {
     result: Result<(), Lost>,
     /// Until when the peer may still be told.
     linger: Option<Instant>,
+    /// A tunnel was open.
+    cut: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
@@ -218,17 +210,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         Poll::Pending
     }
 
-    /// Does what the handles and tunnels asked for.
+    /// Does what the handles and tunnels asked for; tells the status before places are left.
     fn serve_calls(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
         if self.mailbox.bell().answer(&mut ready) {
             self.read_mail();
         }
-        self.open_waiting();
+        self.publish_status();
         for key in ready.drain(..) {
             self.serve(key);
         }
         self.ready = ready;
+        // Last, since the tunnels that ended just now have left their places.
+        self.open_waiting();
         self.publish_status();
     }
 
@@ -243,7 +237,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     fn open_waiting(&mut self) {
         let Side::Client(_) = self.side else { return };
         let limit = self.limit();
-        while self.entries.len() < limit || !self.is_accepting() {
+        while !self.waiting.is_empty() && (!self.is_accepting() || self.entries.len() < limit) {
+            let mut cx = Context::from_waker(&self.engine_waker);
+            if self.is_accepting() && self.engine.poll_open(&mut cx).is_pending() {
+                break;
+            }
             let Some(open) = self.waiting.pop_front() else {
                 return;
             };
@@ -251,7 +249,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         }
         self.waiting.retain(|open| {
             if open.slot.is_some() {
-                refuse(&open.tunnel, TunnelError::ConnectionLost(Lost::Busy));
+                open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Busy));
             }
             open.slot.is_none()
         });
@@ -261,7 +259,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         }
         while self.waiting.len() > self.config.max_tunnels() as usize {
             if let Some(open) = self.waiting.pop_back() {
-                refuse(&open.tunnel, TunnelError::ConnectionLost(Lost::Busy));
+                open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Busy));
             }
         }
     }
@@ -271,7 +269,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             return;
         }
         if !self.is_accepting() {
-            return refuse(&open.tunnel, TunnelError::ConnectionLost(Lost::Drained));
+            return open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Drained));
         }
         match self.engine.open(open.head) {
             Ok(stream) => {
@@ -283,7 +281,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
                 let key = self.enter(open.tunnel, stream, Phase::Requested, open.slot);
                 self.serve(key);
             }
-            Err(error) => refuse(&open.tunnel, TunnelError::ConnectionLost(Lost::from(&error))),
+            Err(error) => open.tunnel.refuse(TunnelError::ConnectionLost(Lost::from(&error))),
         }
     }
 
@@ -294,11 +292,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         // Whatever was asked of the tunnel before it had a key is served with its first turn.
         tunnel.mark_all();
         entry.insert(Entry::new(tunnel, stream, phase, slot));
+        self.transport.lock().stream_opened();
         key
     }
 
     fn serve(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key) else {
+            if key == Tunnel::WITHOUT_KEY {
+                // Somebody gave up waiting.
+                self.waiting.retain(|open| !open.tunnel.is_reset());
+            }
             return;
         };
         let goaway = self.transport.lock().goaway();
@@ -312,6 +315,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
                 stream: entry.id(),
                 status,
             });
+        }
+        if served.connection_lost
+            && let Some(ending) = &mut self.end
+        {
+            ending.cut = true;
         }
         if served.over {
             let entry = self.entries.remove(key);
@@ -331,13 +339,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
                 Poll::Pending => break,
                 Poll::Ready(Progress::Request(head, stream)) => self.admit(&head, stream),
                 Poll::Ready(Progress::Closed(result)) => {
-                    let result = match result {
-                        Ok(()) if self.entries.is_empty() || self.is_draining() => Ok(()),
-                        Ok(()) => Err(Lost::Io(std::io::ErrorKind::UnexpectedEof)),
-                        Err(error) => Err(Lost::from(&error)),
-                    };
+                    let result = result.map_err(|error| Lost::from(&error));
                     let result = self.end.take().map_or(result, |ending| ending.result);
-                    self.end = Some(Ending { result, linger: None });
+                    self.end = Some(Ending {
+                        result,
+                        linger: None,
+                        cut: false,
+                    });
                     return;
                 }
             }
@@ -360,7 +368,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             Ok(request) => {
                 let arrival = Arrival {
                     tunnel: Arc::clone(&tunnel),
-                    request,
+                    request: Box::new(request),
                 };
                 if arrivals.try_send(arrival).is_err() {
                     tunnel.reset(ErrorCode::REFUSED_STREAM);
@@ -384,26 +392,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         let waker = self.engine_waker.clone();
         let mut cx = Context::from_waker(&waker);
         let mut transport = self.transport.lock();
-        let flushed = transport.poll_flush_gathered(&mut cx);
+        let pending = transport.poll_flush_gathered(&mut cx).is_pending();
+        let failure = transport.write_failure();
         let (received, sent) = (transport.received(), transport.sent());
-        let waiting = transport.is_waiting();
         drop(transport);
-        if let Poll::Ready(Err(error)) = flushed {
-            self.end.get_or_insert(Ending {
-                result: Err(Lost::Io(error.kind())),
-                linger: None,
-            });
+        if let (Some(kind), None) = (failure, &self.end) {
+            // What the peer sent before it closed is still on its way.
+            self.end_within(self.config.patience().timeout, Lost::Io(kind));
         }
-        if received != self.received || waiting {
+        if received != self.received || pending {
             let now = clock();
             if received != self.received {
                 self.keepalive.received(now);
             }
-            if waiting {
+            if pending {
                 self.keepalive.waiting(now, sent != self.sent);
             }
         }
-        if !waiting {
+        if !pending {
             self.keepalive.flushed();
         }
         (self.received, self.sent) = (received, sent);
@@ -469,19 +475,27 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     /// Ends the connection for a reason of this side's: every tunnel fails at once, and the peer
     /// is told if it can be.
     fn fail(&mut self, reason: Lost) {
-        let (code, can_tell) = match reason {
-            Lost::Flood(_) => (ErrorCode::ENHANCE_YOUR_CALM, true),
-            Lost::Dead(_) => (ErrorCode::NO_ERROR, false),
-            _ => (ErrorCode::NO_ERROR, true),
+        let code = match reason {
+            Lost::Flood(_) => ErrorCode::ENHANCE_YOUR_CALM,
+            _ => ErrorCode::NO_ERROR,
         };
-        let linger = clock() + LINGER;
+        self.end_within(LINGER, reason);
+        if let (Lost::Dead(_), Some(ending)) = (reason, &mut self.end) {
+            ending.linger = None;
+        }
+        self.fail_tunnels(reason, ErrorCode::CANCEL);
+        self.engine.abort(code);
+    }
+
+    /// Gives the connection some time to end by itself.
+    fn end_within(&mut self, time: Duration, reason: Lost) {
+        let linger = clock() + time;
         self.timer.as_mut().reset(linger.into());
         self.end = Some(Ending {
             result: Err(reason),
-            linger: can_tell.then_some(linger),
+            linger: Some(linger),
+            cut: false,
         });
-        self.fail_tunnels(reason, ErrorCode::CANCEL);
-        self.engine.abort(code);
     }
 
     fn fail_tunnels(&mut self, reason: Lost, code: ErrorCode) {
@@ -494,15 +508,26 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             self.config.observe(&entry.closed(role));
         }
         for open in waiting {
-            refuse(&open.tunnel, TunnelError::ConnectionLost(reason));
+            open.tunnel.refuse(TunnelError::ConnectionLost(reason));
         }
     }
 
     fn poll_end(&mut self) -> Option<Result<(), Lost>> {
-        let Some(Ending { result, linger: None }) = &self.end else {
+        let Some(Ending {
+            result,
+            linger: None,
+            cut,
+        }) = &self.end
+        else {
             return None;
         };
-        let result = *result;
+        let cut = *cut || !self.entries.is_empty();
+        let result = match *result {
+            Ok(()) if cut => Err(Lost::Io(std::io::ErrorKind::UnexpectedEof)),
+            // Both sides wanted the end, and the peer was quicker.
+            Err(Lost::Io(_)) if !cut && self.is_draining() => Ok(()),
+            result => result,
+        };
         self.finish(result);
         Some(result)
     }
@@ -511,8 +536,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         let reason = result.err().unwrap_or(Lost::Drained);
         self.waiting.extend(self.mailbox.close());
         self.fail_tunnels(reason, ErrorCode::CANCEL);
-        self.drain = Drain::Abandoned;
-        self.publish_status();
         self.config.observe(&Event::ConnectionClosed {
             role: self.side.role(),
             lost: result.err(),
@@ -553,20 +576,12 @@ impl<Io, E: Engine> Drop for Driver<Io, E> {
             status.send_modify(|status| (status.accepting, status.tunnels) = (false, 0));
         }
         for open in self.mailbox.close().into_iter().chain(self.waiting.drain(..)) {
-            refuse(&open.tunnel, TunnelError::ConnectionLost(Lost::Dropped));
+            open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Dropped));
         }
         for mut entry in self.entries.drain() {
             entry.lose(Lost::Dropped, ErrorCode::CANCEL, None);
         }
     }
-}
-
-/// Fails a tunnel for which no stream was opened.
-fn refuse(tunnel: &Tunnel, error: TunnelError) {
-    tunnel.fail_open(OpenFailure {
-        error,
-        unprocessed: true,
-    });
 }
 
 /// The driver is where time enters, so that tests can pause it.

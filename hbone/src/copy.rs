@@ -18,6 +18,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 
 use crate::stream::{ReadHalf, TunnelStream, WriteHalf};
@@ -31,7 +32,8 @@ const MAX_READ: usize = 256 * 1024;
 /// Chunks that one write to the TCP connection gathers.
 const GATHER: usize = 32;
 
-/// Time for an application to end its side of a TCP connection that nobody reads any more.
+/// Time for an application to end its side of a TCP connection that nobody reads any more, or to
+/// take what arrived on a tunnel before it failed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What became of a copied tunnel.
@@ -63,7 +65,8 @@ pub enum CopyAbort {
 ///
 /// A direction that has ended leaves the other open. A failed side fails the other: the
 /// application on either end sees a reset where there was one, and an orderly end only if all
-/// bytes were delivered.
+/// bytes were delivered. What arrived before a tunnel failed is still delivered, if the application
+/// takes it within 2 s.
 ///
 /// Buffers are taken when bytes are there to be read and given back when none are, so an idle
 /// tunnel holds none.
@@ -88,9 +91,10 @@ pub async fn copy_bidirectional(tcp: TcpStream, tunnel: TunnelStream) -> CopyOut
             copied: 0,
             done: false,
         },
+        failing: None,
     };
     let abort = poll_fn(|cx| copy.poll(cx)).await.err();
-    let Copy { mut tcp, up, down } = copy;
+    let Copy { mut tcp, up, down, .. } = copy;
     let outcome = CopyOutcome {
         to_tunnel: up.copied,
         to_tcp: down.copied,
@@ -109,12 +113,21 @@ struct Copy {
     tcp: Resetting,
     up: Up,
     down: Down,
+    /// Ends the time that a failed tunnel's last bytes have.
+    failing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Copy {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CopyAbort>> {
         let up = self.up.poll(cx, &mut self.tcp.tcp)?;
         let down = self.down.poll(cx, &mut self.tcp.tcp)?;
+        // An application that is silent is not what tells that nobody takes its bytes any more.
+        if down.is_ready()
+            && self.up.end.is_none()
+            && let Poll::Ready(error) = self.down.tunnel.poll_failure(cx)
+        {
+            self.up.end = Some(Err(error));
+        }
         match &self.up.end {
             // A peer that has sent everything and wants no more is not a failure.
             Some(Err(TunnelError::Reset(reset))) if down.is_ready() && reset.reason() == ResetReason::Finished => {
@@ -122,8 +135,19 @@ impl Copy {
             }
             Some(Err(error)) if down.is_ready() => Poll::Ready(Err(error.clone().into())),
             _ if up.is_ready() && down.is_ready() => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
+            _ if down.is_ready() => Poll::Pending,
+            _ => self.poll_failing(cx).map(|error| Err(error.into())),
         }
+    }
+
+    /// Gives a tunnel up that has failed and whose last bytes the TCP connection does not take.
+    fn poll_failing(&mut self, cx: &mut Context<'_>) -> Poll<TunnelError> {
+        let error = ready!(self.down.tunnel.poll_failure(cx));
+        let deadline = self
+            .failing
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(error)
     }
 }
 

@@ -21,6 +21,10 @@ pub(crate) trait Engine {
     /// Reads and writes frames as far as the transport allows.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress<Self::Stream>>;
 
+    /// Waits until a stream can be opened (client): one that the peer's limit holds back keeps
+    /// those behind it from being opened, also while a reset of another is on its way.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Opens a stream with `head`, a CONNECT request (client).
     fn open(&mut self, head: http::Request<()>) -> Result<Self::Stream, EngineError>;
 

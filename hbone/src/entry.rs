@@ -27,8 +27,10 @@ pub(crate) enum Phase {
 pub(crate) struct Served {
     /// The stream is over, and its entry can go.
     pub(crate) over: bool,
-    /// The peer reset the stream before it had an answer.
+    /// The stream failed by the peer's doing before it had an answer.
     pub(crate) premature_reset: bool,
+    /// The stream failed because the connection did.
+    pub(crate) connection_lost: bool,
     /// The request was answered with this status, and no tunnel was opened.
     pub(crate) rejected: Option<StatusCode>,
 }
@@ -90,9 +92,13 @@ impl<S: EngineStream> Entry<S> {
             self.receive(&mut state, &mut cx, &mut served);
         }
         if why & (ready::ENGINE | ready::SEND) != 0 {
-            self.send(&mut state, &mut cx);
+            self.send(&mut state, &mut cx, &mut served);
         }
         served.over = self.received_all && self.sent_all;
+        served.connection_lost = matches!(
+            (&state.received_end, &state.send_error),
+            (Some(Err(TunnelError::ConnectionLost(_))), _) | (_, Some(TunnelError::ConnectionLost(_)))
+        );
         let wakers = Wakers::due(&mut state, &tunnel);
         drop(state);
         wakers.wake();
@@ -187,11 +193,11 @@ impl<S: EngineStream> Entry<S> {
                 }
                 Poll::Ready(Ok(Received::Trailers)) => {
                     self.stream.reset(ErrorCode::PROTOCOL_ERROR);
+                    served.premature_reset = self.phase == Phase::Arrived;
                     self.fail(state, &TunnelError::Trailers, None);
                 }
                 Poll::Ready(Err(error)) => {
-                    served.premature_reset =
-                        self.phase == Phase::Arrived && matches!(error, EngineError::Reset { by_peer: true, .. });
+                    served.premature_reset = self.is_premature(&error);
                     self.fail(state, &TunnelError::from(&error), None);
                 }
             }
@@ -207,7 +213,13 @@ impl<S: EngineStream> Entry<S> {
         }
     }
 
-    fn send(&mut self, state: &mut State, cx: &mut Context<'_>) {
+    /// Whether the peer took back what it asked for, by a reset or by a violation that comes to
+    /// the same (CVE-2023-44487, CVE-2025-8671).
+    fn is_premature(&self, error: &EngineError) -> bool {
+        self.phase == Phase::Arrived && matches!(error, EngineError::Reset { .. })
+    }
+
+    fn send(&mut self, state: &mut State, cx: &mut Context<'_>, served: &mut Served) {
         if let SendEnd::Reset(code) = state.send_end
             && !(self.received_all && self.sent_all)
         {
@@ -225,6 +237,7 @@ impl<S: EngineStream> Entry<S> {
             && !self.sent_all
             && let Poll::Ready(error) = self.stream.poll_reset(cx)
         {
+            served.premature_reset = self.is_premature(&error);
             self.fail_sending(state, &TunnelError::from(&error));
         }
     }
@@ -267,6 +280,10 @@ impl<S: EngineStream> Entry<S> {
                 unprocessed: refused || beyond,
             });
         }
+        if self.phase == Phase::Arrived {
+            // Whoever is to answer will not read any more.
+            state.inbox.clear();
+        }
         self.fail_sending(state, error);
         self.received_all = true;
         state.received_end.get_or_insert_with(|| Err(error.clone()));
@@ -283,11 +300,11 @@ impl<S: EngineStream> Entry<S> {
 }
 
 /// The tasks that a turn has something for.
-struct Wakers([Option<Waker>; 3]);
+struct Wakers([Option<Waker>; 4]);
 
 impl Wakers {
     fn due(state: &mut State, tunnel: &Tunnel) -> Self {
-        let failed = matches!(state.received_end, Some(Err(_)));
+        let failed = matches!(state.received_end, Some(Err(_))) || state.send_error.is_some();
         let readable = !state.inbox.is_empty() || state.received_end.is_some();
         let opened = !matches!(state.response, Response::Awaited | Response::Done);
         let writable = state.fin_sent || state.send_error.is_some() || state.outbox.len() <= tunnel.send_limit() / 2;
@@ -295,6 +312,7 @@ impl Wakers {
             state.reader.take_if(|_| readable || opened),
             state.writer.take_if(|_| writable),
             state.answerer.take_if(|_| failed),
+            state.watcher.take_if(|_| failed),
         ])
     }
 

@@ -21,14 +21,18 @@ pub enum Flood {
     Priority,
     /// WINDOW_UPDATE frames, beyond two for each stream and twenty for each DATA frame sent.
     WindowUpdate,
-    /// PING frames, beyond 1,000 in an interval (CVE-2019-9512).
+    /// PING frames, asked for or not, beyond 1,000 in an interval (CVE-2019-9512).
     Ping,
     /// SETTINGS frames, beyond 100 in an interval (CVE-2019-9515).
     Settings,
+    /// GOAWAY frames, beyond 100 in an interval.
+    GoAway,
+    /// RST_STREAM frames, beyond 20,000 in an interval: twice as many as tunnels can be open.
+    Reset,
     /// Frames of unknown types, beyond 1,000 in an interval.
     Unknown,
-    /// Streams that the peer reset before they were answered, beyond 100 and beyond half of all
-    /// streams of the interval (CVE-2023-44487, CVE-2025-8671).
+    /// Streams that the peer reset, or had this side reset, before they were answered: beyond 100
+    /// and beyond half of all streams of the interval (CVE-2023-44487, CVE-2025-8671).
     PrematureReset,
 }
 
@@ -39,6 +43,8 @@ impl fmt::Display for Flood {
             Self::WindowUpdate => "too many WINDOW_UPDATE frames",
             Self::Ping => "too many PING frames",
             Self::Settings => "too many SETTINGS frames",
+            Self::GoAway => "too many GOAWAY frames",
+            Self::Reset => "too many RST_STREAM frames",
             Self::Unknown => "too many frames of unknown types",
             Self::PrematureReset => "too many streams reset before they were answered",
         })
@@ -58,6 +64,7 @@ pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0x0;
     pub(crate) const HEADERS: u8 = 0x1;
     pub(crate) const PRIORITY: u8 = 0x2;
+    pub(crate) const RST_STREAM: u8 = 0x3;
     pub(crate) const SETTINGS: u8 = 0x4;
     pub(crate) const PING: u8 = 0x6;
     pub(crate) const GOAWAY: u8 = 0x7;
@@ -65,8 +72,8 @@ pub(crate) mod kind {
     pub(crate) const CONTINUATION: u8 = 0x9;
 }
 
-/// The ACK flag of SETTINGS and PING.
-const ACK: u8 = 0x1;
+/// The flag of the frame that ends a header block.
+const END_HEADERS: u8 = 0x4;
 
 /// Counts of one interval, and the allowances that follow from them.
 #[derive(Debug, Default)]
@@ -75,6 +82,8 @@ pub(crate) struct Ledger {
     window_update: u64,
     ping: u64,
     settings: u64,
+    goaway: u64,
+    reset: u64,
     unknown: u64,
     streams: u64,
     premature_resets: u64,
@@ -83,54 +92,43 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Counts a frame that the peer sent.
+    ///
+    /// DATA is not limited here: what a peer sends of it is bounded by its windows, and how fast
+    /// by the meter of the [transport](crate::transport). The engine limits header blocks.
     pub(crate) fn received(&mut self, head: FrameHead) -> Result<(), Flood> {
-        match head.kind {
-            kind::HEADERS => self.streams += 1,
-            kind::PRIORITY => {
-                self.priority += 1;
-                if self.priority > 100 * (1 + self.streams) {
-                    return Err(Flood::Priority);
-                }
-            }
+        let (count, allowance, flood) = match head.kind {
+            kind::PRIORITY => (&mut self.priority, 100 * (1 + self.streams), Flood::Priority),
             kind::WINDOW_UPDATE => {
-                self.window_update += 1;
-                if self.window_update > 1_000 + 2 * (self.streams + 10 * self.data_sent) {
-                    return Err(Flood::WindowUpdate);
-                }
+                let allowance = 1_000 + 2 * (self.streams + 10 * self.data_sent);
+                (&mut self.window_update, allowance, Flood::WindowUpdate)
             }
-            kind::PING if head.flags & ACK == 0 => {
-                self.ping += 1;
-                if self.ping > 1_000 {
-                    return Err(Flood::Ping);
-                }
-            }
-            kind::SETTINGS if head.flags & ACK == 0 => {
-                self.settings += 1;
-                if self.settings > 100 {
-                    return Err(Flood::Settings);
-                }
-            }
-            other if other > kind::CONTINUATION => {
-                self.unknown += 1;
-                if self.unknown > 1_000 {
-                    return Err(Flood::Unknown);
-                }
-            }
-            _ => {}
+            kind::PING => (&mut self.ping, 1_000, Flood::Ping),
+            kind::SETTINGS => (&mut self.settings, 100, Flood::Settings),
+            kind::GOAWAY => (&mut self.goaway, 100, Flood::GoAway),
+            kind::RST_STREAM => (&mut self.reset, 20_000, Flood::Reset),
+            known if known <= kind::CONTINUATION => return Ok(()),
+            _ => (&mut self.unknown, 1_000, Flood::Unknown),
+        };
+        *count += 1;
+        if *count > allowance {
+            return Err(flood);
         }
         Ok(())
     }
 
     /// Counts a frame that was sent to the peer.
     pub(crate) fn sent(&mut self, head: FrameHead) {
-        match head.kind {
-            kind::DATA => self.data_sent += 1,
-            kind::HEADERS => self.streams += 1,
-            _ => {}
+        if head.kind == kind::DATA {
+            self.data_sent += 1;
         }
     }
 
-    /// Counts a stream that the peer reset before it had an answer.
+    /// Counts a stream that either side opened.
+    pub(crate) fn opened(&mut self) {
+        self.streams += 1;
+    }
+
+    /// Counts a stream that failed by the peer's doing before it had an answer.
     pub(crate) fn premature_reset(&mut self) -> Result<(), Flood> {
         self.premature_resets += 1;
         if self.premature_resets > 100 && self.premature_resets * 2 > self.streams {
@@ -147,6 +145,8 @@ impl Ledger {
             &mut self.window_update,
             &mut self.ping,
             &mut self.settings,
+            &mut self.goaway,
+            &mut self.reset,
             &mut self.unknown,
             &mut self.streams,
             &mut self.premature_resets,
@@ -165,10 +165,22 @@ pub(crate) struct Scanner {
     filled: usize,
     /// Payload bytes of the current frame still to come.
     payload: u32,
+    /// A frame has begun, and one has ended.
+    begun: bool,
+    whole: bool,
+    /// The current frame ends a header block, or the block goes on after it.
+    block: Option<BlockEnd>,
     /// Bytes of a GOAWAY payload still wanted, and those seen of its last stream id.
     goaway: Option<(u8, u32)>,
     /// The lowest last stream id of all GOAWAY frames.
     last_stream_id: Option<u32>,
+}
+
+/// Where a header block ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BlockEnd {
+    Here,
+    Later,
 }
 
 impl Scanner {
@@ -192,6 +204,7 @@ impl Scanner {
                 let (payload, rest) = bytes.split_at(n);
                 self.goaway_payload(payload);
                 self.payload -= n as u32;
+                self.whole |= self.begun && self.payload == 0;
                 bytes = rest;
                 continue;
             }
@@ -208,6 +221,20 @@ impl Scanner {
         Ok(())
     }
 
+    /// Whether a frame has ended.
+    pub(crate) fn has_whole_frame(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether a header block has begun and not ended (RFC 9113 §4.3).
+    pub(crate) fn is_in_block(&self) -> bool {
+        match self.block {
+            None => false,
+            Some(BlockEnd::Here) => self.payload > 0,
+            Some(BlockEnd::Later) => true,
+        }
+    }
+
     /// The lowest last stream id that a GOAWAY frame named (RFC 9113 §6.8).
     pub(crate) fn last_stream_id(&self) -> Option<u32> {
         self.last_stream_id
@@ -222,6 +249,13 @@ impl Scanner {
         };
         self.filled = 0;
         self.payload = head.len;
+        self.begun = true;
+        self.whole |= head.len == 0;
+        self.block = match kind {
+            kind::HEADERS | kind::CONTINUATION if flags & END_HEADERS != 0 => Some(BlockEnd::Here),
+            kind::HEADERS | kind::CONTINUATION => Some(BlockEnd::Later),
+            _ => None,
+        };
         self.goaway = (kind == kind::GOAWAY).then_some((4, 0));
         head
     }
@@ -270,6 +304,8 @@ mod tests {
             (kind::WINDOW_UPDATE, 1_000, Flood::WindowUpdate),
             (kind::PING, 1_000, Flood::Ping),
             (kind::SETTINGS, 100, Flood::Settings),
+            (kind::GOAWAY, 100, Flood::GoAway),
+            (kind::RST_STREAM, 20_000, Flood::Reset),
             (0x2a, 1_000, Flood::Unknown),
         ] {
             assert_eq!(
@@ -281,23 +317,22 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_and_data_are_free() {
+    fn data_and_header_blocks_are_free() {
         let mut ledger = Ledger::default();
-        for kind in [kind::PING, kind::SETTINGS] {
-            for _ in 0..10_000 {
-                assert_eq!(
-                    ledger.received(FrameHead {
-                        len: 0,
-                        kind,
-                        flags: ACK
-                    }),
-                    Ok(())
-                );
+        for kind in [kind::DATA, kind::HEADERS, kind::CONTINUATION] {
+            for _ in 0..100_000 {
+                assert_eq!(ledger.received(head(kind)), Ok(()));
             }
         }
-        for _ in 0..10_000 {
-            assert_eq!(ledger.received(head(kind::DATA)), Ok(()));
+    }
+
+    #[test]
+    fn streams_earn_priorities() {
+        let mut ledger = Ledger::default();
+        for _ in 0..10 {
+            ledger.opened();
         }
+        assert_eq!(allowance(kind::PRIORITY, &mut ledger).0, 1_100);
     }
 
     #[test]
@@ -325,7 +360,7 @@ mod tests {
     fn premature_resets_are_judged_against_all_streams() {
         let mut busy = Ledger::default();
         for n in 0..2_000 {
-            busy.received(head(kind::HEADERS)).unwrap();
+            busy.opened();
             if n % 4 == 0 {
                 assert_eq!(busy.premature_reset(), Ok(()));
             }
@@ -333,7 +368,7 @@ mod tests {
         let mut hostile = Ledger::default();
         let survived = (0..)
             .take_while(|_| {
-                hostile.received(head(kind::HEADERS)).unwrap();
+                hostile.opened();
                 hostile.premature_reset().is_ok()
             })
             .count();
@@ -360,7 +395,37 @@ mod tests {
                     .unwrap();
             }
             assert_eq!(seen, [(0, 4), (5, 0), (300, 0x2a)], "pieces of {piece}");
+            assert!(scanner.has_whole_frame());
         }
+    }
+
+    #[test]
+    fn a_frame_is_whole_with_its_last_byte() {
+        let mut scanner = Scanner::after_preface();
+        let mut whole = |bytes: &[u8]| {
+            scanner.scan(bytes, |_| Ok::<(), ()>(())).unwrap();
+            scanner.has_whole_frame()
+        };
+        assert!(!whole(&[b'P'; PREFACE_LEN as usize]));
+        assert!(!whole(&[0, 0, 2, kind::SETTINGS, 0, 0, 0, 0, 0, 1]));
+        assert!(whole(&[2]));
+    }
+
+    #[test]
+    fn a_header_block_lasts_until_the_end_of_its_last_frame() {
+        let mut scanner = Scanner::default();
+        let mut after = |len: u8, kind, flags, payload: &[u8]| {
+            let head = [0, 0, len, kind, flags, 0, 0, 0, 1];
+            scanner.scan(&head, |_| Ok::<(), ()>(())).unwrap();
+            let before = scanner.is_in_block();
+            scanner.scan(payload, |_| Ok::<(), ()>(())).unwrap();
+            (before, scanner.is_in_block())
+        };
+        assert_eq!(after(2, kind::DATA, 0, b"ab"), (false, false));
+        assert_eq!(after(2, kind::HEADERS, END_HEADERS, b"ab"), (true, false));
+        assert_eq!(after(2, kind::HEADERS, 0, b"ab"), (true, true));
+        assert_eq!(after(0, kind::CONTINUATION, 0, b""), (true, true));
+        assert_eq!(after(1, kind::CONTINUATION, END_HEADERS, b"c"), (true, false));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! When to ask a silent peer for a sign of life, and when to give it up.
 //!
-//! Pure: instants and facts go in, an [`Action`] comes out. Any received byte counts as life, so a
-//! PING that waits behind bulk data on a slow link never ends a connection that is in use.
+//! Pure: instants and facts go in, an [`Action`] comes out. Any received byte counts as life, and so
+//! does output that was stuck and moves again. While output waits no PING is sent: it would wait
+//! behind the rest, and keep the engine from reading until it is written. So bulk data on a slow
+//! link never ends a connection that is in use.
 
 use std::time::{Duration, Instant};
 
@@ -29,9 +31,9 @@ pub(crate) enum Action {
 /// Limits, each counted from the last sign of life.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Silence after which a PING is sent.
+    /// Silence after which a PING is sent, unless output waits.
     pub(crate) interval: Duration,
-    /// Silence after a PING after which the connection is dead.
+    /// Silence beyond the interval, or after the PING, after which the connection is dead.
     pub(crate) timeout: Duration,
     /// Time that output may wait without one byte being accepted.
     pub(crate) stall: Duration,
@@ -65,6 +67,9 @@ impl Keepalive {
 
     /// Output is waiting; `progress` says whether any byte was accepted since the last call.
     pub(crate) fn waiting(&mut self, now: Instant, progress: bool) {
+        if progress && self.stalled.is_some() {
+            self.received(now);
+        }
         if progress || self.stalled.is_none() {
             self.stalled = Some(now);
         }
@@ -87,15 +92,20 @@ impl Keepalive {
             return Action::Close(Dead::Stalled);
         }
         let sooner = |at: Instant| stall.map_or(at, |stall| at.min(stall));
-        match self.pinged {
-            Some(sent) if now >= sent + self.patience.timeout => Action::Close(Dead::Silent),
-            Some(sent) => Action::Wait(sooner(sent + self.patience.timeout)),
-            None if now >= self.last_received + self.patience.interval => {
+        let ask = self.last_received + self.patience.interval;
+        let answer_by = match self.pinged {
+            Some(sent) => sent + self.patience.timeout,
+            None if now < ask => return Action::Wait(sooner(ask)),
+            None if stall.is_some() => ask + self.patience.timeout,
+            None => {
                 self.pinged = Some(now);
-                Action::Ping(sooner(now + self.patience.timeout))
+                return Action::Ping(now + self.patience.timeout);
             }
-            None => Action::Wait(sooner(self.last_received + self.patience.interval)),
+        };
+        if now >= answer_by {
+            return Action::Close(Dead::Silent);
         }
+        Action::Wait(sooner(answer_by))
     }
 }
 
@@ -133,6 +143,30 @@ mod tests {
         assert_eq!(keepalive.judge(at(10)), Action::Ping(at(20)));
         keepalive.received(at(15));
         assert_eq!(keepalive.judge(at(20)), Action::Wait(at(25)));
+    }
+
+    #[test]
+    fn output_that_moves_is_life_and_output_that_waits_is_not_asked() {
+        let (mut keepalive, t0) = start();
+        let at = |secs| t0 + Duration::from_secs(secs);
+        keepalive.waiting(at(0), false);
+        assert_eq!(keepalive.judge(at(10)), Action::Wait(at(20)));
+        keepalive.waiting(at(19), true);
+        assert_eq!(keepalive.judge(at(20)), Action::Wait(at(29)));
+        assert_eq!(keepalive.judge(at(29)), Action::Wait(at(39)));
+        keepalive.flushed();
+        assert_eq!(keepalive.judge(at(30)), Action::Ping(at(40)));
+        assert_eq!(keepalive.judge(at(40)), Action::Close(Dead::Silent));
+    }
+
+    #[test]
+    fn a_black_hole_is_noticed_though_output_waits() {
+        let (mut keepalive, t0) = start();
+        let at = |secs| t0 + Duration::from_secs(secs);
+        keepalive.received(at(3));
+        keepalive.waiting(at(3), false);
+        assert_eq!(keepalive.judge(at(22)), Action::Wait(at(23)));
+        assert_eq!(keepalive.judge(at(23)), Action::Close(Dead::Silent));
     }
 
     #[test]
@@ -180,11 +214,13 @@ mod tests {
             match self.pings.first() {
                 Some(ping) if now - ping >= 10 => "silent",
                 Some(_) => "wait",
-                None if now - heard >= 10 => {
+                None if now - heard < 10 => "wait",
+                None if self.waiting_since.is_some() && now - heard >= 20 => "silent",
+                None if self.waiting_since.is_some() => "wait",
+                None => {
                     self.pings.push(now);
                     "ping"
                 }
-                None => "wait",
             }
         }
     }
@@ -201,7 +237,13 @@ mod tests {
                 match what {
                     0 => { keepalive.received(instant); naive.received.push(now); naive.pings.clear(); }
                     1 => { keepalive.waiting(instant, false); naive.waiting_since.get_or_insert(now); }
-                    2 => { keepalive.waiting(instant, true); naive.waiting_since = Some(now); }
+                    2 => {
+                        keepalive.waiting(instant, true);
+                        if naive.waiting_since.replace(now).is_some() {
+                            naive.received.push(now);
+                            naive.pings.clear();
+                        }
+                    }
                     3 => { keepalive.flushed(); naive.waiting_since = None; }
                     _ => {
                         let expected = naive.judge(now);

@@ -27,7 +27,9 @@ pub mod pool;
 mod read_ahead;
 mod request;
 pub mod server;
+mod service;
 mod slot;
+mod status;
 mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -38,7 +40,7 @@ mod wire;
 pub use authority::{Authority, AuthorityError, Host};
 pub use client::{Client, OpenError};
 pub use config::Config;
-pub use conn::{Connection, Status};
+pub use conn::Connection;
 pub use copy::{CopyAbort, CopyOutcome, copy_bidirectional};
 #[cfg(feature = "tls")]
 pub use double::{DoubleError, connect_through, connect_within};
@@ -52,6 +54,7 @@ pub use peer::Peer;
 pub use pool::{Pool, PoolConfig, PoolError, PoolStats};
 pub use request::{ResponseError, TunnelRequest, TunnelResponse};
 pub use server::{Handler, Incoming, IncomingTunnel};
+pub use status::Status;
 pub use stream::{ReadHalf, TunnelStream, WriteHalf};
 pub use tunnel::{Lost, TunnelError};
 pub use wire::{Blame, DeniedStatus, ErrorCode, HeadFault, Refusal, RefusalKind, Rejection, Reset, ResetReason};

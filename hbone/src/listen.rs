@@ -122,12 +122,18 @@ impl Listener {
         drain: impl Future<Output = ()>,
     ) -> Result<(), ConnectionError> {
         tls::prepare(&tcp).map_err(ConnectionError::Tcp)?;
-        let (stream, peer) = match tls::accept(tcp, &self.tls, &self.config).await {
+        let mut drain = pin!(drain);
+        let accepted = tokio::select! {
+            accepted = tls::accept(tcp, &self.tls, &self.config) => accepted,
+            () = &mut drain => return Ok(()),
+        };
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 self.config.observe(&Event::HandshakeFailed {
                     addr: from.addr(),
-                    error: error.handshake().cloned() });
+                    error: error.handshake().cloned(),
+                });
                 return Err(error.into());
             }
         };

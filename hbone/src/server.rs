@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -30,6 +30,9 @@ use crate::stream::TunnelStream;
 use crate::transport::SharedTransport;
 use crate::tunnel::{Lost, Tunnel, TunnelError};
 use crate::wire::{ErrorCode, Rejection};
+
+/// Time that a handler has to end once its tunnel has failed.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Makes a connection over `io`, which comes from `peer`, and waits for the client's preface.
 ///
@@ -69,7 +72,9 @@ where
 /// When `drain` completes, the peer is told to open no more tunnels; those that are open have
 /// the configured drain timeout to end. Each tunnel's handler runs in a task of its own: one that
 /// panics ends its tunnel and nothing else, and one whose tunnel is reset before it answered is
-/// stopped, so that the dial it may be waiting for is given up.
+/// stopped, so that the dial it may be waiting for is given up. One whose tunnel fails later learns
+/// of it when it reads or writes, and is stopped if it has not ended 2 s after. There are never
+/// more handlers than tunnels may be open; requests beyond that wait, and are then refused.
 ///
 /// # Errors
 ///
@@ -89,9 +94,12 @@ where
     Io: AsyncRead + AsyncWrite + Unpin,
     H: Handler,
 {
-    let (mut incoming, mut connection) = handshake(io, peer, config).await?;
     let mut drain = pin!(drain);
-    let mut draining = false;
+    let Some((mut incoming, mut connection, drained)) = handshake_or_drain(io, peer, config, drain.as_mut()).await?
+    else {
+        return Ok(());
+    };
+    let mut draining = drained;
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
@@ -104,7 +112,7 @@ where
                 }
                 return Ok(ended?);
             }
-            Some(tunnel) = incoming.accept() => {
+            Some(tunnel) = incoming.accept(), if tasks.len() < config.max_tunnels() as usize => {
                 let span = tracing::debug_span!("tunnel", authority = %tunnel.request().authority());
                 tasks.spawn(run(Arc::clone(&handler), tunnel, config.response_timeout()).instrument(span));
             }
@@ -117,14 +125,40 @@ where
     }
 }
 
+/// Shakes hands; a drain meanwhile gives the peer, which may have sent requests already, the drain
+/// timeout to come so far. Answers also whether it drains.
+async fn handshake_or_drain<Io>(
+    io: Io,
+    peer: Peer,
+    config: &Config,
+    drain: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<(Incoming, Connection<Io>, bool)>, HandshakeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut handshake = pin!(handshake(io, peer, config));
+    tokio::select! {
+        biased;
+        made = &mut handshake => return made.map(|(incoming, connection)| Some((incoming, connection, false))),
+        () = drain => {}
+    }
+    let start = tokio::time::Instant::now();
+    let Ok(made) = timeout(config.drain_timeout(), handshake).await else {
+        return Ok(None);
+    };
+    let (incoming, connection) = made?;
+    let rest = config.drain_timeout().saturating_sub(start.elapsed());
+    incoming.drainer().drain_within(rest);
+    Ok(Some((incoming, connection, true)))
+}
+
 fn report_panic(joined: Result<(), tokio::task::JoinError>, config: &Config) {
     if joined.is_err_and(|error| error.is_panic()) {
         config.observe(&Event::HandlerPanicked);
     }
 }
 
-/// Runs one handler: until it returns, or its tunnel fails before it answered, or it takes too
-/// long to answer.
+/// Runs one handler: until it returns, or its tunnel fails, or it takes too long to answer.
 async fn run<H: Handler>(handler: Arc<H>, tunnel: IncomingTunnel, limit: Duration) {
     let answered = Arc::clone(&tunnel.answered);
     let shared = Arc::clone(&tunnel.tunnel);
@@ -140,7 +174,17 @@ async fn run<H: Handler>(handler: Arc<H>, tunnel: IncomingTunnel, limit: Duratio
     });
     match timeout(limit, unanswered).await {
         Ok(Unanswered::Returned) => {}
-        Ok(Unanswered::Answered) => handling.await,
+        Ok(Unanswered::Answered) => {
+            let failed = async {
+                poll_fn(|cx| shared.poll_failed(cx)).await;
+                tokio::time::sleep(GRACE).await;
+            };
+            tokio::select! {
+                biased;
+                () = handling => {}
+                () = failed => tracing::debug!("handler outlived its tunnel"),
+            }
+        }
         Ok(Unanswered::Lost(error)) => tracing::debug!(%error, "tunnel gone before it was answered"),
         Err(_) => {
             let rejection = Rejection::UpstreamTimeout;
@@ -254,7 +298,7 @@ impl fmt::Debug for Drainer {
 /// Dropping it unanswered resets it with INTERNAL_ERROR.
 pub struct IncomingTunnel {
     tunnel: Arc<Tunnel>,
-    request: TunnelRequest,
+    request: Box<TunnelRequest>,
     peer: Peer,
     answered: Arc<AtomicBool>,
 }

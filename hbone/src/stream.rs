@@ -173,6 +173,11 @@ impl ReadHalf {
     pub(crate) fn give_back(&mut self, n: usize) {
         self.tunnel.give_back(n);
     }
+
+    /// Waits until the tunnel has failed, whatever of it is still to be read.
+    pub(crate) fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<TunnelError> {
+        self.tunnel.poll_failure(cx)
+    }
 }
 
 /// The half of a tunnel that writes.

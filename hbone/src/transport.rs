@@ -48,15 +48,17 @@ pub(crate) struct Transport<Io> {
     taken: usize,
     /// `io` has taken bytes that it may still hold.
     unflushed: bool,
+    /// Why `io` takes no more bytes.
+    write_failure: Option<io::ErrorKind>,
     inbound: Scanner,
     outbound: Scanner,
     ledger: Ledger,
     flood: Option<Flood>,
     frames: u32,
     metered: bool,
+    /// See [`received`](Self::received).
     received: u64,
     sent: u64,
-    first_frame: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
@@ -66,6 +68,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             out: Vec::new(),
             taken: 0,
             unflushed: false,
+            write_failure: None,
             inbound,
             outbound,
             ledger: Ledger::default(),
@@ -74,7 +77,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             metered: false,
             received: 0,
             sent: 0,
-            first_frame: false,
         }
     }
 
@@ -89,8 +91,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         self.metered
     }
 
-    /// Writes out what was gathered.
-    pub(crate) fn poll_flush_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes out what was gathered. Once that has failed, output is dropped and reading goes on:
+    /// a peer that closed may have said much before.
+    pub(crate) fn poll_flush_gathered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.write_failure.is_none()
+            && let Err(error) = ready!(self.poll_write_out(cx))
+        {
+            self.write_failure = Some(error.kind());
+        }
+        self.out.clear();
+        self.taken = 0;
+        self.unflushed = false;
+        Poll::Ready(())
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.out.get(self.taken..).filter(|rest| !rest.is_empty()) {
             let mut pieces = [io::IoSlice::new(&[]); PIECES];
             let mut filled = 0;
@@ -107,13 +122,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             self.sent += n as u64;
             self.unflushed = true;
         }
-        self.out.clear();
-        self.taken = 0;
-        if self.unflushed {
-            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-            self.unflushed = false;
+        match self.unflushed {
+            true => Pin::new(&mut self.io).poll_flush(cx),
+            false => Poll::Ready(Ok(())),
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Why nothing can be sent any more.
+    pub(crate) fn write_failure(&self) -> Option<io::ErrorKind> {
+        self.write_failure
     }
 
     /// A new interval of frame accounting; memory that only a burst needed goes back.
@@ -124,7 +141,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         }
     }
 
-    /// Counts a stream that the peer reset before it was answered.
+    /// Counts a stream that either side opened.
+    pub(crate) fn stream_opened(&mut self) {
+        self.ledger.opened();
+    }
+
+    /// Counts a stream that failed by the peer's doing before it was answered.
     pub(crate) fn premature_reset(&mut self) {
         if let Err(flood) = self.ledger.premature_reset() {
             self.flood.get_or_insert(flood);
@@ -136,7 +158,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         self.flood
     }
 
-    /// Bytes received so far.
+    /// Bytes received so far, without those of a header block that is not complete. Nothing may
+    /// come between its frames, so a peer that sends one in drops says nothing else for as long.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -146,14 +169,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         self.sent
     }
 
-    /// Whether output waits for the peer.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.unflushed || !self.out.is_empty()
-    }
-
     /// Whether the peer's first frame, its SETTINGS, has arrived (RFC 9113 §3.4).
     pub(crate) fn has_first_frame(&self) -> bool {
-        self.first_frame
+        self.inbound.has_whole_frame()
     }
 
     /// The lowest last stream id of the GOAWAY frames received (RFC 9113 §6.8).
@@ -172,28 +190,29 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let new = buf.filled().get(before..).unwrap_or_default();
-        self.received += new.len() as u64;
+        let received = new.len() as u64;
         let Self {
             inbound,
             ledger,
             frames,
-            first_frame,
             ..
         } = self;
         let scanned = inbound.scan(new, |head| {
             *frames += 1;
-            *first_frame = true;
             ledger.received(head)
         });
         if let Err(flood) = scanned {
             self.flood = Some(flood);
+        }
+        if !self.inbound.is_in_block() {
+            self.received += received;
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_gather(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.out.len() >= GATHER {
-            ready!(self.poll_flush_gathered(cx))?;
+            ready!(self.poll_flush_gathered(cx));
         }
         let mut taken = 0;
         for buf in bufs {
@@ -214,8 +233,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_flush_gathered(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        ready!(self.poll_flush_gathered(cx));
+        match self.write_failure {
+            Some(_) => Poll::Ready(Ok(())),
+            None => Pin::new(&mut self.io).poll_shutdown(cx),
+        }
     }
 }
 

@@ -76,9 +76,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> H2Engine<Io> {
             .handshake(transport.clone());
         let mut connection = std::future::poll_fn(|cx| {
             let polled = Pin::new(&mut handshake).poll(cx).map_err(EngineError::from);
+            // A peer that takes nothing may still say something; silence has its own deadline.
             match transport.lock().poll_flush_gathered(cx) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(EngineError::Io(error))),
-                _ => polled,
+                Poll::Ready(()) | Poll::Pending => polled,
             }
         })
         .await?;
@@ -115,6 +115,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for H2Engine<Io> {
                     None => Progress::Closed(Ok(())),
                 })
             }
+        }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Client {
+                requests: Some(requests),
+                ..
+            } => {
+                if let Err(error) = ready!(requests.poll_ready(cx)) {
+                    tracing::trace!(%error, "no more streams");
+                }
+                Poll::Ready(())
+            }
+            _ => Poll::Ready(()),
         }
     }
 

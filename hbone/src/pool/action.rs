@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::backoff::Backoff;
 use super::group::{GroupId, WaiterId};
 use crate::observe::Event;
 use crate::slot::ConnId;
@@ -52,4 +53,13 @@ pub(super) enum Refusal<E> {
     Crowded,
     /// The pool is closed.
     Closed,
+}
+
+impl<E: Clone> From<&Backoff<E>> for Refusal<E> {
+    fn from(backoff: &Backoff<E>) -> Self {
+        Self::HeldOff {
+            error: backoff.error().clone(),
+            retry_at: backoff.retry_at(),
+        }
+    }
 }

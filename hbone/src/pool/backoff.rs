@@ -15,17 +15,20 @@ pub(super) struct Backoff<E> {
 }
 
 impl<E> Backoff<E> {
-    /// A failure at `now`, after those of `before`.
+    /// A failure at `now`, after those of `before`. If `lenient`, the first costs no time.
     pub(super) fn after(
         before: Option<Self>,
         error: E,
+        lenient: bool,
         (first, max): (Duration, Duration),
         random: &mut Random,
         now: Instant,
     ) -> Self {
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-        let doublings = (failures - 1).min(31);
-        let delay = first.saturating_mul(1 << doublings).min(max);
+        let delay = match failures - 1 {
+            0 if lenient => Duration::ZERO,
+            doublings => first.saturating_mul(1 << doublings.min(31)).min(max),
+        };
         let retry_at = now + random.shorten(delay, 2);
         Self {
             failures,

@@ -9,6 +9,10 @@ use crate::observe::{Event, Observer};
 /// The longest of all times, so that an instant and a time always make an instant.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
+/// The shortest time between a failure and the next dial: a peer that fails at once must not
+/// keep the pool busy.
+const SHORTEST_BACKOFF: Duration = Duration::from_millis(10);
+
 /// Bounds and times of a [`Pool`](super::Pool). No time is longer than ten years.
 ///
 /// ```
@@ -69,9 +73,10 @@ impl PoolConfig {
         self
     }
 
-    /// Calls that may wait for a connection of one key; one more fails at once. Default 4096.
+    /// Calls that may wait for a connection of one key; one more fails at once. Default
+    /// 4096; at least 1.
     pub fn set_max_waiters_per_key(&mut self, waiters: usize) -> &mut Self {
-        self.max_waiters_per_key = waiters;
+        self.max_waiters_per_key = waiters.max(1);
         self
     }
 
@@ -111,10 +116,14 @@ impl PoolConfig {
     }
 
     /// Time without a new dial of a key after a dial failed. It doubles with each failure in a
-    /// row, from `first` to `max`, and half of it is random. Default 250 ms to 10 s.
+    /// row, from `first` to `max`, and half of it is random. Default 250 ms to 10 s; at least
+    /// 10 ms.
+    ///
+    /// A connection that the peer ends before it has answered a request on it counts as a failed
+    /// dial, except for the first in a row: a peer may be on the point of leaving.
     pub fn set_backoff(&mut self, first: Duration, max: Duration) -> &mut Self {
-        self.first_backoff = first.min(LONGEST);
-        self.max_backoff = max.max(first).min(LONGEST);
+        self.first_backoff = first.clamp(SHORTEST_BACKOFF, LONGEST);
+        self.max_backoff = max.clamp(self.first_backoff, LONGEST);
         self
     }
 

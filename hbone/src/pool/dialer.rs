@@ -6,12 +6,12 @@ use mesh_identity::tls::ClientTls;
 use tokio::net::TcpStream;
 
 use super::connect::Connect;
+use super::handle::{Pool, PoolError};
 use super::key::{Behind, PoolKey};
 use crate::client::Client;
 use crate::config::Config;
 use crate::conn::Connection;
 use crate::double;
-use crate::pool::{Pool, PoolError};
 use crate::request::TunnelRequest;
 use crate::stream::TunnelStream;
 use crate::tls::{self, DialError, TlsStream};

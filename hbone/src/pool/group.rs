@@ -1,8 +1,11 @@
-//! What a pool's state holds: connections, and for each key a group.
+//! What belongs to each key of a pool.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
+
+use slab::Slab;
 
 use super::backoff::Backoff;
 use crate::slot::ConnId;
@@ -14,9 +17,85 @@ pub(super) struct WaiterId {
     pub(super) serial: u64,
 }
 
-/// A key's group. Stays what it is for as long as the group dials or has waiters.
+/// A key's group. Stays what it is for as long as the group dials, or has waiters or connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct GroupId(pub(super) usize);
+pub(super) struct GroupId(usize);
+
+/// The groups of all keys.
+#[derive(Debug)]
+pub(super) struct Groups<K, W, E> {
+    ids: HashMap<Arc<K>, GroupId>,
+    groups: Slab<Group<K, W, E>>,
+}
+
+impl<K: Hash + Eq + Clone, W, E> Groups<K, W, E> {
+    pub(super) fn new() -> Self {
+        Self {
+            ids: HashMap::new(),
+            groups: Slab::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub(super) fn get(&self, id: GroupId) -> Option<&Group<K, W, E>> {
+        self.groups.get(id.0)
+    }
+
+    pub(super) fn get_mut(&mut self, id: GroupId) -> Option<&mut Group<K, W, E>> {
+        self.groups.get_mut(id.0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (GroupId, &Group<K, W, E>)> {
+        self.groups.iter().map(|(index, group)| (GroupId(index), group))
+    }
+
+    /// The group of a key, made if there is none.
+    pub(super) fn of(&mut self, key: &K) -> GroupId {
+        if let Some(id) = self.ids.get(key) {
+            return *id;
+        }
+        let key = Arc::new(key.clone());
+        let id = GroupId(self.groups.insert(Group::new(Arc::clone(&key))));
+        self.ids.insert(key, id);
+        id
+    }
+
+    /// All groups, in the order of their first waiters.
+    pub(super) fn in_order(&self) -> Vec<GroupId> {
+        let mut groups: Vec<_> = self.iter().collect();
+        groups.sort_by_key(|(_, group)| group.waiters.front().map(|waiter| waiter.serial));
+        groups.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Removes a group of which nothing is left.
+    pub(super) fn remove_if_empty(&mut self, id: GroupId) {
+        let empty = |group: &&Group<K, W, E>| group.is_deserted() && group.backoff.is_none();
+        if self.get(id).filter(empty).is_some() {
+            let group = self.groups.remove(id.0);
+            self.ids.remove(&group.key);
+        }
+    }
+
+    /// Forgets the failures that would be forgotten next, as long as only failures are left of more
+    /// than `max` groups.
+    pub(super) fn forget_beyond(&mut self, max: usize) {
+        while self.len() > max {
+            let deserted = || self.iter().filter(|(_, group)| group.is_deserted());
+            let forget_at = |group: &Group<K, W, E>| group.backoff.as_ref().map(Backoff::forget_at);
+            let oldest = deserted().min_by_key(|(_, group)| forget_at(group));
+            let Some((id, _)) = oldest.filter(|_| deserted().count() > max) else {
+                return;
+            };
+            if let Some(group) = self.get_mut(id) {
+                group.backoff = None;
+            }
+            self.remove_if_empty(id);
+        }
+    }
+}
 
 /// What belongs to one key.
 #[derive(Debug)]
@@ -52,51 +131,18 @@ impl<K, W, E> Group<K, W, E> {
         }
     }
 
+    /// The failures that forbid a dial.
+    pub(super) fn barred(&self, now: Instant) -> Option<&Backoff<E>> {
+        self.backoff.as_ref().filter(|backoff| backoff.holds(now))
+    }
+
+    /// The failures that forbid a dial, if there is nothing else to wait for.
+    pub(super) fn hopeless(&self, now: Instant) -> Option<&Backoff<E>> {
+        self.barred(now).filter(|_| self.usable.is_empty() && !self.dialing)
+    }
+
     /// Whether nothing but past failures is left of it.
     pub(super) fn is_deserted(&self) -> bool {
         self.usable.is_empty() && self.waiters.is_empty() && !self.dialing
-    }
-}
-
-/// A connection.
-#[derive(Debug)]
-pub(super) struct Conn<H> {
-    pub(super) serial: u64,
-    /// Its key's group; valid while the connection is usable.
-    pub(super) group: GroupId,
-    pub(super) handle: H,
-    pub(super) phase: Phase,
-    /// Tunnels that may be open at a time.
-    pub(super) limit: usize,
-    /// Places taken.
-    pub(super) tunnels: usize,
-    /// Since when no place is taken, if none is.
-    pub(super) idle_since: Instant,
-    /// From when on it is too old.
-    pub(super) expires_at: Option<Instant>,
-    /// The peer has answered a request on it.
-    pub(super) proven: bool,
-}
-
-/// How far a connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Takes new tunnels.
-    Usable,
-    /// Takes none, and carries some.
-    Retired,
-    /// Has been told to close.
-    Closing,
-    /// Is gone; places on it are still to be given back.
-    Ended,
-}
-
-impl<H> Conn<H> {
-    pub(super) fn has_room(&self) -> bool {
-        self.tunnels < self.limit
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.phase == Phase::Usable && self.tunnels == 0
     }
 }

@@ -206,9 +206,6 @@ impl<K: Key, C: Connect<K>> Shared<K, C> {
         if status.accepting {
             return state.limited(conn, status.limit, now);
         }
-        if status.tunnels > 0 {
-            state.proven(conn, now);
-        }
         state.gone(conn, Arc::new(DialFailure::Unused), now);
     }
 
@@ -228,7 +225,6 @@ impl<K: Key, C: Connect<K>> Places for Shared<K, C> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pool is where time enters its state")]
 fn clock() -> Instant {
     tokio::time::Instant::now().into_std()
 }

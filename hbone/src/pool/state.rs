@@ -7,18 +7,17 @@
 //! Between two events, for each key: no call waits while a connection has a place for it, and if
 //! calls wait then a dial is under way, or there is a reason that none can be.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use slab::Slab;
-
 use super::action::{Acquired, Action, Place, Refusal};
 use super::backoff::{Backoff, Random};
 use super::config::PoolConfig;
-use super::group::{Conn, Group, GroupId, Phase, Waiter, WaiterId};
+use super::conns::{Conn, Conns, Phase};
+use super::group::{Group, GroupId, Groups, Waiter, WaiterId};
 use super::stats::PoolStats;
 use crate::observe::{Event, Eviction};
 use crate::slot::ConnId;
@@ -32,9 +31,8 @@ const MAX_DESERTED: usize = 1024;
 pub(super) struct State<K, H, W, E> {
     config: PoolConfig,
     random: Random,
-    ids: HashMap<Arc<K>, GroupId>,
-    groups: Slab<Group<K, W, E>>,
-    conns: Slab<Conn<H>>,
+    groups: Groups<K, W, E>,
+    conns: Conns<H>,
     /// The latest serial number.
     serial: u64,
     /// Groups that wait for room to dial, the first first.
@@ -53,9 +51,8 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
         Self {
             config,
             random: Random::new(seed),
-            ids: HashMap::new(),
-            groups: Slab::new(),
-            conns: Slab::new(),
+            groups: Groups::new(),
+            conns: Conns::new(),
             serial: 0,
             blocked: VecDeque::new(),
             closing: 0,
@@ -79,7 +76,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
             return Acquired::Refused(Refusal::Closed);
         }
         self.stats.retries += u64::from(!avoid.is_empty());
-        let id = self.group_of(key);
+        let id = self.groups.of(key);
         if let Some(conn) = self.choose(id, avoid) {
             self.stats.hits += 1;
             self.spread(id, conn, now);
@@ -97,7 +94,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// A waiting call is given up. Answers what stood for it, unless it has got its answer.
     pub(super) fn cancel(&mut self, waiter: WaiterId) -> Option<W> {
-        let group = self.groups.get_mut(waiter.group.0)?;
+        let group = self.groups.get_mut(waiter.group)?;
         let at = group
             .waiters
             .binary_search_by_key(&waiter.serial, |waiter| waiter.serial)
@@ -106,6 +103,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
         self.stats.waiting -= 1;
         self.stats.waits_given_up += 1;
         self.settle(waiter.group);
+        self.make_room();
         Some(cancelled.call)
     }
 
@@ -114,8 +112,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
         let serial = self.next_serial();
         let max_age = self.config.max_age;
         let expires_at = max_age.map(|age| now + self.random.shorten(age, 8));
-        let index = self.conns.insert(Conn {
-            serial,
+        let conn = Conn {
             group: id,
             handle,
             phase: Phase::Usable,
@@ -124,11 +121,11 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
             idle_since: now,
             expires_at,
             proven: false,
-        });
-        let conn = ConnId { index, serial };
+        };
+        let conn = self.conns.insert(serial, conn);
         self.stats.dialing -= 1;
         self.stats.connections += 1;
-        if let Some(group) = self.groups.get_mut(id.0) {
+        if let Some(group) = self.groups.get_mut(id) {
             group.dialing = false;
             group.usable.push(conn);
         }
@@ -138,7 +135,6 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
             self.retire(conn);
         }
         self.serve(id, now);
-        self.make_room(now);
         conn
     }
 
@@ -146,17 +142,20 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     pub(super) fn dial_failed(&mut self, id: GroupId, error: E, now: Instant) {
         self.stats.dialing -= 1;
         self.stats.dial_failures += 1;
-        if let Some(group) = self.groups.get_mut(id.0) {
+        if let Some(group) = self.groups.get_mut(id) {
             group.dialing = false;
         }
-        self.hold_off(id, error, now);
-        self.serve(id, now);
+        if self.groups.get(id).is_some_and(|group| group.usable.is_empty()) {
+            self.fail_waiters(id, &Refusal::Dial(error.clone()));
+        }
+        self.hold_off(id, error, false, now);
         self.unblock(now);
+        self.serve(id, now);
     }
 
     /// The peer changed the tunnels that may be open on a connection.
     pub(super) fn limited(&mut self, conn: ConnId, limit: usize, now: Instant) {
-        let Some(entry) = self.conn(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
         let before = mem::replace(&mut entry.limit, limit);
         let id = entry.group;
         if entry.phase == Phase::Usable && before != limit {
@@ -167,11 +166,11 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     /// The peer answered a request on a connection: it is good for something, and past failures
     /// are past.
     pub(super) fn proven(&mut self, conn: ConnId, now: Instant) {
-        let Some(entry) = self.conn(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.proven = true;
         let id = entry.group;
         if entry.phase == Phase::Usable
-            && let Some(group) = self.groups.get_mut(id.0)
+            && let Some(group) = self.groups.get_mut(id)
             && group.backoff.take().is_some()
         {
             self.serve(id, now);
@@ -180,7 +179,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// A place is given back.
     pub(super) fn release(&mut self, conn: ConnId, now: Instant) {
-        let Some(entry) = self.conn(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.tunnels -= 1;
         entry.idle_since = now;
         let (left, phase, id) = (entry.tunnels, entry.phase, entry.group);
@@ -189,12 +188,9 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
             Phase::Usable => {
                 self.serve(id, now);
                 self.due(now + self.config.idle_timeout);
-                self.make_room(now);
             }
             Phase::Retired if left == 0 => self.close_conn(conn),
-            Phase::Ended if left == 0 => {
-                self.conns.try_remove(conn.index);
-            }
+            Phase::Ended if left == 0 => self.conns.remove(conn),
             Phase::Retired | Phase::Closing | Phase::Ended => {}
         }
     }
@@ -202,59 +198,54 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     /// A connection takes no more tunnels, by the peer's will or because it failed. If it was
     /// good for nothing, that counts as a failure of its dial, with `error` as the reason.
     pub(super) fn gone(&mut self, conn: ConnId, error: E, now: Instant) {
-        let Some(entry) = self.conn(conn) else { return };
-        if entry.phase != Phase::Usable {
-            return;
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let (phase, id, proven) = (entry.phase, entry.group, entry.proven);
+        if phase == Phase::Usable {
+            self.retire(conn);
+            self.lost(id, proven, error, now);
+            self.serve(id, now);
         }
-        let (id, proven) = (entry.group, entry.proven);
-        self.stats.lost += 1;
-        self.retire(conn);
-        if !proven {
-            self.hold_off(id, error, now);
-        }
-        self.serve(id, now);
     }
 
     /// A connection has ended; `error` as for [`gone`](Self::gone).
     pub(super) fn ended(&mut self, conn: ConnId, error: E, now: Instant) {
-        self.gone(conn, error, now);
-        let Some(entry) = self.conn(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
         let before = mem::replace(&mut entry.phase, Phase::Ended);
-        let over = entry.tunnels == 0;
-        if before == Phase::Ended {
-            return;
+        let (id, proven, over) = (entry.group, entry.proven, entry.tunnels == 0);
+        if over {
+            self.conns.remove(conn);
         }
-        if before == Phase::Closing {
-            self.closing -= 1;
+        match before {
+            Phase::Ended => return,
+            Phase::Closing => self.closing -= 1,
+            Phase::Usable => self.leave_group(id, conn),
+            Phase::Retired => {}
         }
         self.stats.connections -= 1;
-        if over {
-            self.conns.try_remove(conn.index);
+        if before == Phase::Usable {
+            self.lost(id, proven, error, now);
         }
+        // Those who waited for room come first.
         self.unblock(now);
+        if before == Phase::Usable {
+            self.serve(id, now);
+        }
     }
 
     /// The instant of [`wake_at`](Self::wake_at) has come, or another.
     pub(super) fn tick(&mut self, now: Instant) {
-        let mut old = Vec::new();
-        for (index, conn) in &self.conns {
-            let reason = if conn.expires_at.is_some_and(|at| at <= now) {
-                Eviction::Age
-            } else if conn.is_idle() && conn.idle_since + self.config.idle_timeout <= now {
-                Eviction::Idle
-            } else {
-                continue;
-            };
-            if conn.phase == Phase::Usable {
-                let serial = conn.serial;
-                old.push((ConnId { index, serial }, reason));
-            }
-        }
-        for (conn, reason) in old {
+        let idle_timeout = self.config.idle_timeout;
+        let reason = |conn: &Conn<H>| {
+            let aged = conn.expires_at.is_some_and(|at| at <= now);
+            let idle = conn.is_idle() && conn.idle_since + idle_timeout <= now;
+            aged.then_some(Eviction::Age).or(idle.then_some(Eviction::Idle))
+        };
+        let old = self.conns.usable().filter_map(|(id, conn)| Some((id, reason(conn)?)));
+        for (conn, reason) in old.collect::<Vec<_>>() {
             self.evict(conn, reason);
         }
-        for id in self.group_ids() {
-            if let Some(group) = self.groups.get_mut(id.0) {
+        for id in self.groups.in_order() {
+            if let Some(group) = self.groups.get_mut(id) {
                 group.backoff = group.backoff.take().filter(|backoff| now < backoff.forget_at());
             }
             self.serve(id, now);
@@ -265,8 +256,8 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     /// Grants nothing more. Answers the handles of all connections that have not ended.
     pub(super) fn close(&mut self) -> Vec<H> {
         self.closed = true;
-        for id in self.group_ids() {
-            let usable = self.groups.get_mut(id.0).map(|group| mem::take(&mut group.usable));
+        for id in self.groups.in_order() {
+            let usable = self.groups.get_mut(id).map(|group| mem::take(&mut group.usable));
             usable.into_iter().flatten().for_each(|conn| self.retire(conn));
             self.fail_waiters(id, &Refusal::Closed);
             self.settle(id);
@@ -278,7 +269,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// The handle of a connection that has not ended.
     pub(super) fn handle(&self, id: ConnId) -> Option<&H> {
-        let conn = self.conns.get(id.index).filter(|conn| conn.serial == id.serial)?;
+        let conn = self.conns.get(id)?;
         (conn.phase != Phase::Ended).then_some(&conn.handle)
     }
 
@@ -297,24 +288,6 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
         mem::take(&mut self.actions)
     }
 
-    fn group_of(&mut self, key: &K) -> GroupId {
-        if let Some(id) = self.ids.get(key) {
-            return *id;
-        }
-        let key = Arc::new(key.clone());
-        let id = GroupId(self.groups.insert(Group::new(Arc::clone(&key))));
-        self.ids.insert(key, id);
-        id
-    }
-
-    fn group_ids(&self) -> Vec<GroupId> {
-        self.groups.iter().map(|(index, _)| GroupId(index)).collect()
-    }
-
-    fn conn(&mut self, id: ConnId) -> Option<&mut Conn<H>> {
-        self.conns.get_mut(id.index).filter(|conn| conn.serial == id.serial)
-    }
-
     fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
@@ -322,14 +295,14 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// The least loaded connection with a place, the oldest of several.
     fn choose(&self, id: GroupId, avoid: &[ConnId]) -> Option<ConnId> {
-        let usable = self.groups.get(id.0)?.usable.iter();
-        let loads = usable.filter_map(|conn| Some((conn, self.conns.get(conn.index)?)));
+        let usable = self.groups.get(id)?.usable.iter();
+        let loads = usable.filter_map(|conn| Some((conn, self.conns.get(*conn)?)));
         let fit = loads.filter(|(id, conn)| conn.has_room() && !avoid.contains(id));
         fit.min_by_key(|(_, conn)| conn.tunnels).map(|(id, _)| *id)
     }
 
     fn take(&mut self, id: ConnId) -> Option<Place<H>> {
-        let conn = self.conn(id)?;
+        let conn = self.conns.get_mut(id)?;
         conn.tunnels += 1;
         let place = Place {
             conn: id,
@@ -342,10 +315,10 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// Whether a call must not even wait.
     fn refusal(&mut self, id: GroupId, now: Instant) -> Option<Refusal<E>> {
-        let group = self.groups.get(id.0)?;
-        if let Some(held_off) = held_off(group, now) {
+        let group = self.groups.get(id)?;
+        if let Some(backoff) = group.hopeless(now) {
             self.stats.held_off += 1;
-            return Some(held_off);
+            return Some(backoff.into());
         }
         let crowded = group.waiters.len() >= self.config.max_waiters_per_key;
         self.stats.crowded_out += u64::from(crowded);
@@ -355,7 +328,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     fn wait(&mut self, id: GroupId, avoid: &[ConnId], call: W) -> WaiterId {
         let serial = self.next_serial();
         let avoid = avoid.to_vec();
-        if let Some(group) = self.groups.get_mut(id.0) {
+        if let Some(group) = self.groups.get_mut(id) {
             group.waiters.push_back(Waiter { serial, call, avoid });
         }
         self.stats.waits += 1;
@@ -366,29 +339,33 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     /// Does what a group's waiters need: gives them places, dials, or gives them up.
     fn serve(&mut self, id: GroupId, now: Instant) {
         self.grant(id, |waiter| &waiter.avoid);
-        let Some(group) = self.groups.get(id.0) else { return };
+        let Some(group) = self.groups.get(id) else { return };
         if !group.waiters.is_empty() && self.may_dial(group, now) {
-            self.dial_or_block(id, now);
+            self.dial_or_block(id);
+        } else {
+            self.forgo_room(id);
         }
-        let Some(group) = self.groups.get(id.0) else { return };
+        let Some(group) = self.groups.get(id) else { return };
         if !group.dialing {
             // There is no other connection to wait for.
             self.grant(id, |_| &[]);
         }
-        let Some(group) = self.groups.get(id.0) else { return };
-        let retry_at = group.backoff.as_ref().map(Backoff::retry_at).filter(|at| now < *at);
-        match held_off(group, now) {
-            Some(refusal) => self.fail_waiters(id, &refusal),
-            None if group.waiters.is_empty() => {}
-            None => retry_at.into_iter().for_each(|at| self.due(at)),
+        let Some(group) = self.groups.get(id) else { return };
+        if let Some(backoff) = group.hopeless(now) {
+            let refusal = backoff.into();
+            self.fail_waiters(id, &refusal);
+        } else if let Some(backoff) = group.barred(now).filter(|_| !group.waiters.is_empty()) {
+            self.due(backoff.retry_at());
         }
         self.settle(id);
+        self.make_room();
     }
 
     /// Gives places to waiters, in their order, but not those that they `avoid`.
     fn grant(&mut self, id: GroupId, avoid: impl Fn(&Waiter<W>) -> &[ConnId]) {
-        while self.choose(id, &[]).is_some() {
-            let Some(group) = self.groups.get(id.0) else { return };
+        while let Some(group) = self.groups.get(id).filter(|group| !group.waiters.is_empty())
+            && self.choose(id, &[]).is_some()
+        {
             let mut choices = group
                 .waiters
                 .iter()
@@ -398,7 +375,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
                 return;
             };
             let Some(place) = self.take(conn) else { return };
-            let granted = self.groups.get_mut(id.0).and_then(|group| group.waiters.remove(at));
+            let granted = self.groups.get_mut(id).and_then(|group| group.waiters.remove(at));
             let Some(Waiter { call, .. }) = granted else { return };
             self.actions.push(Action::Grant { call, place });
             self.stats.waiting -= 1;
@@ -406,7 +383,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     }
 
     fn fail_waiters(&mut self, id: GroupId, refusal: &Refusal<E>) {
-        let Some(group) = self.groups.get_mut(id.0) else { return };
+        let Some(group) = self.groups.get_mut(id) else { return };
         let waiters = mem::take(&mut group.waiters);
         self.stats.waiting -= waiters.len();
         self.actions.extend(waiters.into_iter().map(|waiter| Action::Fail {
@@ -417,12 +394,11 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// Whether another connection of a group may be dialled, if there is room in the pool.
     fn may_dial(&self, group: &Group<K, W, E>, now: Instant) -> bool {
-        let held_off = group.backoff.as_ref().is_some_and(|backoff| backoff.holds(now));
         // A peer that allows no tunnel on one connection allows none on the next.
-        let shut = |conn: &ConnId| self.conns.get(conn.index).is_some_and(|conn| conn.limit == 0);
+        let shut = |conn: &ConnId| self.conns.get(*conn).is_some_and(|conn| conn.limit == 0);
         !self.closed
             && !group.dialing
-            && !held_off
+            && group.barred(now).is_none()
             && group.usable.len() < self.config.max_connections_per_key
             && !group.usable.iter().any(shut)
     }
@@ -430,8 +406,8 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     /// Dials another connection if even the least loaded, which is `conn`, is busy.
     fn spread(&mut self, id: GroupId, conn: ConnId, now: Instant) {
         let above = self.config.spread_above;
-        let busy = self.conn(conn).is_some_and(|conn| conn.tunnels >= above);
-        let Some(group) = self.groups.get(id.0) else { return };
+        let busy = self.conns.get_mut(conn).is_some_and(|conn| conn.tunnels >= above);
+        let Some(group) = self.groups.get(id) else { return };
         if busy && self.has_room() && self.may_dial(group, now) {
             self.dial(id);
         }
@@ -441,20 +417,28 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
         self.stats.connections + self.stats.dialing < self.config.max_connections
     }
 
-    fn dial_or_block(&mut self, id: GroupId, now: Instant) {
+    fn dial_or_block(&mut self, id: GroupId) {
         if self.has_room() {
             return self.dial(id);
         }
-        if let Some(group) = self.groups.get_mut(id.0)
+        if let Some(group) = self.groups.get_mut(id)
             && !mem::replace(&mut group.blocked, true)
         {
             self.blocked.push_back(id);
         }
-        self.make_room(now);
+    }
+
+    /// A group waits for room no longer.
+    fn forgo_room(&mut self, id: GroupId) {
+        if let Some(group) = self.groups.get_mut(id)
+            && mem::take(&mut group.blocked)
+        {
+            self.blocked.retain(|blocked| *blocked != id);
+        }
     }
 
     fn dial(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(id.0) else { return };
+        let Some(group) = self.groups.get_mut(id) else { return };
         group.dialing = true;
         let key = Arc::clone(&group.key);
         self.stats.dials += 1;
@@ -463,16 +447,20 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     }
 
     /// Closes as many idle connections as groups wait for room, those first that were idle for
-    /// the longest time.
-    fn make_room(&mut self, now: Instant) {
+    /// the longest time; but none of a group with waiters, which would only dial again.
+    fn make_room(&mut self) {
         while self.closing < self.blocked.len() {
-            let idle = self.conns.iter().filter(|(_, conn)| conn.is_idle());
-            let Some((index, conn)) = idle.min_by_key(|(_, conn)| (conn.idle_since, conn.serial)) else {
+            let spare = |conn: &Conn<H>| {
+                let group = self.groups.get(conn.group);
+                conn.is_idle() && group.is_some_and(|group| group.waiters.is_empty())
+            };
+            let idle = self.conns.iter().filter(|(_, conn)| spare(conn));
+            let Some((id, conn)) = idle.min_by_key(|(id, conn)| (conn.idle_since, id.serial)) else {
                 return;
             };
-            let (serial, group) = (conn.serial, conn.group);
-            self.evict(ConnId { index, serial }, Eviction::Room);
-            self.serve(group, now);
+            let group = conn.group;
+            self.evict(id, Eviction::Room);
+            self.settle(group);
         }
     }
 
@@ -480,48 +468,35 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     fn unblock(&mut self, now: Instant) {
         while self.has_room() {
             let Some(id) = self.blocked.pop_front() else { return };
-            if let Some(group) = self.groups.get_mut(id.0) {
+            if let Some(group) = self.groups.get_mut(id) {
                 group.blocked = false;
             }
             self.serve(id, now);
         }
     }
 
+    /// A group has lost a connection that was in use.
+    fn lost(&mut self, id: GroupId, proven: bool, error: E, now: Instant) {
+        self.stats.lost += 1;
+        if !proven {
+            self.hold_off(id, error, true, now);
+        }
+    }
+
     /// Notes that a dial of a group failed.
-    fn hold_off(&mut self, id: GroupId, error: E, now: Instant) {
-        let Some(group) = self.groups.get_mut(id.0).filter(|_| !self.closed) else {
+    fn hold_off(&mut self, id: GroupId, error: E, lenient: bool, now: Instant) {
+        let Some(group) = self.groups.get_mut(id).filter(|_| !self.closed) else {
             return;
         };
         let times = (self.config.first_backoff, self.config.max_backoff);
-        let backoff = Backoff::after(group.backoff.take(), error.clone(), times, &mut self.random, now);
+        let backoff = Backoff::after(group.backoff.take(), error, lenient, times, &mut self.random, now);
         let (failures, retry_at, forget_at) = (backoff.failures(), backoff.retry_at(), backoff.forget_at());
         group.backoff = Some(backoff);
         let retry_in = retry_at - now;
         self.actions
             .push(Action::Observe(Event::PoolDialFailed { failures, retry_in }));
-        if group.usable.is_empty() && !group.dialing {
-            self.fail_waiters(id, &Refusal::Dial(error));
-        }
         self.due(forget_at);
-        self.forget_excess();
-    }
-
-    /// Forgets the oldest failures, if those of too many keys are remembered.
-    fn forget_excess(&mut self) {
-        if self.groups.len() <= MAX_DESERTED {
-            return;
-        }
-        let deserted = || self.groups.iter().filter(|(_, group)| group.is_deserted());
-        if deserted().count() > MAX_DESERTED {
-            let forget_at = |group: &Group<K, W, E>| group.backoff.as_ref().map(Backoff::forget_at);
-            let oldest = deserted()
-                .min_by_key(|(_, group)| forget_at(group))
-                .map(|(index, _)| index);
-            if let Some(group) = oldest.and_then(|index| self.groups.get_mut(index)) {
-                group.backoff = None;
-            }
-            oldest.into_iter().for_each(|index| self.settle(GroupId(index)));
-        }
+        self.groups.forget_beyond(MAX_DESERTED);
     }
 
     fn evict(&mut self, conn: ConnId, reason: Eviction) {
@@ -531,7 +506,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
             Eviction::Room => &mut self.stats.evicted_for_room,
         };
         *count += 1;
-        let tunnels = self.conn(conn).map_or(0, |conn| conn.tunnels);
+        let tunnels = self.conns.get_mut(conn).map_or(0, |conn| conn.tunnels);
         self.actions
             .push(Action::Observe(Event::PoolEvicted { reason, tunnels }));
         self.retire(conn);
@@ -539,19 +514,23 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// Takes a connection out of use; it closes once no place on it is taken.
     fn retire(&mut self, id: ConnId) {
-        let Some(conn) = self.conn(id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.phase = Phase::Retired;
         let (group, idle) = (conn.group, conn.tunnels == 0);
-        if let Some(group) = self.groups.get_mut(group.0) {
-            group.usable.retain(|conn| *conn != id);
-        }
+        self.leave_group(group, id);
         if idle {
             self.close_conn(id);
         }
     }
 
+    fn leave_group(&mut self, group: GroupId, id: ConnId) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.usable.retain(|conn| *conn != id);
+        }
+    }
+
     fn close_conn(&mut self, id: ConnId) {
-        let Some(conn) = self.conn(id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.phase = Phase::Closing;
         let handle = conn.handle.clone();
         self.closing += 1;
@@ -560,14 +539,10 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
 
     /// Forgets what a group no longer needs, and then the group.
     fn settle(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(id.0) else { return };
-        if group.waiters.is_empty() && mem::take(&mut group.blocked) {
-            self.blocked.retain(|blocked| *blocked != id);
+        if self.groups.get(id).is_some_and(|group| group.waiters.is_empty()) {
+            self.forgo_room(id);
         }
-        if group.is_deserted() && group.backoff.is_none() {
-            let group = self.groups.remove(id.0);
-            self.ids.remove(&group.key);
-        }
+        self.groups.remove_if_empty(id);
     }
 
     /// Something is due at `at`.
@@ -579,9 +554,7 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
     }
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let conns = self.conns.iter().map(|(_, conn)| conn);
-        let usable = conns.filter(|conn| conn.phase == Phase::Usable);
-        let ends = usable.flat_map(|conn| {
+        let ends = self.conns.usable().flat_map(|(_, conn)| {
             let idle = conn.is_idle().then(|| conn.idle_since + self.config.idle_timeout);
             idle.into_iter().chain(conn.expires_at)
         });
@@ -589,15 +562,6 @@ impl<K: Hash + Eq + Clone, H: Clone, W, E: Clone> State<K, H, W, E> {
         let retries = failed.flat_map(|backoff| [backoff.retry_at(), backoff.forget_at()]);
         ends.chain(retries).filter(|at| now < *at).min()
     }
-}
-
-/// The answer to the calls of a group that has no connection and may not dial one.
-fn held_off<K, W, E: Clone>(group: &Group<K, W, E>, now: Instant) -> Option<Refusal<E>> {
-    let backoff = group.backoff.as_ref().filter(|backoff| backoff.holds(now))?;
-    (group.usable.is_empty() && !group.dialing).then(|| Refusal::HeldOff {
-        error: backoff.error().clone(),
-        retry_at: backoff.retry_at(),
-    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tokio::time::{sleep_until, timeout};
 use super::connect::{Connect, DialFailure, Key};
 use super::group::GroupId;
 use super::shared::Shared;
+use crate::client::Client;
 use crate::slot::ConnId;
 
 /// Starts dials and does what is due. Owns the tasks of all connections.
@@ -79,7 +80,7 @@ struct Dial<'a, K: Key, C: Connect<K>> {
 }
 
 impl<K: Key, C: Connect<K>> Dial<'_, K, C> {
-    fn succeed(mut self, client: crate::Client) -> ConnId {
+    fn succeed(mut self, client: Client) -> ConnId {
         self.failure = None;
         self.shared.connected(self.group, client)
     }

@@ -5,8 +5,28 @@
     clippy::indexing_slicing,
     clippy::panic,
     missing_docs,
+    unreachable_pub,
     reason = "test code"
 )]
 
+mod cancel;
+mod close;
+#[cfg(feature = "tls")]
+mod double;
+mod drain;
+mod events;
+mod flood;
+mod isolation;
+mod keepalive;
+mod limits;
+#[cfg(feature = "tls")]
+mod listen;
+mod malformed;
 mod pair;
+mod raw;
+mod runtime;
+mod scripts;
+mod simulation;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;

@@ -163,7 +163,7 @@ impl Model {
 
     /// Does what is to be done, until nothing is.
     fn settle(&mut self, now: Instant) {
-        while self.grant(true) || self.dial_for_waiters(now) || self.grant(false) || self.make_room() {}
+        while self.grant(true) || self.dial_for_waiters(now) || self.grant(false) || self.make_room(now) {}
         let waiters = mem::take(&mut self.waiters);
         for waiter in waiters {
             match self.held_off(waiter.1, now) {
@@ -171,8 +171,7 @@ impl Model {
                 None => self.waiters.push(waiter),
             }
         }
-        let waiters = &self.waiters;
-        self.blocked.retain(|key| waiters.iter().any(|waiter| waiter.1 == *key));
+        self.make_room(now);
         self.conns.retain(|conn| conn.phase != Phase::Ended || conn.held > 0);
     }
 
@@ -205,19 +204,22 @@ impl Model {
                 return true;
             } else if wanted && !self.blocked.contains(&key) {
                 self.blocked.push(key);
+                return true;
             }
         }
-        // Idle connections go before anybody settles for one that refused.
-        self.make_room()
+        false
     }
 
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, now: Instant) -> bool {
+        let mut blocked = mem::take(&mut self.blocked);
+        blocked.retain(|key| self.waiters.iter().any(|waiter| waiter.1 == *key) && self.may_dial(*key, now));
+        self.blocked = blocked;
         let closing = self.conns.iter().filter(|conn| conn.phase == Phase::Closing).count();
-        let idle = self
+        let waits = |key| self.waiters.iter().any(|waiter| waiter.1 == key);
+        let oldest = self
             .conns
             .iter()
-            .filter(|conn| conn.phase == Phase::Usable && conn.held == 0);
-        let oldest = idle
+            .filter(|conn| conn.phase == Phase::Usable && conn.held == 0 && !waits(conn.key))
             .min_by_key(|conn| (conn.idle_since, conn.name))
             .map(|conn| conn.name);
         match oldest.filter(|_| closing < self.blocked.len()) {
@@ -239,13 +241,18 @@ impl Model {
         }
     }
 
-    fn fail(&mut self, key: u8, error: u32, now: Instant) {
+    fn fail(&mut self, key: u8, error: u32, lenient: bool, now: Instant) {
         if self.closed {
             return;
         }
         let before = self.failures.iter().position(|failure| failure.key == key);
         let count = before.map_or(0, |at| self.failures.remove(at).count) + 1;
-        let full = Duration::from_secs(1 << (count - 1).min(3));
+        let full = if lenient && count == 1 {
+            0
+        } else {
+            1 << (count - 1).min(3)
+        };
+        let full = Duration::from_secs(full);
         let retry_at = now + self.random.shorten(full, 2);
         assert!(retry_at <= now + full && retry_at >= now + full / 2);
         self.failures.push(ModelFailure {
@@ -256,13 +263,16 @@ impl Model {
             forget_at: retry_at + Duration::from_secs(8),
         });
         self.outcome.push(format!("failure {count}"));
-        if self.usable(key).next().is_none() && !self.dialing.contains(&key) {
-            let (failed, others) = mem::take(&mut self.waiters)
-                .into_iter()
-                .partition(|waiter| waiter.1 == key);
-            let failed: Vec<_> = failed;
-            self.outcome
-                .extend(failed.iter().map(|waiter| format!("{} fails by {error}", waiter.0)));
+    }
+
+    fn fail_dial(&mut self, key: u8, error: u32, now: Instant) {
+        self.dialing.retain(|dialing| *dialing != key);
+        self.fail(key, error, false, now);
+        if self.usable(key).next().is_none() {
+            let waiters = mem::take(&mut self.waiters);
+            let (failed, others): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|waiter| waiter.1 == key);
+            let failed = failed.iter().map(|waiter| format!("{} fails by {error}", waiter.0));
+            self.outcome.extend(failed);
             self.waiters = others;
         }
     }
@@ -272,8 +282,16 @@ impl Model {
         if conn.phase == Phase::Usable {
             self.retire(name);
             if !conn.proven {
-                self.fail(conn.key, error, now);
+                self.fail(conn.key, error, true, now);
             }
+        }
+    }
+
+    fn end(&mut self, name: u64, error: u32, now: Instant) {
+        let conn = self.conn(name).clone();
+        self.conn(name).phase = Phase::Ended;
+        if conn.phase == Phase::Usable && !conn.proven {
+            self.fail(conn.key, error, true, now);
         }
     }
 
@@ -453,8 +471,7 @@ impl Race {
             Op::Connect { dial, limit } => self.connect(dial, limit),
             Op::FailDial(nth) => {
                 if let Some((group, key)) = take(&mut subject.dials, nth) {
-                    model.dialing.retain(|dialing| *dialing != key);
-                    model.fail(key, count, now);
+                    model.fail_dial(key, count, now);
                     subject.state.dial_failed(group, count, now);
                 }
             }
@@ -482,8 +499,7 @@ impl Race {
             }
             Op::End(nth) => {
                 if let Some(conn) = take(&mut subject.conns, nth) {
-                    model.go(conn.serial, count, now);
-                    model.conn(conn.serial).phase = Phase::Ended;
+                    model.end(conn.serial, count, now);
                     subject.state.ended(conn, count, now);
                 }
             }
@@ -573,7 +589,7 @@ fn pick<T: Copy>(list: &[T], nth: usize) -> Option<T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn does_what_the_model_does(config in config(), ops in prop::collection::vec(op(), 0..150)) {
