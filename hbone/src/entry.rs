@@ -230,6 +230,11 @@ impl<S: EngineStream> Entry<S> {
             && !self.sent_all
             && let Err(error) = self.send_outbox(state, cx)
         {
+            // A stream that takes no more may have been reset; the reset says why.
+            let error = match self.stream.poll_reset(cx) {
+                Poll::Ready(reset) => reset,
+                Poll::Pending => error,
+            };
             return self.fail_sending(state, &TunnelError::from(&error));
         }
         // While the peer's bytes come, its reset is seen among them.

@@ -12,6 +12,7 @@ use hbone::{
 use mesh_testkit::frames::{Frame, Kind, Reason};
 use mesh_testkit::hpack::Block;
 use mesh_testkit::payload::Payload;
+use mesh_testkit::peer::RawServer;
 use mesh_testkit::pipe::{self, Cut, Direction, PipeControl};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pair::{Pair, background, pair, piped, request};
-use crate::raw::{Dialled, dialled, served};
+use crate::raw::{Dialled, dialled, dialled_as, served};
 
 const MIB: usize = 1 << 20;
 
@@ -264,6 +265,41 @@ async fn a_reset_after_complete_delivery_is_no_abort() {
     app.shutdown().await.unwrap();
     let outcome = outcome.await.unwrap();
     assert!(outcome.abort.is_none(), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_application_that_is_still_sending_gets_the_whole_answer_and_a_clean_end() {
+    let habits = |peer: RawServer<_>| peer.without_window_updates();
+    let mut dialled = dialled_as(pipe::Builder::new(), habits, &Config::default()).await;
+    let ((app, outcome), request) = dialled_copy(&mut dialled).await;
+    let (mut read, mut write) = app.into_split();
+    // Far more than the window takes, so that much of it stays in the socket unread.
+    let sending = background(async move {
+        let mut sent = 0;
+        while sent < 64 * MIB {
+            match write.write(&[0; 65_536]).await {
+                Ok(n) => sent += n,
+                Err(_) => break,
+            }
+        }
+        write
+    });
+    while dialled.control.stats(Direction::LeftToRight).written < 65_535 {
+        dialled.peer.ping().await;
+    }
+    let answer = Payload::new(3).take(60_000);
+    dialled.peer.send_all(request, answer.clone()).await;
+    dialled.peer.end(request).await;
+    dialled.peer.reset(request, Reason::NO_ERROR).await;
+    dialled.peer.ping().await;
+    let mut got = Vec::new();
+    read.read_to_end(&mut got)
+        .await
+        .expect("an end must not look like an abort");
+    assert!(got == answer);
+    let outcome = outcome.await.unwrap();
+    assert!(outcome.abort.is_none(), "{outcome:?}");
+    sending.abort();
 }
 
 #[tokio::test]
