@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::conn::Connection;
-use crate::engine::EngineError;
 use crate::engine::h2::H2Engine;
+pub use crate::handshake::HandshakeError;
 use crate::mailbox::{Mailbox, Open};
 use crate::observe::{Event, Role};
 use crate::peer::Peer;
@@ -236,24 +236,6 @@ impl Drop for Opening {
         if let Some(tunnel) = &self.0 {
             tunnel.reset(ErrorCode::CANCEL);
         }
-    }
-}
-
-/// Why a connection was not made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HandshakeError {
-    /// The configured handshake timeout passed.
-    #[error("HTTP/2 handshake timed out")]
-    Timeout,
-    /// The connection was lost before the peer's SETTINGS arrived.
-    #[error("HTTP/2 handshake failed: {0}")]
-    Lost(Lost),
-}
-
-impl From<EngineError> for HandshakeError {
-    fn from(error: EngineError) -> Self {
-        Self::Lost(Lost::from(&error))
     }
 }
 

@@ -15,6 +15,7 @@ mod entry;
 mod flood;
 #[doc(hidden)]
 pub mod fuzzing;
+mod handshake;
 mod keepalive;
 #[cfg(feature = "tls")]
 mod listen;

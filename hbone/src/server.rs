@@ -20,8 +20,8 @@ use tracing::Instrument;
 
 use crate::config::Config;
 use crate::conn::{Arrival, Connection};
-use crate::engine::EngineError;
 use crate::engine::h2::H2Engine;
+pub use crate::handshake::HandshakeError;
 use crate::mailbox::Mailbox;
 use crate::observe::{Event, Role};
 use crate::peer::Peer;
@@ -354,24 +354,6 @@ impl fmt::Debug for IncomingTunnel {
             .field("request", &self.request)
             .field("peer", &self.peer)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a connection was not made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HandshakeError {
-    /// The configured handshake timeout passed.
-    #[error("HTTP/2 handshake timed out")]
-    Timeout,
-    /// The connection was lost before the client's preface arrived.
-    #[error("HTTP/2 handshake failed: {0}")]
-    Lost(Lost),
-}
-
-impl From<EngineError> for HandshakeError {
-    fn from(error: EngineError) -> Self {
-        Self::Lost(Lost::from(&error))
     }
 }
 
