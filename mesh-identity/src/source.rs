@@ -1,5 +1,29 @@
-//! Where identities and bundles come from.
+//! Where identities and bundles come from, and how their changes reach those who use them.
+//!
+//! Every [`Source`] publishes [`Snapshot`]s: all that one process presents and trusts, coherent at
+//! one moment. Whoever follows a source sees whole snapshots only, so a new certificate never meets
+//! an old bundle. A source that cannot renew keeps what is still valid and says what is wrong; a
+//! source whose material was withdrawn publishes an empty snapshot, under which nothing is
+//! presented and nobody is believed.
 
 #[cfg(feature = "dev-ca")]
 pub mod dev_ca;
 pub mod files;
+#[cfg(feature = "source")]
+mod follower;
+#[cfg(feature = "source")]
+mod snapshot;
+
+#[cfg(feature = "source")]
+pub use self::{
+    follower::{Follower, Problem, Publisher, SourceEnded},
+    snapshot::Snapshot,
+};
+
+/// A place that identities and bundles come from.
+#[cfg(feature = "source")]
+pub trait Source: Send + Sync {
+    /// Follows what the source publishes from now on. The first snapshot may be empty until the
+    /// source has something: see [`Follower::ready`].
+    fn follow(&self) -> Follower;
+}

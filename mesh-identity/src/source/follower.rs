@@ -1,0 +1,181 @@
+use std::{error::Error, fmt, sync::Arc};
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::snapshot::Snapshot;
+
+/// What a source last published.
+#[derive(Clone, Debug, Default)]
+struct State {
+    generation: u64,
+    snapshot: Arc<Snapshot>,
+    problem: Option<Problem>,
+}
+
+/// Sees what a source publishes. Cloning is cheap, and each clone follows by itself.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    states: watch::Receiver<State>,
+}
+
+impl Follower {
+    /// The snapshot of this moment.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.states.borrow().snapshot)
+    }
+
+    /// How many snapshots were published before this moment's, and that snapshot, read together.
+    pub fn generation(&self) -> (u64, Arc<Snapshot>) {
+        let state = self.states.borrow();
+        (state.generation, Arc::clone(&state.snapshot))
+    }
+
+    /// Why the source could not renew what it has; `None` when its last attempt succeeded.
+    pub fn problem(&self) -> Option<Problem> {
+        self.states.borrow().problem.clone()
+    }
+
+    /// Waits until the source has published a snapshot, or a problem, that this follower has not
+    /// waited for yet.
+    ///
+    /// # Errors
+    ///
+    /// The source is gone. What it last published stays to be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: the next call answers for what this one was dropped with.
+    pub async fn changed(&mut self) -> Result<(), SourceEnded> {
+        self.states.changed().await.map_err(|_| SourceEnded)
+    }
+
+    /// Waits for a snapshot with an identity, and answers with it.
+    ///
+    /// There is no deadline: a source may have reason to wait for long. [`problem`](Self::problem)
+    /// says what it waits for.
+    ///
+    /// # Errors
+    ///
+    /// The source is gone and had none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn ready(&mut self) -> Result<Arc<Snapshot>, SourceEnded> {
+        match self.states.wait_for(|state| !state.snapshot.is_empty()).await {
+            Ok(state) => Ok(Arc::clone(&state.snapshot)),
+            Err(_) => Err(SourceEnded),
+        }
+    }
+}
+
+/// The publishing end, for whoever writes a [`Source`](super::Source).
+#[derive(Debug)]
+pub struct Publisher {
+    states: watch::Sender<State>,
+}
+
+impl Publisher {
+    /// Begins with an empty snapshot.
+    pub fn new() -> Self {
+        Self {
+            states: watch::Sender::default(),
+        }
+    }
+
+    /// A follower of what is published.
+    pub fn follow(&self) -> Follower {
+        Follower {
+            states: self.states.subscribe(),
+        }
+    }
+
+    /// Publishes a snapshot. Whatever was the problem is over.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.states.send_modify(|state| {
+            *state = State {
+                generation: state.generation + 1,
+                snapshot: Arc::new(snapshot),
+                problem: None,
+            }
+        });
+    }
+
+    /// Says why there is nothing newer. What was published stays in use.
+    pub fn report(&self, problem: impl Error + Send + Sync + 'static) {
+        self.states
+            .send_modify(|state| state.problem = Some(Problem(Arc::new(problem))));
+    }
+
+    /// Takes back everything that was published: nothing may be presented and nobody believed any
+    /// more, for this reason.
+    pub fn withdraw(&self, reason: impl Error + Send + Sync + 'static) {
+        self.states.send_modify(|state| {
+            *state = State {
+                generation: state.generation + 1,
+                snapshot: Arc::default(),
+                problem: Some(Problem(Arc::new(reason))),
+            }
+        });
+    }
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a source has nothing newer: the source's own error, one line when displayed.
+#[derive(Clone, Debug)]
+pub struct Problem(Arc<dyn Error + Send + Sync>);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Problem {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// The source is gone and will publish nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the identity source is gone")]
+pub struct SourceEnded;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_report_leaves_the_snapshot_and_a_withdrawal_does_not() {
+        let publisher = Publisher::new();
+        let mut follower = publisher.follow();
+        publisher.publish(Snapshot::default());
+        follower.changed().await.unwrap();
+        let (first, kept) = follower.generation();
+        publisher.report(SourceEnded);
+        follower.changed().await.unwrap();
+        assert!(Arc::ptr_eq(&kept, &follower.snapshot()));
+        assert_eq!(follower.problem().unwrap().to_string(), SourceEnded.to_string());
+        publisher.withdraw(SourceEnded);
+        assert_eq!(follower.generation().0, first + 1);
+        assert!(follower.snapshot().is_empty() && follower.problem().is_some());
+        publisher.publish(Snapshot::default());
+        assert!(follower.problem().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_follower_of_a_source_that_ended_says_so() {
+        let publisher = Publisher::new();
+        let mut follower = publisher.follow();
+        drop(publisher);
+        assert_eq!(follower.changed().await, Err(SourceEnded));
+        assert!(follower.ready().await.is_err());
+    }
+}

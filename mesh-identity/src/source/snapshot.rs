@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use crate::{bundle::TrustBundles, spiffe_id::SpiffeId, svid::Svid};
+
+/// What a process presents and trusts at one moment.
+///
+/// An empty snapshot, which is the default, presents nothing and trusts nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    svids: Vec<Arc<Svid>>,
+    trust: Arc<TrustBundles>,
+}
+
+impl Snapshot {
+    /// A snapshot of `svids`, the default one first, and of the bundles that peers are verified
+    /// with. Of two SVIDs with the same SPIFFE ID the first is used.
+    pub fn new(svids: impl IntoIterator<Item = Arc<Svid>>, trust: Arc<TrustBundles>) -> Self {
+        Self {
+            svids: svids.into_iter().collect(),
+            trust,
+        }
+    }
+
+    /// All SVIDs, the default one first.
+    pub fn svids(&self) -> &[Arc<Svid>] {
+        &self.svids
+    }
+
+    /// The SVID to present where nothing says which.
+    pub fn default_svid(&self) -> Option<&Arc<Svid>> {
+        self.svids.first()
+    }
+
+    /// The SVID with this SPIFFE ID.
+    pub fn svid(&self, id: &SpiffeId) -> Option<&Arc<Svid>> {
+        self.svids.iter().find(|svid| svid.id() == id)
+    }
+
+    /// The bundles that peers are verified with.
+    pub fn trust(&self) -> &Arc<TrustBundles> {
+        &self.trust
+    }
+
+    /// Whether there is nothing to present.
+    pub fn is_empty(&self) -> bool {
+        self.svids.is_empty()
+    }
+}
