@@ -8,18 +8,18 @@
 //! | RST_STREAM, GOAWAY, lost connection | TCP RST |
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::net::Shutdown;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
-use tokio_util::io::poll_read_buf;
 
 use crate::stream::{ReadHalf, TunnelStream, WriteHalf};
 use crate::tunnel::TunnelError;
@@ -76,10 +76,11 @@ pub enum CopyAbort {
 /// Dropping the call resets both sides.
 pub async fn copy_bidirectional(tcp: TcpStream, tunnel: TunnelStream) -> CopyOutcome {
     let (read, write) = tunnel.into_split();
+    let mut tcp = Resetting { tcp, reset: true };
     let mut copy = Copy {
-        tcp: Resetting { tcp, reset: true },
         up: Up {
             tunnel: write,
+            is_reading: true,
             buf: BytesMut::new(),
             size: MIN_READ,
             copied: 0,
@@ -93,8 +94,11 @@ pub async fn copy_bidirectional(tcp: TcpStream, tunnel: TunnelStream) -> CopyOut
         },
         failing: None,
     };
-    let abort = poll_fn(|cx| copy.poll(cx)).await.err();
-    let Copy { mut tcp, up, down, .. } = copy;
+    let abort = {
+        let mut failed = pin!(tcp.tcp.ready(Interest::ERROR));
+        poll_fn(|cx| copy.poll(cx, &tcp.tcp, failed.as_mut())).await.err()
+    };
+    let Copy { up, down, .. } = copy;
     let outcome = CopyOutcome {
         to_tunnel: up.copied,
         to_tcp: down.copied,
@@ -110,7 +114,6 @@ pub async fn copy_bidirectional(tcp: TcpStream, tunnel: TunnelStream) -> CopyOut
 }
 
 struct Copy {
-    tcp: Resetting,
     up: Up,
     down: Down,
     /// Ends the time that a failed tunnel's last bytes have.
@@ -118,9 +121,15 @@ struct Copy {
 }
 
 impl Copy {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CopyAbort>> {
-        let up = self.up.poll(cx, &mut self.tcp.tcp)?;
-        let down = self.down.poll(cx, &mut self.tcp.tcp)?;
+    /// `failed` completes when the TCP connection has failed.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tcp: &TcpStream,
+        failed: Pin<&mut impl Future<Output = io::Result<Ready>>>,
+    ) -> Poll<Result<(), CopyAbort>> {
+        let up = self.up.poll(cx, tcp)?;
+        let down = self.down.poll(cx, tcp)?;
         // An application that is silent is not what tells that nobody takes its bytes any more.
         if down.is_ready()
             && self.up.end.is_none()
@@ -128,7 +137,7 @@ impl Copy {
         {
             self.up.end = Some(Err(error));
         }
-        match &self.up.end {
+        let copied = match &self.up.end {
             // A peer that has sent everything and wants no more is not a failure.
             Some(Err(TunnelError::Reset(reset))) if down.is_ready() && reset.reason() == ResetReason::Finished => {
                 Poll::Ready(Ok(()))
@@ -137,7 +146,11 @@ impl Copy {
             _ if up.is_ready() && down.is_ready() => Poll::Ready(Ok(())),
             _ if down.is_ready() => Poll::Pending,
             _ => self.poll_failing(cx).map(|error| Err(error.into())),
+        };
+        if copied.is_pending() && !self.up.is_reading && failed.poll(cx).is_ready() {
+            return Poll::Ready(Err(CopyAbort::Tcp(failure(tcp))));
         }
+        copied
     }
 
     /// Gives a tunnel up that has failed and whose last bytes the TCP connection does not take.
@@ -151,9 +164,19 @@ impl Copy {
     }
 }
 
+/// Why a TCP connection has failed, of which the operating system tells once.
+fn failure(tcp: &TcpStream) -> io::Error {
+    match tcp.take_error() {
+        Ok(Some(error)) | Err(error) => error,
+        Ok(None) => io::ErrorKind::ConnectionReset.into(),
+    }
+}
+
 /// From the TCP connection into the tunnel.
 struct Up {
     tunnel: WriteHalf,
+    /// The next read tells whether the TCP connection has failed.
+    is_reading: bool,
     buf: BytesMut,
     /// Size of the next read.
     size: usize,
@@ -164,7 +187,7 @@ struct Up {
 }
 
 impl Up {
-    fn poll(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), CopyAbort>> {
+    fn poll(&mut self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<Result<(), CopyAbort>> {
         while self.end.is_none() {
             match ready!(self.poll_step(cx, tcp)) {
                 Ok(()) => {}
@@ -175,22 +198,19 @@ impl Up {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_step(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), CopyAbort>> {
+    fn poll_step(&mut self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<Result<(), CopyAbort>> {
+        self.is_reading = false;
         if self.tunnel.is_finishing() {
             ready!(self.tunnel.poll_finish(cx))?;
             self.end = Some(Ok(()));
             return Poll::Ready(Ok(()));
         }
         let room = ready!(self.tunnel.poll_ready(cx))?;
-        if tcp.poll_read_ready(cx).is_pending() {
-            self.idle();
-            return Poll::Pending;
-        }
+        self.is_reading = true;
         let wanted = self.size.min(room);
-        self.buf.reserve(wanted);
-        let mut buf = (&mut self.buf).limit(wanted);
-        match ready!(poll_read_buf(Pin::new(tcp), cx, &mut buf)).map_err(CopyAbort::Tcp)? {
+        match ready!(self.poll_read(cx, tcp, wanted)).map_err(CopyAbort::Tcp)? {
             0 => {
+                self.is_reading = false;
                 self.buf = BytesMut::new();
                 ready!(self.tunnel.poll_finish(cx))?;
                 self.end = Some(Ok(()));
@@ -202,6 +222,22 @@ impl Up {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads at most `wanted` bytes into the buffer, which exists only while there are some.
+    fn poll_read(&mut self, cx: &mut Context<'_>, tcp: &TcpStream, wanted: usize) -> Poll<io::Result<usize>> {
+        loop {
+            let Poll::Ready(readable) = tcp.poll_read_ready(cx) else {
+                self.idle();
+                return Poll::Pending;
+            };
+            readable?;
+            self.buf.reserve(wanted);
+            match tcp.try_read_buf(&mut (&mut self.buf).limit(wanted)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
     }
 
     /// Gives the buffer back, unless reads fill it: bulk data pauses only for its peer.
@@ -230,10 +266,10 @@ struct Down {
 }
 
 impl Down {
-    fn poll(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), CopyAbort>> {
+    fn poll(&mut self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<Result<(), CopyAbort>> {
         while !self.done {
             if self.chunks.is_empty() && !ready!(self.tunnel.poll_read_chunks(cx, &mut self.chunks))? {
-                ready!(Pin::new(&mut *tcp).poll_shutdown(cx)).map_err(CopyAbort::Tcp)?;
+                SockRef::from(tcp).shutdown(Shutdown::Write).map_err(CopyAbort::Tcp)?;
                 self.done = true;
                 break;
             }
@@ -248,14 +284,28 @@ impl Down {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(tcp.poll_write_ready(cx))?;
+            match self.try_write(tcp) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn try_write(&self, tcp: &TcpStream) -> io::Result<usize> {
+        // A plain write costs the kernel less than a vectored one of a single slice.
+        if let (Some(chunk), 1) = (self.chunks.front(), self.chunks.len()) {
+            return tcp.try_write(chunk);
+        }
         let mut slices = [IoSlice::new(&[]); GATHER];
         let mut filled = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
             *slice = IoSlice::new(chunk);
             filled += 1;
         }
-        Pin::new(tcp).poll_write_vectored(cx, slices.get(..filled).unwrap_or_default())
+        tcp.try_write_vectored(slices.get(..filled).unwrap_or_default())
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -291,10 +341,11 @@ impl Resetting {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut scratch = [0; MIN_READ];
         loop {
-            let mut buf = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buf))?;
-            if buf.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+            ready!(self.tcp.poll_read_ready(cx))?;
+            match self.tcp.try_read(&mut scratch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) => return Poll::Ready(Ok(())),
+                read => drop(read?),
             }
         }
     }

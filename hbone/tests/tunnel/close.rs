@@ -196,6 +196,46 @@ async fn a_reset_after_one_sides_end_still_reaches_the_other() {
 }
 
 #[tokio::test]
+async fn a_reset_is_noticed_while_the_tunnel_takes_nothing() {
+    let habits = |peer: RawServer<_>| peer.without_window_updates();
+    let mut dialled = dialled_as(pipe::Builder::new(), habits, &Config::default()).await;
+    let ((mut app, outcome), request) = dialled_copy(&mut dialled).await;
+    // More than window and queues hold, so that the copy stops reading while these are filled.
+    let filled = async {
+        while dialled.control.stats(Direction::LeftToRight).written < 65_535 {
+            dialled.peer.ping().await;
+        }
+        for _ in 0..100 {
+            dialled.peer.ping().await;
+        }
+    };
+    let flood = vec![0; 64 * MIB];
+    tokio::select! {
+        _ = app.write_all(&flood) => panic!("nothing takes so much"),
+        () = filled => {}
+    }
+    reset(app);
+    let told = dialled
+        .peer
+        .expect_frame("RST_STREAM behind the data", |frame| frame.kind == Kind::RST_STREAM);
+    let (outcome, told) = tokio::join!(outcome, told);
+    assert_eq!(told.frame.reason(), Reason::CONNECT_ERROR);
+    assert_eq!(told.frame.stream, request);
+    assert!(matches!(outcome.unwrap().abort, Some(CopyAbort::Tcp(_))));
+}
+
+#[tokio::test]
+async fn a_reset_after_the_applications_end_is_noticed_before_it_is_sent_to() {
+    let mut dialled = dialled(&Config::default()).await;
+    let ((mut app, outcome), request) = dialled_copy(&mut dialled).await;
+    app.shutdown().await.unwrap();
+    dialled.peer.read_to_end(request).await;
+    reset(app);
+    let (outcome, ()) = tokio::join!(outcome, dialled.peer.expect_rst(request, Reason::CONNECT_ERROR));
+    assert!(matches!(outcome.unwrap().abort, Some(CopyAbort::Tcp(_))));
+}
+
+#[tokio::test]
 async fn an_application_that_closes_while_it_is_sent_to_resets_its_sender() {
     let (mut relay, control) = relay().await;
     drop(relay.server_app);
