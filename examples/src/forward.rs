@@ -41,7 +41,7 @@ impl Forward {
                 let rejection = error.rejection();
                 let status = rejection.status().as_u16();
                 tracing::warn!(peer, %authority, status, reason = %error, "tunnel refused");
-                tunnel.reject(&rejection);
+                tunnel.reject(rejection.clone());
                 return Err(rejection);
             }
         };

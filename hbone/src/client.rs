@@ -48,10 +48,17 @@ pub async fn handshake<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Clien
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let limit = config.handshake_timeout();
-    let (client, mut connection) = timeout(limit, start(io, peer, config))
-        .await
-        .map_err(|_| HandshakeError::Timeout)??;
+    let made = timeout(config.handshake_timeout(), exchange(io, peer, config)).await;
+    let made = made.unwrap_or(Err(HandshakeError::Timeout));
+    config.observe(&Event::handshake(Role::Client, made.as_ref().err()));
+    made
+}
+
+async fn exchange<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Client, Connection<Io>), HandshakeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let (client, mut connection) = start(io, peer, config).await?;
     let ready = poll_fn(|cx| {
         let ended = pin!(&mut connection).poll(cx);
         match ended {
@@ -62,8 +69,7 @@ where
             Poll::Pending => Poll::Pending,
         }
     });
-    timeout(limit, ready).await.map_err(|_| HandshakeError::Timeout)??;
-    config.observe(&Event::ConnectionOpened { role: Role::Client });
+    ready.await?;
     Ok((client, connection))
 }
 

@@ -309,11 +309,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         if served.premature_reset {
             self.transport.lock().premature_reset();
         }
-        if let Some(status) = served.rejected {
+        if let Some((status, reason)) = served.rejected {
             self.config.observe(&Event::TunnelRejected {
                 role: self.side.role(),
                 stream: entry.id(),
                 status,
+                reason,
             });
         }
         if served.connection_lost
@@ -381,7 +382,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             }
             Err(rejection) => {
                 tracing::debug!(stream = id, %rejection, "malformed request");
-                tunnel.answer(rejection.to_response(), true);
+                tunnel.reject(rejection);
             }
         }
         let key = self.enter(tunnel, stream, Phase::Arrived, None);

@@ -9,7 +9,7 @@ use crate::engine::{EngineError, EngineStream, Received};
 use crate::observe::{Event, Role};
 use crate::slot::Slot;
 use crate::tunnel::{Lost, OpenFailure, Response, SendEnd, State, Tunnel, TunnelError, ready};
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, Rejection};
 
 /// How far a tunnel has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,9 @@ pub(crate) struct Served {
     pub(crate) premature_reset: bool,
     /// The stream failed because the connection did.
     pub(crate) connection_lost: bool,
-    /// The request was answered with this status, and no tunnel was opened.
-    pub(crate) rejected: Option<StatusCode>,
+    /// The request was answered with this status, for this reason if it was this side that did,
+    /// and no tunnel was opened.
+    pub(crate) rejected: Option<(StatusCode, Option<Rejection>)>,
 }
 
 /// A tunnel and its stream.
@@ -142,8 +143,8 @@ impl<S: EngineStream> Entry<S> {
             Poll::Ready(Ok(head)) => {
                 self.phase = Phase::Answered;
                 let opened = head.status.is_success();
-                served.rejected = (!opened).then_some(head.status);
-                state.response = Response::Head(Box::new(head), !opened);
+                served.rejected = (!opened).then_some((head.status, None));
+                state.response = Response::Head(Box::new(head));
                 if !opened {
                     // A body would only explain the status; nobody reads it.
                     if let Err(error) = self.stream.send(bytes::Bytes::new(), true) {
@@ -157,15 +158,16 @@ impl<S: EngineStream> Entry<S> {
     }
 
     fn send_response(&mut self, state: &mut State, served: &mut Served) {
-        let (head, end) = match std::mem::take(&mut state.response) {
-            Response::Head(head, end) => (head, end),
+        let (head, rejection) = match std::mem::take(&mut state.response) {
+            Response::Head(head) => (http::Response::from_parts(*head, ()), None),
+            Response::Rejection(rejection) => (rejection.to_response(), Some(rejection)),
             other => return state.response = other,
         };
         state.response = Response::Done;
         self.phase = Phase::Answered;
-        let status = head.status;
-        served.rejected = end.then_some(status);
-        if let Err(error) = self.stream.respond(http::Response::from_parts(*head, ()), end) {
+        let end = rejection.is_some();
+        served.rejected = rejection.map(|rejection| (head.status(), Some(rejection)));
+        if let Err(error) = self.stream.respond(head, end) {
             return self.fail(state, &TunnelError::from(&error), None);
         }
         if end {

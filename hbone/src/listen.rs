@@ -130,7 +130,7 @@ impl Listener {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                self.config.observe(&Event::HandshakeFailed {
+                self.config.observe(&Event::TlsFailed {
                     addr: from.addr(),
                     error: error.handshake().cloned(),
                 });

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::handshake::HandshakeError;
 use crate::tunnel::{Lost, TunnelError};
+use crate::wire::Rejection;
 
 /// Which side of a connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +32,13 @@ pub enum Event {
     ConnectionOpened {
         /// This side's role.
         role: Role,
+    },
+    /// The HTTP/2 preface and SETTINGS were not exchanged.
+    ConnectionFailed {
+        /// This side's role.
+        role: Role,
+        /// Why.
+        error: HandshakeError,
     },
     /// A connection ended.
     ConnectionClosed {
@@ -60,6 +69,8 @@ pub enum Event {
         stream: u32,
         /// The status.
         status: http::StatusCode,
+        /// Why, which the peer of a server is not told; `None` for a client.
+        reason: Option<Rejection>,
     },
     /// A tunnel ended.
     TunnelClosed {
@@ -81,7 +92,7 @@ pub enum Event {
     },
     /// A TLS handshake failed, or its peer was not authorized.
     #[cfg(feature = "tls")]
-    HandshakeFailed {
+    TlsFailed {
         /// Where the connection came from.
         addr: Option<std::net::SocketAddr>,
         /// Why; `None` if it took too long.
@@ -103,6 +114,16 @@ pub enum Event {
         /// Tunnels that it carries to their ends.
         tunnels: usize,
     },
+}
+
+impl Event {
+    /// How the exchange of prefaces went.
+    pub(crate) fn handshake(role: Role, error: Option<&HandshakeError>) -> Self {
+        match error.cloned() {
+            None => Self::ConnectionOpened { role },
+            Some(error) => Self::ConnectionFailed { role, error },
+        }
+    }
 }
 
 /// Why a pool takes a connection out of use.

@@ -48,9 +48,18 @@ pub async fn handshake<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Incom
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
+    let made = timeout(config.handshake_timeout(), exchange(io, peer, config)).await;
+    let made = made.unwrap_or(Err(HandshakeError::Timeout));
+    config.observe(&Event::handshake(Role::Server, made.as_ref().err()));
+    made
+}
+
+async fn exchange<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Incoming, Connection<Io>), HandshakeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
     let transport = SharedTransport::server(io);
-    let engine = timeout(config.handshake_timeout(), H2Engine::server(transport.clone(), config));
-    let engine = engine.await.map_err(|_| HandshakeError::Timeout)??;
+    let engine = H2Engine::server(transport.clone(), config).await?;
     let mailbox = Arc::new(Mailbox::default());
     let (arrive, arrivals) = mpsc::channel(config.max_tunnels() as usize);
     let incoming = Incoming {
@@ -62,7 +71,6 @@ where
         peer,
     };
     let connection = Connection::server(engine, transport, mailbox, arrive, config.clone());
-    config.observe(&Event::ConnectionOpened { role: Role::Server });
     Ok((incoming, connection))
 }
 
@@ -186,10 +194,7 @@ async fn run<H: Handler>(handler: Arc<H>, tunnel: IncomingTunnel, limit: Duratio
             }
         }
         Ok(Unanswered::Lost(error)) => tracing::debug!(%error, "tunnel gone before it was answered"),
-        Err(_) => {
-            let rejection = Rejection::UpstreamTimeout;
-            shared.answer(rejection.to_response(), true);
-        }
+        Err(_) => shared.reject(Rejection::UpstreamTimeout),
     }
 }
 
@@ -320,14 +325,14 @@ impl IncomingTunnel {
     #[must_use = "dropping the tunnel resets it"]
     pub fn accept(self, response: TunnelResponse) -> TunnelStream {
         self.answered.store(true, Ordering::Release);
-        self.tunnel.answer(response.to_head(), false);
+        self.tunnel.accept(response.to_head());
         TunnelStream::new(Arc::clone(&self.tunnel), self.peer.clone(), response)
     }
 
     /// Refuses the tunnel, with the status of `rejection`.
-    pub fn reject(self, rejection: &Rejection) {
+    pub fn reject(self, rejection: Rejection) {
         self.answered.store(true, Ordering::Release);
-        self.tunnel.answer(rejection.to_response(), true);
+        self.tunnel.reject(rejection);
     }
 
     /// Waits until the peer has given the tunnel up.

@@ -18,7 +18,7 @@ use crate::bell::Bell;
 use crate::engine::EngineError;
 use crate::flood::Flood;
 use crate::keepalive::Dead;
-use crate::wire::{Blame, ErrorCode, Reset};
+use crate::wire::{Blame, ErrorCode, Rejection, Reset};
 
 /// Why a tunnel's bytes ended before their end, or cannot be sent.
 ///
@@ -272,8 +272,10 @@ pub(crate) enum Response {
     /// Not there yet.
     #[default]
     Awaited,
-    /// Ready for the driver to send, or for the opener to take; `true` if nothing follows it.
-    Head(Box<http::response::Parts>, bool),
+    /// Ready for the driver to send, or for the opener to take.
+    Head(Box<http::response::Parts>),
+    /// Ready for the driver to send; no tunnel is opened.
+    Rejection(Rejection),
     /// The stream failed before it had a response.
     Failed(OpenFailure),
     /// Sent, or taken.
@@ -354,11 +356,20 @@ impl Tunnel {
         }
     }
 
-    /// Answers the request (server); with `end` no tunnel is opened.
-    pub(crate) fn answer(&self, head: http::Response<()>, end: bool) {
+    /// Opens the tunnel (server).
+    pub(crate) fn accept(&self, head: http::Response<()>) {
+        self.answer(Response::Head(Box::new(head.into_parts().0)));
+    }
+
+    /// Opens no tunnel (server).
+    pub(crate) fn reject(&self, rejection: Rejection) {
+        self.answer(Response::Rejection(rejection));
+    }
+
+    fn answer(&self, response: Response) {
         let mut state = self.lock();
         if matches!(state.response, Response::Awaited) {
-            state.response = Response::Head(Box::new(head.into_parts().0), end);
+            state.response = response;
         }
         drop(state);
         self.notify(ready::SEND);
@@ -368,7 +379,7 @@ impl Tunnel {
     pub(crate) fn poll_response(&self, cx: &mut Context<'_>) -> Poll<Result<Box<http::response::Parts>, OpenFailure>> {
         let mut state = self.lock();
         match mem::take(&mut state.response) {
-            Response::Head(head, _) => {
+            Response::Head(head) => {
                 state.response = Response::Done;
                 Poll::Ready(Ok(head))
             }

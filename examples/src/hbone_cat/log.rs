@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use hbone::{Blame, Event, Observer, Role};
+use hbone::{Blame, Event, Observer, Rejection, Role};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -24,20 +24,30 @@ pub(super) struct Log;
 impl Observer for Log {
     fn event(&self, event: &Event) {
         match event {
-            Event::HandshakeFailed { addr, error } => {
+            Event::TlsFailed { addr, error } => {
                 let from = addr.map(tracing::field::display);
                 match error {
                     Some(reason) => tracing::warn!(from, %reason, "connection refused"),
                     None => tracing::warn!(from, reason = "TLS handshake timed out", "connection refused"),
                 }
             }
-            // The only rejection that is made below the handler.
-            Event::TunnelRejected {
+            Event::ConnectionFailed {
                 role: Role::Server,
+                error,
+            } => tracing::warn!(reason = %error, "connection refused"),
+            // The rejections that are made below the handler, which logs its own.
+            Event::TunnelRejected {
                 stream,
                 status,
-            } if status.as_u16() == 400 => {
-                tracing::warn!(stream, status = 400, reason = "malformed CONNECT", "tunnel refused");
+                reason:
+                    Some(
+                        reason @ (Rejection::NotConnect
+                        | Rejection::MalformedAuthority(_)
+                        | Rejection::MalformedHead(_)),
+                    ),
+                ..
+            } => {
+                tracing::warn!(stream, status = status.as_u16(), %reason, "tunnel refused");
             }
             Event::ConnectionClosed { lost: Some(lost), .. } => match lost.blame() {
                 Blame::Local => tracing::info!(reason = %lost, "connection ended"),

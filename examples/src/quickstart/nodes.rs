@@ -120,7 +120,7 @@ impl Handler for Guard {
             Err(denied) => {
                 tracing::debug!(%denied, "tunnel denied");
                 let rejection = Rejection::Denied(DeniedStatus::Unauthorized);
-                tunnel.reject(&rejection);
+                tunnel.reject(rejection.clone());
                 Err(rejection)
             }
         };

@@ -117,7 +117,7 @@ async fn a_closed_port_is_503() {
 async fn a_denied_identity_is_401() {
     let pki = Pki::new();
     let ours = Ours::start(&pki, |tunnel| async move {
-        tunnel.reject(&Rejection::Denied(DeniedStatus::Unauthorized));
+        tunnel.reject(Rejection::Denied(DeniedStatus::Unauthorized));
     })
     .await;
     let envoy = ours.envoy(&pki, Some(&pki.issue(&client()))).await;
@@ -246,7 +246,7 @@ struct Failures(Mutex<Vec<HandshakeError>>);
 
 impl Observer for Failures {
     fn event(&self, event: &Event) {
-        if let Event::HandshakeFailed { error: Some(error), .. } = event {
+        if let Event::TlsFailed { error: Some(error), .. } = event {
             self.0.lock().unwrap().push(error.clone());
         }
     }

@@ -231,7 +231,7 @@ impl Play {
                 let Poll::Ready(Some(tunnel)) = accepted else { return };
                 let line = line::of(tunnel.request().authority());
                 match arg % 8 {
-                    0 => tunnel.reject(&Rejection::Overloaded),
+                    0 => tunnel.reject(Rejection::Overloaded),
                     1 => drop(tunnel),
                     _ => self.hold(line, tunnel.accept(TunnelResponse::new())),
                 }

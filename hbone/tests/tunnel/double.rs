@@ -127,7 +127,7 @@ async fn a_lost_outer_connection_fails_the_inner_tunnels() {
 async fn a_gateway_that_refuses_is_named() {
     let mesh = Mesh::new();
     let (near, far) = pipe::pair();
-    let refusing = |tunnel: IncomingTunnel| async move { tunnel.reject(&hbone::Rejection::UnknownDestination) };
+    let refusing = |tunnel: IncomingTunnel| async move { tunnel.reject(hbone::Rejection::UnknownDestination) };
     let outer = over(near, far, &Config::default(), refusing).await;
     let made = through(&mesh, &outer.client).await;
     assert!(matches!(made, Err(DoubleError::Outer(_))), "{made:?}");

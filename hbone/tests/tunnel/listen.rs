@@ -87,7 +87,7 @@ async fn sockets_that_say_nothing_are_closed_at_the_deadline() {
     let failed = |event: &Event| {
         matches!(
             event,
-            Event::HandshakeFailed {
+            Event::TlsFailed {
                 error: None,
                 addr: Some(_)
             }
@@ -157,6 +157,6 @@ async fn a_peer_that_is_refused_does_not_disturb_the_others() {
             .unwrap_err();
         exchange(&listening).await;
     }
-    let failed = |event: &Event| matches!(event, Event::HandshakeFailed { error: Some(_), .. });
+    let failed = |event: &Event| matches!(event, Event::TlsFailed { error: Some(_), .. });
     assert_eq!(listening.events.count(failed), 5);
 }

@@ -22,6 +22,7 @@ mod limits;
 #[cfg(feature = "tls")]
 mod listen;
 mod malformed;
+mod observe;
 mod pair;
 mod raw;
 mod runtime;
