@@ -178,7 +178,9 @@ async fn run<H: Handler>(handler: Arc<H>, tunnel: IncomingTunnel, limit: Duratio
         if answered.load(Ordering::Acquire) {
             return Poll::Ready(Unanswered::Answered);
         }
-        shared.poll_lost(cx).map(Unanswered::Lost)
+        shared
+            .poll_failure(cx, |state| &mut state.answerer)
+            .map(Unanswered::Lost)
     });
     match timeout(limit, unanswered).await {
         Ok(Unanswered::Returned) => {}
@@ -341,7 +343,7 @@ impl IncomingTunnel {
     ///
     /// Cancel safe.
     pub async fn lost(&self) -> TunnelError {
-        poll_fn(|cx| self.tunnel.poll_lost(cx)).await
+        poll_fn(|cx| self.tunnel.poll_failure(cx, |state| &mut state.answerer)).await
     }
 }
 

@@ -176,7 +176,7 @@ impl ReadHalf {
 
     /// Waits until the tunnel has failed, whatever of it is still to be read.
     pub(crate) fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<TunnelError> {
-        self.tunnel.poll_failure(cx)
+        self.tunnel.poll_failure(cx, |state| &mut state.watcher)
     }
 }
 
@@ -207,6 +207,16 @@ impl WriteHalf {
         poll_fn(|cx| self.poll_ready(cx)).await?;
         self.tunnel.put(|outbox| outbox.push(chunk));
         Ok(())
+    }
+
+    /// Waits until the tunnel takes no more bytes: the peer reset it, the connection was lost, or
+    /// this side has ended. For a writer that has nothing to write and would not learn of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn lost(&mut self) -> TunnelError {
+        poll_fn(|cx| self.tunnel.poll_refusal(cx)).await
     }
 
     /// Waits until the tunnel takes bytes; answers how many it takes before it is full.

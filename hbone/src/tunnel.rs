@@ -266,6 +266,17 @@ pub(crate) struct State {
     pub(crate) sent: u64,
 }
 
+impl State {
+    /// Why no more bytes are taken.
+    fn refusal(&self) -> Option<TunnelError> {
+        match (&self.send_error, self.send_end) {
+            (Some(error), _) => Some(error.clone()),
+            (None, SendEnd::Open) => None,
+            (None, _) => Some(TunnelError::SendClosed),
+        }
+    }
+}
+
 /// Where a tunnel's response head is.
 #[derive(Debug, Default)]
 pub(crate) enum Response {
@@ -392,13 +403,17 @@ impl Tunnel {
         }
     }
 
-    /// Waits until the tunnel has failed before its request was answered (server).
-    pub(crate) fn poll_lost(&self, cx: &mut Context<'_>) -> Poll<TunnelError> {
+    /// Waits until either direction has failed; `waiter` is where the one who waits is kept.
+    pub(crate) fn poll_failure(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: fn(&mut State) -> &mut Option<Waker>,
+    ) -> Poll<TunnelError> {
         let mut state = self.lock();
         match (&state.received_end, &state.send_error) {
             (Some(Err(error)), _) | (_, Some(error)) => Poll::Ready(error.clone()),
             _ => {
-                register(&mut state.answerer, cx);
+                register(waiter(&mut state), cx);
                 Poll::Pending
             }
         }
@@ -412,18 +427,6 @@ impl Tunnel {
         }
         register(&mut state.answerer, cx);
         Poll::Pending
-    }
-
-    /// Waits until either direction has failed, for a user that is busy elsewhere.
-    pub(crate) fn poll_failure(&self, cx: &mut Context<'_>) -> Poll<TunnelError> {
-        let mut state = self.lock();
-        match (&state.received_end, &state.send_error) {
-            (Some(Err(error)), _) | (_, Some(error)) => Poll::Ready(error.clone()),
-            _ => {
-                register(&mut state.watcher, cx);
-                Poll::Pending
-            }
-        }
     }
 
     /// Asks for the driver.
@@ -481,11 +484,8 @@ impl Tunnel {
     /// Waits until bytes can be put in the outbox; answers how many at most.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, TunnelError>> {
         let mut state = self.lock();
-        if let Some(error) = &state.send_error {
-            return Poll::Ready(Err(error.clone()));
-        }
-        if state.send_end != SendEnd::Open {
-            return Poll::Ready(Err(TunnelError::SendClosed));
+        if let Some(error) = state.refusal() {
+            return Poll::Ready(Err(error));
         }
         let room = self.send_limit.saturating_sub(state.outbox.len());
         if room == 0 {
@@ -493,6 +493,18 @@ impl Tunnel {
             return Poll::Pending;
         }
         Poll::Ready(Ok(room))
+    }
+
+    /// Waits until the tunnel takes no more bytes.
+    pub(crate) fn poll_refusal(&self, cx: &mut Context<'_>) -> Poll<TunnelError> {
+        let mut state = self.lock();
+        match state.refusal() {
+            Some(error) => Poll::Ready(error),
+            None => {
+                register(&mut state.writer, cx);
+                Poll::Pending
+            }
+        }
     }
 
     /// Puts bytes in the outbox.

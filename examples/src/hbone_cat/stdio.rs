@@ -78,7 +78,7 @@ impl Pipe {
             _driver,
         } = self;
         let result = {
-            let mut carrying = pin!(carry(tunnel, connection.clone()));
+            let mut carrying = pin!(carry(tunnel));
             tokio::select! {
                 result = &mut carrying => result,
                 () = stop.draining() => {
@@ -109,12 +109,12 @@ async fn end(mut connection: Ended) -> Result<(), Lost> {
     }
 }
 
-async fn carry(tunnel: TunnelStream, connection: Ended) -> Result<(), PipeError> {
+async fn carry(tunnel: TunnelStream) -> Result<(), PipeError> {
     let (read, mut write) = tunnel.into_split();
     let stdin = spawn_stdin().map_err(PipeError::Stdin)?;
     let (stdout, written) = spawn_stdout().map_err(PipeError::Stdout)?;
     let result = {
-        let mut sending = pin!(send(stdin, &mut write, connection));
+        let mut sending = pin!(send(stdin, &mut write));
         let mut receiving = pin!(receive(read, stdout, written));
         tokio::select! {
             sent = &mut sending => match sent {
@@ -134,19 +134,12 @@ async fn carry(tunnel: TunnelStream, connection: Ended) -> Result<(), PipeError>
     result
 }
 
-async fn send(
-    mut stdin: mpsc::Receiver<io::Result<Bytes>>,
-    tunnel: &mut WriteHalf,
-    connection: Ended,
-) -> Result<(), PipeError> {
-    let mut ended = pin!(end(connection));
+async fn send(mut stdin: mpsc::Receiver<io::Result<Bytes>>, tunnel: &mut WriteHalf) -> Result<(), PipeError> {
     loop {
         let chunk = tokio::select! {
             chunk = stdin.recv() => chunk,
             // Where the peer has ended its side, nothing else tells.
-            ended = &mut ended => {
-                return Err(TunnelError::ConnectionLost(ended.err().unwrap_or(Lost::Dropped)).into());
-            }
+            error = tunnel.lost() => return Err(error.into()),
         };
         match chunk {
             Some(chunk) => tunnel.write_chunk(chunk.map_err(PipeError::Stdin)?).await?,

@@ -1,6 +1,7 @@
 //! Bytes and their ends.
 
 use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex};
 
 use mesh_testkit::payload::Payload;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,6 +53,30 @@ async fn the_peers_end_closes_stdout_and_leaves_stdin_open() {
     drop(stdin);
     assert_eq!(soon("stdin", told.recv()).await.unwrap(), "but from here");
     assert_eq!(client.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_reset_after_the_peers_end_fails_a_client_without_input() {
+    let served = Served::start().await;
+    let (reset, order) = oneshot::channel();
+    let order = Arc::new(Mutex::new(Some(order)));
+    let app = App::start(move |mut tcp| {
+        let order = order.lock().unwrap().take().unwrap();
+        async move {
+            tcp.write_all(b"the last words").await.unwrap();
+            tcp.shutdown().await.unwrap();
+            order.await.unwrap();
+            tcp.set_zero_linger().unwrap();
+        }
+    })
+    .await;
+    let mut client = Process::start(&mut served.dial(app.addr));
+    let (_stdin, mut stdout) = (client.take_stdin(), client.take_stdout());
+    let output = spawn_blocking(move || io::read_to_string(&mut stdout));
+    assert_eq!(soon("end of stdout", output).await.unwrap().unwrap(), "the last words");
+    reset.send(()).unwrap();
+    let (code, stderr) = client.end().await;
+    assert_eq!(code, Some(1), "{stderr:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
