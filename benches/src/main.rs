@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use mesh_benches::hop_pair::design::{Design, HopPair};
-use mesh_benches::hop_pair::measure::{Effort, Metric, measure, measure_idle};
+use mesh_benches::hop_pair::measure::{Effort, Metric, Step, measure_idle};
 use mesh_benches::hop_pair::pki::Pki;
 use mesh_benches::hop_pair::relay::Relay;
 use mesh_benches::hop_pair::{load, report::Report};
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 /// Compare a pair of hbone-cat relays with pairs of TLS relays and TCP relays
 ///
 /// Starts each pair as two processes on loopback, sends the same load through all of them in
-/// turns, and prints medians with their ratio to the TLS pair. Build the relays first:
+/// turns, and prints medians, with the median ratio to the TLS pair of the same round. Build the relays first:
 /// `cargo build --release -p mesh-examples -p mesh-benches`.
 #[derive(Debug, Parser)]
 #[command(name = "hop-pair", version, args_conflicts_with_subcommands = true)]
@@ -93,11 +93,24 @@ async fn run(args: &Args) -> io::Result<Report> {
     let rounds = async {
         let mut report = Report::new(&args.designs);
         for round in 1..=args.rounds {
+            let mut pairs = Vec::new();
             for &design in &args.designs {
-                eprintln!("round {round} of {}: {}", args.rounds, design.name());
-                let pair = HopPair::start(design, app, &pki, &hbone_cat).await?;
-                measure(&pair, effort, |metric, value| report.record(design, metric, value)).await?;
-                drop(pair);
+                pairs.push((design, HopPair::start(design, app, &pki, &hbone_cat).await?));
+            }
+            // Whoever comes first meets the machine as the previous step left it.
+            if round % 2 == 0 {
+                pairs.reverse();
+            }
+            for step in Step::ALL {
+                eprintln!("round {round} of {}: {step:?}", args.rounds);
+                for (design, pair) in &pairs {
+                    step.run(pair, effort, |metric, value| report.record(*design, metric, value))
+                        .await?;
+                }
+            }
+            drop(pairs);
+            for &design in &args.designs {
+                eprintln!("round {round} of {}: idle memory of {}", args.rounds, design.name());
                 let pair = HopPair::start(design, app, &pki, &hbone_cat).await?;
                 report.record(design, Metric::IdleMemory, measure_idle(&pair, effort).await?);
             }

@@ -10,7 +10,7 @@ use super::pki::{CLIENT, Pki, SERVER};
 use super::process::{Process, free_addr};
 
 /// A kind of hop pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Design {
     /// Two plain TCP relays: what the copies and sockets alone cost.
     Tcp,

@@ -11,6 +11,9 @@ use tokio::task::JoinSet;
 /// Bytes of one application write.
 const CHUNK: usize = 256 * 1024;
 
+/// Time for bulk senders to fill the buffers on their way.
+const SPIN_UP: Duration = Duration::from_millis(200);
+
 /// Asks the server to count what it gets and answer with the number.
 const SINK: u8 = b'S';
 /// Asks the server to send as many bytes as the next eight say.
@@ -134,6 +137,47 @@ pub async fn round_trips(addr: SocketAddr, trips: usize) -> io::Result<Vec<Durat
         times.push(start.elapsed());
     }
     Ok(times)
+}
+
+/// As [`round_trips`], while `bulk` other connections send as much as they can.
+pub async fn round_trips_beside(addr: SocketAddr, trips: usize, bulk: usize) -> io::Result<Vec<Duration>> {
+    let mut senders = JoinSet::new();
+    for _ in 0..bulk {
+        senders.spawn(async move {
+            let mut tcp = connect(addr, SINK).await?;
+            let buf = vec![7; CHUNK];
+            loop {
+                tcp.write_all(&buf).await?;
+            }
+        });
+    }
+    tokio::time::sleep(SPIN_UP).await;
+    tokio::select! {
+        times = round_trips(addr, trips) => times,
+        Some(ended) = senders.join_next() => ended.map_err(io::Error::other)?,
+    }
+}
+
+/// Sends as much as it can over each of `connections` for `time`; the bytes that arrived on each.
+pub async fn race(addr: SocketAddr, connections: usize, time: Duration) -> io::Result<Vec<u64>> {
+    let mut tasks = JoinSet::new();
+    let deadline = tokio::time::Instant::now() + time;
+    for _ in 0..connections {
+        tasks.spawn(async move {
+            let mut tcp = connect(addr, SINK).await?;
+            let buf = vec![7; CHUNK];
+            while let Ok(sent) = tokio::time::timeout_at(deadline, tcp.write(&buf)).await {
+                sent?;
+            }
+            tcp.shutdown().await?;
+            tcp.read_u64().await
+        });
+    }
+    let mut arrived = Vec::with_capacity(connections);
+    while let Some(joined) = tasks.join_next().await {
+        arrived.push(joined.map_err(io::Error::other)??);
+    }
+    Ok(arrived)
 }
 
 /// Opens a connection, has one byte echoed and closes it, `opens` times over `parallel` tasks.

@@ -6,6 +6,16 @@ use std::time::Duration;
 use super::design::HopPair;
 use super::load;
 
+/// Bulk connections beside small round trips.
+const MIXED_BULK: usize = 8;
+
+/// Connections that compete, and for how long.
+const RACERS: usize = 10;
+const RACE: Duration = Duration::from_secs(2);
+
+/// Tasks that open connections.
+const OPENERS: usize = 4;
+
 /// One measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,10 +42,18 @@ pub enum Metric {
     RoundTripP50,
     /// 99th percentile of the round trip in µs.
     RoundTripP99,
+    /// Median round trip in µs beside eight bulk uploads.
+    MixedP50,
+    /// 99th percentile of the same.
+    MixedP99,
+    /// Jain's index of what ten bulk uploads get of the same time.
+    Fairness,
     /// Connections opened, used for one byte and closed, a second.
     Opens,
     /// CPU µs of both processes for each of them.
     OpenCpu,
+    /// Bytes by which both processes grow with each of them, once warm.
+    ChurnGrowth,
     /// KiB of resident memory for each idle connection and side.
     IdleMemory,
 }
@@ -55,8 +73,12 @@ impl Metric {
             Self::RoundTripCpu => "64-byte round trip: CPU us",
             Self::RoundTripP50 => "64-byte round trip: p50 us",
             Self::RoundTripP99 => "64-byte round trip: p99 us",
+            Self::MixedP50 => "the same beside 8 uploads: p50 us",
+            Self::MixedP99 => "the same beside 8 uploads: p99 us",
+            Self::Fairness => "10 uploads at once: Jain index",
             Self::Opens => "tunnels opened: 1/s",
             Self::OpenCpu => "tunnel opened: CPU us",
+            Self::ChurnGrowth => "tunnel opened: growth in bytes",
             Self::IdleMemory => "idle tunnel: KiB/side",
         }
     }
@@ -75,43 +97,124 @@ pub struct Effort {
     pub idle: usize,
 }
 
-/// Measures everything once.
-pub async fn measure(pair: &HopPair, effort: Effort, mut record: impl FnMut(Metric, f64)) -> io::Result<()> {
-    let entry = pair.entry();
-    // The first connection of a pair pays for what later ones share.
-    load::round_trips(entry, 10).await?;
-    let rows = [
-        (1, true, Metric::UploadCpu1, Metric::UploadRate1),
-        (4, true, Metric::UploadCpu4, Metric::UploadRate4),
-        (1, false, Metric::DownloadCpu1, Metric::DownloadRate1),
-        (4, false, Metric::DownloadCpu4, Metric::DownloadRate4),
+/// One thing that is done to every pair before the next is done to any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The first connection, which pays for what later ones share.
+    WarmUp,
+    /// A bulk transfer.
+    Bulk {
+        /// Connections that share it.
+        connections: usize,
+        /// From client to server.
+        up: bool,
+    },
+    /// Small round trips on an idle pair.
+    RoundTrips,
+    /// Small round trips beside bulk.
+    Mixed,
+    /// Bulk on several connections for a fixed time.
+    Race,
+    /// Connections that come and go.
+    Churn,
+}
+
+impl Step {
+    /// All, in order.
+    pub const ALL: [Self; 9] = [
+        Self::WarmUp,
+        Self::bulk(1, true),
+        Self::bulk(4, true),
+        Self::bulk(1, false),
+        Self::bulk(4, false),
+        Self::RoundTrips,
+        Self::Mixed,
+        Self::Race,
+        Self::Churn,
     ];
-    for (connections, up, cpu_metric, rate_metric) in rows {
-        let bytes = effort.bulk / connections as u64;
-        let before = pair.cpu()?;
-        let elapsed = if up {
-            load::upload(entry, connections, bytes).await?
-        } else {
-            load::download(entry, connections, bytes).await?
-        };
-        let cpu = pair.cpu()?.saturating_sub(before);
-        let gigabytes = (bytes * connections as u64) as f64 / 1e9;
-        record(cpu_metric, cpu.as_secs_f64() / gigabytes);
-        record(rate_metric, gigabytes * 8.0 / elapsed.as_secs_f64());
+
+    const fn bulk(connections: usize, up: bool) -> Self {
+        Self::Bulk { connections, up }
     }
+
+    /// Does it to one pair.
+    pub async fn run(self, pair: &HopPair, effort: Effort, mut record: impl FnMut(Metric, f64)) -> io::Result<()> {
+        let entry = pair.entry();
+        match self {
+            Self::WarmUp => drop(load::round_trips(entry, 10).await?),
+            Self::Bulk { connections, up } => bulk(pair, effort, (connections, up), record).await?,
+            Self::RoundTrips => {
+                let before = pair.cpu()?;
+                let mut times = load::round_trips(entry, effort.trips).await?;
+                let cpu = pair.cpu()?.saturating_sub(before);
+                record(Metric::RoundTripCpu, micros(cpu) / effort.trips as f64);
+                record(Metric::RoundTripP50, percentile(&mut times, 50));
+                record(Metric::RoundTripP99, percentile(&mut times, 99));
+            }
+            Self::Mixed => {
+                let mut times = load::round_trips_beside(entry, effort.trips / 4, MIXED_BULK).await?;
+                record(Metric::MixedP50, percentile(&mut times, 50));
+                record(Metric::MixedP99, percentile(&mut times, 99));
+            }
+            Self::Race => record(Metric::Fairness, jain(&load::race(entry, RACERS, RACE).await?)),
+            Self::Churn => churn(pair, effort, record).await?,
+        }
+        Ok(())
+    }
+}
+
+async fn bulk(
+    pair: &HopPair,
+    effort: Effort,
+    (connections, up): (usize, bool),
+    mut record: impl FnMut(Metric, f64),
+) -> io::Result<()> {
+    let (cpu_metric, rate_metric) = match (connections, up) {
+        (1, true) => (Metric::UploadCpu1, Metric::UploadRate1),
+        (_, true) => (Metric::UploadCpu4, Metric::UploadRate4),
+        (1, false) => (Metric::DownloadCpu1, Metric::DownloadRate1),
+        (_, false) => (Metric::DownloadCpu4, Metric::DownloadRate4),
+    };
+    let bytes = effort.bulk / connections as u64;
     let before = pair.cpu()?;
-    let mut times = load::round_trips(entry, effort.trips).await?;
+    let elapsed = if up {
+        load::upload(pair.entry(), connections, bytes).await?
+    } else {
+        load::download(pair.entry(), connections, bytes).await?
+    };
     let cpu = pair.cpu()?.saturating_sub(before);
-    times.sort_unstable();
-    record(Metric::RoundTripCpu, micros(cpu) / effort.trips as f64);
-    record(Metric::RoundTripP50, micros(times[times.len() / 2]));
-    record(Metric::RoundTripP99, micros(times[times.len() * 99 / 100]));
-    let before = pair.cpu()?;
-    let elapsed = load::opens(entry, effort.opens, 4).await?;
-    let cpu = pair.cpu()?.saturating_sub(before);
-    record(Metric::Opens, effort.opens as f64 / elapsed.as_secs_f64());
-    record(Metric::OpenCpu, micros(cpu) / effort.opens as f64);
+    let gigabytes = (bytes * connections as u64) as f64 / 1e9;
+    record(cpu_metric, cpu.as_secs_f64() / gigabytes);
+    record(rate_metric, gigabytes * 8.0 / elapsed.as_secs_f64());
     Ok(())
+}
+
+async fn churn(pair: &HopPair, effort: Effort, mut record: impl FnMut(Metric, f64)) -> io::Result<()> {
+    // What the first half makes the allocator keep is there for the second half.
+    load::opens(pair.entry(), effort.opens / 2, OPENERS).await?;
+    let (before, resident) = (pair.cpu()?, pair.resident()?);
+    let opens = effort.opens - effort.opens / 2;
+    let elapsed = load::opens(pair.entry(), opens, OPENERS).await?;
+    let cpu = pair.cpu()?.saturating_sub(before);
+    let grown = pair.resident()? as f64 - resident as f64;
+    record(Metric::Opens, opens as f64 / elapsed.as_secs_f64());
+    record(Metric::OpenCpu, micros(cpu) / opens as f64);
+    record(Metric::ChurnGrowth, grown / opens as f64);
+    Ok(())
+}
+
+/// Jain's index of fairness: 1 if all got the same, 1/n if one got all.
+fn jain(shares: &[u64]) -> f64 {
+    let sum: f64 = shares.iter().map(|share| *share as f64).sum();
+    let squares: f64 = shares.iter().map(|share| (*share as f64).powi(2)).sum();
+    sum * sum / (shares.len() as f64 * squares)
+}
+
+fn percentile(times: &mut [Duration], percent: usize) -> f64 {
+    times.sort_unstable();
+    times
+        .get(times.len() * percent / 100)
+        .map_or(f64::NAN, |time| micros(*time))
 }
 
 /// Measures the memory of idle connections, on a pair that has carried nothing else.

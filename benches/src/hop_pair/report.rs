@@ -9,7 +9,7 @@ use super::measure::Metric;
 /// Everything that was measured.
 #[derive(Debug, Default)]
 pub struct Report {
-    samples: BTreeMap<(Metric, &'static str), Vec<f64>>,
+    samples: BTreeMap<(Metric, Design), Vec<f64>>,
     designs: Vec<Design>,
 }
 
@@ -24,16 +24,25 @@ impl Report {
 
     /// Adds a sample.
     pub fn record(&mut self, design: Design, metric: Metric, value: f64) {
-        self.samples.entry((metric, design.name())).or_default().push(value);
+        self.samples.entry((metric, design)).or_default().push(value);
     }
 
     /// The medians, by metric and design.
-    pub fn medians(&self) -> BTreeMap<Metric, BTreeMap<&'static str, f64>> {
-        let mut rows: BTreeMap<Metric, BTreeMap<&'static str, f64>> = BTreeMap::new();
+    pub fn medians(&self) -> BTreeMap<Metric, BTreeMap<Design, f64>> {
+        let mut rows: BTreeMap<Metric, BTreeMap<Design, f64>> = BTreeMap::new();
         for ((metric, design), samples) in &self.samples {
-            rows.entry(*metric).or_default().insert(design, median(samples));
+            rows.entry(*metric).or_default().insert(*design, median(samples));
         }
         rows
+    }
+
+    /// The median, over all rounds, of the ratio to the TLS relay pair in the same round: what
+    /// slows the machine down for a while slows both.
+    fn ratio(&self, metric: Metric, design: Design) -> Option<f64> {
+        let samples = self.samples.get(&(metric, design))?;
+        let baseline = self.samples.get(&(metric, Design::Tls))?;
+        let ratios: Vec<_> = samples.iter().zip(baseline).map(|(value, base)| value / base).collect();
+        (design != Design::Tls).then(|| median(&ratios))
     }
 
     /// The report for programs.
@@ -45,8 +54,9 @@ impl Report {
                 serde_json::json!({
                     "metric": metric,
                     "label": metric.label(),
-                    "design": design,
+                    "design": design.name(),
                     "median": median(samples),
+                    "ratio": self.ratio(*metric, *design),
                     "samples": samples,
                 })
             })
@@ -65,13 +75,10 @@ impl fmt::Display for Report {
         writeln!(f)?;
         for (metric, row) in self.medians() {
             write!(f, "{:<36}", metric.label())?;
-            let baseline = row.get(Design::Tls.name());
             for design in &self.designs {
-                match (row.get(design.name()), baseline) {
-                    (Some(value), Some(baseline)) if *design != Design::Tls => {
-                        write!(f, "{value:>10.2} (x{:.2})", value / baseline)?;
-                    }
-                    (Some(value), _) => write!(f, "{value:>10.2}        ")?,
+                match (row.get(design), self.ratio(metric, *design)) {
+                    (Some(value), Some(ratio)) => write!(f, "{value:>10.2} (x{ratio:.2})")?,
+                    (Some(value), None) => write!(f, "{value:>10.2}        ")?,
                     (None, _) => write!(f, "{:>18}", "-")?,
                 }
             }
