@@ -1,15 +1,19 @@
 //! Pools of mutual-TLS connections, on sockets.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hbone::pool::{Behind, DialFailure, Dialer, DialerError, GatewayDialer, IdentityError, PoolKey};
 use hbone::{Config, IncomingTunnel, Pool, PoolConfig, PoolError, TunnelRequest, TunnelResponse, server, tls};
 use mesh_identity::PeerPolicy;
 use mesh_identity::tls::{ClientTls, ServerTls};
 use mesh_testkit::ca::{self, Mesh};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::net::{request, use_up};
 
@@ -159,4 +163,70 @@ async fn an_unexpected_peer_fails_the_dial() {
         "{error:?}"
     );
     assert_eq!(pool.stats().connections, 0);
+}
+
+/// An address that answers no SYN: its backlog is full, and nobody accepts.
+fn black_hole() -> (SocketAddr, Vec<Socket>) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener
+        .bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0))))
+        .unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut held = vec![listener];
+    for _ in 0..2 {
+        let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        // In progress, which is all that it is to be.
+        drop(filler.connect(&addr));
+        held.push(filler);
+    }
+    (addr.as_socket().unwrap(), held)
+}
+
+#[tokio::test]
+async fn a_dial_into_a_black_hole_fails_in_time_and_delays_no_other() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let mesh = Arc::new(Mesh::new());
+    let mut tasks = JoinSet::new();
+    let tls = mesh.server_tls(&ca::server(), PeerPolicy::exact(ca::client()));
+    let addr = listen(&mut tasks, tls, false).await;
+    let (hole, _held) = black_hole();
+    let mut config = Config::default();
+    config.set_handshake_timeout(LIMIT);
+    let pool = Pool::new(PoolConfig::default(), Dialer::new(identities(&mesh), config));
+    let key = |addr| PoolKey::new(ca::client(), PeerPolicy::exact(ca::server()), addr);
+    use_up(pool.open(&key(addr), request()).await.unwrap()).await;
+
+    let start = Instant::now();
+    let mut lost = pin!(async {
+        let error = pool.open(&key(hole), request()).await.map(drop).unwrap_err();
+        (error, start.elapsed())
+    });
+    let (mut served, mut slowest) = (0_u32, Duration::ZERO);
+    let (error, took) = loop {
+        let sibling = Instant::now();
+        tokio::select! {
+            lost = &mut lost => break lost,
+            () = async { use_up(pool.open(&key(addr), request()).await.unwrap()).await } => {
+                served += 1;
+                slowest = slowest.max(sibling.elapsed());
+            }
+        }
+    };
+    let PoolError::Dial(failure) = error else {
+        panic!("{error}");
+    };
+    assert!(
+        matches!(
+            &*failure,
+            DialFailure::Connect(DialerError::Dial(tls::DialError::Timeout))
+        ),
+        "{failure}"
+    );
+    assert!((LIMIT..LIMIT + Duration::from_millis(200)).contains(&took), "{took:?}");
+    assert!(
+        served > 10 && slowest < LIMIT / 2,
+        "{served} tunnels meanwhile, the slowest in {slowest:?}"
+    );
 }
