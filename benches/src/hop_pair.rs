@@ -7,6 +7,7 @@ pub mod design;
 pub mod load;
 pub mod measure;
 pub mod pki;
+pub mod plot;
 pub mod process;
 pub mod relay;
 pub mod report;

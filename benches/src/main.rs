@@ -9,6 +9,7 @@ use clap::Parser;
 use mesh_benches::hop_pair::design::{Design, HopPair};
 use mesh_benches::hop_pair::measure::{Effort, Metric, Step, measure_idle};
 use mesh_benches::hop_pair::pki::Pki;
+use mesh_benches::hop_pair::plot::Plot;
 use mesh_benches::hop_pair::relay::Relay;
 use mesh_benches::hop_pair::{load, report::Report};
 use tokio::net::TcpListener;
@@ -44,6 +45,9 @@ struct Args {
     /// The hbone-cat binary; by default the one beside this program
     #[arg(long)]
     hbone_cat: Option<PathBuf>,
+    /// Also draw the ratios into this file, as an SVG picture
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -67,6 +71,9 @@ fn main() -> io::Result<()> {
         .enable_all()
         .build()?;
     let report = runtime.block_on(run(&args))?;
+    if let Some(file) = &args.plot {
+        std::fs::write(file, Plot(&report).to_string())?;
+    }
     if args.json {
         println!("{}", report.to_json());
     } else {

@@ -22,6 +22,11 @@ impl Report {
         }
     }
 
+    /// The designs that are compared.
+    pub fn designs(&self) -> &[Design] {
+        &self.designs
+    }
+
     /// Adds a sample.
     pub fn record(&mut self, design: Design, metric: Metric, value: f64) {
         self.samples.entry((metric, design)).or_default().push(value);
@@ -37,12 +42,15 @@ impl Report {
     }
 
     /// The median, over all rounds, of the ratio to the TLS relay pair in the same round: what
-    /// slows the machine down for a while slows both.
-    fn ratio(&self, metric: Metric, design: Design) -> Option<f64> {
+    /// slows the machine down for a while slows both. `None` where a quantity was not positive.
+    pub fn ratio(&self, metric: Metric, design: Design) -> Option<f64> {
         let samples = self.samples.get(&(metric, design))?;
         let baseline = self.samples.get(&(metric, Design::Tls))?;
+        if design == Design::Tls || samples.iter().chain(baseline).any(|sample| *sample <= 0.0) {
+            return None;
+        }
         let ratios: Vec<_> = samples.iter().zip(baseline).map(|(value, base)| value / base).collect();
-        (design != Design::Tls).then(|| median(&ratios))
+        Some(median(&ratios))
     }
 
     /// The report for programs.
