@@ -172,6 +172,30 @@ fn failure(tcp: &TcpStream) -> io::Error {
     }
 }
 
+/// Tries to move `wanted` bytes. Where fewer were moved, the socket is at its end for now and is not
+/// tried again before it says otherwise, which spares a system call for every short read: epoll and
+/// kqueue tell of each change, which is why tokio's own reads and writes do the same.
+fn try_io(
+    tcp: &TcpStream,
+    interest: Interest,
+    wanted: usize,
+    move_bytes: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize> {
+    const TOLD_OF_CHANGES: bool = cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple"));
+    let mut moved = 0;
+    let tried = tcp.try_io(interest, || {
+        moved = move_bytes()?;
+        match TOLD_OF_CHANGES && (1..wanted).contains(&moved) {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    });
+    match tried {
+        Err(error) if moved == 0 => Err(error),
+        _ => Ok(moved),
+    }
+}
+
 /// From the TCP connection into the tunnel.
 struct Up {
     tunnel: WriteHalf,
@@ -233,7 +257,8 @@ impl Up {
             };
             readable?;
             self.buf.reserve(wanted);
-            match tcp.try_read_buf(&mut (&mut self.buf).limit(wanted)) {
+            let mut buf = (&mut self.buf).limit(wanted);
+            match try_io(tcp, Interest::READABLE, wanted, || tcp.try_read_buf(&mut buf)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
             }
@@ -297,15 +322,17 @@ impl Down {
     fn try_write(&self, tcp: &TcpStream) -> io::Result<usize> {
         // A plain write costs the kernel less than a vectored one of a single slice.
         if let (Some(chunk), 1) = (self.chunks.front(), self.chunks.len()) {
-            return tcp.try_write(chunk);
+            return try_io(tcp, Interest::WRITABLE, chunk.len(), || tcp.try_write(chunk));
         }
         let mut slices = [IoSlice::new(&[]); GATHER];
-        let mut filled = 0;
+        let (mut filled, mut len) = (0, 0);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
             *slice = IoSlice::new(chunk);
             filled += 1;
+            len += chunk.len();
         }
-        tcp.try_write_vectored(slices.get(..filled).unwrap_or_default())
+        let slices = slices.get(..filled).unwrap_or_default();
+        try_io(tcp, Interest::WRITABLE, len, || tcp.try_write_vectored(slices))
     }
 
     fn advance(&mut self, mut written: usize) {
