@@ -351,9 +351,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
                 }
             }
         }
-        let flood = self.transport.lock().flood();
-        if let (Some(flood), None) = (flood, &self.end) {
-            self.fail(Lost::Flood(flood));
+        let offence = self.transport.lock().offence();
+        if let (Some(offence), None) = (offence, &self.end) {
+            self.fail(Lost::from(offence));
         }
     }
 
@@ -478,6 +478,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     fn fail(&mut self, reason: Lost) {
         let code = match reason {
             Lost::Flood(_) => ErrorCode::ENHANCE_YOUR_CALM,
+            Lost::Violation(code) => code,
             _ => ErrorCode::NO_ERROR,
         };
         self.end_within(LINGER, reason);

@@ -51,6 +51,16 @@ impl fmt::Display for Flood {
     }
 }
 
+/// Why a frame of the peer's ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offence {
+    /// It is one too many of its type.
+    Flood(Flood),
+    /// It is a PUSH_PROMISE: clients never push, and servers not after SETTINGS that forbid it
+    /// (RFC 9113 §6.6, §8.4).
+    Push,
+}
+
 /// What one frame head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHead {
@@ -66,6 +76,7 @@ pub(crate) mod kind {
     pub(crate) const PRIORITY: u8 = 0x2;
     pub(crate) const RST_STREAM: u8 = 0x3;
     pub(crate) const SETTINGS: u8 = 0x4;
+    pub(crate) const PUSH_PROMISE: u8 = 0x5;
     pub(crate) const PING: u8 = 0x6;
     pub(crate) const GOAWAY: u8 = 0x7;
     pub(crate) const WINDOW_UPDATE: u8 = 0x8;
@@ -95,7 +106,7 @@ impl Ledger {
     ///
     /// DATA is not limited here: what a peer sends of it is bounded by its windows, and how fast
     /// by the meter of the [transport](crate::transport). The engine limits header blocks.
-    pub(crate) fn received(&mut self, head: FrameHead) -> Result<(), Flood> {
+    pub(crate) fn received(&mut self, head: FrameHead) -> Result<(), Offence> {
         let (count, allowance, flood) = match head.kind {
             kind::PRIORITY => (&mut self.priority, 100 * (1 + self.streams), Flood::Priority),
             kind::WINDOW_UPDATE => {
@@ -106,12 +117,13 @@ impl Ledger {
             kind::SETTINGS => (&mut self.settings, 100, Flood::Settings),
             kind::GOAWAY => (&mut self.goaway, 100, Flood::GoAway),
             kind::RST_STREAM => (&mut self.reset, 20_000, Flood::Reset),
+            kind::PUSH_PROMISE => return Err(Offence::Push),
             known if known <= kind::CONTINUATION => return Ok(()),
             _ => (&mut self.unknown, 1_000, Flood::Unknown),
         };
         *count += 1;
         if *count > allowance {
-            return Err(flood);
+            return Err(Offence::Flood(flood));
         }
         Ok(())
     }
@@ -129,10 +141,10 @@ impl Ledger {
     }
 
     /// Counts a stream that failed by the peer's doing before it had an answer.
-    pub(crate) fn premature_reset(&mut self) -> Result<(), Flood> {
+    pub(crate) fn premature_reset(&mut self) -> Result<(), Offence> {
         self.premature_resets += 1;
         if self.premature_resets > 100 && self.premature_resets * 2 > self.streams {
-            return Err(Flood::PrematureReset);
+            return Err(Offence::Flood(Flood::PrematureReset));
         }
         Ok(())
     }
@@ -176,6 +188,14 @@ pub(crate) struct Scanner {
     last_stream_id: Option<u32>,
 }
 
+/// Where a scan stopped.
+#[derive(Debug)]
+pub(crate) struct Stop<E> {
+    /// Bytes before the frame at which it did.
+    pub(crate) before: usize,
+    pub(crate) error: E,
+}
+
 /// Where a header block ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BlockEnd {
@@ -192,12 +212,13 @@ impl Scanner {
         }
     }
 
-    /// Takes the next bytes and calls `frame` for each head that they complete.
+    /// Takes the next bytes and calls `frame` for each head that they complete, until it fails.
     pub(crate) fn scan<E>(
         &mut self,
         mut bytes: &[u8],
         mut frame: impl FnMut(FrameHead) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<(), Stop<E>> {
+        let len = bytes.len();
         while !bytes.is_empty() {
             if self.payload > 0 {
                 let n = bytes.len().min(self.payload as usize);
@@ -215,7 +236,8 @@ impl Scanner {
             self.filled += taken.len();
             bytes = rest;
             if self.filled == HEAD_LEN {
-                frame(self.complete())?;
+                let before = (len - bytes.len()).saturating_sub(HEAD_LEN);
+                frame(self.complete()).map_err(|error| Stop { before, error })?;
             }
         }
         Ok(())
@@ -288,10 +310,10 @@ mod tests {
         FrameHead { len: 0, kind, flags: 0 }
     }
 
-    fn allowance(kind: u8, ledger: &mut Ledger) -> (u64, Flood) {
+    fn allowance(kind: u8, ledger: &mut Ledger) -> (u64, Offence) {
         for n in 0.. {
-            if let Err(flood) = ledger.received(head(kind)) {
-                return (n, flood);
+            if let Err(offence) = ledger.received(head(kind)) {
+                return (n, offence);
             }
         }
         unreachable!()
@@ -310,10 +332,18 @@ mod tests {
         ] {
             assert_eq!(
                 allowance(kind, &mut Ledger::default()),
-                (expected, flood),
+                (expected, Offence::Flood(flood)),
                 "frame type {kind}"
             );
         }
+    }
+
+    #[test]
+    fn nobody_pushes() {
+        assert_eq!(
+            allowance(kind::PUSH_PROMISE, &mut Ledger::default()),
+            (0, Offence::Push)
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! has moved what arrived into the tunnels. A flood of tiny frames therefore costs the flooder its
 //! speed, and never overruns the engine's own queues.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::flood::{Flood, Ledger, Scanner};
+use crate::flood::{Ledger, Offence, Scanner, Stop};
 
 /// Output gathered before the engine has to wait for the peer.
 const GATHER: usize = 256 * 1024;
@@ -53,7 +54,7 @@ pub(crate) struct Transport<Io> {
     inbound: Scanner,
     outbound: Scanner,
     ledger: Ledger,
-    flood: Option<Flood>,
+    offence: Option<Offence>,
     frames: u32,
     metered: bool,
     /// See [`received`](Self::received).
@@ -72,7 +73,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             inbound,
             outbound,
             ledger: Ledger::default(),
-            flood: None,
+            offence: None,
             frames: 0,
             metered: false,
             received: 0,
@@ -148,14 +149,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
 
     /// Counts a stream that failed by the peer's doing before it was answered.
     pub(crate) fn premature_reset(&mut self) {
-        if let Err(flood) = self.ledger.premature_reset() {
-            self.flood.get_or_insert(flood);
+        if let Err(offence) = self.ledger.premature_reset() {
+            self.offence.get_or_insert(offence);
         }
     }
 
-    /// What the peer sent too much of.
-    pub(crate) fn flood(&self) -> Option<Flood> {
-        self.flood
+    /// What the peer did that it may not do.
+    pub(crate) fn offence(&self) -> Option<Offence> {
+        self.offence
     }
 
     /// Bytes received so far, without those of a header block that is not complete. Nothing may
@@ -180,7 +181,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.flood.is_some() {
+        if self.offence.is_some() {
             return Poll::Pending;
         }
         if self.frames >= FRAMES_PER_TURN {
@@ -201,8 +202,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             *frames += 1;
             ledger.received(head)
         });
-        if let Err(flood) = scanned {
-            self.flood = Some(flood);
+        if let Err(Stop { before: kept, error }) = scanned {
+            // The engine never sees a frame that ends the connection.
+            self.offence = Some(error);
+            buf.set_filled(before + kept);
+            if kept == 0 {
+                return Poll::Pending;
+            }
         }
         if !self.inbound.is_in_block() {
             self.received += received;
@@ -222,11 +228,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
                 self.out.extend_from_slice(piece);
             }
             let Self { outbound, ledger, .. } = self;
-            let counted: Result<(), std::convert::Infallible> = outbound.scan(bytes, |head| {
+            let Ok(()) = outbound.scan(bytes, |head| {
                 ledger.sent(head);
-                Ok(())
+                Ok::<(), Infallible>(())
             });
-            let Ok(()) = counted;
             taken += bytes.len();
         }
         Poll::Ready(Ok(taken))

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::bell::Bell;
 use crate::engine::EngineError;
-use crate::flood::Flood;
+use crate::flood::{Flood, Offence};
 use crate::keepalive::Dead;
 use crate::wire::{Blame, ErrorCode, Rejection, Reset};
 
@@ -118,6 +118,15 @@ impl From<&EngineError> for Lost {
             EngineError::GoAway { code, by_peer: true } => Self::GoAway(*code),
             EngineError::GoAway { code, .. } | EngineError::Reset { code, .. } => Self::Violation(*code),
             EngineError::Io(error) => Self::Io(error.kind()),
+        }
+    }
+}
+
+impl From<Offence> for Lost {
+    fn from(offence: Offence) -> Self {
+        match offence {
+            Offence::Flood(flood) => Self::Flood(flood),
+            Offence::Push => Self::Violation(ErrorCode::PROTOCOL_ERROR),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A request that is no tunnel's is refused before any handler sees it, and disturbs no tunnel.
 
-use hbone::{Config, IncomingTunnel};
-use mesh_testkit::frames::{Frame, Kind};
+use hbone::server::ServeError;
+use hbone::{Config, ErrorCode, IncomingTunnel, Lost};
+use mesh_testkit::frames::{Frame, Kind, Reason};
+use mesh_testkit::hpack::Block;
 use mesh_testkit::peer::End;
 
 use crate::events::Tally;
-use crate::pair::echo;
-use crate::raw::{Served, served};
+use crate::pair::{echo, request};
+use crate::raw::{Served, dialled, served};
 
 /// Heads of requests, each with something that a tunnel's has not.
 const MALFORMED: &[(&str, &[(&str, &str)])] = &[
@@ -195,7 +197,7 @@ async fn a_request_whose_sender_has_ended_already_is_a_tunnel_the_other_way() {
     let tally = Tally::default();
     let mut served = counted(&tally).await;
     let stream = served.peer.reserve_stream();
-    let block = mesh_testkit::hpack::Block::connect("10.0.0.1:80");
+    let block = Block::connect("10.0.0.1:80");
     served
         .peer
         .send(Frame::headers(stream, block).end_headers().end_stream())
@@ -203,4 +205,28 @@ async fn a_request_whose_sender_has_ended_already_is_a_tunnel_the_other_way() {
     assert_eq!(served.peer.expect_headers(stream).await.fields.status(), 200);
     assert_eq!(served.peer.read_to_end(stream).await, "");
     assert_eq!(tally.started(), 1);
+}
+
+/// A client may not push at all, and a server not here: the client's SETTINGS forbid it.
+#[tokio::test(start_paused = true)]
+async fn a_push_ends_the_connection_even_on_a_stream_that_was_reset() {
+    let block = bytes::Bytes::from(Block::connect("10.0.0.1:80"));
+    let promise = |stream| Frame::push_promise(stream, 2, &block);
+    let lost = Lost::Violation(ErrorCode::PROTOCOL_ERROR);
+
+    let mut served = served(&Config::default(), |tunnel: IncomingTunnel| async { drop(tunnel) }).await;
+    let stream = served.peer.connect("10.0.0.1:80").await;
+    served.peer.expect_rst(stream, Reason::INTERNAL_ERROR).await;
+    served.peer.send(promise(stream).end_headers()).await;
+    served.peer.expect_goaway(Reason::PROTOCOL_ERROR).await;
+    assert_eq!(served.end.await.unwrap(), Err(ServeError::Lost(lost)));
+
+    let mut dialled = dialled(&Config::default()).await;
+    let client = dialled.client.clone();
+    let (tunnel, stream) = tokio::join!(client.open(request()), dialled.accept());
+    drop(tunnel.unwrap());
+    dialled.peer.expect_rst(stream, Reason::CANCEL).await;
+    dialled.peer.send(promise(stream).end_headers()).await;
+    dialled.peer.closed().await;
+    assert_eq!(dialled.end.await.unwrap(), Err(lost));
 }

@@ -1,6 +1,7 @@
 //! A transport in memory, and the frames on it.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,13 +72,12 @@ impl Wire {
         let ends = self.lock();
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let frames = ends.outbound.strip_prefix(preface).unwrap_or(&ends.outbound);
-        let scanned: Result<(), std::convert::Infallible> = Scanner::default().scan(frames, |head| {
+        let Ok(()) = Scanner::default().scan(frames, |head| {
             let is_end = head.flags & 1 != 0;
             assert!(head.kind != kind::DATA || head.len > 0 || is_end, "empty DATA");
             assert!(head.kind <= kind::CONTINUATION, "unknown frame type {}", head.kind);
-            Ok(())
+            Ok::<(), Infallible>(())
         });
-        let Ok(()) = scanned;
     }
 
     fn lock(&self) -> MutexGuard<'_, Ends> {
