@@ -54,6 +54,16 @@ impl TrustDomainAliases {
         self.targets.iter()
     }
 
+    pub(crate) fn contains(&self, alias: &TrustDomain) -> bool {
+        self.targets.contains_key(alias)
+    }
+
+    /// Adds aliases that are new here and stand for no alias.
+    pub(crate) fn extend<'a>(&mut self, aliases: impl Iterator<Item = (&'a TrustDomain, &'a TrustDomain)>) {
+        let aliases = aliases.map(|(alias, target)| (alias.clone(), target.clone()));
+        self.targets.extend(aliases);
+    }
+
     /// The same workload under every name of its trust domain, its own among them.
     pub(crate) fn spellings<'a>(&self, id: &'a SpiffeId) -> Vec<Cow<'a, SpiffeId>> {
         let target = self.resolve(id.trust_domain());

@@ -3,7 +3,11 @@ pub(crate) mod document;
 #[cfg(feature = "bundle-document")]
 pub(crate) mod map;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
@@ -24,22 +28,27 @@ pub const MAX_ANCHORS: usize = 256;
 /// The certificates that may sign for one trust domain (Trust Domain and Bundle §3).
 ///
 /// A bundle without anchors is meaningful: nobody in that trust domain is believed.
+///
+/// Cloning is cheap. Bundles are equal that hold the same certificates and lists in the same order.
 #[derive(Clone)]
 pub struct TrustBundle {
     trust_domain: TrustDomain,
-    anchors: Vec<TrustAnchor<'static>>,
+    anchors: Arc<[TrustAnchor<'static>]>,
     /// What `anchors` does not keep of each certificate, in the same order. webpki wants its own
     /// part as a slice of nothing else.
-    facts: Vec<AnchorFacts>,
-    revocations: Vec<RevocationList>,
+    facts: Arc<[Arc<Anchor>]>,
+    revocations: Arc<[RevocationList]>,
 }
 
-/// What verification needs of an anchor and [`TrustAnchor`] does not hold.
-#[derive(Clone)]
-pub(crate) struct AnchorFacts {
+/// What is to be known of an anchor and [`TrustAnchor`] does not hold.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Anchor {
+    /// Whose bundle it is in: the same root in two bundles is two anchors.
+    trust_domain: TrustDomain,
+    certificate: CertificateDer<'static>,
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
-    pub(crate) public_key: Arc<[u8]>,
+    pub(crate) public_key: Box<[u8]>,
     pub(crate) key_usage: Option<KeyUsage>,
 }
 
@@ -57,28 +66,28 @@ impl TrustBundle {
         trust_domain: TrustDomain,
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Self, BundleError> {
-        let mut bundle = Self {
-            trust_domain,
-            anchors: Vec::new(),
-            facts: Vec::new(),
-            revocations: Vec::new(),
-        };
-        let mut seen = std::collections::HashSet::new();
+        let (mut anchors, mut facts) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
         for (index, root) in roots.into_iter().enumerate() {
-            let (anchor, facts) = bundle.anchor(&root).map_err(|fault| BundleError::Root {
+            let (anchor, known) = read_anchor(&trust_domain, &root).map_err(|fault| BundleError::Root {
                 number: index + 1,
                 fault,
             })?;
             if !seen.insert(root) {
                 continue;
             }
-            if bundle.anchors.len() == MAX_ANCHORS {
+            if anchors.len() == MAX_ANCHORS {
                 return Err(BundleError::TooManyRoots);
             }
-            bundle.anchors.push(anchor);
-            bundle.facts.push(facts);
+            anchors.push(anchor);
+            facts.push(Arc::new(known));
         }
-        Ok(bundle)
+        Ok(Self {
+            trust_domain,
+            anchors: anchors.into(),
+            facts: facts.into(),
+            revocations: Arc::default(),
+        })
     }
 
     /// A bundle of the certificates in a PEM text.
@@ -115,7 +124,7 @@ impl TrustBundle {
             }
             revocations.push(list);
         }
-        self.revocations = revocations;
+        self.revocations = revocations.into();
         Ok(self)
     }
 
@@ -137,7 +146,7 @@ impl TrustBundle {
     /// Whether an anchor has this SubjectPublicKeyInfo, as
     /// [`VerifiedPeer::anchor_public_key`](crate::VerifiedPeer::anchor_public_key) reports it.
     pub fn has_anchor(&self, public_key: &[u8]) -> bool {
-        self.facts.iter().any(|facts| *facts.public_key == *public_key)
+        self.facts.iter().any(|anchor| *anchor.public_key == *public_key)
     }
 
     /// The revocation lists, in the order they were given.
@@ -149,28 +158,29 @@ impl TrustBundle {
         &self.anchors
     }
 
-    /// The facts of one of [`anchors`](Self::anchors), told apart by its place: a root that was
-    /// signed anew with the same key differs from its predecessor in the facts only.
-    pub(crate) fn facts(&self, anchor: &TrustAnchor<'_>) -> Option<&AnchorFacts> {
+    /// What is known of one of [`anchors`](Self::anchors), told apart by its place: a root that was
+    /// signed anew with the same key differs from its predecessor in this only.
+    pub(crate) fn known(&self, anchor: &TrustAnchor<'_>) -> Option<&Arc<Anchor>> {
         let place = self.anchors.iter().position(|own| std::ptr::eq(own, anchor))?;
         self.facts.get(place)
     }
 
-    fn anchor(&self, root: &CertificateDer<'_>) -> Result<(TrustAnchor<'static>, AnchorFacts), IssuerError> {
-        let certificate = Certificate::parse(root)?;
-        check_issuer(&certificate, &[&self.trust_domain])?;
-        let anchor = webpki::anchor_from_trusted_cert(root)
-            .map_err(|_| IssuerError::Malformed)?
-            .to_owned();
-        let facts = AnchorFacts {
-            not_before: certificate.not_before,
-            not_after: certificate.not_after,
-            public_key: certificate.public_key.into(),
-            key_usage: certificate.key_usage,
-        };
-        Ok((anchor, facts))
+    /// Whether this very certificate is an anchor here.
+    #[cfg(feature = "source")]
+    pub(crate) fn holds(&self, anchor: &Arc<Anchor>) -> bool {
+        self.facts.iter().any(|own| Arc::ptr_eq(own, anchor) || own == anchor)
     }
 }
+
+impl PartialEq for TrustBundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.trust_domain == other.trust_domain
+            && (Arc::ptr_eq(&self.facts, &other.facts) || self.facts == other.facts)
+            && (Arc::ptr_eq(&self.revocations, &other.revocations) || self.revocations == other.revocations)
+    }
+}
+
+impl Eq for TrustBundle {}
 
 impl fmt::Debug for TrustBundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,11 +192,31 @@ impl fmt::Debug for TrustBundle {
     }
 }
 
+fn read_anchor(
+    trust_domain: &TrustDomain,
+    root: &CertificateDer<'static>,
+) -> Result<(TrustAnchor<'static>, Anchor), IssuerError> {
+    let certificate = Certificate::parse(root)?;
+    check_issuer(&certificate, &[trust_domain])?;
+    let anchor = webpki::anchor_from_trusted_cert(root)
+        .map_err(|_| IssuerError::Malformed)?
+        .to_owned();
+    let known = Anchor {
+        trust_domain: trust_domain.clone(),
+        certificate: root.clone(),
+        not_before: certificate.not_before,
+        not_after: certificate.not_after,
+        public_key: certificate.public_key.into(),
+        key_usage: certificate.key_usage,
+    };
+    Ok((anchor, known))
+}
+
 /// Bundles of several trust domains, kept apart.
 ///
 /// They are never merged: a certificate is checked against the bundle of the trust domain that its
 /// own SPIFFE ID names, and against nothing else (SPIFFE Federation §7.3).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustBundles {
     bundles: HashMap<TrustDomain, TrustBundle>,
     aliases: TrustDomainAliases,
@@ -210,6 +240,25 @@ impl TrustBundles {
             bundles: set,
             aliases: TrustDomainAliases::default(),
         })
+    }
+
+    /// The same bundles and aliases, and those of `fallback` for trust domains that are unknown
+    /// here. Bundles are not merged: a trust domain that has a bundle here, be it an empty one, or
+    /// is an alias here, keeps that and nothing else. An alias of `fallback` is left out if what it
+    /// stands for is an alias here.
+    #[must_use]
+    pub fn or(&self, fallback: &Self) -> Self {
+        let is_new = |name: &TrustDomain| !self.bundles.contains_key(name) && !self.aliases.contains(name);
+        let mut merged = self.clone();
+        let bundles = fallback.bundles.iter().filter(|(name, _)| is_new(name));
+        merged
+            .bundles
+            .extend(bundles.map(|(name, bundle)| (name.clone(), bundle.clone())));
+        let aliases = fallback.aliases.iter().filter(|(alias, _)| is_new(alias));
+        merged
+            .aliases
+            .extend(aliases.filter(|(_, target)| merged.bundles.contains_key(*target)));
+        merged
     }
 
     /// The set of bundles that are known to be of different trust domains.

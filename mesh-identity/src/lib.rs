@@ -9,6 +9,8 @@ mod aliases;
 mod authorize;
 mod bundle;
 mod certificate;
+#[cfg(feature = "source")]
+mod clock;
 mod date;
 mod der;
 #[doc(hidden)]

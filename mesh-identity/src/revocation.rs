@@ -17,10 +17,11 @@ pub const MAX_REVOCATION_LISTS: usize = 64;
 ///
 /// Its signature is checked at each verification that needs it, with the key of the issuer in the
 /// path at hand. Supported are complete lists of version 2, for all reasons, issued by the
-/// certificates' own issuer, with `nextUpdate`. Cloning is cheap.
+/// certificates' own issuer, with `nextUpdate`. Cloning is cheap. Lists are equal whose bytes are.
 #[derive(Clone)]
 pub struct RevocationList {
     list: Arc<CertRevocationList<'static>>,
+    der: Arc<[u8]>,
 }
 
 impl RevocationList {
@@ -36,6 +37,7 @@ impl RevocationList {
         match OwnedCertRevocationList::from_der(der) {
             Ok(list) => Ok(Self {
                 list: Arc::new(list.into()),
+                der: der.into(),
             }),
             Err(fault) if is_unsupported(&fault) => Err(RevocationListError::Unsupported),
             Err(_) => Err(RevocationListError::Malformed),
@@ -66,9 +68,22 @@ impl RevocationList {
 
     /// Whether the list names a certificate, whatever its signature is worth.
     pub(crate) fn names(&self, certificate: &Certificate<'_>) -> bool {
-        self.list.issuer() == certificate.issuer && matches!(self.list.find_serial(certificate.serial), Ok(Some(_)))
+        self.lists(certificate.issuer, certificate.serial)
+    }
+
+    /// The same of a certificate's issuer and serial number.
+    pub(crate) fn lists(&self, issuer: &[u8], serial: &[u8]) -> bool {
+        self.list.issuer() == issuer && matches!(self.list.find_serial(serial), Ok(Some(_)))
     }
 }
+
+impl PartialEq for RevocationList {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.der, &other.der) || self.der == other.der
+    }
+}
+
+impl Eq for RevocationList {}
 
 impl fmt::Debug for RevocationList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

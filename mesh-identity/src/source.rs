@@ -10,20 +10,18 @@
 pub mod dev_ca;
 pub mod files;
 #[cfg(feature = "source")]
+mod fixed;
+#[cfg(feature = "source")]
 mod follower;
+#[cfg(feature = "source")]
+mod merged;
 #[cfg(feature = "source")]
 mod snapshot;
 
 #[cfg(feature = "source")]
 pub use self::{
-    follower::{Follower, Problem, Publisher, SourceEnded},
+    fixed::FixedSource,
+    follower::{Follower, Problem, Publisher, Source, SourceEnded},
+    merged::{MergedSource, Share},
     snapshot::Snapshot,
 };
-
-/// A place that identities and bundles come from.
-#[cfg(feature = "source")]
-pub trait Source: Send + Sync {
-    /// Follows what the source publishes from now on. The first snapshot may be empty until the
-    /// source has something: see [`Follower::ready`].
-    fn follow(&self) -> Follower;
-}

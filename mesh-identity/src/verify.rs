@@ -8,7 +8,7 @@ use webpki::{
 };
 
 use crate::{
-    bundle::{TrustBundle, TrustBundles},
+    bundle::{Anchor, TrustBundle, TrustBundles},
     certificate::Certificate,
     date::Rfc3339,
     leaf::{IssuerError, LeafError, Role, check_issuer, check_issuer_profile, check_leaf, check_leaf_profile},
@@ -108,7 +108,8 @@ pub fn verify_under(
     Ok(VerifiedPeer {
         facts: Arc::new(PeerFacts {
             not_after: facts.not_after.min(anchor.not_after),
-            anchor_public_key: anchor.public_key,
+            anchor: anchor.anchor,
+            role,
             chain: chain
                 .iter()
                 .map(|certificate| certificate.clone().into_owned())
@@ -136,7 +137,8 @@ struct PeerFacts {
     id: SpiffeId,
     chain: Box<[CertificateDer<'static>]>,
     not_after: UnixTime,
-    anchor_public_key: Arc<[u8]>,
+    anchor: Arc<Anchor>,
+    role: Role,
 }
 
 impl VerifiedPeer {
@@ -158,7 +160,17 @@ impl VerifiedPeer {
     /// The SubjectPublicKeyInfo of the anchor at which the path ended. If the trust domain's next
     /// bundle lacks it, the peer is no longer believed for the reason it was.
     pub fn anchor_public_key(&self) -> &[u8] {
-        &self.facts.anchor_public_key
+        &self.facts.anchor.public_key
+    }
+
+    /// What the peer acted as.
+    pub fn role(&self) -> Role {
+        self.facts.role
+    }
+
+    #[cfg(feature = "source")]
+    pub(crate) fn anchor(&self) -> &Arc<Anchor> {
+        &self.facts.anchor
     }
 }
 
@@ -371,7 +383,7 @@ impl VerifyError {
 
 /// What one accepted path adds to the leaf's facts.
 struct AnchorOfPath {
-    public_key: Arc<[u8]>,
+    anchor: Arc<Anchor>,
     /// The least of the anchor's and the intermediates'.
     not_after: UnixTime,
 }
@@ -444,7 +456,7 @@ fn judge_path(
     now: UnixTime,
 ) -> Result<AnchorOfPath, VerifyError> {
     let anchor = bundle
-        .facts(path.anchor())
+        .known(path.anchor())
         .ok_or_else(|| unknown_issuer(bundle.trust_domain()))?;
     if now < anchor.not_before {
         return Err(VerifyError::AnchorNotYetValid {
@@ -469,7 +481,7 @@ fn judge_path(
         not_after = not_after.min(facts.not_after);
     }
     Ok(AnchorOfPath {
-        public_key: Arc::clone(&anchor.public_key),
+        anchor: Arc::clone(anchor),
         not_after,
     })
 }

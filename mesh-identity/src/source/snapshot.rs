@@ -45,4 +45,10 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         self.svids.is_empty()
     }
+
+    /// Whether there is nothing to present and nobody is trusted: before a source has published
+    /// anything, and after it took back all it had.
+    pub fn is_blank(&self) -> bool {
+        self.is_empty() && self.trust.iter().next().is_none()
+    }
 }
