@@ -1,4 +1,7 @@
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use thiserror::Error;
 
@@ -62,6 +65,17 @@ impl TrustDomainAliases {
     pub(crate) fn extend<'a>(&mut self, aliases: impl Iterator<Item = (&'a TrustDomain, &'a TrustDomain)>) {
         let aliases = aliases.map(|(alias, target)| (alias.clone(), target.clone()));
         self.targets.extend(aliases);
+    }
+
+    /// Every other name of a trust domain: what it stands for, and what else stands for that.
+    #[cfg(feature = "source")]
+    pub(crate) fn synonyms<'a>(&'a self, trust_domain: &'a TrustDomain) -> BTreeSet<&'a TrustDomain> {
+        let target = self.resolve(trust_domain);
+        let aliases = self
+            .targets
+            .iter()
+            .filter_map(|(alias, named)| (named == target).then_some(alias));
+        aliases.chain([target]).filter(|name| *name != trust_domain).collect()
     }
 
     /// The same workload under every name of its trust domain, its own among them.

@@ -41,7 +41,7 @@ pub struct TrustBundle {
 }
 
 /// What is to be known of an anchor and [`TrustAnchor`] does not hold.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Anchor {
     /// Whose bundle it is in: the same root in two bundles is two anchors.
     trust_domain: TrustDomain,

@@ -140,7 +140,7 @@ impl<'a> Certificate<'a> {
 }
 
 /// The KeyUsage extension (RFC 5280 §4.2.1.3).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct KeyUsage {
     bits: u16,
     pub(crate) critical: bool,

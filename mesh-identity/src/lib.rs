@@ -22,6 +22,8 @@ mod jwk;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod leaf;
+#[cfg(feature = "source")]
+pub mod live;
 pub mod pem;
 mod profile;
 #[cfg(feature = "tls")]

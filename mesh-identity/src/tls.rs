@@ -27,15 +27,23 @@
 
 mod builder;
 mod client;
+mod end;
 mod handshake;
+#[cfg(feature = "source")]
+mod identities;
 mod server;
+#[cfg(feature = "source")]
+mod shelf;
 mod verifier;
 
+#[cfg(feature = "source")]
+pub use self::identities::{Identities, IdentityUnavailable};
 pub use self::{
     builder::{BuildError, Ready, TlsBuilder, WantsIdentity, WantsPolicy, WantsTrust},
-    client::ClientTls,
+    client::{Client, ClientTls},
+    end::{End, Side},
     handshake::{Blame, HandshakeError, Unsupported},
-    server::ServerTls,
+    server::{Caller, PermissiveServer, PermissiveServerTls, Server, ServerTls},
 };
 #[cfg(doc)]
 use crate::PeerPolicy;

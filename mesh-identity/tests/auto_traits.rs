@@ -72,3 +72,33 @@ fn authorities_may_go_to_any_thread() {
     thread_safe::<mesh_identity::source::dev_ca::DevCa>();
     thread_safe::<mesh_identity::source::dev_ca::Issued>();
 }
+
+#[cfg(feature = "source")]
+#[test]
+fn sources_may_go_to_any_thread() {
+    thread_safe::<mesh_identity::source::FixedSource>();
+    thread_safe::<mesh_identity::source::MergedSource>();
+    thread_safe::<mesh_identity::source::Follower>();
+    thread_safe::<mesh_identity::source::Publisher>();
+    thread_safe::<mesh_identity::source::Problem>();
+    thread_safe::<mesh_identity::source::Snapshot>();
+    thread_safe::<mesh_identity::tls::Identities>();
+    thread_safe::<mesh_identity::tls::IdentityUnavailable>();
+}
+
+#[cfg(feature = "source")]
+#[test]
+fn live_connections_may_go_to_any_thread() {
+    thread_safe::<mesh_identity::live::Live>();
+    thread_safe::<mesh_identity::live::Scope>();
+    thread_safe::<mesh_identity::live::Guard>();
+    thread_safe::<mesh_identity::live::Closing>();
+    thread_safe::<mesh_identity::live::CloseReason>();
+}
+
+#[cfg(all(feature = "dev-ca", feature = "source"))]
+#[test]
+fn rotating_authorities_may_go_to_any_thread() {
+    thread_safe::<mesh_identity::source::dev_ca::DevCaSource>();
+    thread_safe::<mesh_identity::source::dev_ca::RotationError>();
+}

@@ -37,7 +37,11 @@ fn check_at(
 fn check(chain: &[CertificateDer<'_>], trust: &TrustBundles) -> Result<VerifiedPeer, VerifyError> {
     let client = check_at(chain, Role::Client, trust, now());
     let server = check_at(chain, Role::Server, trust, now());
-    assert_eq!(client, server);
+    let facts = |outcome: &Result<VerifiedPeer, VerifyError>| {
+        let peer = outcome.as_ref().map_err(Clone::clone)?;
+        Ok::<_, VerifyError>((peer.id().clone(), peer.not_after(), peer.anchor_public_key().to_vec()))
+    };
+    assert_eq!(facts(&client), facts(&server));
     client
 }
 

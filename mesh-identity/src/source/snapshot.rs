@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{bundle::TrustBundles, spiffe_id::SpiffeId, svid::Svid};
 
@@ -8,6 +8,8 @@ use crate::{bundle::TrustBundles, spiffe_id::SpiffeId, svid::Svid};
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     svids: Vec<Arc<Svid>>,
+    /// The places in `svids`: a node's proxy has hundreds, and asks for one with each connection.
+    places: HashMap<SpiffeId, usize>,
     trust: Arc<TrustBundles>,
 }
 
@@ -15,10 +17,12 @@ impl Snapshot {
     /// A snapshot of `svids`, the default one first, and of the bundles that peers are verified
     /// with. Of two SVIDs with the same SPIFFE ID the first is used.
     pub fn new(svids: impl IntoIterator<Item = Arc<Svid>>, trust: Arc<TrustBundles>) -> Self {
-        Self {
-            svids: svids.into_iter().collect(),
-            trust,
+        let svids: Vec<_> = svids.into_iter().collect();
+        let mut places = HashMap::with_capacity(svids.len());
+        for (place, svid) in svids.iter().enumerate() {
+            places.entry(svid.id().clone()).or_insert(place);
         }
+        Self { svids, places, trust }
     }
 
     /// All SVIDs, the default one first.
@@ -33,7 +37,7 @@ impl Snapshot {
 
     /// The SVID with this SPIFFE ID.
     pub fn svid(&self, id: &SpiffeId) -> Option<&Arc<Svid>> {
-        self.svids.iter().find(|svid| svid.id() == id)
+        self.svids.get(*self.places.get(id)?)
     }
 
     /// The bundles that peers are verified with.

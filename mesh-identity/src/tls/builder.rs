@@ -9,20 +9,22 @@ use thiserror::Error;
 use crate::{
     authorize::PeerPolicy,
     bundle::TrustBundles,
-    leaf::Role,
     profile::Profile,
     svid::Svid,
-    tls::verifier::{Expectations, PeerVerifier},
+    tls::{
+        end::{End, Parts, Side},
+        verifier::{Expectations, PeerVerifier},
+    },
 };
 
-/// Builds a [`ServerTls`](super::ServerTls) or a [`ClientTls`](super::ClientTls), `T`.
+/// Builds the [`End`] of connections that `S` names.
 ///
 /// The states are passed in one order: [`WantsIdentity`], [`WantsTrust`], [`WantsPolicy`],
 /// [`Ready`].
-pub struct TlsBuilder<T, State> {
+pub struct TlsBuilder<S, State> {
     provider: Arc<CryptoProvider>,
     state: State,
-    side: PhantomData<fn() -> T>,
+    side: PhantomData<fn() -> S>,
 }
 
 /// One's own identity is to be given.
@@ -52,23 +54,7 @@ pub struct Ready {
     clock: Arc<dyn TimeProvider>,
 }
 
-/// One side of a connection, as its builder sees it.
-pub(super) trait Side: Sized {
-    /// What the other side is.
-    const PEER: Role;
-
-    fn assemble(parts: Parts) -> Result<Self, rustls::Error>;
-}
-
-/// What both sides are made of.
-pub(super) struct Parts {
-    pub(super) provider: Arc<CryptoProvider>,
-    pub(super) svid: Arc<Svid>,
-    pub(super) verifier: Arc<PeerVerifier>,
-    pub(super) clock: Arc<dyn TimeProvider>,
-}
-
-impl<T> TlsBuilder<T, WantsIdentity> {
+impl<S> TlsBuilder<S, WantsIdentity> {
     pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
         Self {
             provider,
@@ -78,22 +64,22 @@ impl<T> TlsBuilder<T, WantsIdentity> {
     }
 
     /// Presents `svid` to every peer.
-    pub fn identity(self, svid: Arc<Svid>) -> TlsBuilder<T, WantsTrust> {
+    pub fn identity(self, svid: Arc<Svid>) -> TlsBuilder<S, WantsTrust> {
         self.with(|WantsIdentity(())| WantsTrust { svid })
     }
 }
 
-impl<T> TlsBuilder<T, WantsTrust> {
+impl<S> TlsBuilder<S, WantsTrust> {
     /// Verifies every peer with the bundle of its own trust domain.
-    pub fn trust(self, trust: Arc<TrustBundles>) -> TlsBuilder<T, WantsPolicy> {
+    pub fn trust(self, trust: Arc<TrustBundles>) -> TlsBuilder<S, WantsPolicy> {
         self.with(|WantsTrust { svid }| WantsPolicy { svid, trust })
     }
 }
 
-impl<T> TlsBuilder<T, WantsPolicy> {
+impl<S> TlsBuilder<S, WantsPolicy> {
     /// Lets the peers that `policy` permits speak. For a client these are the servers it means to
     /// reach.
-    pub fn authorize(self, policy: PeerPolicy) -> TlsBuilder<T, Ready> {
+    pub fn authorize(self, policy: PeerPolicy) -> TlsBuilder<S, Ready> {
         self.with(|WantsPolicy { svid, trust }| Ready {
             svid,
             trust,
@@ -104,7 +90,7 @@ impl<T> TlsBuilder<T, WantsPolicy> {
     }
 }
 
-impl<T> TlsBuilder<T, Ready> {
+impl<S> TlsBuilder<S, Ready> {
     /// Verifies peers under this profile. The default is [`Profile::istio`].
     pub fn profile(self, profile: Profile) -> Self {
         self.with(|ready| Ready { profile, ..ready })
@@ -116,14 +102,13 @@ impl<T> TlsBuilder<T, Ready> {
     }
 }
 
-#[expect(private_bounds, reason = "the two sides are the only ones there are")]
-impl<T: Side> TlsBuilder<T, Ready> {
+impl<S: Side> TlsBuilder<S, Ready> {
     /// Makes the configuration.
     ///
     /// # Errors
     ///
     /// A provider without a TLS 1.3 cipher suite or without a key exchange.
-    pub fn build(self) -> Result<T, BuildError> {
+    pub fn build(self) -> Result<End<S>, BuildError> {
         let Self {
             provider,
             state:
@@ -144,7 +129,8 @@ impl<T: Side> TlsBuilder<T, Ready> {
         }
         let verifier = Arc::new(PeerVerifier::new(
             Expectations {
-                peer: T::PEER,
+                peer: S::PEER,
+                anonymity: S::ANONYMITY,
                 trust,
                 policy,
                 profile,
@@ -152,7 +138,7 @@ impl<T: Side> TlsBuilder<T, Ready> {
             provider.signature_verification_algorithms,
             Arc::clone(&clock),
         ));
-        T::assemble(Parts {
+        End::assemble(Parts {
             provider,
             svid,
             verifier,
@@ -162,8 +148,17 @@ impl<T: Side> TlsBuilder<T, Ready> {
     }
 }
 
-impl<T, State> TlsBuilder<T, State> {
-    fn with<Next>(self, step: impl FnOnce(State) -> Next) -> TlsBuilder<T, Next> {
+impl<S, State> TlsBuilder<S, State> {
+    /// The same for another side.
+    pub(super) fn for_side<Other>(self) -> TlsBuilder<Other, State> {
+        TlsBuilder {
+            provider: self.provider,
+            state: self.state,
+            side: PhantomData,
+        }
+    }
+
+    fn with<Next>(self, step: impl FnOnce(State) -> Next) -> TlsBuilder<S, Next> {
         TlsBuilder {
             provider: self.provider,
             state: step(self.state),
@@ -172,7 +167,7 @@ impl<T, State> TlsBuilder<T, State> {
     }
 }
 
-impl<T, State: fmt::Debug> fmt::Debug for TlsBuilder<T, State> {
+impl<S, State: fmt::Debug> fmt::Debug for TlsBuilder<S, State> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsBuilder")
             .field("state", &self.state)

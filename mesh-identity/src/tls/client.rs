@@ -1,4 +1,4 @@
-use std::{fmt, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use rustls::{
     ClientConfig, ClientConnection, client::Resumption, crypto::CryptoProvider, sign::SingleCertAndKey, version::TLS13,
@@ -6,48 +6,30 @@ use rustls::{
 use rustls_pki_types::ServerName;
 
 use super::{
-    builder::{Parts, Side, TlsBuilder, WantsIdentity},
+    builder::{TlsBuilder, WantsIdentity},
+    end::{Configure, End, Parts, Side},
     handshake::HandshakeError,
-    verifier::{ALPN, PeerVerifier},
+    verifier::{ALPN, Anonymity},
 };
-use crate::{authorize::PeerPolicy, leaf::Role, svid::Svid, verify::VerifiedPeer};
+use crate::{leaf::Role, verify::VerifiedPeer};
 
-/// The opening side: one identity, and the servers it means to reach. Cloning is cheap.
-#[derive(Clone)]
-pub struct ClientTls {
-    config: Arc<ClientConfig>,
-    svid: Arc<Svid>,
-    verifier: Arc<PeerVerifier>,
-}
+/// The opening side: one identity, and the servers it means to reach.
+pub type ClientTls = End<Client>;
+
+/// The opening side, as a type.
+#[derive(Debug)]
+pub enum Client {}
 
 impl ClientTls {
     /// Starts with the cryptography to use.
-    pub fn builder(provider: Arc<CryptoProvider>) -> TlsBuilder<Self, WantsIdentity> {
+    pub fn builder(provider: Arc<CryptoProvider>) -> TlsBuilder<Client, WantsIdentity> {
         TlsBuilder::new(provider)
-    }
-
-    /// The configuration for a [`ClientConnection`] or whatever drives one.
-    ///
-    /// A handshake under it is not the whole check: ask [`verified_peer`](Self::verified_peer)
-    /// before anything else is done with the connection.
-    pub fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.config)
     }
 
     /// The name to pass to rustls, which insists on one: an address, so that none goes out. Servers
     /// are known by their SPIFFE ID alone.
     pub fn server_name(&self) -> ServerName<'static> {
         ServerName::from(Ipv4Addr::UNSPECIFIED)
-    }
-
-    /// The identity that is presented.
-    pub fn identity(&self) -> &Arc<Svid> {
-        &self.svid
-    }
-
-    /// Which servers may speak.
-    pub fn policy(&self) -> &PeerPolicy {
-        self.verifier.policy()
     }
 
     /// Who the server is, once the handshake is complete.
@@ -68,38 +50,26 @@ impl ClientTls {
     }
 }
 
-impl Side for ClientTls {
-    const PEER: Role = Role::Server;
+impl Side for Client {
+    type Config = ClientConfig;
+}
 
-    fn assemble(parts: Parts) -> Result<Self, rustls::Error> {
-        let Parts {
-            provider,
-            svid,
-            verifier,
-            clock,
-        } = parts;
-        let mut config = ClientConfig::builder_with_details(provider, clock)
+impl Configure for Client {
+    const NAME: &'static str = "ClientTls";
+    const PEER: Role = Role::Server;
+    const ANONYMITY: Anonymity = Anonymity::Refused;
+
+    fn configure(parts: Parts) -> Result<ClientConfig, rustls::Error> {
+        let resolver = SingleCertAndKey::from(Arc::clone(parts.svid.certified()));
+        let mut config = ClientConfig::builder_with_details(parts.provider, parts.clock)
             .with_protocol_versions(&[&TLS13])?
             // rustls calls every verifier but its own dangerous.
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(svid.certified()))));
+            .with_custom_certificate_verifier(parts.verifier)
+            .with_client_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        Ok(Self {
-            config: Arc::new(config),
-            svid,
-            verifier,
-        })
-    }
-}
-
-impl fmt::Debug for ClientTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTls")
-            .field("identity", &self.svid)
-            .field("peers", &self.verifier)
-            .finish_non_exhaustive()
+        Ok(config)
     }
 }

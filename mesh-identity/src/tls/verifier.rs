@@ -46,9 +46,17 @@ pub(super) struct PeerVerifier {
 /// What a peer has to be.
 pub(super) struct Expectations {
     pub(super) peer: Role,
+    pub(super) anonymity: Anonymity,
     pub(super) trust: Arc<TrustBundles>,
     pub(super) policy: PeerPolicy,
     pub(super) profile: Profile,
+}
+
+/// What becomes of clients that present no certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Anonymity {
+    Refused,
+    Admitted,
 }
 
 impl PeerVerifier {
@@ -100,6 +108,7 @@ impl PeerVerifier {
     fn admit(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedPeer, HandshakeError> {
         let Expectations {
             peer,
+            anonymity: _,
             trust,
             policy,
             profile,
@@ -142,6 +151,10 @@ impl PeerVerifier {
 }
 
 impl ClientCertVerifier for PeerVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.expected.anonymity == Anonymity::Refused
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -219,6 +232,7 @@ impl fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerVerifier")
             .field("peer", &self.expected.peer)
+            .field("anonymity", &self.expected.anonymity)
             .field("trust", &self.expected.trust)
             .field("policy", &self.expected.policy)
             .field("profile", &self.expected.profile)

@@ -1,0 +1,145 @@
+use std::time::Duration;
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::closing::{CloseReason, Expiry};
+use crate::{
+    authorize::PeerPolicy,
+    bundle::TrustBundle,
+    certificate::Certificate,
+    profile::{Profile, ProfileRule},
+    source::Snapshot,
+    spiffe_id::SpiffeId,
+    verify::{VerifiedPeer, VerifyError, verify_under},
+};
+
+/// What connections are judged by, besides what changes.
+pub(super) struct Rules {
+    pub(super) profile: Profile,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+    pub(super) expiry: Expiry,
+}
+
+/// What a connection depends on.
+pub(super) struct Grounds {
+    /// The identity that this side presented.
+    pub(super) local: SpiffeId,
+    pub(super) peer: VerifiedPeer,
+    /// Of each certificate of the peer's chain, what revocation lists know it by.
+    links: Box<[Link]>,
+}
+
+struct Link {
+    issuer: Box<[u8]>,
+    serial: Box<[u8]>,
+}
+
+impl Grounds {
+    pub(super) fn new(local: SpiffeId, peer: VerifiedPeer) -> Self {
+        let links = peer.chain().iter().filter_map(Link::of).collect();
+        Self { local, peer, links }
+    }
+
+    /// Whether a revocation list names one of the certificates, whatever its signature is worth.
+    pub(super) fn are_listed(&self, bundle: &TrustBundle) -> bool {
+        let lists = bundle.revocation_lists();
+        self.links
+            .iter()
+            .any(|link| lists.iter().any(|list| list.lists(&link.issuer, &link.serial)))
+    }
+}
+
+impl Link {
+    /// Nothing for a certificate that cannot be read: no path leads through it.
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = Certificate::parse(certificate).ok()?;
+        Some(Self {
+            issuer: certificate.issuer.into(),
+            serial: certificate.serial.into(),
+        })
+    }
+}
+
+impl Rules {
+    /// The last second in which expiry is no reason to close; none if it never is.
+    pub(super) fn deadline(&self, peer: &VerifiedPeer) -> Option<UnixTime> {
+        match self.expiry {
+            Expiry::Keep => None,
+            Expiry::CloseAfter(grace) => {
+                let expiry = Duration::from_secs(peer.not_after().as_secs());
+                Some(UnixTime::since_unix_epoch(expiry.saturating_add(grace)))
+            }
+        }
+    }
+
+    /// Whether every change of revocation lists may concern every certificate, rather than only
+    /// those that are named.
+    pub(super) fn ask_for_lists(&self) -> bool {
+        self.profile.enforces(ProfileRule::KnownRevocation) || self.profile.enforces(ProfileRule::FreshRevocation)
+    }
+
+    /// Whether a peer that was once verified is acceptable under `snapshot` and `policy` at `now`.
+    /// If it had to be verified anew, that is the answer.
+    pub(super) fn judge(
+        &self,
+        grounds: &Grounds,
+        policy: &PeerPolicy,
+        snapshot: &Snapshot,
+        now: UnixTime,
+    ) -> Result<Option<VerifiedPeer>, CloseReason> {
+        let Grounds { local, peer, .. } = grounds;
+        if snapshot.svid(local).is_none() {
+            return Err(CloseReason::Withdrawn);
+        }
+        let trust = snapshot.trust();
+        let stands = match trust.for_members_of(peer.id().trust_domain()) {
+            Some(bundle) => self.stand(grounds, bundle, now),
+            None => return Err(CloseReason::AnchorRemoved),
+        };
+        let anew = if stands {
+            None
+        } else {
+            let moment = self.moment(peer, now);
+            let algorithms = self.algorithms.all;
+            let verified = verify_under(self.profile, peer.chain(), peer.role(), trust, moment, algorithms);
+            Some(verified.map_err(|error| reason(&error))?)
+        };
+        match policy.check_under(trust.aliases(), peer.id()) {
+            Ok(()) => Ok(anew),
+            Err(_) => Err(CloseReason::Deauthorized),
+        }
+    }
+
+    /// Whether verifying anew could not but succeed: signatures and rules are as they were when the
+    /// peer was verified, and what else counts is looked at here.
+    fn stand(&self, grounds: &Grounds, bundle: &TrustBundle, now: UnixTime) -> bool {
+        let has_lists = !bundle.revocation_lists().is_empty();
+        bundle.holds(grounds.peer.anchor())
+            && self.deadline(&grounds.peer).is_none_or(|deadline| now <= deadline)
+            && !(has_lists && (self.ask_for_lists() || grounds.are_listed(bundle)))
+    }
+
+    /// When to verify: while expiry is no reason to close, as if the peer had not expired.
+    fn moment(&self, peer: &VerifiedPeer, now: UnixTime) -> UnixTime {
+        match self.deadline(peer) {
+            Some(deadline) if now > deadline => now,
+            _ => now.min(peer.not_after()),
+        }
+    }
+}
+
+fn reason(error: &VerifyError) -> CloseReason {
+    match error {
+        VerifyError::Revoked { .. }
+        | VerifyError::RevocationUnknown
+        | VerifyError::RevocationListExpired { .. }
+        | VerifyError::RevocationListSignature
+        | VerifyError::RevocationListIssuer => CloseReason::Revoked,
+        VerifyError::Expired { .. }
+        | VerifyError::NotYetValid { .. }
+        | VerifyError::AnchorExpired { .. }
+        | VerifyError::AnchorNotYetValid { .. } => CloseReason::Expired,
+        _ => CloseReason::AnchorRemoved,
+    }
+}

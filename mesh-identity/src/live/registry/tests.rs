@@ -1,0 +1,369 @@
+//! The registry against a model that verifies every connection anew after every event.
+
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+
+use proptest::prelude::*;
+use rustls_pki_types::CertificateDer;
+
+use super::*;
+use crate::{
+    aliases::TrustDomainAliases,
+    bundle::TrustBundles,
+    leaf::Role,
+    live::closing::{ClosePolicy, Expiry},
+    profile::Profile,
+    provider,
+    revocation::RevocationList,
+    source::dev_ca::{DevCa, Template},
+    svid::Svid,
+    verify::{VerifyError, verify_under},
+};
+
+const START: u64 = 1_900_000_000;
+/// The lives of leaves and of the root that is signed anew, in seconds.
+const LIVES: [u64; 3] = [100, 200, 1000];
+const RENEWED_ROOT_LIFE: u64 = 150;
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(START + seconds))
+}
+
+fn td(name: &str) -> TrustDomain {
+    name.parse().unwrap()
+}
+
+fn id(text: &str) -> SpiffeId {
+    text.parse().unwrap()
+}
+
+/// Certificates for all cases: making them takes most of the time.
+struct World {
+    domains: [Domain; 2],
+    peers: Vec<VerifiedPeer>,
+    locals: Vec<Arc<Svid>>,
+}
+
+struct Domain {
+    name: TrustDomain,
+    roots: Vec<CertificateDer<'static>>,
+    lists: Vec<RevocationList>,
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(World::new);
+
+impl World {
+    fn new() -> Self {
+        let provider = provider::aws_lc_rs();
+        let mut chains = Vec::new();
+        let domains = ["a", "b"].map(|name| Domain::new(name, &mut chains));
+        let locals = ["spiffe://a/local/0", "spiffe://a/local/1"].map(|name| {
+            let ca = DevCa::new(td("a"), at(0)).unwrap();
+            Arc::new(ca.issue(&id(name), at(0)).unwrap().svid(&provider, at(0)).unwrap())
+        });
+        let mut world = Self {
+            domains,
+            peers: Vec::new(),
+            locals: locals.into(),
+        };
+        let trust = world.trust([0b111, 0b111], [0, 0], true);
+        world.peers = chains
+            .iter()
+            .map(|chain| world.verify(chain, Role::Client, &trust, at(0)).unwrap())
+            .collect();
+        world
+    }
+
+    fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+        trust: &TrustBundles,
+        now: UnixTime,
+    ) -> Result<VerifiedPeer, VerifyError> {
+        let algorithms = provider::aws_lc_rs().signature_verification_algorithms.all;
+        verify_under(Profile::istio(), chain, role, trust, now, algorithms)
+    }
+
+    /// Some of the roots and lists of each trust domain; none of the roots means no bundle.
+    fn trust(&self, roots: [u8; 2], lists: [u8; 2], renamed: bool) -> TrustBundles {
+        let bundles = self
+            .domains
+            .iter()
+            .zip(roots)
+            .zip(lists)
+            .filter(|((_, roots), _)| *roots != 0)
+            .map(|((domain, roots), lists)| {
+                let bundle = TrustBundle::new(domain.name.clone(), chosen(&domain.roots, roots)).unwrap();
+                bundle.with_revocation_lists(chosen(&domain.lists, lists)).unwrap()
+            });
+        let trust = TrustBundles::new(bundles).unwrap();
+        if renamed && trust.get(&td("a")).is_some() {
+            let aliases = TrustDomainAliases::new([(td("old"), td("a"))]).unwrap();
+            trust.with_aliases(aliases).unwrap()
+        } else {
+            trust
+        }
+    }
+}
+
+impl Domain {
+    /// Two roots, the first of them also signed anew, and lists of the first and of an
+    /// intermediate beneath it.
+    fn new(name: &str, chains: &mut Vec<Vec<CertificateDer<'static>>>) -> Self {
+        let [first, second] = [(); 2].map(|()| DevCa::new(td(name), at(0)).unwrap());
+        let intermediate = first.intermediate(at(0)).unwrap();
+        let renewed = Template {
+            not_after: at(RENEWED_ROOT_LIFE),
+            ..Template::authority(&td(name), at(0))
+        };
+        let mut lists = Vec::new();
+        for (issuer, ca) in [&first, &second, &intermediate].into_iter().enumerate() {
+            for life in LIVES {
+                for trust_domain in [name, "old"] {
+                    if trust_domain == "old" && name != "a" {
+                        continue;
+                    }
+                    let leaf = Template {
+                        not_after: at(life),
+                        serial: Some(vec![1, issuer as u8, chains.len() as u8]),
+                        ..Template::leaf(&id(&format!("spiffe://{trust_domain}/{issuer}/{life}")), at(0))
+                    };
+                    chains.push(ca.issue_with(leaf).unwrap().chain().to_vec());
+                }
+            }
+            let listed = chains.last().unwrap().first().unwrap();
+            let serial = crate::certificate::Certificate::parse(listed).unwrap().serial.to_vec();
+            let list = ca.revocation_list([serial.as_slice()], at(0), at(10_000)).unwrap();
+            lists.push(RevocationList::from_der(&list).unwrap());
+        }
+        Self {
+            name: td(name),
+            roots: vec![
+                first.root_certificate().clone(),
+                first.renew(renewed).unwrap(),
+                second.root_certificate().clone(),
+            ],
+            lists,
+        }
+    }
+}
+
+fn chosen<T: Clone>(all: &[T], bits: u8) -> Vec<T> {
+    let chosen = all.iter().enumerate().filter(|(place, _)| bits >> place & 1 == 1);
+    chosen.map(|(_, one)| one.clone()).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Register {
+        peer: usize,
+        scope: usize,
+        local: usize,
+    },
+    Remove(usize),
+    Publish {
+        roots: [u8; 2],
+        lists: [u8; 2],
+        renamed: bool,
+        locals: u8,
+    },
+    SetPolicy {
+        scope: usize,
+        policy: usize,
+    },
+    Advance(u64),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    // Mostly all roots and no lists, or hardly anything would stay open.
+    let roots = || prop_oneof![3 => Just(0b111u8), 2 => 0..8u8];
+    let lists = || prop_oneof![3 => Just(0u8), 1 => 0..8u8];
+    let locals = prop_oneof![4 => Just(3u8), 1 => 0..4u8];
+    let event = prop_oneof![
+        6 => (0..64usize, 0..2usize, 0..2usize)
+            .prop_map(|(peer, scope, local)| Event::Register { peer, scope, local }),
+        1 => (0..16usize).prop_map(Event::Remove),
+        3 => ([roots(), roots()], [lists(), lists()], any::<bool>(), locals)
+            .prop_map(|(roots, lists, renamed, locals)| Event::Publish { roots, lists, renamed, locals }),
+        1 => (0..2usize, 0..4usize).prop_map(|(scope, policy)| Event::SetPolicy { scope, policy }),
+        1 => (0..80u64).prop_map(Event::Advance),
+    ];
+    prop::collection::vec(event, 1..40)
+}
+
+fn policy(number: usize) -> PeerPolicy {
+    match number {
+        0 => PeerPolicy::any_authenticated(),
+        1 => PeerPolicy::member_of(td("a")),
+        2 => PeerPolicy::member_of(td("b")),
+        _ => PeerPolicy::any_authenticated().except(PeerPolicy::matching(["spiffe://old/0/*".parse().unwrap()])),
+    }
+}
+
+/// The same without indexes and without memory.
+struct Model {
+    snapshot: Arc<Snapshot>,
+    policies: [PeerPolicy; 2],
+    open: BTreeMap<Key, (usize, usize, SpiffeId)>,
+    now: u64,
+}
+
+impl Model {
+    fn judge(&self, peer: usize, scope: usize, local: &SpiffeId) -> Result<(), CloseReason> {
+        let peer = &WORLD.peers[peer];
+        let trust = self.snapshot.trust();
+        if self.snapshot.svids().iter().all(|svid| svid.id() != local) {
+            return Err(CloseReason::Withdrawn);
+        }
+        if let Err(error) = WORLD.verify(peer.chain(), peer.role(), trust, at(self.now)) {
+            return Err(match error.reason() {
+                "revoked" => CloseReason::Revoked,
+                "expired" | "anchor_expired" => CloseReason::Expired,
+                "unknown_issuer" | "unknown_trust_domain" => CloseReason::AnchorRemoved,
+                other => panic!("{other}"),
+            });
+        }
+        match self.policies[scope].check_under(trust.aliases(), peer.id()) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(CloseReason::Deauthorized),
+        }
+    }
+
+    fn close(&mut self) -> BTreeMap<Key, CloseReason> {
+        let open = std::mem::take(&mut self.open);
+        let (mut kept, mut closed) = (BTreeMap::new(), BTreeMap::new());
+        for (key, (peer, scope, local)) in open {
+            match self.judge(peer, scope, &local) {
+                Ok(()) => drop(kept.insert(key, (peer, scope, local))),
+                Err(reason) => drop(closed.insert(key, reason)),
+            }
+        }
+        self.open = kept;
+        closed
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        profile: Profile::istio(),
+        algorithms: provider::aws_lc_rs().signature_verification_algorithms,
+        expiry: ClosePolicy::default().expiry(),
+    }
+}
+
+fn snapshot(trust: TrustBundles, locals: u8) -> Arc<Snapshot> {
+    Arc::new(Snapshot::new(chosen(&WORLD.locals, locals), Arc::new(trust)))
+}
+
+fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
+    let first = snapshot(WORLD.trust([0b111, 0b111], [0, 0], true), 3);
+    let mut registry = Registry::new(rules(), Arc::clone(&first));
+    let scopes = [0, 3].map(|number| registry.open_scope(policy(number)));
+    let mut model = Model {
+        snapshot: first,
+        policies: [policy(0), policy(3)],
+        open: BTreeMap::new(),
+        now: 0,
+    };
+    for event in events {
+        match event {
+            Event::Register { peer, scope, local } => {
+                let peer = peer % WORLD.peers.len();
+                let local = WORLD.locals[local].id().clone();
+                let expected = model.judge(peer, scope, &local);
+                let verified = WORLD.peers[peer].clone();
+                let registered = registry.register(scopes[scope], local.clone(), verified, at(model.now));
+                prop_assert_eq!(registered.map(drop), expected);
+                if let Ok(key) = registered {
+                    model.open.insert(key, (peer, scope, local));
+                }
+            }
+            Event::Remove(place) => {
+                if let Some(&key) = model.open.keys().nth(place) {
+                    model.open.remove(&key);
+                    registry.remove(key);
+                }
+            }
+            Event::Publish {
+                roots,
+                lists,
+                renamed,
+                locals,
+            } => {
+                model.snapshot = snapshot(WORLD.trust(roots, lists, renamed), locals);
+                registry.apply(Arc::clone(&model.snapshot));
+            }
+            Event::SetPolicy { scope, policy: number } => {
+                model.policies[scope] = policy(number);
+                registry.set_policy(scopes[scope], policy(number));
+            }
+            Event::Advance(seconds) => model.now += seconds,
+        }
+        let mut closed = BTreeMap::new();
+        while {
+            closed.extend(registry.judge(at(model.now), 2));
+            registry.has_suspects()
+        } {}
+        prop_assert_eq!(closed, model.close());
+        prop_assert_eq!(registry.len(), model.open.len());
+    }
+    for key in model.open.into_keys() {
+        registry.remove(key);
+    }
+    for scope in scopes {
+        registry.close_scope(scope);
+    }
+    prop_assert!(
+        registry.by_anchor.is_empty() && registry.by_local.is_empty(),
+        "an index leaks"
+    );
+    prop_assert!(
+        registry.deadlines.is_empty() && registry.scopes.is_empty(),
+        "an index leaks"
+    );
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn closes_exactly_what_would_not_be_accepted_today(events in events()) {
+        run(events)?;
+    }
+}
+
+#[test]
+fn a_dropped_scope_goes_with_its_last_connection() {
+    let trust = snapshot(WORLD.trust([0b111, 0b111], [0, 0], true), 3);
+    let mut registry = Registry::new(rules(), trust);
+    let scope = registry.open_scope(policy(0));
+    let local = WORLD.locals[0].id().clone();
+    let key = registry.register(scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
+    registry.close_scope(scope);
+    assert_eq!(registry.scopes.len(), 1);
+    registry.remove(key);
+    assert_eq!(registry.scopes.len(), 0);
+}
+
+#[test]
+fn expiry_has_grace_or_no_effect_if_that_is_the_policy() {
+    let trust = || snapshot(WORLD.trust([0b111, 0b111], [0, 0], true), 3);
+    let closed_at = |expiry| {
+        let mut registry = Registry::new(Rules { expiry, ..rules() }, trust());
+        let scope = registry.open_scope(policy(0));
+        let local = WORLD.locals[0].id().clone();
+        registry.register(scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
+        (0..400)
+            .find(|second| {
+                // A change in between does not cut the grace short.
+                registry.apply(trust());
+                registry.apply(snapshot(WORLD.trust([0b011, 0b111], [0, 0], true), 3));
+                !registry.judge(at(*second), 8).is_empty()
+            })
+            .map(|second| second - LIVES[0])
+    };
+    assert_eq!(closed_at(Expiry::CloseAfter(Duration::ZERO)), Some(1));
+    assert_eq!(closed_at(Expiry::CloseAfter(Duration::from_secs(60))), Some(61));
+    assert_eq!(closed_at(Expiry::Keep), None);
+}
