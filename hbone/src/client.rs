@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::conn::Connection;
 use crate::engine::h2::H2Engine;
 pub use crate::handshake::HandshakeError;
+use crate::lost::Lost;
 use crate::mailbox::{Mailbox, Open};
 use crate::observe::{Event, Role};
 use crate::peer::Peer;
@@ -27,7 +28,7 @@ use crate::slot::Slot;
 use crate::status::Status;
 use crate::stream::TunnelStream;
 use crate::transport::SharedTransport;
-use crate::tunnel::{Lost, OpenFailure, Tunnel, TunnelError};
+use crate::tunnel::{OpenFailure, Tunnel, TunnelError};
 use crate::wire::{Blame, ErrorCode, HeadFault, Refusal};
 
 /// Makes a connection over `io`, which is connected to `peer`, and waits for the peer's SETTINGS.

@@ -4,41 +4,26 @@
 //! engine, the engine reads and writes frames, what arrived is moved to the tunnels, and what the
 //! engine wrote is flushed at once.
 
-use std::collections::VecDeque;
+pub(crate) mod driver;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
 
-use slab::Slab;
+#[cfg(feature = "tls")]
+use mesh_identity::live::{Closing, Guard};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Sleep;
 
+use self::driver::{Arrival, Driver, Side};
 use crate::config::Config;
 use crate::engine::h2::H2Engine;
-use crate::engine::{Engine, EngineStream, Progress};
-use crate::entry::{Entry, Phase};
-use crate::keepalive::{Action, Keepalive};
-use crate::mailbox::{Mailbox, Open};
-use crate::observe::{Event, Role};
-use crate::request::TunnelRequest;
-use crate::slot::Slot;
+use crate::lost::Lost;
+use crate::mailbox::Mailbox;
 use crate::status::Status;
 use crate::transport::SharedTransport;
-use crate::tunnel::{Lost, Tunnel, TunnelError};
-use crate::wire::ErrorCode;
-
-/// Times that a turn goes round before other tasks get theirs.
-const ROUNDS: usize = 4;
-
-/// Time that a connection which this side ended has to tell its peer why.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Interval of frame accounting.
-const TICK: Duration = Duration::from_secs(10);
 
 /// A connection's work, as a future that ends with the connection.
 ///
@@ -47,6 +32,9 @@ const TICK: Duration = Duration::from_secs(10);
 #[must_use = "a connection does nothing unless it is polled"]
 pub struct Connection<Io: AsyncRead + AsyncWrite + Unpin> {
     driver: Driver<Io, H2Engine<Io>>,
+    /// Completes when the peer is not trusted any more.
+    #[cfg(feature = "tls")]
+    distrusted: Option<Pin<Box<dyn Future<Output = Closing> + Send>>>,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
@@ -57,9 +45,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         status: watch::Sender<Status>,
         config: Config,
     ) -> Self {
-        Self {
-            driver: Driver::new(Side::Client(status), engine, transport, mailbox, config),
-        }
+        Self::new(Driver::new(Side::Client(status), engine, transport, mailbox, config))
     }
 
     pub(crate) fn server(
@@ -69,14 +55,31 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         arrivals: mpsc::Sender<Arrival>,
         config: Config,
     ) -> Self {
+        Self::new(Driver::new(Side::Server(arrivals), engine, transport, mailbox, config))
+    }
+
+    fn new(driver: Driver<Io, H2Engine<Io>>) -> Self {
         Self {
-            driver: Driver::new(Side::Server(arrivals), engine, transport, mailbox, config),
+            driver,
+            #[cfg(feature = "tls")]
+            distrusted: None,
+        }
+    }
+
+    /// Closes the connection when `guard` says that its peer is not trusted any more: as by
+    /// [`Client::drain`](crate::Client::drain), or at once, when every tunnel fails with
+    /// [`Lost::Distrusted`].
+    #[cfg(feature = "tls")]
+    pub fn hold(self, mut guard: Guard) -> Self {
+        Self {
+            distrusted: Some(Box::pin(async move { guard.closed().await })),
+            ..self
         }
     }
 
     /// Whether the peer's SETTINGS have arrived.
     pub(crate) fn is_ready(&self) -> bool {
-        self.driver.transport.lock().has_first_frame()
+        self.driver.is_ready()
     }
 }
 
@@ -85,508 +88,23 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Future for Connection<Io> {
     type Output = Result<(), Lost>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        #[cfg(feature = "tls")]
+        if let Some(distrusted) = &mut self.distrusted
+            && let Poll::Ready(closing) = distrusted.as_mut().poll(cx)
+        {
+            self.distrusted = None;
+            self.driver.distrust(closing);
+        }
         self.driver.poll(cx)
     }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> fmt::Debug for Connection<Io> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (role, tunnels) = self.driver.describe();
         f.debug_struct("Connection")
-            .field("role", &self.driver.side.role())
-            .field("tunnels", &self.driver.entries.len())
+            .field("role", &role)
+            .field("tunnels", &tunnels)
             .finish_non_exhaustive()
     }
-}
-
-/// A request for a tunnel.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) tunnel: Arc<Tunnel>,
-    /// Boxed, since it is handed on by value and gone when the tunnel is open.
-    pub(crate) request: Box<TunnelRequest>,
-}
-
-/// What differs between the two roles.
-enum Side {
-    Client(watch::Sender<Status>),
-    Server(mpsc::Sender<Arrival>),
-}
-
-impl Side {
-    fn role(&self) -> Role {
-        match self {
-            Self::Client(_) => Role::Client,
-            Self::Server(_) => Role::Server,
-        }
-    }
-}
-
-struct Driver<Io, E: Engine> {
-    side: Side,
-    engine: E,
-    /// Wakes the driver through the bell, and not at all while it is at work.
-    engine_waker: Waker,
-    transport: SharedTransport<Io>,
-    mailbox: Arc<Mailbox>,
-    config: Config,
-    entries: Slab<Entry<E::Stream>>,
-    /// Keys of the tunnels that need the driver; empty between turns.
-    ready: Vec<usize>,
-    /// Tunnels to open, once the peer allows it.
-    waiting: VecDeque<Open>,
-    keepalive: Keepalive,
-    received: u64,
-    sent: u64,
-    timer: Pin<Box<Sleep>>,
-    next_tick: Instant,
-    drain: Drain,
-    /// No handle is left that could open a tunnel.
-    abandoned: bool,
-    published: Status,
-    /// Set once, when the connection is to end or has ended.
-    end: Option<Ending>,
-}
-
-/// How far a drain has come.
-#[derive(Clone, Copy)]
-enum Drain {
-    No,
-    /// No more handles: the connection ends with its last tunnel, whenever that is.
-    Abandoned,
-    Until(Instant),
-}
-
-/// The end of a connection.
-struct Ending {
-    result: Result<(), Lost>,
-    /// Until when the peer may still be told.
-    linger: Option<Instant>,
-    /// A tunnel was open.
-    cut: bool,
-}
-
-impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
-    fn new(side: Side, engine: E, transport: SharedTransport<Io>, mailbox: Arc<Mailbox>, config: Config) -> Self {
-        let now = clock();
-        Self {
-            side,
-            engine,
-            engine_waker: Waker::from(Arc::clone(mailbox.bell())),
-            transport,
-            mailbox,
-            entries: Slab::new(),
-            ready: Vec::new(),
-            waiting: VecDeque::new(),
-            keepalive: Keepalive::new(config.patience(), now),
-            received: 0,
-            sent: 0,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            next_tick: now + TICK,
-            drain: Drain::No,
-            abandoned: false,
-            published: Status::default(),
-            end: None,
-            config,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        self.mailbox.bell().begin_turn(cx);
-        for _ in 0..ROUNDS {
-            self.transport.lock().begin_turn();
-            self.serve_calls();
-            self.drive_engine();
-            self.serve_calls();
-            self.flush();
-            self.poll_timer(cx);
-            if let Some(result) = self.poll_end() {
-                return Poll::Ready(result);
-            }
-            if !self.transport.lock().is_metered() && self.mailbox.bell().end_turn() {
-                return Poll::Pending;
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Does what the handles and tunnels asked for; tells the status before places are left.
-    fn serve_calls(&mut self) {
-        let mut ready = std::mem::take(&mut self.ready);
-        if self.mailbox.bell().answer(&mut ready) {
-            self.read_mail();
-        }
-        self.publish_status();
-        for key in ready.drain(..) {
-            self.serve(key);
-        }
-        self.ready = ready;
-        // Last, since the tunnels that ended just now have left their places.
-        self.open_waiting();
-        self.publish_status();
-    }
-
-    fn read_mail(&mut self) {
-        let orders = self.mailbox.collect(&mut self.waiting);
-        if let (Drain::No | Drain::Abandoned, Some(timeout)) = (self.drain, orders.drain) {
-            self.start_drain(timeout);
-        }
-        self.abandoned = orders.abandoned;
-    }
-
-    fn open_waiting(&mut self) {
-        let Side::Client(_) = self.side else { return };
-        let limit = self.limit();
-        while !self.waiting.is_empty() && (!self.is_accepting() || self.entries.len() < limit) {
-            let mut cx = Context::from_waker(&self.engine_waker);
-            if self.is_accepting() && self.engine.poll_open(&mut cx).is_pending() {
-                break;
-            }
-            let Some(open) = self.waiting.pop_front() else {
-                return;
-            };
-            self.open(open);
-        }
-        self.waiting.retain(|open| {
-            if open.slot.is_some() {
-                open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Busy));
-            }
-            open.slot.is_none()
-        });
-        if self.abandoned && matches!(self.drain, Drain::No) && self.waiting.is_empty() {
-            self.drain = Drain::Abandoned;
-            self.engine.drain();
-        }
-        while self.waiting.len() > self.config.max_tunnels() as usize {
-            if let Some(open) = self.waiting.pop_back() {
-                open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Busy));
-            }
-        }
-    }
-
-    fn open(&mut self, open: Open) {
-        if open.tunnel.is_reset() {
-            return;
-        }
-        if !self.is_accepting() {
-            return open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Drained));
-        }
-        match self.engine.open(open.head) {
-            Ok(stream) => {
-                let event = Event::TunnelOpened {
-                    role: Role::Client,
-                    stream: stream.id(),
-                };
-                self.config.observe(&event);
-                let key = self.enter(open.tunnel, stream, Phase::Requested, open.slot);
-                self.serve(key);
-            }
-            Err(error) => open.tunnel.refuse(TunnelError::ConnectionLost(Lost::from(&error))),
-        }
-    }
-
-    fn enter(&mut self, tunnel: Arc<Tunnel>, stream: E::Stream, phase: Phase, slot: Option<Slot>) -> usize {
-        let entry = self.entries.vacant_entry();
-        let key = entry.key();
-        tunnel.set_key(key);
-        // Whatever was asked of the tunnel before it had a key is served with its first turn.
-        tunnel.mark_all();
-        entry.insert(Entry::new(tunnel, stream, phase, slot));
-        self.transport.lock().stream_opened();
-        key
-    }
-
-    fn serve(&mut self, key: usize) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            if key == Tunnel::WITHOUT_KEY {
-                // Somebody gave up waiting.
-                self.waiting.retain(|open| !open.tunnel.is_reset());
-            }
-            return;
-        };
-        let goaway = self.transport.lock().goaway();
-        let served = entry.serve(goaway);
-        if served.premature_reset {
-            self.transport.lock().premature_reset();
-        }
-        if let Some((status, reason)) = served.rejected {
-            self.config.observe(&Event::TunnelRejected {
-                role: self.side.role(),
-                stream: entry.id(),
-                status,
-                reason,
-            });
-        }
-        if served.connection_lost
-            && let Some(ending) = &mut self.end
-        {
-            ending.cut = true;
-        }
-        if served.over {
-            let entry = self.entries.remove(key);
-            self.config.observe(&entry.closed(self.side.role()));
-        }
-    }
-
-    fn drive_engine(&mut self) {
-        if matches!(self.end, Some(Ending { linger: None, .. })) {
-            return;
-        }
-        self.mailbox.bell().begin_poll();
-        let waker = self.engine_waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        loop {
-            match self.engine.poll(&mut cx) {
-                Poll::Pending => break,
-                Poll::Ready(Progress::Request(head, stream)) => self.admit(&head, stream),
-                Poll::Ready(Progress::Closed(result)) => {
-                    let result = result.map_err(|error| Lost::from(&error));
-                    let result = self.end.take().map_or(result, |ending| ending.result);
-                    self.end = Some(Ending {
-                        result,
-                        linger: None,
-                        cut: false,
-                    });
-                    return;
-                }
-            }
-        }
-        let offence = self.transport.lock().offence();
-        if let (Some(offence), None) = (offence, &self.end) {
-            self.fail(Lost::from(offence));
-        }
-    }
-
-    /// Takes a request in: hands it to whoever accepts tunnels, or answers that it is malformed.
-    fn admit(&mut self, head: &http::request::Parts, stream: E::Stream) {
-        let Side::Server(arrivals) = &self.side else {
-            return;
-        };
-        let window = self.config.stream_window();
-        let tunnel = Tunnel::new(Arc::clone(self.mailbox.bell()), self.config.send_buffer(), window);
-        let id = stream.id();
-        match TunnelRequest::from_parts(head) {
-            Ok(request) => {
-                let arrival = Arrival {
-                    tunnel: Arc::clone(&tunnel),
-                    request: Box::new(request),
-                };
-                if arrivals.try_send(arrival).is_err() {
-                    tunnel.reset(ErrorCode::REFUSED_STREAM);
-                } else {
-                    self.config.observe(&Event::TunnelOpened {
-                        role: Role::Server,
-                        stream: id,
-                    });
-                }
-            }
-            Err(rejection) => {
-                tracing::debug!(stream = id, %rejection, "malformed request");
-                tunnel.reject(rejection);
-            }
-        }
-        let key = self.enter(tunnel, stream, Phase::Arrived, None);
-        self.serve(key);
-    }
-
-    fn flush(&mut self) {
-        let waker = self.engine_waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        let mut transport = self.transport.lock();
-        let pending = transport.poll_flush_gathered(&mut cx).is_pending();
-        let failure = transport.write_failure();
-        let (received, sent) = (transport.received(), transport.sent());
-        drop(transport);
-        if let (Some(kind), None) = (failure, &self.end) {
-            // What the peer sent before it closed is still on its way.
-            self.end_within(self.config.patience().timeout, Lost::Io(kind));
-        }
-        if received != self.received || pending {
-            let now = clock();
-            if received != self.received {
-                self.keepalive.received(now);
-            }
-            if pending {
-                self.keepalive.waiting(now, sent != self.sent);
-            }
-        }
-        if !pending {
-            self.keepalive.flushed();
-        }
-        (self.received, self.sent) = (received, sent);
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        if let Some(stall) = self.keepalive.stall_deadline()
-            && stall < self.timer.deadline().into_std()
-        {
-            self.timer.as_mut().reset(stall.into());
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let next = self.on_time(clock());
-            self.timer.as_mut().reset(next.into());
-        }
-    }
-
-    /// Does what is due at `now`; answers when to come again.
-    fn on_time(&mut self, now: Instant) -> Instant {
-        if now >= self.next_tick {
-            self.next_tick = now + TICK;
-            self.transport.lock().tick();
-        }
-        if let Some(Ending { linger, .. }) = &mut self.end {
-            *linger = linger.filter(|until| now < *until);
-            return linger.unwrap_or(now + LINGER);
-        }
-        let mut next = self.next_tick;
-        match self.drain {
-            Drain::Until(deadline) if now >= deadline => {
-                self.fail(Lost::Drained);
-                return now + LINGER;
-            }
-            Drain::Until(deadline) => next = next.min(deadline),
-            Drain::No | Drain::Abandoned => {}
-        }
-        match self.keepalive.judge(now) {
-            Action::Wait(until) => next.min(until),
-            Action::Ping(until) => {
-                self.engine.ping();
-                next.min(until)
-            }
-            Action::Close(dead) => {
-                self.fail(Lost::Dead(dead));
-                now + LINGER
-            }
-        }
-    }
-
-    fn start_drain(&mut self, timeout: Duration) {
-        let deadline = clock() + timeout;
-        self.drain = Drain::Until(deadline);
-        self.engine.drain();
-        self.config.observe(&Event::DrainStarted {
-            role: self.side.role(),
-            tunnels: self.entries.len(),
-        });
-        if deadline < self.timer.deadline().into_std() {
-            self.timer.as_mut().reset(deadline.into());
-        }
-    }
-
-    /// Ends the connection for a reason of this side's: every tunnel fails at once, and the peer
-    /// is told if it can be.
-    fn fail(&mut self, reason: Lost) {
-        let code = match reason {
-            Lost::Flood(_) => ErrorCode::ENHANCE_YOUR_CALM,
-            Lost::Violation(code) => code,
-            _ => ErrorCode::NO_ERROR,
-        };
-        self.end_within(LINGER, reason);
-        if let (Lost::Dead(_), Some(ending)) = (reason, &mut self.end) {
-            ending.linger = None;
-        }
-        self.fail_tunnels(reason, ErrorCode::CANCEL);
-        self.engine.abort(code);
-    }
-
-    /// Gives the connection some time to end by itself.
-    fn end_within(&mut self, time: Duration, reason: Lost) {
-        let linger = clock() + time;
-        self.timer.as_mut().reset(linger.into());
-        self.end = Some(Ending {
-            result: Err(reason),
-            linger: Some(linger),
-            cut: false,
-        });
-    }
-
-    fn fail_tunnels(&mut self, reason: Lost, code: ErrorCode) {
-        let role = self.side.role();
-        let goaway = self.transport.lock().goaway();
-        let (entries, waiting) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.waiting));
-        self.publish_status();
-        for (_, mut entry) in entries {
-            entry.lose(reason, code, goaway);
-            self.config.observe(&entry.closed(role));
-        }
-        for open in waiting {
-            open.tunnel.refuse(TunnelError::ConnectionLost(reason));
-        }
-    }
-
-    fn poll_end(&mut self) -> Option<Result<(), Lost>> {
-        let Some(Ending {
-            result,
-            linger: None,
-            cut,
-        }) = &self.end
-        else {
-            return None;
-        };
-        let cut = *cut || !self.entries.is_empty();
-        let result = match *result {
-            Ok(()) if cut => Err(Lost::Io(std::io::ErrorKind::UnexpectedEof)),
-            // Both sides wanted the end, and the peer was quicker.
-            Err(Lost::Io(_)) if !cut && self.is_draining() => Ok(()),
-            result => result,
-        };
-        self.finish(result);
-        Some(result)
-    }
-
-    fn finish(&mut self, result: Result<(), Lost>) {
-        let reason = result.err().unwrap_or(Lost::Drained);
-        self.waiting.extend(self.mailbox.close());
-        self.fail_tunnels(reason, ErrorCode::CANCEL);
-        self.config.observe(&Event::ConnectionClosed {
-            role: self.side.role(),
-            lost: result.err(),
-        });
-    }
-
-    fn limit(&self) -> usize {
-        let ours = self.config.max_tunnels() as usize;
-        ours.min(self.engine.peer_stream_limit())
-    }
-
-    fn is_draining(&self) -> bool {
-        !matches!(self.drain, Drain::No) || self.transport.lock().goaway().is_some()
-    }
-
-    fn is_accepting(&self) -> bool {
-        self.end.is_none() && !self.is_draining()
-    }
-
-    fn publish_status(&mut self) {
-        let Side::Client(status) = &self.side else {
-            return;
-        };
-        let now = Status {
-            tunnels: self.entries.len() + self.waiting.len(),
-            limit: self.limit(),
-            accepting: self.is_accepting(),
-        };
-        if std::mem::replace(&mut self.published, now) != now {
-            status.send_replace(now);
-        }
-    }
-}
-
-impl<Io, E: Engine> Drop for Driver<Io, E> {
-    fn drop(&mut self) {
-        if let Side::Client(status) = &self.side {
-            status.send_modify(|status| (status.accepting, status.tunnels) = (false, 0));
-        }
-        for open in self.mailbox.close().into_iter().chain(self.waiting.drain(..)) {
-            open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Dropped));
-        }
-        for mut entry in self.entries.drain() {
-            entry.lose(Lost::Dropped, ErrorCode::CANCEL, None);
-        }
-    }
-}
-
-/// The driver is where time enters, so that tests can pause it.
-fn clock() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -6,9 +6,10 @@ use std::task::{Context, Poll, Waker};
 use http::StatusCode;
 
 use crate::engine::{EngineError, EngineStream, Received};
+use crate::lost::Lost;
 use crate::observe::{Event, Role};
 use crate::slot::Slot;
-use crate::tunnel::{Lost, OpenFailure, Response, SendEnd, State, Tunnel, TunnelError, ready};
+use crate::tunnel::{OpenFailure, Response, SendEnd, State, Tunnel, TunnelError, ready};
 use crate::wire::{ErrorCode, Rejection};
 
 /// How far a tunnel has come.

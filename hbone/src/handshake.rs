@@ -1,7 +1,7 @@
 //! How making a connection fails, on either side.
 
 use crate::engine::EngineError;
-use crate::tunnel::Lost;
+use crate::lost::Lost;
 
 /// Why a connection was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -19,6 +19,7 @@ mod handshake;
 mod keepalive;
 #[cfg(feature = "tls")]
 mod listen;
+mod lost;
 mod mailbox;
 pub mod metadata;
 mod observe;
@@ -49,6 +50,7 @@ pub use flood::Flood;
 pub use keepalive::Dead;
 #[cfg(feature = "tls")]
 pub use listen::Listener;
+pub use lost::Lost;
 pub use metadata::Metadata;
 pub use observe::{Event, Eviction, Observer, Role};
 pub use peer::Peer;
@@ -57,5 +59,5 @@ pub use request::{ResponseError, TunnelRequest, TunnelResponse};
 pub use server::{Handler, Incoming, IncomingTunnel};
 pub use status::Status;
 pub use stream::{ReadHalf, TunnelStream, WriteHalf};
-pub use tunnel::{Lost, TunnelError};
+pub use tunnel::TunnelError;
 pub use wire::{Blame, DeniedStatus, ErrorCode, HeadFault, Refusal, RefusalKind, Rejection, Reset, ResetReason};

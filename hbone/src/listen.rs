@@ -1,12 +1,14 @@
 //! Serving tunnels on a TCP listener.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_identity::tls::ServerTls;
+use mesh_identity::live::{CloseReason, Scope};
+use mesh_identity::tls::{IdentityUnavailable, ServerTls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,22 +24,47 @@ const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
 /// Serves tunnels on a TCP listener: TLS, HTTP/2 and one task for each connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Listener {
-    tls: ServerTls,
+    identity: Arc<Identity>,
+    scope: Option<Arc<Scope>>,
     config: Config,
     max_connections: usize,
 }
+
+/// The TLS configuration of this moment.
+type Identity = dyn Fn() -> Result<ServerTls, IdentityUnavailable> + Send + Sync;
 
 impl Listener {
     /// A listener for the peers that `tls` authorizes.
     #[must_use]
     pub fn new(tls: ServerTls, config: Config) -> Self {
+        Self::with_identity(move || Ok(tls.clone()), config)
+    }
+
+    /// A listener that asks for its TLS configuration with each connection, so that new connections
+    /// have the certificates of their time: see
+    /// [`Identities::server`](mesh_identity::tls::Identities::server). While there is none,
+    /// connections are closed.
+    #[must_use]
+    pub fn with_identity(
+        identity: impl Fn() -> Result<ServerTls, IdentityUnavailable> + Send + Sync + 'static,
+        config: Config,
+    ) -> Self {
         Self {
-            tls,
+            identity: Arc::new(identity),
+            scope: None,
             config,
             max_connections: 10_000,
         }
+    }
+
+    /// Registers every connection here, and closes it when its peer is not trusted any more: see
+    /// [`Connection::hold`](crate::Connection::hold). Default: connections are judged by their
+    /// handshakes alone.
+    pub fn set_scope(&mut self, scope: Arc<Scope>) -> &mut Self {
+        self.scope = Some(scope);
+        self
     }
 
     /// Connections that are open or in their handshake at a time; while there are so many, more
@@ -122,26 +149,47 @@ impl Listener {
         drain: impl Future<Output = ()>,
     ) -> Result<(), ConnectionError> {
         tls::prepare(&tcp).map_err(ConnectionError::Tcp)?;
+        let addr = from.addr();
+        let tls = (self.identity)().inspect_err(|error| {
+            let error = error.clone();
+            self.config.observe(&Event::IdentityUnavailable { addr, error });
+        })?;
         let mut drain = pin!(drain);
         let accepted = tokio::select! {
-            accepted = tls::accept(tcp, &self.tls, &self.config) => accepted,
+            accepted = tls::accept(tcp, &tls, &self.config) => accepted,
             () = &mut drain => return Ok(()),
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 self.config.observe(&Event::TlsFailed {
-                    addr: from.addr(),
+                    addr,
                     error: error.handshake().cloned(),
                 });
                 return Err(error.into());
             }
         };
-        let peer = match from.addr() {
+        let peer = match addr {
             Some(addr) => peer.with_addr(addr),
             None => peer,
         };
-        Ok(server::serve(stream, peer, &self.config, handler, drain).await?)
+        let Some((scope, identity)) = self.scope.as_ref().zip(peer.identity().cloned()) else {
+            return Ok(server::serve(stream, peer, &self.config, handler, drain).await?);
+        };
+        let guard = scope.register(tls.identity().id(), identity).inspect_err(|&reason| {
+            self.config.observe(&Event::PeerDistrusted { addr, reason });
+        })?;
+        Ok(server::serve_held(stream, (peer, guard), &self.config, handler, drain).await?)
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("scope", &self.scope)
+            .field("config", &self.config)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,7 +199,11 @@ enum ConnectionError {
     #[error("cannot set socket options: {0}")]
     Tcp(#[source] io::Error),
     #[error(transparent)]
+    Identity(#[from] IdentityUnavailable),
+    #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Distrusted(#[from] CloseReason),
     #[error(transparent)]
     Serve(#[from] ServeError),
 }

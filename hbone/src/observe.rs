@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::handshake::HandshakeError;
-use crate::tunnel::{Lost, TunnelError};
+use crate::lost::Lost;
+use crate::tunnel::TunnelError;
 use crate::wire::Rejection;
 
 /// Which side of a connection this is.
@@ -97,6 +98,31 @@ pub enum Event {
         addr: Option<std::net::SocketAddr>,
         /// Why; `None` if it took too long.
         error: Option<mesh_identity::tls::HandshakeError>,
+    },
+    /// The peer of an open connection is not trusted any more; the connection is drained or ended.
+    #[cfg(feature = "tls")]
+    TrustLost {
+        /// This side's role.
+        role: Role,
+        /// Why, and how soon the connection ends.
+        closing: mesh_identity::live::Closing,
+    },
+    /// There is no identity to present to a peer that connected; the connection was closed.
+    #[cfg(feature = "tls")]
+    IdentityUnavailable {
+        /// Where the connection came from.
+        addr: Option<std::net::SocketAddr>,
+        /// Why.
+        error: mesh_identity::tls::IdentityUnavailable,
+    },
+    /// A peer that was verified is not trusted by now; the connection was closed before it was
+    /// used.
+    #[cfg(feature = "tls")]
+    PeerDistrusted {
+        /// Where the connection came from.
+        addr: Option<std::net::SocketAddr>,
+        /// Why.
+        reason: mesh_identity::live::CloseReason,
     },
     /// A handler panicked; its tunnel was reset.
     HandlerPanicked,

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use mesh_identity::live::Guard;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,16 +21,18 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::config::Config;
-use crate::conn::{Arrival, Connection};
+use crate::conn::Connection;
+use crate::conn::driver::Arrival;
 use crate::engine::h2::H2Engine;
 pub use crate::handshake::HandshakeError;
+use crate::lost::Lost;
 use crate::mailbox::Mailbox;
 use crate::observe::{Event, Role};
 use crate::peer::Peer;
 use crate::request::{TunnelRequest, TunnelResponse};
 use crate::stream::TunnelStream;
 use crate::transport::SharedTransport;
-use crate::tunnel::{Lost, Tunnel, TunnelError};
+use crate::tunnel::{Tunnel, TunnelError};
 use crate::wire::{ErrorCode, Rejection};
 
 /// Time that a handler has to end once its tunnel has failed.
@@ -103,10 +107,44 @@ where
     H: Handler,
 {
     let mut drain = pin!(drain);
-    let Some((mut incoming, mut connection, drained)) = handshake_or_drain(io, peer, config, drain.as_mut()).await?
-    else {
+    let Some((incoming, connection, drained)) = handshake_or_drain(io, peer, config, drain.as_mut()).await? else {
         return Ok(());
     };
+    answer(incoming, connection, config, handler, (drain, drained)).await
+}
+
+/// As [`serve`], for a connection that is held to its peer's trust.
+#[cfg(feature = "tls")]
+pub(crate) async fn serve_held<Io, H>(
+    io: Io,
+    (peer, guard): (Peer, Guard),
+    config: &Config,
+    handler: Arc<H>,
+    drain: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let mut drain = pin!(drain);
+    let Some((incoming, connection, drained)) = handshake_or_drain(io, peer, config, drain.as_mut()).await? else {
+        return Ok(());
+    };
+    answer(incoming, connection.hold(guard), config, handler, (drain, drained)).await
+}
+
+/// Has `handler` answer every tunnel of a connection until its end.
+async fn answer<Io, H>(
+    mut incoming: Incoming,
+    mut connection: Connection<Io>,
+    config: &Config,
+    handler: Arc<H>,
+    (mut drain, drained): (Pin<&mut impl Future<Output = ()>>, bool),
+) -> Result<(), ServeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
     let mut draining = drained;
     let mut tasks = JoinSet::new();
     loop {

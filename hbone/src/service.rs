@@ -54,7 +54,7 @@ mod tests {
     fn is_service<R, S: Service<R, Response = TunnelStream>>() {}
 
     type Connector = fn(u8) -> std::future::Ready<Result<(Client, Driver), std::io::Error>>;
-    type Driver = std::future::Ready<Result<(), crate::tunnel::Lost>>;
+    type Driver = std::future::Ready<Result<(), crate::lost::Lost>>;
 
     #[test]
     fn client_and_pool_are_services() {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::hash::Hash;
 
 use crate::client::Client;
-use crate::tunnel::Lost;
+use crate::lost::Lost;
 
 /// What says that two tunnels may share a connection: equal keys may, others never do.
 ///

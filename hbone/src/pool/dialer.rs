@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
+use mesh_identity::live::{CloseReason, Live};
 use mesh_identity::tls::ClientTls;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::connect::Connect;
@@ -40,6 +42,7 @@ use crate::tls::{self, DialError, TlsStream};
 #[derive(Clone, Debug)]
 pub struct Dialer<F> {
     identities: F,
+    live: Option<Live>,
     config: Config,
 }
 
@@ -51,7 +54,21 @@ where
     /// the identity of its [source](PoolKey::source) and the policy of its
     /// [destinations](PoolKey::destinations), or nothing for a key that it does not know.
     pub fn new(identities: F, config: Config) -> Self {
-        Self { identities, config }
+        Self {
+            identities,
+            live: None,
+            config,
+        }
+    }
+
+    /// Registers every connection with `live`, and closes it when its peer is not trusted any more:
+    /// see [`Connection::hold`]. Default: connections are judged by their handshakes alone.
+    #[must_use]
+    pub fn with_live(self, live: Live) -> Self {
+        Self {
+            live: Some(live),
+            ..self
+        }
     }
 }
 
@@ -64,7 +81,8 @@ where
 
     async fn connect(&self, key: &PoolKey) -> Result<(Client, Self::Driver), DialerError> {
         let tls = identity(key, (self.identities)(key))?;
-        Ok(tls::dial(*key.place(), &tls, &self.config).await?)
+        let made = tls::dial(*key.place(), &tls, &self.config).await?;
+        Ok(held(self.live.as_ref(), key, made)?)
     }
 }
 
@@ -77,6 +95,7 @@ where
 pub struct GatewayDialer<F, C: Connect<PoolKey>> {
     gateways: Pool<PoolKey, C>,
     identities: F,
+    live: Option<Live>,
     config: Config,
 }
 
@@ -91,7 +110,17 @@ where
         Self {
             gateways,
             identities,
+            live: None,
             config,
+        }
+    }
+
+    /// As [`Dialer::with_live`].
+    #[must_use]
+    pub fn with_live(self, live: Live) -> Self {
+        Self {
+            live: Some(live),
+            ..self
         }
     }
 }
@@ -113,8 +142,25 @@ where
             .open(gateway, request)
             .await
             .map_err(GatewayError::Gateway)?;
-        Ok(double::connect_within(tunnel, &tls, &self.config).await?)
+        let made = double::connect_within(tunnel, &tls, &self.config).await?;
+        Ok(held(self.live.as_ref(), key, made)?)
     }
+}
+
+/// Registers a connection that was made for a key.
+fn held<P, Io>(
+    live: Option<&Live>,
+    key: &PoolKey<P>,
+    (client, connection): (Client, Connection<Io>),
+) -> Result<(Client, Connection<Io>), CloseReason>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let (Some(live), Some(peer)) = (live, client.peer().identity().cloned()) else {
+        return Ok((client, connection));
+    };
+    let guard = live.scope(key.destinations().clone()).register(key.source(), peer)?;
+    Ok((client, connection.hold(guard)))
 }
 
 /// The TLS configuration for a key, if it is the key's.
@@ -145,6 +191,9 @@ pub enum DialerError {
     /// The dial failed.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// The peer was verified, and is not trusted by now.
+    #[error(transparent)]
+    Distrusted(#[from] CloseReason),
 }
 
 /// Why a [`GatewayDialer`] made no connection.
@@ -160,4 +209,7 @@ pub enum GatewayError<E: Error + 'static> {
     /// The connection behind the gateway was not made.
     #[error("through gateway: {0}")]
     Inner(#[from] DialError),
+    /// The peer behind the gateway was verified, and is not trusted by now.
+    #[error("through gateway: {0}")]
+    Distrusted(#[from] CloseReason),
 }

@@ -31,3 +31,5 @@ mod simulation;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod trust;
