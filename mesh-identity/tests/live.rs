@@ -307,7 +307,7 @@ fn an_alias_that_goes_takes_those_under_it() {
     let mut world = World::new(renamed.clone());
     let old = ca.issue_with(Template::leaf(&id("spiffe://old/a"), now())).unwrap();
     let excepting = anybody().except(PeerPolicy::exact(id("spiffe://old/b")));
-    let scope = world.live.scope(excepting.clone());
+    let scope = world.live.scope(excepting);
     let mut under_old_name = world.register(&scope, &verified(&old, &renamed));
     let mut member = world.register(&scope, &peer(&ca, "/a"));
     world.publish(bundles(&[&ca]));

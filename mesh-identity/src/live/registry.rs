@@ -1,4 +1,4 @@
-#[cfg(all(test, feature = "aws-lc-rs", feature = "dev-ca"))]
+#[cfg(test)]
 mod tests;
 
 use std::{

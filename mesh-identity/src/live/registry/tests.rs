@@ -1,4 +1,5 @@
 //! The registry against a model that verifies every connection anew after every event.
+#![cfg(all(feature = "aws-lc-rs", feature = "dev-ca"))]
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 

@@ -1,0 +1,153 @@
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::UnixTime;
+
+use super::{
+    layout::{BundleFiles, FileLayout, IdentityFiles},
+    read::{FileError, FileProblem},
+};
+use crate::{
+    bundle::{TrustBundle, TrustBundles},
+    leaf::Role,
+    pem::PemError,
+    profile::Profile,
+    revocation::RevocationList,
+    source::snapshot::Snapshot,
+    spiffe_id::SpiffeId,
+    svid::Svid,
+    verify::verify_under,
+};
+
+/// What every file of a layout held when it was read. Keys are among it.
+#[derive(PartialEq, Eq)]
+pub(super) struct Contents(BTreeMap<PathBuf, Held>);
+
+/// One file.
+#[derive(PartialEq, Eq)]
+enum Held {
+    Text(Vec<u8>),
+    Unreadable(io::ErrorKind),
+    TooLarge,
+}
+
+/// What sets of files are judged by.
+pub(super) struct Judge<'a> {
+    pub(super) layout: &'a FileLayout,
+    pub(super) provider: &'a CryptoProvider,
+    pub(super) profile: Profile,
+    /// Who the files identified before, if they did.
+    pub(super) before: Option<&'a SpiffeId>,
+}
+
+impl Contents {
+    pub(super) fn new(files: impl Iterator<Item = (PathBuf, Result<Vec<u8>, FileProblem>)>) -> Self {
+        let held = |read| match read {
+            Ok(text) => Held::Text(text),
+            Err(FileProblem::Io(error)) => Held::Unreadable(error.kind()),
+            Err(_) => Held::TooLarge,
+        };
+        Self(files.map(|(path, read)| (path, held(read))).collect())
+    }
+
+    fn text(&self, path: &Path) -> Result<&[u8], FileError> {
+        let problem = match self.0.get(path) {
+            Some(Held::Text(text)) => return Ok(text),
+            Some(Held::TooLarge) => FileProblem::Pem(PemError::TooLarge),
+            Some(Held::Unreadable(kind)) => FileProblem::Io((*kind).into()),
+            None => FileProblem::Io(io::ErrorKind::NotFound.into()),
+        };
+        Err(FileError::new(path, problem))
+    }
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Judge<'_> {
+    /// What all files say together at `now`, or the first of them that fits not.
+    pub(super) fn snapshot(&self, contents: &Contents, now: UnixTime) -> Result<Snapshot, FileError> {
+        let (mut bundles, mut without_lists) = (Vec::new(), Vec::new());
+        for files in self.layout.bundles() {
+            let bundle = bundle(files, contents)?;
+            bundles.push(lists(files, contents, bundle.clone())?);
+            without_lists.push(bundle);
+        }
+        let svid = match &self.layout.identity {
+            Some(files) => Some(self.svid(files, contents, &self.trust(without_lists)?, now)?),
+            None => None,
+        };
+        Ok(Snapshot::new(svid.map(Arc::new), Arc::new(self.trust(bundles)?)))
+    }
+
+    fn trust(&self, bundles: Vec<TrustBundle>) -> Result<TrustBundles, FileError> {
+        TrustBundles::new(bundles).map_err(|error| FileError::new(&self.layout.own.roots, FileProblem::Bundle(error)))
+    }
+
+    /// The identity, if peers that have the same roots would believe it. Revocation lists have no
+    /// say: were they to refuse the own certificate, they would never be used against others.
+    fn svid(
+        &self,
+        files: &IdentityFiles,
+        contents: &Contents,
+        trust: &TrustBundles,
+        now: UnixTime,
+    ) -> Result<Svid, FileError> {
+        let (chain, key) = (contents.text(&files.chain)?, contents.text(&files.key)?);
+        let svid = Svid::from_pem(chain, key, self.provider, now).map_err(|error| {
+            let path = if error.concerns_key() { &files.key } else { &files.chain };
+            FileError::new(path, FileProblem::Svid(error))
+        })?;
+        self.check(&svid, trust, now)
+            .map_err(|problem| FileError::new(&files.chain, problem))?;
+        Ok(svid)
+    }
+
+    fn check(&self, svid: &Svid, trust: &TrustBundles, now: UnixTime) -> Result<(), FileProblem> {
+        let trust_domain = &self.layout.own.trust_domain;
+        if svid.id().trust_domain() != trust_domain {
+            return Err(FileProblem::OtherTrustDomain {
+                id: svid.id().clone(),
+                trust_domain: trust_domain.clone(),
+            });
+        }
+        match self.before {
+            Some(before) if before != svid.id() => {
+                return Err(FileProblem::OtherIdentity {
+                    before: before.clone(),
+                    now: svid.id().clone(),
+                });
+            }
+            _ => {}
+        }
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        for role in [Role::Client, Role::Server] {
+            verify_under(self.profile, svid.chain(), role, trust, now, algorithms).map_err(FileProblem::Chain)?;
+        }
+        Ok(())
+    }
+}
+
+fn bundle(files: &BundleFiles, contents: &Contents) -> Result<TrustBundle, FileError> {
+    TrustBundle::from_pem(files.trust_domain.clone(), contents.text(&files.roots)?)
+        .map_err(|error| FileError::new(&files.roots, FileProblem::Bundle(error)))
+}
+
+fn lists(files: &BundleFiles, contents: &Contents, bundle: TrustBundle) -> Result<TrustBundle, FileError> {
+    let Some(path) = &files.revocation_lists else {
+        return Ok(bundle);
+    };
+    let lists = RevocationList::from_pem(contents.text(path)?)
+        .map_err(|error| FileError::new(path, FileProblem::RevocationList(error)))?;
+    bundle
+        .with_revocation_lists(lists)
+        .map_err(|error| FileError::new(path, FileProblem::Bundle(error)))
+}
