@@ -1,7 +1,4 @@
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use thiserror::Error;
 
@@ -69,7 +66,7 @@ impl TrustDomainAliases {
 
     /// Every other name of a trust domain: what it stands for, and what else stands for that.
     #[cfg(feature = "source")]
-    pub(crate) fn synonyms<'a>(&'a self, trust_domain: &'a TrustDomain) -> BTreeSet<&'a TrustDomain> {
+    pub(crate) fn synonyms<'a>(&'a self, trust_domain: &'a TrustDomain) -> Vec<&'a TrustDomain> {
         let target = self.resolve(trust_domain);
         let aliases = self
             .targets

@@ -5,6 +5,14 @@
 //! one correct answer: TLS 1.3, ALPN `h2`, certificates from both, no session resumption, no
 //! tickets, no early data, no server name sent, no list of accepted authorities sent.
 //!
+//! A server that also has to serve clients without a certificate says so with
+//! [`or_anonymous`](TlsBuilder::or_anonymous), and is a [`PermissiveServerTls`] from there on.
+//!
+#![cfg_attr(
+    feature = "source",
+    doc = "[`Identities`] makes these of what a source publishes, for each identity of a process, once."
+)]
+//!
 //! Leaving out the policy does not compile:
 //!
 //! ```compile_fail,E0599

@@ -162,7 +162,7 @@ impl Scope {
     /// # Errors
     ///
     /// Why the connection is not to be used: what the source has published by now, or this scope's
-    /// policy, does not admit it any more.
+    /// policy, does not admit it any more. With a clock that cannot be read, every peer has expired.
     pub fn register(&self, local: &SpiffeId, peer: VerifiedPeer) -> Result<Guard, CloseReason> {
         let now = self.shared.clock.current_time().ok_or(CloseReason::Expired)?;
         let (sender, receiver) = oneshot::channel();
