@@ -10,6 +10,8 @@
 //!   certificates, the names of its trust domain are others, its [`Scope`] has another policy, its
 //!   own identity is gone. It stays open if its peer would be accepted today as well, such as by
 //!   another root that is in its chain.
+//!   A revocation list that merely grows old closes nothing, even under a profile that refuses new
+//!   handshakes for it.
 //! - **No gap.** Registering judges the peer by what the source has published by then, whatever it
 //!   was verified with. What is published later finds the connection registered.
 //! - **Rotation is no reason.** A new SVID of one's own, a new root beside the old one, or a root

@@ -272,7 +272,8 @@ fn a_bad_certificate_does_not_make_a_caller_anonymous() {
         .into_iter()
         .filter(|vector| !vector.as_client.is_empty())
     {
-        let mut pair = Pair::new(careless_client(Some(&vector.issued)), permissive.config());
+        let client = client_claiming(vector.issued.chain().to_vec(), &vector.issued);
+        let mut pair = Pair::new(client, permissive.config());
         let refusal = HandshakeError::from_rustls(&pair.run().1.unwrap_err());
         assert_eq!(refusal.reason(), vector.as_client, "{}", vector.name);
         vectors += 1;

@@ -137,14 +137,11 @@ impl ClosePolicy {
     }
 
     pub(super) fn closing(&self, reason: CloseReason) -> Closing {
-        let known = CloseReason::ALL.into_iter().zip(self.urgencies);
-        let urgency = known
-            .filter(|(known, _)| *known == reason)
-            .map(|(_, urgency)| urgency)
-            .next();
+        let mut known = CloseReason::ALL.into_iter().zip(self.urgencies);
+        let urgency = known.find(|(known, _)| *known == reason);
         Closing {
             reason,
-            urgency: urgency.unwrap_or(Urgency::Abort),
+            urgency: urgency.map_or(Urgency::Abort, |(_, urgency)| urgency),
         }
     }
 

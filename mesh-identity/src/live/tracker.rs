@@ -122,6 +122,7 @@ impl LiveBuilder {
     /// never completes, and may be dropped with the last connection.
     ///
     /// When the source ends, what it last published stays in force.
+    #[must_use = "nothing is closed unless the future is polled"]
     pub fn build(self) -> (Live, impl Future<Output = ()> + Send + 'static) {
         let rules = Rules {
             profile: self.profile,

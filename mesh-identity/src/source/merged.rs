@@ -24,8 +24,9 @@ use crate::{bundle::TrustBundles, spiffe_id::SpiffeId};
 ///   over. Aliases of a later source for what an earlier one calls an alias are left out.
 /// - **Nothing is published** until every source has published, so that no half of a configuration
 ///   is ever in use.
-/// - **A source that withdraws** what it published withdraws all: no other one fills the gap, since
-///   it might still say what has just been taken back.
+/// - **A source that withdraws** what it published, or has no identity left where its identities are
+///   taken, withdraws all: no other one fills the gap, since it might still say what has just been
+///   taken back.
 /// - **A source that ends** leaves what it last published. Its problem, and that of a source that
 ///   cannot renew, is this source's problem.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub enum Share {
 impl MergedSource {
     /// What these sources say together, the first one with precedence, and the future that has to
     /// be polled for their changes to arrive. It completes when all of them have ended.
+    #[must_use = "no change arrives unless the future is polled"]
     pub fn new(
         parts: impl IntoIterator<Item = (Share, Follower)>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {

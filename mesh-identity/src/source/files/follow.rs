@@ -96,6 +96,7 @@ impl FileSourceBuilder {
 
     /// The source, and the future that has to be polled for anything to be read. It completes only
     /// with the runtime, on whose threads for blocking calls it reads.
+    #[must_use = "nothing is read unless the future is polled"]
     pub fn build(self) -> (FileSource, impl Future<Output = ()> + Send + 'static) {
         let publisher = Arc::new(Publisher::new());
         let source = FileSource {
