@@ -11,6 +11,8 @@ mod bundle;
 mod certificate;
 mod date;
 mod der;
+#[cfg(any(feature = "istio-ca", feature = "federation"))]
+mod dial;
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "bundle-document")]
@@ -45,6 +47,8 @@ pub use bundle::{
     },
     map::{BundleMap, BundleMapError, MAX_MAP_BYTES},
 };
+#[cfg(any(feature = "istio-ca", feature = "federation"))]
+pub use dial::Dialer;
 #[cfg(feature = "bundle-document")]
 pub use json::JsonError;
 pub use leaf::{IssuerError, LeafError, Role};

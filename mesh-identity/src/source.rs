@@ -11,6 +11,8 @@ pub mod dev_ca;
 pub mod files;
 #[cfg(feature = "source")]
 mod follower;
+#[cfg(feature = "istio-ca")]
+pub mod istio_ca;
 #[cfg(feature = "source")]
 mod snapshot;
 

@@ -72,3 +72,18 @@ fn authorities_may_go_to_any_thread() {
     thread_safe::<mesh_identity::source::dev_ca::DevCa>();
     thread_safe::<mesh_identity::source::dev_ca::Issued>();
 }
+
+#[cfg(feature = "istio-ca")]
+#[test]
+fn certificates_may_be_obtained_on_any_thread() {
+    use mesh_identity::source::istio_ca::{CaConfig, CaDriver, CaError, IstioCa, Lease, LeaseError, RequestError};
+
+    thread_safe::<IstioCa>();
+    thread_safe::<Lease>();
+    thread_safe::<CaConfig>();
+    thread_safe::<CaError>();
+    thread_safe::<LeaseError>();
+    thread_safe::<RequestError>();
+    fn sendable<F: Future + Send>(_run: fn(CaDriver) -> F) {}
+    sendable(CaDriver::run);
+}

@@ -5,6 +5,7 @@
 //! persisted and nobody is told of its revocations: it is not for production.
 
 mod encode;
+mod request;
 mod template;
 
 use std::{
@@ -16,14 +17,17 @@ use std::{
 
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType, Issuer,
-    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    KeyIdMethod, KeyPair, PublicKeyData, RevokedCertParams, SerialNumber,
 };
 #[cfg(feature = "tls")]
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use thiserror::Error;
 
-pub use self::template::{Extension, KeyType, KeyUsageBits, Name, Template};
+pub use self::{
+    request::{CertificateRequest, CertificateRequestError},
+    template::{Extension, KeyType, KeyUsageBits, Name, Template},
+};
 #[cfg(feature = "tls")]
 use crate::svid::{Svid, SvidError};
 use crate::{
@@ -135,6 +139,23 @@ impl DevCa {
         let mut chain = vec![certificate.into()];
         chain.extend(self.intermediates.iter().cloned());
         Ok(Issued { chain, key })
+    }
+
+    /// A certificate chain made after `template` for the key of `request`, the leaf first, the root
+    /// left out. The kind of key that the template names does not count, and nothing is checked.
+    ///
+    /// # Errors
+    ///
+    /// The generator fails, or cannot express the template.
+    pub fn certify(
+        &self,
+        request: &CertificateRequest,
+        template: Template,
+    ) -> Result<Vec<CertificateDer<'static>>, DevCaError> {
+        let certificate = params(template, request)?.signed_by(request, &self.issuer)?;
+        let mut chain = vec![certificate.into()];
+        chain.extend(self.intermediates.iter().cloned());
+        Ok(chain)
     }
 
     /// A revocation list of certificates that this authority has issued, as DER for
@@ -322,7 +343,7 @@ fn authority_params(mut template: Template, key: &KeyPair) -> Result<Certificate
 
 /// Hands the generator everything as finished extensions: its own would decide on critical flags
 /// and leave things out.
-fn params(template: Template, key: &KeyPair) -> Result<CertificateParams, DevCaError> {
+fn params(template: Template, key: &impl PublicKeyData) -> Result<CertificateParams, DevCaError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     if let Some(name) = &template.common_name {
