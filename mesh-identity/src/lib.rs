@@ -13,6 +13,8 @@ mod date;
 mod der;
 #[cfg(any(feature = "istio-ca", feature = "federation"))]
 mod dial;
+#[cfg(feature = "federation")]
+pub mod federation;
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "bundle-document")]
@@ -22,6 +24,8 @@ mod jwk;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod leaf;
+#[cfg(any(feature = "istio-ca", feature = "federation"))]
+mod outside;
 pub mod pem;
 mod profile;
 #[cfg(feature = "tls")]

@@ -87,3 +87,20 @@ fn certificates_may_be_obtained_on_any_thread() {
     fn sendable<F: Future + Send>(_run: fn(CaDriver) -> F) {}
     sendable(CaDriver::run);
 }
+
+#[cfg(feature = "federation")]
+#[test]
+fn bundles_may_be_fetched_and_served_on_any_thread() {
+    use mesh_identity::federation::{
+        BundleEndpoint, Federation, FederationConfig, FederationDriver, FederationError, FetchError, Relationship,
+    };
+
+    thread_safe::<Federation>();
+    thread_safe::<BundleEndpoint>();
+    thread_safe::<FederationConfig>();
+    thread_safe::<Relationship>();
+    thread_safe::<FederationError>();
+    thread_safe::<FetchError>();
+    fn sendable<F: Future + Send>(_run: fn(FederationDriver) -> F) {}
+    sendable(FederationDriver::run);
+}

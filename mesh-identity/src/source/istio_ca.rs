@@ -65,7 +65,7 @@ use std::{fmt, sync::Arc};
 
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 pub use self::{
     address::{CaAddress, CaAddressError, CaRoots},
@@ -86,6 +86,7 @@ use self::{
     schedule::{Limits, Number},
 };
 use crate::{
+    outside::now,
     source::{
         Source,
         follower::{Follower, Publisher},
@@ -116,7 +117,7 @@ impl IstioCa {
         let trust_domain = match &config.subject {
             Subject::Own(id) => {
                 // Wanted from the start and never released.
-                drop(desk.want(id, Priority::RealTime, Instant::now().into_std()));
+                drop(desk.want(id, Priority::RealTime, now()));
                 id.trust_domain().clone()
             }
             Subject::MembersOf(trust_domain) => trust_domain.clone(),
@@ -151,7 +152,7 @@ impl IstioCa {
             _ => {}
         }
         let desk = &self.visitors.0;
-        match desk.want(id, priority, Instant::now().into_std()) {
+        match desk.want(id, priority, now()) {
             Ok((number, standing)) => Ok(Lease {
                 visitors: Arc::clone(&self.visitors),
                 id: id.clone(),
@@ -219,7 +220,7 @@ impl Lease {
             }
             standing.failures
         };
-        self.visitors.0.urge(self.number, Instant::now().into_std());
+        self.visitors.0.urge(self.number, now());
         let settled = self
             .standing
             .wait_for(|standing| standing.svid.is_some() || standing.failures > failures)

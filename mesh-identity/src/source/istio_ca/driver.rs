@@ -1,11 +1,7 @@
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rustls_pki_types::UnixTime;
-use tokio::time::Instant;
 
 use super::{
     answer::Issued,
@@ -14,7 +10,11 @@ use super::{
     holdings::{Holdings, IdentityProblem},
     schedule::{Lifetime, Number, Step},
 };
-use crate::{source::follower::Publisher, spiffe_id::SpiffeId};
+use crate::{
+    outside::{now, random, sleep_until},
+    source::follower::Publisher,
+    spiffe_id::SpiffeId,
+};
 
 /// Does the work of an [`IstioCa`](super::IstioCa): whoever made that polls [`run`](Self::run).
 pub struct CaDriver {
@@ -61,7 +61,7 @@ impl CaDriver {
         let mut calls = FuturesUnordered::new();
         let mut changed = false;
         while !desk.is_abandoned() {
-            let until = match desk.next(Instant::now().into_std()) {
+            let until = match desk.next(now()) {
                 (Step::Call { number, id }, _) => {
                     calls.push(obtain(&caller, number, id));
                     continue;
@@ -97,7 +97,7 @@ async fn obtain(caller: &Caller, number: Number, id: SpiffeId) -> Outcome {
 /// Takes note of how a call went. Answers whether there is something to publish.
 fn settle(desk: &Desk, publisher: &Publisher, holdings: &mut Holdings, outcome: Outcome) -> bool {
     let Outcome { number, id, result } = outcome;
-    let now = Instant::now().into_std();
+    let now = now();
     match result {
         Ok((issued, judged_at)) => {
             let lifetime = Lifetime::of(issued.svid.not_after(), judged_at, random());
@@ -141,16 +141,4 @@ fn publish(publisher: &Publisher, holdings: &mut Holdings) {
     if let Some(problem) = holdings.problem() {
         publisher.report(problem.clone());
     }
-}
-
-async fn sleep_until(until: Option<std::time::Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A new hash key is random, and the hash of nothing by it is as good.
-fn random() -> u64 {
-    RandomState::new().hash_one(())
 }
