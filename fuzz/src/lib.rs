@@ -19,7 +19,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("authority", authority),
     ("baggage", baggage),
     ("bundle", bundle),
+    ("certificate_request", certificate_request),
     ("connect_head", connect_head),
+    ("endpoint_url", endpoint_url),
     ("forwarded", forwarded),
     ("jwt", jwt),
     ("leaf", leaf),
@@ -124,6 +126,16 @@ pub fn revocation_list(data: &[u8]) {
 /// A SPIFFE bundle document, and a map of them.
 pub fn bundle(data: &[u8]) {
     mesh_identity::fuzzing::bundle(data);
+}
+
+/// A certificate signing request in DER.
+pub fn certificate_request(data: &[u8]) {
+    mesh_identity::fuzzing::certificate_request(data);
+}
+
+/// The URL of a bundle endpoint, or where it redirects to.
+pub fn endpoint_url(data: &[u8]) {
+    mesh_identity::fuzzing::endpoint_url(data);
 }
 
 /// A JWT-SVID.

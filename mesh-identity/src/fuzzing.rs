@@ -3,8 +3,12 @@
 #[cfg(feature = "jwt")]
 use rustls_pki_types::UnixTime;
 
+#[cfg(feature = "federation")]
+use crate::federation::EndpointUrl;
 #[cfg(feature = "jwt")]
 use crate::jwt::{JwtBundles, JwtValidator};
+#[cfg(feature = "dev-ca")]
+use crate::source::dev_ca::CertificateRequest;
 #[cfg(feature = "bundle-document")]
 use crate::{
     bundle::{document::BundleDocument, map::BundleMap},
@@ -50,6 +54,26 @@ pub fn jwt(data: &[u8]) {
     if let Ok(token) = std::str::from_utf8(data) {
         let now = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
         let _verdict = JwtValidator::new("a").validate(token, &JwtBundles::default(), now, &[]);
+    }
+}
+
+/// Reads a certificate signing request as far as that goes without algorithms to verify it with.
+#[cfg(feature = "dev-ca")]
+pub fn certificate_request(data: &[u8]) {
+    let _request = CertificateRequest::from_der(data, &[]);
+}
+
+/// Reads a URL of a bundle endpoint, and the same text as where one leads to.
+#[cfg(feature = "federation")]
+pub fn endpoint_url(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(url) = text.parse::<EndpointUrl>() {
+        assert_eq!(url.to_string().parse(), Ok(url));
+    }
+    if let Ok(base) = "https://[fd00::1]:8443/x?y".parse::<EndpointUrl>()
+        && let Ok(next) = base.redirect(&text)
+    {
+        assert_eq!(next.to_string().parse(), Ok(next));
     }
 }
 

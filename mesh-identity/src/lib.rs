@@ -13,6 +13,10 @@ mod certificate;
 mod clock;
 mod date;
 mod der;
+#[cfg(any(feature = "istio-ca", feature = "federation"))]
+mod dial;
+#[cfg(feature = "federation")]
+pub mod federation;
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "bundle-document")]
@@ -24,6 +28,8 @@ pub mod jwt;
 mod leaf;
 #[cfg(feature = "source")]
 pub mod live;
+#[cfg(any(feature = "istio-ca", feature = "federation"))]
+mod outside;
 pub mod pem;
 mod profile;
 #[cfg(feature = "tls")]
@@ -49,6 +55,8 @@ pub use bundle::{
     },
     map::{BundleMap, BundleMapError, MAX_MAP_BYTES},
 };
+#[cfg(any(feature = "istio-ca", feature = "federation"))]
+pub use dial::Dialer;
 #[cfg(feature = "bundle-document")]
 pub use json::JsonError;
 pub use leaf::{IssuerError, LeafError, Role};

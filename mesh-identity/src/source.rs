@@ -13,6 +13,8 @@ pub mod files;
 mod fixed;
 #[cfg(feature = "source")]
 mod follower;
+#[cfg(feature = "istio-ca")]
+pub mod istio_ca;
 #[cfg(feature = "source")]
 mod merged;
 #[cfg(feature = "source")]

@@ -102,3 +102,35 @@ fn rotating_authorities_may_go_to_any_thread() {
     thread_safe::<mesh_identity::source::dev_ca::DevCaSource>();
     thread_safe::<mesh_identity::source::dev_ca::RotationError>();
 }
+
+#[cfg(feature = "istio-ca")]
+#[test]
+fn certificates_may_be_obtained_on_any_thread() {
+    use mesh_identity::source::istio_ca::{CaConfig, CaDriver, CaError, IstioCa, Lease, LeaseError, RequestError};
+
+    thread_safe::<IstioCa>();
+    thread_safe::<Lease>();
+    thread_safe::<CaConfig>();
+    thread_safe::<CaError>();
+    thread_safe::<LeaseError>();
+    thread_safe::<RequestError>();
+    fn sendable<F: Future + Send>(_run: fn(CaDriver) -> F) {}
+    sendable(CaDriver::run);
+}
+
+#[cfg(feature = "federation")]
+#[test]
+fn bundles_may_be_fetched_and_served_on_any_thread() {
+    use mesh_identity::federation::{
+        BundleEndpoint, Federation, FederationConfig, FederationDriver, FederationError, FetchError, Relationship,
+    };
+
+    thread_safe::<Federation>();
+    thread_safe::<BundleEndpoint>();
+    thread_safe::<FederationConfig>();
+    thread_safe::<Relationship>();
+    thread_safe::<FederationError>();
+    thread_safe::<FetchError>();
+    fn sendable<F: Future + Send>(_run: fn(FederationDriver) -> F) {}
+    sendable(FederationDriver::run);
+}

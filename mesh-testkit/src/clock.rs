@@ -1,10 +1,13 @@
-//! A clock that moves only when told to, for state machines that take `now` as a value.
+//! Clocks that move only when told to: one for state machines that take `now` as a value, and a calendar for whoever
+//! waits by tokio's time.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 use std::time::{Duration, Instant};
+
+use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 
 /// How far the clock's start lies beyond the real instant it was made from, so that a state machine may subtract from
 /// `now` without leaving the range of `Instant` on a machine that has just booted.
@@ -61,9 +64,52 @@ impl ManualClock {
     }
 }
 
+/// A calendar that moves with tokio's clock, and so stands still while that is paused. It begins at second
+/// 1,900,000,000 after 1970. Clones share the same time.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    began: tokio::time::Instant,
+}
+
+impl Calendar {
+    /// The second at which every calendar begins.
+    pub const EPOCH: Duration = Duration::from_secs(1_900_000_000);
+
+    /// A calendar that begins now.
+    #[must_use]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a calendar is begun on purpose: two defaults would disagree"
+    )]
+    pub fn new() -> Self {
+        Self {
+            began: tokio::time::Instant::now(),
+        }
+    }
+
+    /// The moment of now.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Self::EPOCH + self.began.elapsed())
+    }
+}
+
+impl TimeProvider for Calendar {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.now())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_calendar_moves_with_tokio() {
+        let calendar = Calendar::new();
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(calendar.clone().now().as_secs(), Calendar::EPOCH.as_secs() + 90);
+    }
 
     #[test]
     fn stands_still_until_advanced() {

@@ -13,6 +13,8 @@ pub mod ca;
 pub mod clock;
 pub mod frames;
 pub mod hpack;
+#[cfg(feature = "istio-ca")]
+pub mod istio_ca;
 pub mod payload;
 pub mod peer;
 pub mod pipe;

@@ -6,6 +6,7 @@
 
 mod authority;
 mod encode;
+mod request;
 #[cfg(feature = "source")]
 mod rotation;
 mod template;
@@ -14,5 +15,6 @@ mod template;
 pub use self::rotation::{DevCaSource, RotationError};
 pub use self::{
     authority::{DevCa, DevCaError, Issued, IssuedFiles},
+    request::{CertificateRequest, CertificateRequestError},
     template::{Extension, KeyType, KeyUsageBits, Name, Template},
 };

@@ -43,6 +43,14 @@ impl Follower {
         self.states.borrow().problem.clone()
     }
 
+    /// Another follower, that waits for what comes from now on.
+    #[cfg(any(feature = "istio-ca", feature = "federation"))]
+    pub(crate) fn anew(&self) -> Self {
+        let mut states = self.states.clone();
+        states.mark_unchanged();
+        Self { states }
+    }
+
     /// Waits until the source has published a snapshot, or a problem, that this follower has not
     /// waited for yet.
     ///

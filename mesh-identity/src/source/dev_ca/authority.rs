@@ -7,7 +7,7 @@ use std::{
 
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType, Issuer,
-    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    KeyIdMethod, KeyPair, PublicKeyData, RevokedCertParams, SerialNumber,
 };
 #[cfg(feature = "tls")]
 use rustls::crypto::CryptoProvider;
@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::{
     encode,
+    request::CertificateRequest,
     template::{Extension, Template},
 };
 #[cfg(feature = "tls")]
@@ -124,6 +125,23 @@ impl DevCa {
         let mut chain = vec![certificate.into()];
         chain.extend(self.intermediates.iter().cloned());
         Ok(Issued { chain, key })
+    }
+
+    /// A certificate chain made after `template` for the key of `request`, the leaf first, the root
+    /// left out. The kind of key that the template names does not count, and nothing is checked.
+    ///
+    /// # Errors
+    ///
+    /// The generator fails, or cannot express the template.
+    pub fn certify(
+        &self,
+        request: &CertificateRequest,
+        template: Template,
+    ) -> Result<Vec<CertificateDer<'static>>, DevCaError> {
+        let certificate = params(template, request)?.signed_by(request, &self.issuer)?;
+        let mut chain = vec![certificate.into()];
+        chain.extend(self.intermediates.iter().cloned());
+        Ok(chain)
     }
 
     /// A revocation list of certificates that this authority has issued, as DER for
@@ -321,7 +339,7 @@ fn authority_params(mut template: Template, key: &KeyPair) -> Result<Certificate
 
 /// Hands the generator everything as finished extensions: its own would decide on critical flags
 /// and leave things out.
-fn params(template: Template, key: &KeyPair) -> Result<CertificateParams, DevCaError> {
+fn params(template: Template, key: &impl PublicKeyData) -> Result<CertificateParams, DevCaError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     if let Some(name) = &template.common_name {
