@@ -13,17 +13,11 @@ pub mod files;
 mod follower;
 #[cfg(feature = "source")]
 mod snapshot;
+#[cfg(feature = "workload-api")]
+pub mod workload_api;
 
 #[cfg(feature = "source")]
 pub use self::{
-    follower::{Follower, Problem, Publisher, SourceEnded},
+    follower::{Follower, Problem, Publisher, Source, SourceEnded},
     snapshot::Snapshot,
 };
-
-/// A place that identities and bundles come from.
-#[cfg(feature = "source")]
-pub trait Source: Send + Sync {
-    /// Follows what the source publishes from now on. The first snapshot may be empty until the
-    /// source has something: see [`Follower::ready`].
-    fn follow(&self) -> Follower;
-}

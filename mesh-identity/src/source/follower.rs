@@ -5,6 +5,13 @@ use tokio::sync::watch;
 
 use super::snapshot::Snapshot;
 
+/// A place that identities and bundles come from.
+pub trait Source: Send + Sync {
+    /// Follows what the source publishes from now on. The first snapshot may be empty until the
+    /// source has something: see [`Follower::ready`].
+    fn follow(&self) -> Follower;
+}
+
 /// What a source last published.
 #[derive(Clone, Debug, Default)]
 struct State {
@@ -70,7 +77,7 @@ impl Follower {
     }
 }
 
-/// The publishing end, for whoever writes a [`Source`](super::Source).
+/// The publishing end, for whoever writes a [`Source`].
 #[derive(Debug)]
 pub struct Publisher {
     states: watch::Sender<State>,
