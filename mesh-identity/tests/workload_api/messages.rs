@@ -107,6 +107,7 @@ async fn revocation_lists_count_for_those_who_signed_them() {
     // Two authorities with one name, as SPIRE's have.
     let named = |name: &str| Template {
         common_name: Some("Authority".to_owned()),
+        organization: None,
         ..Template::authority(&td(name), at(NOW))
     };
     world.home = DevCa::root(td("home"), named("home")).unwrap();
