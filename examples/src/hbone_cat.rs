@@ -1,8 +1,10 @@
 //! `hbone-cat`: netcat for HBONE.
 
+mod agent;
 mod args;
 mod credentials;
 mod dial;
+mod live;
 mod log;
 mod ready;
 mod serve;
@@ -74,6 +76,9 @@ enum Failure {
         #[source]
         error: BindError,
     },
+    /// It was there a moment ago.
+    #[error("the identity was withdrawn")]
+    NoIdentity,
     #[error(transparent)]
     Pipe(#[from] PipeError),
     #[error(transparent)]
@@ -86,7 +91,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_) | Self::Bind { .. } => USAGE,
-            Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
+            Self::NoIdentity | Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Serving tunnels on a TCP listener.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -22,9 +23,9 @@ const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
 /// Serves tunnels on a TCP listener: TLS, HTTP/2 and one task for each connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Listener {
-    tls: ServerTls,
+    identities: Arc<dyn Fn() -> Option<ServerTls> + Send + Sync>,
     config: Config,
     max_connections: usize,
 }
@@ -33,8 +34,16 @@ impl Listener {
     /// A listener for the peers that `tls` authorizes.
     #[must_use]
     pub fn new(tls: ServerTls, config: Config) -> Self {
+        Self::with_identities(move || Some(tls.clone()), config)
+    }
+
+    /// A listener whose certificates change: it asks for the TLS configuration with each connection,
+    /// so new connections have the certificates of their time, and those that are open are left
+    /// alone. A connection for which there is none is closed at once.
+    #[must_use]
+    pub fn with_identities(identities: impl Fn() -> Option<ServerTls> + Send + Sync + 'static, config: Config) -> Self {
         Self {
-            tls,
+            identities: Arc::new(identities),
             config,
             max_connections: 10_000,
         }
@@ -121,10 +130,11 @@ impl Listener {
         handler: Arc<H>,
         drain: impl Future<Output = ()>,
     ) -> Result<(), ConnectionError> {
+        let identity = (self.identities)().ok_or(ConnectionError::NoIdentity)?;
         tls::prepare(&tcp).map_err(ConnectionError::Tcp)?;
         let mut drain = pin!(drain);
         let accepted = tokio::select! {
-            accepted = tls::accept(tcp, &self.tls, &self.config) => accepted,
+            accepted = tls::accept(tcp, &identity, &self.config) => accepted,
             () = &mut drain => return Ok(()),
         };
         let (stream, peer) = match accepted {
@@ -145,9 +155,20 @@ impl Listener {
     }
 }
 
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("config", &self.config)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Why one accepted connection failed.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
+    #[error("no TLS configuration")]
+    NoIdentity,
     #[error("cannot set socket options: {0}")]
     Tcp(#[source] io::Error),
     #[error(transparent)]

@@ -1,25 +1,55 @@
-//! Own identity and trust, from files, and what TLS makes of them.
+//! Own identity and trust, from files or from an agent, and what TLS makes of them.
 
 use std::sync::Arc;
 
 use mesh_identity::source::files::{FileError, FileProblem, load_bundle, load_svid};
+use mesh_identity::source::{Follower, Publisher, Snapshot};
 use mesh_identity::tls::{BuildError, ClientTls, ServerTls};
-use mesh_identity::{BundleError, PeerPattern, PeerPolicy, SpiffeId, Svid, TrustBundles, TrustDomain, provider};
+use mesh_identity::{BundleError, PeerPattern, PeerPolicy, SpiffeId, TrustBundles, TrustDomain, provider};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 
-use super::args::Identity;
+use super::agent::{Agent, AgentError};
+use super::args::{Files, Identity};
+use super::live::Live;
 
 /// Own identity, and the roots that peers are verified with.
 pub(super) struct Credentials {
     provider: Arc<CryptoProvider>,
-    svid: Arc<Svid>,
-    trust: Arc<TrustBundles>,
+    id: SpiffeId,
+    follower: Follower,
+    origin: Origin,
+}
+
+enum Origin {
+    Files,
+    /// Asked until this is dropped.
+    Agent(#[expect(dead_code, reason = "held for what its thread does")] Agent),
 }
 
 impl Credentials {
-    pub(super) fn load(files: &Identity) -> Result<Self, CredentialError> {
+    pub(super) fn load(identity: &Identity) -> Result<Self, CredentialError> {
         let provider = provider::aws_lc_rs();
+        match (&identity.workload_api, &identity.files) {
+            (Some(socket), _) => {
+                let agent =
+                    Agent::connect(&socket.0, Arc::clone(&provider)).map_err(|error| CredentialError::Agent {
+                        endpoint: socket.0.to_string(),
+                        error,
+                    })?;
+                Ok(Self {
+                    provider,
+                    id: agent.id().clone(),
+                    follower: agent.follower(),
+                    origin: Origin::Agent(agent),
+                })
+            }
+            (None, Some(files)) => Self::of_files(files, provider),
+            (None, None) => Err(CredentialError::Nothing),
+        }
+    }
+
+    fn of_files(files: &Files, provider: Arc<CryptoProvider>) -> Result<Self, CredentialError> {
         let svid = load_svid(&files.cert, &files.key, &provider, UnixTime::now()).map_err(|error| {
             let concerns_key = match error.problem() {
                 FileProblem::Svid(problem) => problem.concerns_key(),
@@ -34,50 +64,72 @@ impl Credentials {
             let bundle = load_bundle(trust_domain.clone(), &roots.file);
             bundles.push(bundle.map_err(|error| CredentialError::File { flag: "--roots", error })?);
         }
+        let id = svid.id().clone();
+        // What is published stays, though nothing more ever will be.
+        let publisher = Publisher::new();
+        publisher.publish(Snapshot::new([Arc::new(svid)], Arc::new(TrustBundles::new(bundles)?)));
         Ok(Self {
             provider,
-            svid: Arc::new(svid),
-            trust: Arc::new(TrustBundles::new(bundles)?),
+            id,
+            follower: publisher.follow(),
+            origin: Origin::Files,
         })
     }
 
     pub(super) fn id(&self) -> &SpiffeId {
-        self.svid.id()
+        &self.id
     }
 
-    pub(super) fn server(&self, allow: &[PeerPattern]) -> Result<ServerTls, CredentialError> {
+    pub(super) fn server(&self, allow: &[PeerPattern]) -> Result<Live<ServerTls>, CredentialError> {
         for pattern in allow {
             self.check_roots("--allow", pattern.trust_domain())?;
         }
-        Ok(ServerTls::builder(Arc::clone(&self.provider))
-            .identity(Arc::clone(&self.svid))
-            .trust(Arc::clone(&self.trust))
-            .authorize(PeerPolicy::matching(allow.iter().cloned()))
-            .build()?)
+        let policy = PeerPolicy::matching(allow.iter().cloned());
+        let (id, provider) = (self.id.clone(), Arc::clone(&self.provider));
+        let build = move |snapshot: &Snapshot| {
+            let Some(svid) = snapshot.svid(&id) else {
+                return Ok(None);
+            };
+            let tls = ServerTls::builder(Arc::clone(&provider))
+                .identity(Arc::clone(svid))
+                .trust(Arc::clone(snapshot.trust()))
+                .authorize(policy.clone());
+            tls.build().map(Some)
+        };
+        Ok(Live::new(self.follower.clone(), build)?)
     }
 
-    pub(super) fn client(&self, expect: &SpiffeId) -> Result<ClientTls, CredentialError> {
+    pub(super) fn client(&self, expect: &SpiffeId) -> Result<Live<ClientTls>, CredentialError> {
         self.check_roots("--expect", expect.trust_domain())?;
-        Ok(ClientTls::builder(Arc::clone(&self.provider))
-            .identity(Arc::clone(&self.svid))
-            .trust(Arc::clone(&self.trust))
-            .authorize(PeerPolicy::exact(expect.clone()))
-            .build()?)
+        let policy = PeerPolicy::exact(expect.clone());
+        let (id, provider) = (self.id.clone(), Arc::clone(&self.provider));
+        let build = move |snapshot: &Snapshot| {
+            let Some(svid) = snapshot.svid(&id) else {
+                return Ok(None);
+            };
+            let tls = ClientTls::builder(Arc::clone(&provider))
+                .identity(Arc::clone(svid))
+                .trust(Arc::clone(snapshot.trust()))
+                .authorize(policy.clone());
+            tls.build().map(Some)
+        };
+        Ok(Live::new(self.follower.clone(), build)?)
     }
 
-    /// Without roots nobody of the trust domain could ever be believed.
+    /// Without roots nobody of the trust domain could ever be believed. An agent may send them yet.
     fn check_roots(&self, flag: &'static str, trust_domain: &TrustDomain) -> Result<(), CredentialError> {
-        match self.trust.get(trust_domain) {
-            Some(_) => Ok(()),
-            None => Err(CredentialError::NoRoots {
+        let known = self.follower.snapshot().trust().get(trust_domain).is_some();
+        match self.origin {
+            Origin::Files if !known => Err(CredentialError::NoRoots {
                 flag,
                 trust_domain: trust_domain.clone(),
             }),
+            _ => Ok(()),
         }
     }
 }
 
-/// What is wrong with the files or flags of an identity.
+/// What is wrong with the files, the agent or the flags of an identity.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CredentialError {
     #[error("{flag} {error}")]
@@ -85,6 +137,12 @@ pub(super) enum CredentialError {
         flag: &'static str,
         #[source]
         error: FileError,
+    },
+    #[error("--workload-api {endpoint}: {error}")]
+    Agent {
+        endpoint: String,
+        #[source]
+        error: AgentError,
     },
     #[error("--roots: {0}")]
     Bundles(#[from] BundleError),
@@ -95,4 +153,6 @@ pub(super) enum CredentialError {
     },
     #[error(transparent)]
     Tls(#[from] BuildError),
+    #[error("neither --workload-api nor --cert, --key and --roots")]
+    Nothing,
 }

@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hbone::TunnelRequest;
+use hbone::pool::PoolKey;
+use mesh_identity::PeerPolicy;
 use mesh_identity::tls::ClientTls;
 use tokio::net::TcpListener;
 
 use super::args::Dial;
 use super::credentials::Credentials;
+use super::live::Live;
 use super::log::Log;
 use super::ready::Ready;
 use super::stdio::Pipe;
@@ -31,16 +34,17 @@ pub(super) fn run(args: &Dial) -> Result<(), Failure> {
     };
     match args.listen {
         None => pipe(args, &tls, || ready(None)),
-        Some(addr) => listen(args, addr, &tls, |bound| ready(Some(bound))),
+        Some(addr) => listen(args, addr, &credentials, &tls, |bound| ready(Some(bound))),
     }
 }
 
 /// One tunnel, for stdin and stdout.
-fn pipe(args: &Dial, tls: &ClientTls, ready: impl FnOnce() -> io::Result<()> + Send) -> Result<(), Failure> {
+fn pipe(args: &Dial, tls: &Live<ClientTls>, ready: impl FnOnce() -> io::Result<()> + Send) -> Result<(), Failure> {
     let config = args.process.config();
     let request = TunnelRequest::new(args.target.clone());
+    let tls = tls.current().ok_or(Failure::NoIdentity)?;
     let worker = async |stop: Stop| {
-        let pipe = Pipe::open(args.peer, tls, &config, request, stop.clone()).await?;
+        let pipe = Pipe::open(args.peer, &tls, &config, request, stop.clone()).await?;
         ready()?;
         Ok(pipe.run(stop).await?)
     };
@@ -51,7 +55,8 @@ fn pipe(args: &Dial, tls: &ClientTls, ready: impl FnOnce() -> io::Result<()> + S
 fn listen(
     args: &Dial,
     addr: SocketAddr,
-    tls: &ClientTls,
+    credentials: &Credentials,
+    tls: &Live<ClientTls>,
     ready: impl FnOnce(SocketAddr) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let sockets = sockets::bind(addr, args.process.threads).map_err(|error| Failure::Bind {
@@ -62,9 +67,14 @@ fn listen(
     config.set_observer(Arc::new(Log));
     let signals = Signals::catch()?;
     ready(sockets.addr)?;
+    let tls = tls.clone();
     let relay = Relay {
-        peer: args.peer,
-        tls: tls.clone(),
+        key: PoolKey::new(
+            credentials.id().clone(),
+            PeerPolicy::exact(args.expect.clone()),
+            args.peer,
+        ),
+        identities: move |_: &_| tls.current(),
         config,
         request: TunnelRequest::new(args.target.clone()),
     };

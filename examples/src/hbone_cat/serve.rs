@@ -20,7 +20,7 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
         sockets::bind(args.bind, args.process.threads).map_err(|error| Failure::Bind { flag: "--bind", error })?;
     let mut config = args.process.config();
     config.set_observer(Arc::new(Log));
-    let server = Listener::new(tls, config);
+    let server = Listener::with_identities(move || tls.current(), config);
     let forward = args.forward.map_or(Forward::Authority, Forward::Fixed);
     let signals = Signals::catch()?;
     let ready = Ready::Serve {

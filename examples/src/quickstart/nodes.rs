@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hbone::pool::PoolKey;
 use hbone::{
     Config, CopyOutcome, DeniedStatus, Event, Handler, IncomingTunnel, Listener, Observer, Rejection, TunnelRequest,
 };
@@ -63,8 +64,8 @@ impl Nodes {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let relay = Relay {
-            peer: self.server,
-            tls,
+            key: PoolKey::new(tls.identity().id().clone(), tls.policy().clone(), self.server),
+            identities: move |_: &_| Some(tls.clone()),
             config: Config::default(),
             request: TunnelRequest::new(destination.try_into().map_err(io::Error::other)?),
         };

@@ -1,11 +1,12 @@
 //! A listener: as many connections as it may have, each with a deadline, and an end to all.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hbone::{Config, Event, Listener};
-use mesh_testkit::ca::Mesh;
+use mesh_identity::PeerPolicy;
+use mesh_testkit::ca::{Mesh, client, server};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -147,10 +148,9 @@ async fn a_shutdown_waits_for_tunnels_and_for_nothing_else() {
 #[tokio::test]
 async fn a_peer_that_is_refused_does_not_disturb_the_others() {
     let listening = listening(&Config::default(), |_| {}).await;
-    let strange = listening.mesh.client_tls(
-        &mesh_testkit::ca::stranger(),
-        mesh_identity::PeerPolicy::any_authenticated(),
-    );
+    let strange = listening
+        .mesh
+        .client_tls(&mesh_testkit::ca::stranger(), PeerPolicy::any_authenticated());
     for _ in 0..5 {
         hbone::tls::dial(listening.addr, &strange, &Config::default())
             .await
@@ -159,4 +159,36 @@ async fn a_peer_that_is_refused_does_not_disturb_the_others() {
     }
     let failed = |event: &Event| matches!(event, Event::HandshakeFailed { error: Some(_), .. });
     assert_eq!(listening.events.count(failed), 5);
+}
+
+/// The certificate is of the moment a connection came, and no concern of those before it.
+#[tokio::test]
+async fn each_connection_has_the_certificate_of_its_time() {
+    let mesh = Mesh::new();
+    let (client_tls, server_tls) = mesh.tls_pair();
+    let current = Arc::new(Mutex::new(Some(server_tls)));
+    let config = Config::default();
+    let identities = Arc::clone(&current);
+    let listener = Listener::with_identities(move || identities.lock().unwrap().clone(), config.clone());
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = socket.local_addr().unwrap();
+    let _serving = background(async move { listener.serve(socket, echo, std::future::pending()).await });
+
+    let (first, connection) = hbone::tls::dial(addr, &client_tls, &config).await.unwrap();
+    let _first = background(connection);
+    let mut open = first.open(request()).await.unwrap();
+
+    let (_, of_strangers) = Mesh::new().tls_pair();
+    *current.lock().unwrap() = Some(of_strangers);
+    assert!(hbone::tls::dial(addr, &client_tls, &config).await.is_err());
+    *current.lock().unwrap() = None;
+    assert!(hbone::tls::dial(addr, &client_tls, &config).await.is_err());
+
+    send_all(&mut open, b"still here").await;
+    let mut got = Vec::new();
+    open.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"still here");
+
+    *current.lock().unwrap() = Some(mesh.server_tls(&server(), PeerPolicy::exact(client())));
+    assert!(hbone::tls::dial(addr, &client_tls, &config).await.is_ok());
 }
