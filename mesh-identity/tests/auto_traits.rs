@@ -72,3 +72,16 @@ fn authorities_may_go_to_any_thread() {
     thread_safe::<mesh_identity::source::dev_ca::DevCa>();
     thread_safe::<mesh_identity::source::dev_ca::Issued>();
 }
+
+#[cfg(feature = "workload-api")]
+#[test]
+fn workload_apis_may_go_to_any_thread() {
+    use mesh_identity::source::workload_api;
+
+    thread_safe::<workload_api::WorkloadApi>();
+    thread_safe::<workload_api::Config>();
+    thread_safe::<workload_api::EndpointError>();
+    thread_safe::<workload_api::StreamError>();
+    fn sendable<T: Send + 'static>() {}
+    sendable::<workload_api::Driver>();
+}

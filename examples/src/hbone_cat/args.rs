@@ -12,7 +12,8 @@ use mesh_identity::{PeerPattern, SpiffeId, TrustDomain, TrustDomainError};
 
 /// Netcat for HBONE: TCP through HTTP/2 CONNECT over mutual TLS.
 ///
-/// Prints one line on stderr when it is ready, and one for each failure; RUST_LOG=info shows more.
+/// Prints one line on stderr when it is ready, one for each failure, and one whenever an agent has
+/// renewed the certificate; RUST_LOG=info shows more.
 /// Exit code 0: all went in order. 1: a tunnel was refused or aborted. 2: a flag, file or
 /// certificate is bad.
 #[derive(Debug, Parser)]

@@ -18,13 +18,8 @@ pub(super) struct Credentials {
     provider: Arc<CryptoProvider>,
     id: SpiffeId,
     follower: Follower,
-    origin: Origin,
-}
-
-enum Origin {
-    Files,
-    /// Asked until this is dropped.
-    Agent(#[expect(dead_code, reason = "held for what its thread does")] Agent),
+    /// Asked for as long as it is kept here; none if all came from files.
+    agent: Option<Agent>,
 }
 
 impl Credentials {
@@ -41,7 +36,7 @@ impl Credentials {
                     provider,
                     id: agent.id().clone(),
                     follower: agent.follower(),
-                    origin: Origin::Agent(agent),
+                    agent: Some(agent),
                 })
             }
             (None, Some(files)) => Self::of_files(files, provider),
@@ -72,7 +67,7 @@ impl Credentials {
             provider,
             id,
             follower: publisher.follow(),
-            origin: Origin::Files,
+            agent: None,
         })
     }
 
@@ -119,13 +114,13 @@ impl Credentials {
     /// Without roots nobody of the trust domain could ever be believed. An agent may send them yet.
     fn check_roots(&self, flag: &'static str, trust_domain: &TrustDomain) -> Result<(), CredentialError> {
         let known = self.follower.snapshot().trust().get(trust_domain).is_some();
-        match self.origin {
-            Origin::Files if !known => Err(CredentialError::NoRoots {
-                flag,
-                trust_domain: trust_domain.clone(),
-            }),
-            _ => Ok(()),
+        if known || self.agent.is_some() {
+            return Ok(());
         }
+        Err(CredentialError::NoRoots {
+            flag,
+            trust_domain: trust_domain.clone(),
+        })
     }
 }
 

@@ -32,8 +32,9 @@ impl<T: Clone> Live<T> {
 
     /// The configuration of this moment; none when the identity was withdrawn.
     pub(super) fn current(&self) -> Option<T> {
-        let (generation, snapshot) = self.follower.generation();
+        // Locked first, so that no thread puts an older one in the place of a newer.
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let (generation, snapshot) = self.follower.generation();
         if built.0 != generation {
             let next = (self.build)(&snapshot).unwrap_or_else(|error| {
                 tracing::error!(reason = %error, "no tls configuration");

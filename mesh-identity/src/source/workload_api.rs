@@ -41,6 +41,7 @@ mod bundles;
 #[cfg(feature = "jwt")]
 mod calls;
 mod channel;
+mod codec;
 mod endpoint;
 mod identities;
 #[cfg(feature = "jwt")]

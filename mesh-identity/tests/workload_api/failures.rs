@@ -5,6 +5,8 @@ use std::time::Duration;
 use mesh_identity::source::{Source as _, workload_api::WorkloadApi};
 use mesh_testkit::workload_api::{Call, FakeWorkloadApi, Reply, X509Entry, X509Message, code};
 use tokio::{
+    io::copy_bidirectional,
+    net::TcpListener,
     runtime::Handle,
     time::{Instant, sleep},
 };
@@ -60,6 +62,23 @@ async fn an_agent_on_a_unix_socket_is_followed_through_its_restart() {
     assert!(follower.problem().is_none());
 }
 
+#[tokio::test]
+async fn an_agent_on_a_tcp_port_is_followed() {
+    let mut world = World::new();
+    world.agent.say_x509(world.message());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let connect = world.agent.connector();
+    world.driver.spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = connect().await.unwrap();
+        copy_bidirectional(&mut near, &mut far).await.unwrap();
+    });
+    let (api, driver) = WorkloadApi::new(&endpoint, world.config());
+    world.driver.spawn(driver);
+    assert_eq!(ids(&api.follow().ready().await.unwrap()), [&cart()]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn denied_permission_withdraws_everything_until_it_is_given_again() {
     let mut world = World::new();
@@ -102,6 +121,8 @@ async fn other_failures_keep_what_is_valid() {
         Reply::Raw(vec![0, 0xff, 0xff, 0xff, 0xff, 0]),
         Reply::Raw(vec![0, 0, 0, 0, 2, 0xff, 0xff]),
         Reply::Raw(vec![1, 0, 0, 0, 0]),
+        // So many SVIDs that reading them all would take a hundred times the room.
+        Reply::Message([0x0a, 0].repeat(1025)),
     ] {
         let mut world = World::new();
         world.agent.say_x509(world.message());

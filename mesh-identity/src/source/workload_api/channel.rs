@@ -21,10 +21,12 @@ use tokio::{
     sync::mpsc,
 };
 use tonic::{Code, Request, Status, Streaming, client::Grpc, metadata::MetadataValue, transport};
-use tonic_prost::ProstCodec;
 use tower_service::Service;
 
-use super::endpoint::{Endpoint, Place};
+use super::{
+    codec::CountingCodec,
+    endpoint::{Endpoint, Place},
+};
 
 /// The largest message that is read: the limit that gRPC sets by default, which agents keep.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -81,7 +83,7 @@ impl Channel {
     {
         let mut client = self.client().await?;
         let path = PathAndQuery::from_static(path);
-        let answer = client.server_streaming(with_header(request), path, ProstCodec::<Q, A>::default());
+        let answer = client.server_streaming(with_header(request), path, CountingCodec::<Q, A>::new());
         Ok(answer.await?.into_inner())
     }
 
@@ -94,7 +96,7 @@ impl Channel {
     {
         let mut client = self.client().await?;
         let path = PathAndQuery::from_static(path);
-        let answer = client.unary(with_header(request), path, ProstCodec::<Q, A>::default());
+        let answer = client.unary(with_header(request), path, CountingCodec::<Q, A>::new());
         Ok(answer.await?.into_inner())
     }
 
