@@ -1,5 +1,6 @@
 //! `hbone-cat`: netcat for HBONE.
 
+mod agent;
 mod args;
 mod credentials;
 mod dial;
@@ -13,6 +14,8 @@ mod workers;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use mesh_identity::tls::IdentityUnavailable;
 
 use self::args::{Args, Command};
 use self::credentials::CredentialError;
@@ -75,6 +78,8 @@ enum Failure {
         error: BindError,
     },
     #[error(transparent)]
+    Identity(#[from] IdentityUnavailable),
+    #[error(transparent)]
     Pipe(#[from] PipeError),
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
@@ -86,7 +91,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_) | Self::Bind { .. } => USAGE,
-            Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
+            Self::Identity(_) | Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A client's part before the tunnel: takes connections, each through a tunnel of its own.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use hbone::pool::{Connect, Dialer, PoolKey};
 use hbone::{Config, Pool, PoolConfig, TunnelRequest, copy_bidirectional};
+use mesh_identity::live::Live;
 use mesh_identity::tls::ClientTls;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,25 +24,28 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Carries connections to one destination through tunnels at one peer, which share connections.
 #[derive(Clone)]
-pub(crate) struct Relay {
-    pub(crate) peer: SocketAddr,
-    pub(crate) tls: ClientTls,
+pub(crate) struct Relay<F> {
+    /// This side, the peer, and where that is.
+    pub(crate) key: PoolKey,
+    /// TLS for that, asked for with each connection.
+    pub(crate) identities: F,
+    /// What open connections are held to.
+    pub(crate) live: Live,
     pub(crate) config: Config,
     pub(crate) request: TunnelRequest,
 }
 
-impl Relay {
+impl<F: Fn(&PoolKey) -> Option<ClientTls> + Send + Sync + 'static> Relay<F> {
     /// Takes connections until `stop`; those that are open then have a time to end.
     pub(crate) async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let Self {
-            peer,
-            tls,
+            key,
+            identities,
+            live,
             config,
             request,
         } = self;
-        let key = PoolKey::new(tls.identity().id().clone(), tls.policy().clone(), peer);
-        let dialer = Dialer::new(move |_: &_| Some(tls.clone()), config);
-        let pool = Pool::new(PoolConfig::default(), dialer);
+        let pool = Pool::new(PoolConfig::default(), Dialer::new(identities, config).with_live(live));
         let mut stop = pin!(stop);
         let mut connections = JoinSet::new();
         loop {

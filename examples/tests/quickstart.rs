@@ -30,7 +30,7 @@ async fn everything_goes_as_declared() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert!(text.ends_with("Everything went as declared.\n"), "{text}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 6, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 9, "{text}");
     assert!(text.lines().all(|line| line.len() <= 110), "{text}");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
@@ -55,7 +55,10 @@ async fn the_report_is_there_for_programs() {
             allowed,
             ("denied", Some(401)),
             ("not_trusted", None),
-            ("allowed", Some(503))
+            ("allowed", Some(503)),
+            allowed,
+            ("not_trusted", None),
+            allowed,
         ]
     );
     let bulk = &report["steps"][2];

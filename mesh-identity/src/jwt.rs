@@ -27,7 +27,7 @@
 
 mod algorithm;
 mod bundle;
-mod token;
+pub(crate) mod token;
 
 use std::time::Duration;
 

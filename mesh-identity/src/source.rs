@@ -19,6 +19,8 @@ pub mod istio_ca;
 mod merged;
 #[cfg(feature = "source")]
 mod snapshot;
+#[cfg(feature = "workload-api")]
+pub mod workload_api;
 
 #[cfg(feature = "source")]
 pub use self::{

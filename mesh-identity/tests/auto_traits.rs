@@ -134,3 +134,16 @@ fn bundles_may_be_fetched_and_served_on_any_thread() {
     fn sendable<F: Future + Send>(_run: fn(FederationDriver) -> F) {}
     sendable(FederationDriver::run);
 }
+
+#[cfg(feature = "workload-api")]
+#[test]
+fn workload_apis_may_go_to_any_thread() {
+    use mesh_identity::source::workload_api;
+
+    thread_safe::<workload_api::WorkloadApi>();
+    thread_safe::<workload_api::Config>();
+    thread_safe::<workload_api::EndpointError>();
+    thread_safe::<workload_api::StreamError>();
+    fn sendable<T: Send + 'static>() {}
+    sendable::<workload_api::Driver>();
+}

@@ -19,5 +19,6 @@ pub mod payload;
 pub mod peer;
 pub mod pipe;
 pub mod poll;
+pub mod workload_api;
 
 mod random;

@@ -7,11 +7,13 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 use hbone::{Authority, Config};
+use mesh_identity::source::workload_api::{Endpoint, EndpointError};
 use mesh_identity::{PeerPattern, SpiffeId, TrustDomain, TrustDomainError};
 
 /// Netcat for HBONE: TCP through HTTP/2 CONNECT over mutual TLS.
 ///
-/// Prints one line on stderr when it is ready, and one for each failure; RUST_LOG=info shows more.
+/// Prints one line on stderr when it is ready, one for each failure, and one whenever an agent has
+/// renewed the certificate; RUST_LOG=info shows more.
 /// Exit code 0: all went in order. 1: a tunnel was refused or aborted. 2: a flag, file or
 /// certificate is bad.
 #[derive(Debug, Parser)]
@@ -79,18 +81,39 @@ pub(super) struct Dial {
     pub(super) process: Process,
 }
 
-/// Who this side is, and whom it believes.
+/// Who this side is, and whom it believes: from files, or from an agent.
 #[derive(Debug, clap::Args)]
 pub(super) struct Identity {
+    #[command(flatten)]
+    pub(super) files: Option<Files>,
+    /// SPIFFE Workload API to take certificate, key and roots from, and their changes: a socket's
+    /// path, or a URI such as `unix:///run/spire/agent.sock`.
+    #[arg(long, value_name = "SOCKET", conflicts_with = "Files")]
+    pub(super) workload_api: Option<Socket>,
+}
+
+/// An identity in files.
+#[derive(Debug, clap::Args)]
+pub(super) struct Files {
     /// Own certificate chain, PEM, the leaf first.
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required = false,
+        required_unless_present = "workload_api"
+    )]
     pub(super) cert: PathBuf,
     /// Private key of the certificate, PEM: PKCS#8, PKCS#1 or SEC1.
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required = false,
+        required_unless_present = "workload_api"
+    )]
     pub(super) key: PathBuf,
     /// Root certificates of the own trust domain, PEM; `TRUST_DOMAIN=FILE` for another one
     /// (repeatable).
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "workload_api")]
     pub(super) roots: Vec<Roots>,
 }
 
@@ -113,6 +136,21 @@ impl Process {
         let mut config = Config::default();
         config.set_max_frame_size(self.max_frame_size);
         config
+    }
+}
+
+/// Where an agent listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Socket(pub(super) Endpoint);
+
+impl FromStr for Socket {
+    type Err = EndpointError;
+
+    /// A path whose first part ends in a `:` is written with a `/` before it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_uri = text.split('/').next().is_some_and(|first| first.contains(':'));
+        let endpoint = if is_uri { text.parse() } else { Endpoint::unix(text) };
+        endpoint.map(Self)
     }
 }
 
@@ -151,6 +189,23 @@ mod tests {
     #[test]
     fn commands_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_socket_is_a_path_or_a_uri() {
+        for (text, place) in [
+            ("/run/a.sock", "/run/a.sock"),
+            ("a.sock", "a.sock"),
+            ("./a:b", "./a:b"),
+            ("unix:/run/a.sock", "/run/a.sock"),
+            ("unix:///run/a.sock", "/run/a.sock"),
+            ("tcp://127.0.0.1:80", "tcp://127.0.0.1:80"),
+        ] {
+            assert_eq!(text.parse::<Socket>().unwrap().0.to_string(), place);
+        }
+        for text in ["", "unix:a.sock", "http://127.0.0.1:80"] {
+            assert!(text.parse::<Socket>().is_err(), "{text}");
+        }
     }
 
     #[test]

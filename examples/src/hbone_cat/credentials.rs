@@ -1,25 +1,68 @@
-//! Own identity and trust, from files, and what TLS makes of them.
+//! Own identity and trust, from files or from an agent, and what TLS makes of them.
 
 use std::sync::Arc;
+use std::{io, thread};
 
+use mesh_identity::live::Live;
 use mesh_identity::source::files::{FileError, FileProblem, load_bundle, load_svid};
-use mesh_identity::tls::{BuildError, ClientTls, ServerTls};
-use mesh_identity::{BundleError, PeerPattern, PeerPolicy, SpiffeId, Svid, TrustBundles, TrustDomain, provider};
+use mesh_identity::source::{FixedSource, Follower, Snapshot, Source};
+use mesh_identity::tls::{ClientTls, Identities, IdentityUnavailable, ServerTls};
+use mesh_identity::{BundleError, PeerPattern, PeerPolicy, SpiffeId, TrustBundles, TrustDomain, provider};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
+use tokio::runtime::Builder;
 
-use super::args::Identity;
+use super::agent::{Agent, AgentError};
+use super::args::{Files, Identity};
 
 /// Own identity, and the roots that peers are verified with.
 pub(super) struct Credentials {
-    provider: Arc<CryptoProvider>,
-    svid: Arc<Svid>,
-    trust: Arc<TrustBundles>,
+    id: SpiffeId,
+    follower: Follower,
+    identities: Arc<Identities>,
+    live: Live,
+    /// Asked for as long as it is kept here; none if all came from files.
+    agent: Option<Agent>,
 }
 
 impl Credentials {
-    pub(super) fn load(files: &Identity) -> Result<Self, CredentialError> {
+    pub(super) fn load(identity: &Identity) -> Result<Self, CredentialError> {
         let provider = provider::aws_lc_rs();
+        match (&identity.workload_api, &identity.files) {
+            (Some(socket), _) => {
+                let agent =
+                    Agent::connect(&socket.0, Arc::clone(&provider)).map_err(|error| CredentialError::Agent {
+                        endpoint: socket.0.to_string(),
+                        error,
+                    })?;
+                Self::new(agent.id().clone(), agent.follower(), Some(agent), provider)
+            }
+            (None, Some(files)) => Self::of_files(files, provider),
+            (None, None) => Err(CredentialError::Nothing),
+        }
+    }
+
+    fn new(
+        id: SpiffeId,
+        follower: Follower,
+        agent: Option<Agent>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, CredentialError> {
+        let (live, driver) = Live::builder(follower.clone(), Arc::clone(&provider)).build();
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        thread::Builder::new()
+            .name("trust".to_owned())
+            .spawn(move || runtime.block_on(driver))?;
+        Ok(Self {
+            id,
+            identities: Arc::new(Identities::new(follower.clone(), provider)),
+            follower,
+            live,
+            agent,
+        })
+    }
+
+    fn of_files(files: &Files, provider: Arc<CryptoProvider>) -> Result<Self, CredentialError> {
         let svid = load_svid(&files.cert, &files.key, &provider, UnixTime::now()).map_err(|error| {
             let concerns_key = match error.problem() {
                 FileProblem::Svid(problem) => problem.concerns_key(),
@@ -34,50 +77,59 @@ impl Credentials {
             let bundle = load_bundle(trust_domain.clone(), &roots.file);
             bundles.push(bundle.map_err(|error| CredentialError::File { flag: "--roots", error })?);
         }
-        Ok(Self {
-            provider,
-            svid: Arc::new(svid),
-            trust: Arc::new(TrustBundles::new(bundles)?),
-        })
+        let id = svid.id().clone();
+        let snapshot = Snapshot::new([Arc::new(svid)], Arc::new(TrustBundles::new(bundles)?));
+        Self::new(id, FixedSource::new(snapshot).follow(), None, provider)
     }
 
     pub(super) fn id(&self) -> &SpiffeId {
-        self.svid.id()
+        &self.id
     }
 
-    pub(super) fn server(&self, allow: &[PeerPattern]) -> Result<ServerTls, CredentialError> {
+    /// What open connections are held to.
+    pub(super) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// TLS of the moment for whoever `allow` matches.
+    pub(super) fn server(
+        &self,
+        allow: &[PeerPattern],
+    ) -> Result<(PeerPolicy, impl Fn() -> Result<ServerTls, IdentityUnavailable> + use<>), CredentialError> {
         for pattern in allow {
             self.check_roots("--allow", pattern.trust_domain())?;
         }
-        Ok(ServerTls::builder(Arc::clone(&self.provider))
-            .identity(Arc::clone(&self.svid))
-            .trust(Arc::clone(&self.trust))
-            .authorize(PeerPolicy::matching(allow.iter().cloned()))
-            .build()?)
+        let policy = PeerPolicy::matching(allow.iter().cloned());
+        let (id, identities) = (self.id.clone(), Arc::clone(&self.identities));
+        let permitted = policy.clone();
+        Ok((policy, move || identities.server(Some(&id), &permitted)))
     }
 
-    pub(super) fn client(&self, expect: &SpiffeId) -> Result<ClientTls, CredentialError> {
+    /// TLS of the moment towards the one that is expected.
+    pub(super) fn client(
+        &self,
+        expect: &SpiffeId,
+    ) -> Result<impl Fn() -> Result<ClientTls, IdentityUnavailable> + Clone + use<>, CredentialError> {
         self.check_roots("--expect", expect.trust_domain())?;
-        Ok(ClientTls::builder(Arc::clone(&self.provider))
-            .identity(Arc::clone(&self.svid))
-            .trust(Arc::clone(&self.trust))
-            .authorize(PeerPolicy::exact(expect.clone()))
-            .build()?)
+        let policy = PeerPolicy::exact(expect.clone());
+        let (id, identities) = (self.id.clone(), Arc::clone(&self.identities));
+        Ok(move || identities.client(Some(&id), &policy))
     }
 
-    /// Without roots nobody of the trust domain could ever be believed.
+    /// Without roots nobody of the trust domain could ever be believed. An agent may send them yet.
     fn check_roots(&self, flag: &'static str, trust_domain: &TrustDomain) -> Result<(), CredentialError> {
-        match self.trust.get(trust_domain) {
-            Some(_) => Ok(()),
-            None => Err(CredentialError::NoRoots {
-                flag,
-                trust_domain: trust_domain.clone(),
-            }),
+        let known = self.follower.snapshot().trust().get(trust_domain).is_some();
+        if known || self.agent.is_some() {
+            return Ok(());
         }
+        Err(CredentialError::NoRoots {
+            flag,
+            trust_domain: trust_domain.clone(),
+        })
     }
 }
 
-/// What is wrong with the files or flags of an identity.
+/// What is wrong with the files, the agent or the flags of an identity.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CredentialError {
     #[error("{flag} {error}")]
@@ -86,6 +138,12 @@ pub(super) enum CredentialError {
         #[source]
         error: FileError,
     },
+    #[error("--workload-api {endpoint}: {error}")]
+    Agent {
+        endpoint: String,
+        #[source]
+        error: AgentError,
+    },
     #[error("--roots: {0}")]
     Bundles(#[from] BundleError),
     #[error("{flag}: no --roots for trust domain `{trust_domain}`")]
@@ -93,6 +151,8 @@ pub(super) enum CredentialError {
         flag: &'static str,
         trust_domain: TrustDomain,
     },
-    #[error(transparent)]
-    Tls(#[from] BuildError),
+    #[error("operating system: {0}")]
+    System(#[from] io::Error),
+    #[error("neither --workload-api nor --cert, --key and --roots")]
+    Nothing,
 }

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hbone::TunnelRequest;
-use mesh_identity::tls::ClientTls;
+use hbone::pool::PoolKey;
+use mesh_identity::PeerPolicy;
+use mesh_identity::live::Live;
+use mesh_identity::tls::{ClientTls, IdentityUnavailable};
 use tokio::net::TcpListener;
 
 use super::args::Dial;
@@ -30,17 +33,22 @@ pub(super) fn run(args: &Dial) -> Result<(), Failure> {
         ready.print(args.process.json)
     };
     match args.listen {
-        None => pipe(args, &tls, || ready(None)),
-        Some(addr) => listen(args, addr, &tls, |bound| ready(Some(bound))),
+        None => pipe(args, &tls()?, credentials.live(), || ready(None)),
+        Some(addr) => listen(args, addr, &credentials, tls, |bound| ready(Some(bound))),
     }
 }
 
 /// One tunnel, for stdin and stdout.
-fn pipe(args: &Dial, tls: &ClientTls, ready: impl FnOnce() -> io::Result<()> + Send) -> Result<(), Failure> {
+fn pipe(
+    args: &Dial,
+    tls: &ClientTls,
+    live: &Live,
+    ready: impl FnOnce() -> io::Result<()> + Send,
+) -> Result<(), Failure> {
     let config = args.process.config();
     let request = TunnelRequest::new(args.target.clone());
     let worker = async |stop: Stop| {
-        let pipe = Pipe::open(args.peer, tls, &config, request, stop.clone()).await?;
+        let pipe = Pipe::open(args.peer, (tls, live), &config, request, stop.clone()).await?;
         ready()?;
         Ok(pipe.run(stop).await?)
     };
@@ -51,7 +59,8 @@ fn pipe(args: &Dial, tls: &ClientTls, ready: impl FnOnce() -> io::Result<()> + S
 fn listen(
     args: &Dial,
     addr: SocketAddr,
-    tls: &ClientTls,
+    credentials: &Credentials,
+    tls: impl Fn() -> Result<ClientTls, IdentityUnavailable> + Clone + Send + Sync + 'static,
     ready: impl FnOnce(SocketAddr) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let sockets = sockets::bind(addr, args.process.threads).map_err(|error| Failure::Bind {
@@ -63,8 +72,13 @@ fn listen(
     let signals = Signals::catch()?;
     ready(sockets.addr)?;
     let relay = Relay {
-        peer: args.peer,
-        tls: tls.clone(),
+        key: PoolKey::new(
+            credentials.id().clone(),
+            PeerPolicy::exact(args.expect.clone()),
+            args.peer,
+        ),
+        identities: move |_: &_| tls().inspect_err(|reason| tracing::warn!(%reason, "no identity")).ok(),
+        live: credentials.live().clone(),
         config,
         request: TunnelRequest::new(args.target.clone()),
     };

@@ -6,10 +6,16 @@ use hbone::{Blame, Event, Observer, Rejection, Role};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+/// Failures, and what becomes of the own identity.
+const DEFAULT: &str = "warn,mesh_examples::hbone_cat::agent=info";
+
 pub(super) fn init() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .from_env_lossy();
+    let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
+        Some(_) => EnvFilter::builder()
+            .with_default_directive(LevelFilter::WARN.into())
+            .from_env_lossy(),
+        None => EnvFilter::new(DEFAULT),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

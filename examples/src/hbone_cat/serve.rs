@@ -15,12 +15,13 @@ use crate::forward::Forward;
 
 pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     let credentials = Credentials::load(&args.identity)?;
-    let tls = credentials.server(&args.allow)?;
+    let (allow, tls) = credentials.server(&args.allow)?;
     let sockets =
         sockets::bind(args.bind, args.process.threads).map_err(|error| Failure::Bind { flag: "--bind", error })?;
     let mut config = args.process.config();
     config.set_observer(Arc::new(Log));
-    let server = Listener::new(tls, config);
+    let mut server = Listener::with_identity(tls, config);
+    server.set_scope(Arc::new(credentials.live().scope(allow)));
     let forward = args.forward.map_or(Forward::Authority, Forward::Fixed);
     let signals = Signals::catch()?;
     let ready = Ready::Serve {

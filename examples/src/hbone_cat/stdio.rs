@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hbone::tls::DialError;
 use hbone::{Client, Config, Lost, OpenError, ReadHalf, TunnelError, TunnelRequest, TunnelStream, WriteHalf};
+use mesh_identity::live::{CloseReason, Live};
 use mesh_identity::tls::ClientTls;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,13 +44,17 @@ type Ended = watch::Receiver<Option<Result<(), Lost>>>;
 impl Pipe {
     pub(super) async fn open(
         peer: SocketAddr,
-        tls: &ClientTls,
+        (tls, live): (&ClientTls, &Live),
         config: &Config,
         request: TunnelRequest,
         stop: Stop,
     ) -> Result<Self, PipeError> {
         let opened = async {
-            let (client, connection) = hbone::tls::dial(peer, tls, config).await?;
+            let (client, mut connection) = hbone::tls::dial(peer, tls, config).await?;
+            if let Some(peer) = client.peer().identity().cloned() {
+                let guard = live.scope(tls.policy().clone()).register(tls.identity().id(), peer)?;
+                connection = connection.hold(guard);
+            }
             let (tell, ended) = watch::channel(None);
             let mut driver = JoinSet::new();
             driver.spawn(async move {
@@ -232,6 +237,8 @@ fn spawn_stdout() -> io::Result<(mpsc::Sender<Bytes>, oneshot::Receiver<io::Resu
 pub(super) enum PipeError {
     #[error(transparent)]
     Dial(#[from] DialError),
+    #[error(transparent)]
+    Distrusted(#[from] CloseReason),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]

@@ -88,6 +88,14 @@ impl Outcome {
         }
     }
 
+    /// A tunnel that was open, and was ended for this reason.
+    pub(super) fn ended(reason: String, time: Duration) -> Self {
+        Self {
+            refusal: Some(reason),
+            ..Self::new(Decision::NotTrusted, time)
+        }
+    }
+
     pub(super) fn with_checksums(self, checksums: Checksums) -> Self {
         Self {
             checksums: Some(checksums),
@@ -127,7 +135,7 @@ pub(super) enum Undeclared {
     Aborted(#[from] CopyAbort),
     #[error("the server carried {up} bytes up and {down} bytes down")]
     Bytes { up: u64, down: u64 },
-    #[error("{connections} connections were made where none was needed")]
+    #[error("{connections} connections were made, more or fewer than needed")]
     Connections { connections: u64 },
     #[error("checksums differ")]
     Checksums,

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hbone::pool::PoolKey;
 use hbone::{
     Config, CopyOutcome, DeniedStatus, Event, Handler, IncomingTunnel, Listener, Observer, Rejection, TunnelRequest,
 };
-use mesh_identity::tls::{ClientTls, ServerTls};
 use mesh_identity::{PeerPolicy, SpiffeId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::identities::Identities;
 use crate::forward::Forward;
 use crate::relay::Relay;
 
@@ -36,7 +37,7 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// Starts the server's node, which lets those that `allow` permits open tunnels.
-    pub(super) async fn start(tls: ServerTls, allow: PeerPolicy) -> io::Result<Self> {
+    pub(super) async fn start(identities: &Identities, allow: PeerPolicy) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let server = listener.local_addr()?;
         let (tell, sightings) = mpsc::channel(SIGHTINGS);
@@ -45,8 +46,9 @@ impl Nodes {
         config.set_observer(Arc::clone(&counts) as Arc<dyn Observer>);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let mut listening = Listener::with_identity(identities.server_tls(), config);
+        listening.set_scope(Arc::new(identities.live.scope(identities.members())));
         tasks.spawn(async move {
-            let listening = Listener::new(tls, config);
             listening.serve(listener, Guard { allow, tell }, ordered(stopped)).await;
         });
         Ok(Self {
@@ -59,12 +61,16 @@ impl Nodes {
     }
 
     /// Has the client's node take connections to `destination`; answers where.
-    pub(super) async fn capture(&mut self, tls: ClientTls, destination: SocketAddr) -> io::Result<SocketAddr> {
+    pub(super) async fn capture(&mut self, identities: &Identities, destination: SocketAddr) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let relay = Relay {
-            peer: self.server,
-            tls,
+            key: PoolKey::new(identities.client.clone(), identities.servers(), self.server),
+            identities: {
+                let tls = identities.client_tls();
+                move |_: &_| tls()
+            },
+            live: identities.live.clone(),
             config: Config::default(),
             request: TunnelRequest::new(destination.try_into().map_err(io::Error::other)?),
         };

@@ -22,6 +22,15 @@ const CHUNK: usize = 64 * 1024;
 /// Time for the service's side of a transfer to end after the other one.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for the HTTP service to answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+const EXPECT: &str = "expect: 100-continue";
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+const QUESTION: &[u8] = b"hello?\n";
+
 const GREETING: &str = "hello from the other side of the tunnel\n";
 
 /// The services, until dropped.
@@ -77,12 +86,17 @@ where
     }
 }
 
-/// Answers one HTTP/1.1 request.
+/// Answers one HTTP/1.1 request, and asks for its content if that waits to be asked for.
 async fn greet(tcp: TcpStream) -> io::Result<()> {
     let mut tcp = BufReader::new(tcp);
-    let mut line = String::new();
+    let (mut line, mut waits) = (String::new(), false);
     while tcp.read_line(&mut line).await? > 2 {
+        waits |= line.trim_end() == EXPECT;
         line.clear();
+    }
+    if waits {
+        tcp.write_all(CONTINUE).await?;
+        tcp.read_exact(&mut [0; QUESTION.len()]).await?;
     }
     let response = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{GREETING}",
@@ -94,14 +108,50 @@ async fn greet(tcp: TcpStream) -> io::Result<()> {
 
 /// Asks for the greeting; answers with the bytes sent and received if it came.
 pub(super) async fn get(addr: SocketAddr) -> io::Result<Option<(u64, u64)>> {
-    let mut tcp = TcpStream::connect(addr).await?;
-    tcp.set_nodelay(true)?;
-    let request = format!("GET / HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
-    tcp.write_all(request.as_bytes()).await?;
-    let mut response = String::new();
-    tcp.read_to_string(&mut response).await?;
-    let greeted = response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(GREETING);
-    Ok(greeted.then_some((request.len() as u64, response.len() as u64)))
+    Request::begin(addr).await?.finish().await
+}
+
+/// A request that the service waits for the content of.
+pub(super) struct Request {
+    tcp: TcpStream,
+    sent: usize,
+}
+
+impl Request {
+    pub(super) async fn begin(addr: SocketAddr) -> io::Result<Self> {
+        let mut tcp = TcpStream::connect(addr).await?;
+        tcp.set_nodelay(true)?;
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{EXPECT}\r\ncontent-length: {}\r\n\r\n",
+            QUESTION.len()
+        );
+        tcp.write_all(head.as_bytes()).await?;
+        soon(tcp.read_exact(&mut [0; CONTINUE.len()])).await?;
+        Ok(Self { tcp, sent: head.len() })
+    }
+
+    /// Sends the content; answers as [`get`].
+    pub(super) async fn finish(mut self) -> io::Result<Option<(u64, u64)>> {
+        self.tcp.write_all(QUESTION).await?;
+        let mut response = String::new();
+        soon(self.tcp.read_to_string(&mut response)).await?;
+        let (sent, received) = (self.sent + QUESTION.len(), CONTINUE.len() + response.len());
+        let greeted = response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(GREETING);
+        Ok(greeted.then_some((sent as u64, received as u64)))
+    }
+
+    /// Waits until the connection fails.
+    pub(super) async fn lost(mut self) -> io::Result<io::ErrorKind> {
+        match soon(self.tcp.read(&mut [0])).await {
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => Ok(error.kind()),
+        }
+    }
+}
+
+/// What a peer does by and by.
+async fn soon<T>(io: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(REQUEST_TIMEOUT, io).await?
 }
 
 /// The hash of a TLS 1.3 cipher suite with SHA-256.

@@ -3,17 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 
-use hbone::{CopyOutcome, Rejection};
+use hbone::{CopyAbort, CopyOutcome, Rejection, TunnelError};
 use mesh_identity::{PeerPolicy, SpiffeId};
 use rustls::crypto::hash::Hash;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Undeclared};
 use super::identities::{Identities, IdentitiesError};
 use super::nodes::Nodes;
 use super::report::{Address, Checksums, Decision, Node, Outcome, Report, Step};
-use super::services::{self, Seed, Services};
+use super::services::{self, Request, Seed, Services};
 
 /// Services, nodes, and where the client's node takes connections to the services.
 pub(super) struct Stage {
@@ -25,24 +26,27 @@ pub(super) struct Stage {
     /// Nobody listens there.
     closed: SocketAddr,
     hash: &'static dyn Hash,
+    _tasks: JoinSet<()>,
 }
 
 impl Stage {
     pub(super) async fn build() -> Result<Self, StageError> {
-        let identities = Identities::issue()?;
+        let (identities, trust) = Identities::issue()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(trust);
         let hash = services::sha256(identities.provider()).ok_or(StageError::NoHash)?;
         let services = Services::start(hash).await?;
         let allow = PeerPolicy::exact(identities.client.clone());
-        let mut nodes = Nodes::start(identities.server_tls()?, allow).await?;
-        let tls = identities.client_tls(&identities.client)?;
+        let mut nodes = Nodes::start(&identities, allow).await?;
         Ok(Self {
-            http: nodes.capture(tls.clone(), services.http).await?,
-            bulk: nodes.capture(tls, services.bulk).await?,
+            http: nodes.capture(&identities, services.http).await?,
+            bulk: nodes.capture(&identities, services.bulk).await?,
             closed: TcpListener::bind("127.0.0.1:0").await?.local_addr()?,
             identities,
             services,
             nodes,
             hash,
+            _tasks: tasks,
         })
     }
 
@@ -65,14 +69,20 @@ impl Stage {
         let denied = self.denied(&intruder).await;
         let distrusted = self.distrusted(&stranger).await;
         let unreachable = self.unreachable(&client).await;
+        let rotated = self.rotated().await;
+        let revoked = self.revoked().await;
+        let renewed = self.renewed().await;
         let step = |name, client, path, result| Step::new(name, (client, &self.identities.server), path, result);
         let steps = vec![
             step("HTTP request", &client, to_http.clone(), greeted),
-            step("HTTP request again", &client, to_http, greeted_again),
+            step("HTTP request again", &client, to_http.clone(), greeted_again),
             step("bulk, both ways", &client, to_bulk, transferred),
             step("identity not listed", &intruder, to_server.clone(), denied),
             step("other trust domain", &stranger, to_server, distrusted),
             step("closed port", &client, to_closed, unreachable),
+            step("new root", &client, to_http.clone(), rotated),
+            step("old root revoked", &client, to_http.clone(), revoked),
+            step("HTTP request anew", &client, to_http, renewed),
         ];
         let client = Node {
             identity: client.to_string(),
@@ -104,6 +114,42 @@ impl Stage {
         let outcome = self.greet().await?;
         match self.nodes.connections() - before {
             0 => Ok(outcome),
+            connections => Err(Undeclared::Connections { connections }),
+        }
+    }
+
+    /// A tunnel lives on while everybody gets certificates from a new root.
+    async fn rotated(&mut self) -> Result<Outcome, Undeclared> {
+        let began = Instant::now();
+        let request = Request::begin(self.http).await?;
+        self.identities.rotate()?;
+        let (sent, received) = request.finish().await?.ok_or(Undeclared::NoGreeting)?;
+        self.carried(sent, received).await?;
+        Ok(Outcome::carried(sent, received, began.elapsed()))
+    }
+
+    /// The connection was made under the old root, so the tunnels on it end with that root.
+    async fn revoked(&mut self) -> Result<Outcome, Undeclared> {
+        let began = Instant::now();
+        let request = Request::begin(self.http).await?;
+        self.identities.revoke()?;
+        let told = request.lost().await?;
+        let copied = self.sighting(&self.identities.client.clone()).await?;
+        match copied.map_err(Undeclared::Rejected)?.abort {
+            Some(CopyAbort::Tunnel(TunnelError::ConnectionLost(lost))) => {
+                Ok(Outcome::ended(format!("{lost}, {told}"), began.elapsed()))
+            }
+            Some(other) => Err(other.into()),
+            None => Err(Undeclared::Opened),
+        }
+    }
+
+    /// One new connection, with certificates of the new root.
+    async fn renewed(&mut self) -> Result<Outcome, Undeclared> {
+        let before = self.nodes.connections();
+        let outcome = self.greet().await?;
+        match self.nodes.connections() - before {
+            1 => Ok(outcome),
             connections => Err(Undeclared::Connections { connections }),
         }
     }
@@ -150,7 +196,7 @@ impl Stage {
     }
 
     async fn attempt(&self, client: &SpiffeId, destination: SocketAddr) -> Result<Attempt, Undeclared> {
-        let tls = self.identities.client_tls(client)?;
+        let tls = self.identities.tls_of(client)?;
         Attempt::make(self.nodes.server, &tls, destination).await
     }
 

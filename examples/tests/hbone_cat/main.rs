@@ -15,6 +15,7 @@ mod pair;
 mod pipe;
 mod refusals;
 mod usage;
+mod workload_api;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

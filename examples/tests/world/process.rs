@@ -20,8 +20,7 @@ pub struct Process {
 
 /// The command `hbone-cat COMMAND` with the files of its identity.
 pub fn hbone_cat(command: &str, files: &Files) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_hbone-cat"));
-    program.arg(command).env_remove("RUST_LOG");
+    let mut program = hbone_cat_of(command);
     for (flag, file) in [
         ("--cert", &files.cert),
         ("--key", &files.key),
@@ -29,7 +28,13 @@ pub fn hbone_cat(command: &str, files: &Files) -> Command {
     ] {
         program.arg(flag).arg(file);
     }
-    program.arg("--json");
+    program
+}
+
+/// The command `hbone-cat COMMAND` without an identity.
+pub fn hbone_cat_of(command: &str) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_hbone-cat"));
+    program.args([command, "--json"]).env_remove("RUST_LOG");
     program
 }
 
@@ -101,6 +106,16 @@ impl Process {
     pub async fn says(&self, text: &str) -> String {
         eventually(text, async || {
             self.stderr().into_iter().find(|line| line.contains(text))
+        })
+        .await
+    }
+
+    /// Waits until so many lines on stderr contain `text`; answers with all of them.
+    pub async fn says_times(&self, text: &str, times: usize) -> Vec<String> {
+        eventually(text, async || {
+            let mut lines = self.stderr();
+            lines.retain(|line| line.contains(text));
+            (lines.len() >= times).then_some(lines)
         })
         .await
     }

@@ -92,13 +92,7 @@ impl BundleDocument {
 
     pub(super) fn from_value(trust_domain: TrustDomain, document: &Json) -> Result<Self, DocumentError> {
         let document = document.as_object().ok_or(DocumentError::NotAnObject)?;
-        let keys = document
-            .get("keys")
-            .and_then(Json::as_list)
-            .ok_or(DocumentError::NoKeys)?;
-        if keys.len() > MAX_DOCUMENT_KEYS {
-            return Err(DocumentError::TooManyKeys);
-        }
+        let keys = keys(document)?;
         let mut parts = Parts {
             sequence: integer(document, "spiffe_sequence")?,
             refresh_hint: integer(document, "spiffe_refresh_hint")?,
@@ -254,6 +248,31 @@ impl JwtAuthority {
     /// The ID, by which tokens name the key.
     pub fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// The JWT authorities of a key set as the Workload API has it (§6.2.2): without a sequence, and
+    /// with keys that need not say their use.
+    ///
+    /// What a key says is respected: one for another use signs no tokens.
+    #[cfg(all(feature = "jwt", feature = "workload-api"))]
+    pub(crate) fn read_set(text: &[u8]) -> Result<Vec<Self>, DocumentError> {
+        if text.len() > MAX_DOCUMENT_BYTES {
+            return Err(DocumentError::TooLarge { bytes: text.len() });
+        }
+        let set = Json::parse(text)?;
+        let mut parts = Parts::default();
+        for (index, key) in keys(set.as_object().ok_or(DocumentError::NotAnObject)?)?
+            .iter()
+            .enumerate()
+        {
+            let number = index + 1;
+            let key = key.as_object().ok_or(DocumentError::KeyNotAnObject { number })?;
+            if matches!(self::text(key, "use", number)?, None | Some(JWT_SVID | "sig")) {
+                parts.add_jwt(number, key)?;
+            }
+        }
+        parts.check_key_ids()?;
+        Ok(parts.jwt_authorities)
     }
 
     #[cfg(feature = "jwt")]
@@ -442,12 +461,7 @@ impl Parts {
         if self.x509_authorities.len() + self.jwt_authorities.len() > MAX_DOCUMENT_KEYS {
             return Err(DocumentError::TooManyKeys);
         }
-        let mut key_ids = HashSet::new();
-        if let Some(authority) = self.jwt_authorities.iter().find(|next| !key_ids.insert(&next.key_id)) {
-            return Err(DocumentError::RepeatedKeyId {
-                key_id: authority.key_id.clone(),
-            });
-        }
+        self.check_key_ids()?;
         let roots = self.x509_authorities.iter().map(|(root, _)| root.clone());
         Ok(BundleDocument {
             trust_bundle: TrustBundle::new(trust_domain, roots)?,
@@ -458,6 +472,27 @@ impl Parts {
             skipped: self.skipped,
         })
     }
+
+    fn check_key_ids(&self) -> Result<(), DocumentError> {
+        let mut key_ids = HashSet::new();
+        match self.jwt_authorities.iter().find(|next| !key_ids.insert(&next.key_id)) {
+            None => Ok(()),
+            Some(authority) => Err(DocumentError::RepeatedKeyId {
+                key_id: authority.key_id.clone(),
+            }),
+        }
+    }
+}
+
+fn keys(document: &Object) -> Result<&[Json], DocumentError> {
+    let keys = document
+        .get("keys")
+        .and_then(Json::as_list)
+        .ok_or(DocumentError::NoKeys)?;
+    if keys.len() > MAX_DOCUMENT_KEYS {
+        return Err(DocumentError::TooManyKeys);
+    }
+    Ok(keys)
 }
 
 /// The key of a root, unless it is of a kind that JSON Web Keys are not written for here.

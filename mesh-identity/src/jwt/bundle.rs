@@ -35,6 +35,12 @@ impl From<&BundleMap> for JwtBundles {
 }
 
 impl JwtBundles {
+    /// The keys of trust domains that are known to be different.
+    #[cfg(feature = "workload-api")]
+    pub(crate) fn of_distinct(authorities: HashMap<TrustDomain, Vec<JwtAuthority>>) -> Self {
+        Self { authorities }
+    }
+
     fn of<'d>(documents: impl IntoIterator<Item = &'d BundleDocument>) -> Self {
         let authorities = documents
             .into_iter()

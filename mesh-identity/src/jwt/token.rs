@@ -16,13 +16,13 @@ pub const MAX_TOKEN_AUDIENCES: usize = 64;
 const SHOWN_NAME: usize = 32;
 
 /// A token that is well-formed and has been believed nothing yet.
-pub(super) struct Token<'t> {
+pub(crate) struct Token<'t> {
     pub(super) algorithm: Algorithm,
     pub(super) key_id: Option<String>,
-    pub(super) subject: SpiffeId,
-    pub(super) audiences: Vec<String>,
+    pub(crate) subject: SpiffeId,
+    pub(crate) audiences: Vec<String>,
     /// Seconds since 1970, as are the others.
-    pub(super) expires: u64,
+    pub(crate) expires: u64,
     pub(super) not_before: Option<u64>,
     pub(super) issued: Option<u64>,
     /// What the signature is over.
@@ -32,7 +32,7 @@ pub(super) struct Token<'t> {
 
 impl<'t> Token<'t> {
     /// Reads the compact serialisation of RFC 7515 §3.1: three parts in base64url, without padding.
-    pub(super) fn parse(text: &'t str) -> Result<Self, TokenError> {
+    pub(crate) fn parse(text: &'t str) -> Result<Self, TokenError> {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLarge { bytes: text.len() });
         }

@@ -1,0 +1,155 @@
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use prost::Message;
+use rustls::{crypto::CryptoProvider, time_provider::TimeProvider};
+use rustls_pki_types::UnixTime;
+use thiserror::Error;
+use tokio::time::{Instant, sleep, timeout_at};
+
+#[cfg(feature = "jwt")]
+use super::jwt::JwtBundlesError;
+use super::{
+    channel::{Channel, Consequence, RpcError},
+    retry::Backoff,
+    wire::Empty,
+    x509::MessageError,
+};
+
+/// The longest wait for a stream's first message, which servers have to send at once (SPIFFE
+/// Workload API §4.2).
+const FIRST_MESSAGE: Duration = Duration::from_secs(15);
+/// The longest sleep until something expires: clocks are set, and machines wake up late.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What becomes of a stream's messages. Each is complete and replaces the one before it.
+pub(super) trait Feed {
+    type Message: Message + Default + 'static;
+    const PATH: &'static str;
+
+    /// Puts a message in the place of the one before, or leaves that.
+    fn take(&mut self, message: &Self::Message, now: UnixTime) -> Result<(), StreamError>;
+
+    /// Says why there is nothing newer.
+    fn report(&mut self, problem: StreamError);
+
+    /// Takes everything back.
+    fn withdraw(&mut self, reason: StreamError);
+
+    /// Drops what is past its time.
+    fn expire(&mut self, now: UnixTime);
+
+    /// The last second of what expires next.
+    fn expires(&self) -> Option<UnixTime>;
+}
+
+/// Where streams come from, and the time and the randomness they need.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) channel: Channel,
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) clock: Arc<dyn TimeProvider>,
+}
+
+impl Link {
+    /// Without a clock it is 1970, when no certificate was valid.
+    pub(super) fn now(&self) -> UnixTime {
+        let start = UnixTime::since_unix_epoch(Duration::ZERO);
+        self.clock.current_time().unwrap_or(start)
+    }
+
+    fn random(&self) -> u32 {
+        let mut bytes = [0; 4];
+        match self.provider.secure_random.fill(&mut bytes) {
+            Ok(()) => u32::from_ne_bytes(bytes),
+            Err(_) => u32::MAX / 2,
+        }
+    }
+}
+
+/// Keeps a stream open, again and again, and feeds `feed` by it. Ends only when the server says
+/// that there is no such stream, and then when nothing is left that could expire.
+pub(super) async fn follow<F: Feed>(mut feed: F, link: Link) {
+    let mut backoff = Backoff::default();
+    loop {
+        let failure = attend(&mut feed, &link, &mut backoff).await;
+        match failure.consequence() {
+            Consequence::Retry => feed.report(failure.into()),
+            Consequence::Withdraw => feed.withdraw(failure.into()),
+            Consequence::GiveUp => {
+                feed.report(failure.into());
+                while feed.expires().is_some() {
+                    meanwhile(&mut feed, &link, sleep(LONGEST_SLEEP)).await;
+                }
+                return;
+            }
+        }
+        let pause = backoff.pause(link.random());
+        meanwhile(&mut feed, &link, sleep(pause)).await;
+    }
+}
+
+/// Opens a stream and takes its messages until it fails.
+///
+/// A message that says nothing sensible is reported and the stream stays: asking again at once
+/// would get the same one. That a stream is silent after its first message is no failure, since
+/// nothing may have changed; the connection below it is probed.
+async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> RpcError {
+    let timed_out = RpcError::Timeout { after: FIRST_MESSAGE };
+    let deadline = Instant::now() + FIRST_MESSAGE;
+    let opening = timeout_at(deadline, link.channel.stream::<Empty, F::Message>(F::PATH, Empty {}));
+    let mut stream = match meanwhile(feed, link, opening).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(failure)) => return failure,
+        Err(_) => return timed_out,
+    };
+    let Ok(mut next) = meanwhile(feed, link, timeout_at(deadline, stream.message())).await else {
+        return timed_out;
+    };
+    loop {
+        match next {
+            Ok(Some(message)) => match feed.take(&message, link.now()) {
+                Ok(()) => backoff.reset(),
+                Err(problem) => feed.report(problem),
+            },
+            Ok(None) => return RpcError::Ended,
+            Err(status) => return status.into(),
+        }
+        next = meanwhile(feed, link, stream.message()).await;
+    }
+}
+
+/// Waits for `done`, and lets expire what expires until then.
+async fn meanwhile<F: Feed, T>(feed: &mut F, link: &Link, done: impl Future<Output = T>) -> T {
+    let mut done = pin!(done);
+    loop {
+        let now = link.now();
+        feed.expire(now);
+        // What is valid in its last second is not in the next.
+        let left = |expires: UnixTime| Duration::from_secs(expires.as_secs().saturating_sub(now.as_secs()) + 1);
+        let next = feed.expires().map_or(LONGEST_SLEEP, left).min(LONGEST_SLEEP);
+        tokio::select! {
+            biased;
+            value = &mut done => return value,
+            () = sleep(next) => {}
+        }
+    }
+}
+
+/// Why a stream of the Workload API gives nothing newer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The stream fails.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// A message of the X.509 stream was not taken.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A message of the JWT bundles stream was not taken.
+    #[cfg(feature = "jwt")]
+    #[error(transparent)]
+    JwtBundles(#[from] JwtBundlesError),
+    /// An SVID expired, and the server sent no other.
+    #[error("an svid expired and was not renewed")]
+    NotRenewed,
+}
