@@ -182,6 +182,14 @@ impl FakeWorkloadApi {
         self.cut();
     }
 
+    /// Serves a stream that the test has made.
+    pub fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        self.tasks
+            .lock()
+            .unwrap()
+            .spawn(grpc::serve(Arc::clone(&self.shared), stream));
+    }
+
     /// Makes connections in memory, for tests whose time is virtual.
     pub fn connector(&self) -> impl Fn() -> Connecting + Send + Sync + 'static {
         let (shared, tasks) = (Arc::clone(&self.shared), Arc::clone(&self.tasks));
@@ -215,8 +223,3 @@ impl Future for Connecting {
         std::task::Poll::Ready(self.0.take().expect("polled again after it was ready"))
     }
 }
-
-/// What a connection is made of.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}

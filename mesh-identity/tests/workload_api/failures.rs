@@ -1,8 +1,13 @@
 //! Agents that refuse, fall silent, vanish or come back.
 
-use std::time::Duration;
+use std::{
+    future::ready,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use mesh_identity::source::{Source as _, workload_api::WorkloadApi};
+use mesh_testkit::pipe::{self, Direction};
 use mesh_testkit::workload_api::{Call, FakeWorkloadApi, Reply, X509Entry, X509Message, code};
 use tokio::{
     io::copy_bidirectional,
@@ -100,6 +105,9 @@ async fn denied_permission_withdraws_everything_until_it_is_given_again() {
     let snapshot = follower.snapshot();
     assert!(snapshot.is_empty() && snapshot.trust().iter().next().is_none());
     assert_eq!(api.hinted("inside"), None);
+    let (generation, _) = follower.generation();
+    problem(&mut follower).await;
+    assert_eq!(follower.generation().0, generation, "nothing is withdrawn twice");
     assert!(judge(&snapshot, &world.issue(&till()), at(NOW)).is_err());
 
     world.agent.say_x509(good);
@@ -247,6 +255,33 @@ async fn silence_after_the_first_message_is_no_failure() {
     sleep(Duration::from_secs(12 * 3600)).await;
     assert!(follower.problem().is_none());
     assert_eq!(world.agent.calls().len(), 1);
+}
+
+/// Six minutes until the connection is probed, and twenty seconds for the answer.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_vanished_without_a_word_is_noticed() {
+    let mut world = World::new();
+    let agent = FakeWorkloadApi::new();
+    agent.say_x509(world.message());
+    let connections = Arc::new(Mutex::new(Vec::new()));
+    let made = Arc::clone(&connections);
+    let connect = move || {
+        let (near, far) = pipe::pair();
+        made.lock().unwrap().push(near.control());
+        agent.serve(far);
+        ready(Ok(near))
+    };
+    let (api, driver) = WorkloadApi::over(connect, world.config());
+    world.driver.spawn(driver);
+    let mut follower = api.follow();
+    next(&mut follower).await;
+    let silent = connections.lock().unwrap()[0].clone();
+    silent.stall(Direction::RightToLeft);
+    let start = Instant::now();
+    assert!(problem(&mut follower).await.starts_with("no connection"));
+    assert_eq!(start.elapsed().as_secs(), 380);
+    next(&mut follower).await;
+    assert_eq!(connections.lock().unwrap().len(), 2);
 }
 
 /// Only the SVID that has expired goes; whom to believe does not depend on it.

@@ -4,16 +4,17 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::protobuf::fields;
-use super::{Call, Reply, Shared, Stream, code};
+use super::{Call, Reply, Shared, code};
 
 const HEADER: &str = "workload.spiffe.io";
 
 /// Serves one connection until it ends or is cut.
-pub(super) async fn serve(shared: Arc<Shared>, stream: impl Stream) {
+pub(super) async fn serve(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     let mut cuts = shared.cuts.subscribe();
     let serving = async {
         let Ok(mut connection) = server::handshake(stream).await else {

@@ -59,7 +59,9 @@ impl Feed for Identities {
     }
 
     fn withdraw(&mut self, reason: StreamError) {
-        mem::take(&mut self.material);
+        if mem::take(&mut self.material).is_empty() {
+            return self.report(reason);
+        }
         self.problem = Some(reason.clone());
         self.hints.send_replace(Vec::new());
         self.publisher.withdraw(reason);

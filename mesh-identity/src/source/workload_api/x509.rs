@@ -93,6 +93,11 @@ impl Material {
         self.svids.iter().map(|(svid, _)| svid.not_after()).min()
     }
 
+    /// Whether nobody is presented and nobody is believed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.svids.is_empty() && self.trust.iter().next().is_none()
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot::new(
             self.svids.iter().map(|(svid, _)| Arc::clone(svid)),
