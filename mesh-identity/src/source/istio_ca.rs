@@ -10,6 +10,9 @@
 //! waits that double, from half a second to 150 s. A wait of somebody for a certificate that is not
 //! there cuts such a pause short.
 //!
+//! The calendar is looked at once a minute, so that a machine that was asleep neither keeps an
+//! expired certificate nor renews it late.
+//!
 //! Nothing in an answer is taken on trust: the certificate has to be for the identity that was asked
 //! for and for the key that was generated, and has to lead to the roots that are believed.
 //!

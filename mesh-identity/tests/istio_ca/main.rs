@@ -193,6 +193,25 @@ async fn a_certificate_is_kept_until_it_expires_and_not_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_expired_while_the_machine_slept_is_not_used() {
+    let mut world = World::new();
+    let config = world.workload();
+    let ca = world.start(config);
+    let mut follower = ca.follow();
+    follower.ready().await.unwrap();
+    let awake = Instant::now();
+    // More than half of the day that it has.
+    world.calendar.skip(HOUR * 14);
+    world.authority.called(2).await;
+    world.authority.reachable(false);
+    world.calendar.skip(HOUR * 36);
+    while !follower.snapshot().is_empty() {
+        follower.changed().await.unwrap();
+    }
+    assert!(awake.elapsed() < Duration::from_secs(180), "{:?}", awake.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn waits_after_failures_grow_and_a_demand_cuts_them_short() {
     let mut world = World::new();
     world.authority.answer(Answer::Status(14, "restarting".to_owned()));
