@@ -7,7 +7,7 @@
 //!
 //! Bundles are fetched as often as they ask for, between every 30 s and once a day; every 5 minutes
 //! if they do not say. When a fetch fails, the last good bundle stays in use, the
-//! [`problem`](crate::source::Follower::problem) is told, and the next fetch takes place in its turn.
+//! [`problem`](crate::source::Follower::problem), a [`FederationProblem`], is told, and the next fetch takes place in its turn.
 //! Sequence numbers never go back. With a [`BundleStore`] all of this outlives the process.
 //!
 //! [`BundleEndpoint`] is the other side.

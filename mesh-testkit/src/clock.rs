@@ -69,6 +69,7 @@ impl ManualClock {
 #[derive(Clone, Debug)]
 pub struct Calendar {
     began: tokio::time::Instant,
+    skipped_secs: Arc<AtomicU64>,
 }
 
 impl Calendar {
@@ -84,13 +85,20 @@ impl Calendar {
     pub fn new() -> Self {
         Self {
             began: tokio::time::Instant::now(),
+            skipped_secs: Arc::default(),
         }
     }
 
     /// The moment of now.
     #[must_use]
     pub fn now(&self) -> UnixTime {
-        UnixTime::since_unix_epoch(Self::EPOCH + self.began.elapsed())
+        let skipped = Duration::from_secs(self.skipped_secs.load(Ordering::SeqCst));
+        UnixTime::since_unix_epoch(Self::EPOCH + self.began.elapsed() + skipped)
+    }
+
+    /// Moves on by whole seconds while tokio's clock stands still, as where a machine was asleep; for all clones.
+    pub fn skip(&self, span: Duration) {
+        self.skipped_secs.fetch_add(span.as_secs(), Ordering::SeqCst);
     }
 }
 
@@ -109,6 +117,8 @@ mod tests {
         let calendar = Calendar::new();
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(calendar.clone().now().as_secs(), Calendar::EPOCH.as_secs() + 90);
+        calendar.clone().skip(Duration::from_secs(10));
+        assert_eq!(calendar.now().as_secs(), Calendar::EPOCH.as_secs() + 100);
     }
 
     #[test]

@@ -146,6 +146,13 @@ impl Default for Publisher {
 #[derive(Clone, Debug)]
 pub struct Problem(Arc<dyn Error + Send + Sync>);
 
+impl Problem {
+    /// The error, if it is of this type. The documentation of each source tells which its errors are.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -6,9 +6,12 @@
 //!
 //! Every certificate has a new P-256 key. It is renewed when about half of its life is over. While
 //! that fails, the certificate stays in use until it expires, the
-//! [`problem`](crate::source::Follower::problem) is told, and the authority is asked again after
+//! [`problem`](crate::source::Follower::problem), an [`IdentityProblem`], is told, and the authority is asked again after
 //! waits that double, from half a second to 150 s. A wait of somebody for a certificate that is not
 //! there cuts such a pause short.
+//!
+//! The calendar is looked at once a minute, so that a machine that was asleep neither keeps an
+//! expired certificate nor renews it late.
 //!
 //! Nothing in an answer is taken on trust: the certificate has to be for the identity that was asked
 //! for and for the key that was generated, and has to lead to the roots that are believed.
@@ -37,7 +40,7 @@
 //!     println!("{} until second {}", svid.id(), svid.not_after().as_secs());
 //!     // Or all that is held, with the roots to verify peers by, as it changes.
 //!     let follower = ca.follow();
-//!     assert_eq!(follower.snapshot().svids().len(), 1);
+//!     println!("{} certificates in all", follower.snapshot().svids().len());
 //!     Ok::<_, Box<dyn std::error::Error>>(())
 //! };
 //! tokio::select! {
@@ -202,7 +205,7 @@ impl Lease {
     }
 
     /// The certificate in use, or else the next one, which becomes as urgent as
-    /// [`Priority::RealTime`].
+    /// [`Priority::RealTime`]. Followers of the source see it in a snapshot at about the same time.
     ///
     /// # Errors
     ///

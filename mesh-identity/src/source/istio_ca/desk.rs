@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, watch};
@@ -95,6 +95,11 @@ impl Desk {
             }
         }
         (step, wanted)
+    }
+
+    /// So much time has passed that `now` does not show.
+    pub(super) fn skip(&self, span: Duration, now: Instant) {
+        self.state().schedule.skip(span, now);
     }
 
     /// Settles a call by `settle`, which answers whether the identity is still wanted, and lets

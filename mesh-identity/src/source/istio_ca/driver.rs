@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rustls_pki_types::UnixTime;
@@ -15,6 +18,11 @@ use crate::{
     source::follower::Publisher,
     spiffe_id::SpiffeId,
 };
+
+/// How long the calendar is not looked at, at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The least difference between calendar and clock that is heeded. The calendar has whole seconds.
+const LEAST_SLEEP: Duration = Duration::from_secs(5);
 
 /// Does the work of an [`IstioCa`](super::IstioCa): whoever made that polls [`run`](Self::run).
 pub struct CaDriver {
@@ -60,7 +68,11 @@ impl CaDriver {
         let desk = &desk.0;
         let mut calls = FuturesUnordered::new();
         let mut changed = false;
+        let mut sleep = Sleep::new(&caller);
         while !desk.is_abandoned() {
+            if let Some(span) = sleep.slept_through(&caller) {
+                desk.skip(span, now());
+            }
             let until = match desk.next(now()) {
                 (Step::Call { number, id }, _) => {
                     calls.push(obtain(&caller, number, id));
@@ -82,10 +94,35 @@ impl CaDriver {
             }
             tokio::select! {
                 Some(outcome) = calls.next() => changed |= settle(desk, &publisher, &mut holdings, outcome),
-                () = sleep_until(until) => {}
+                () = sleep_until(until.map(|until| until.min(now() + LONGEST_WAIT))) => {}
                 () = desk.news() => {}
             }
         }
+    }
+}
+
+/// How far the calendar and the clock that drives timers have gone apart. The latter stands still
+/// while a machine sleeps; certificates expire nonetheless.
+struct Sleep {
+    began: Option<(UnixTime, Instant)>,
+}
+
+impl Sleep {
+    fn new(caller: &Caller) -> Self {
+        let began = caller.config.clock.current_time().map(|today| (today, now()));
+        Self { began }
+    }
+
+    /// The time that has passed by the calendar only, unless that is little.
+    fn slept_through(&mut self, caller: &Caller) -> Option<Duration> {
+        let (today, now) = (caller.config.clock.current_time()?, now());
+        let (first_day, began) = *self.began.get_or_insert((today, now));
+        let by_calendar = Duration::from_secs(today.as_secs().saturating_sub(first_day.as_secs()));
+        let span = by_calendar.checked_sub(now.saturating_duration_since(began))?;
+        (span >= LEAST_SLEEP).then(|| {
+            self.began = Some((today, now));
+            span
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroUsize,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub(super) use self::span::Lifetime;
@@ -217,6 +217,25 @@ impl Schedule {
         identity.stage = Stage::Resting { until };
         self.timers.insert((until, number, Timer::Call));
         true
+    }
+
+    /// So much time has passed that `now` does not show, as it is while a machine sleeps: all
+    /// certificates are nearer to their end.
+    pub(super) fn skip(&mut self, span: Duration, now: Instant) {
+        let sooner = |at: Instant| at.checked_sub(span).map_or(now, |at| at.max(now));
+        for (&number, identity) in &mut self.identities {
+            let Some(expires_at) = identity.expires_at else {
+                continue;
+            };
+            self.timers.remove(&(expires_at, number, Timer::Expiry));
+            self.timers.insert((sooner(expires_at), number, Timer::Expiry));
+            identity.expires_at = Some(sooner(expires_at));
+            if let Stage::Resting { until } = identity.stage {
+                self.timers.remove(&(until, number, Timer::Call));
+                self.timers.insert((sooner(until), number, Timer::Call));
+                identity.stage = Stage::Resting { until: sooner(until) };
+            }
+        }
     }
 
     /// Whether anybody wants the identity.

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -156,6 +154,20 @@ fn what_is_released_and_wanted_again_is_another() {
     assert_eq!(called(&mut schedule, now), second);
 }
 
+#[test]
+fn time_that_was_slept_through_counts() {
+    let now = start();
+    let mut schedule = Schedule::new(limits(1, 1));
+    let number = schedule.want(&id(0), Priority::RealTime, now).unwrap();
+    called(&mut schedule, now);
+    schedule.issued(number, lifetime(50, 100), now);
+    schedule.skip(second(30), now);
+    assert_eq!(schedule.next(now), Step::Wait(Some(now + second(20))));
+    schedule.skip(second(70), now);
+    assert_eq!(schedule.next(now), Step::Withdraw(number));
+    assert_eq!(called(&mut schedule, now), number);
+}
+
 /// The same, without any index: everything is looked up by walking through everything.
 struct Naive {
     limits: Limits,
@@ -246,6 +258,15 @@ impl Naive {
         }
     }
 
+    fn skip(&mut self, span: Duration, now: Instant) {
+        for identity in &mut self.identities {
+            if let Some(expires_at) = identity.expires_at {
+                identity.expires_at = Some((expires_at - span).max(now));
+                identity.call_at = identity.call_at.map(|at| (at - span).max(now));
+            }
+        }
+    }
+
     fn issued(&mut self, number: Number, lifetime: Lifetime, now: Instant) -> bool {
         self.calls -= 1;
         let Some(identity) = self.find(number) else {
@@ -325,6 +346,7 @@ enum Event {
     Issued(usize, Lifetime),
     Failed(usize, u64),
     Pass(Duration),
+    Skip(Duration),
     UntilNext,
 }
 
@@ -342,6 +364,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..8usize, span).prop_map(|(index, span)| Event::Issued(index, span)),
         3 => (0..8usize, any::<u64>()).prop_map(|(index, random)| Event::Failed(index, random)),
         2 => (0..20_000u64).prop_map(|millis| Event::Pass(Duration::from_millis(millis))),
+        1 => (0..100u64).prop_map(|seconds| Event::Skip(second(seconds))),
         3 => Just(Event::UntilNext),
     ]
 }
@@ -385,6 +408,10 @@ proptest! {
                     prop_assert_eq!(schedule.failed(number, now, random), naive.failed(number, now, random));
                 }
                 Event::Pass(span) => now += span,
+                Event::Skip(span) => {
+                    schedule.skip(span, now);
+                    naive.skip(span, now);
+                }
                 Event::UntilNext => now = until.unwrap_or(now).max(now),
                 _ => {}
             }
