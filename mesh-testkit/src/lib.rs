@@ -16,6 +16,7 @@ pub mod hpack;
 pub mod payload;
 pub mod peer;
 pub mod pipe;
+pub mod policy;
 pub mod poll;
 
 mod random;
