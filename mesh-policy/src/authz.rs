@@ -1,11 +1,16 @@
 //! Authorization: who may connect to whom and ask for what, by Istio's AuthorizationPolicy.
 
+pub mod attach;
 mod compile;
 mod decision;
 mod dialect;
 mod eval;
 mod invalid;
+#[cfg(feature = "k8s")]
+pub mod k8s;
 pub mod model;
+mod peer_authentication;
+mod request_authentication;
 mod target;
 mod validate;
 
@@ -15,5 +20,7 @@ pub use self::{
     dialect::{Diagnostic, Dialect, Note, TrustDomains},
     invalid::{Clause, Fault, FieldPath, FieldValue, Invalid, RulePart},
     model::{Action, AuthorizationPolicy, PolicyName},
+    peer_authentication::{MtlsMode, PeerAuthentication},
+    request_authentication::{ClaimHeader, JwtRule, RequestAuthentication, TokenHeader},
     target::{Labels, Target, TargetRef},
 };
