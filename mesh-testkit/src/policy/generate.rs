@@ -38,6 +38,7 @@ const PATHS: &[&str] = &[
 const TEXTS: &[&str] = &["v", "w", "*", "v*", "*w", "vw"];
 const KEYS: &[&str] = &[
     "request.headers[x-h]",
+    "request.headers[x-h]",
     "request.headers[host]",
     "request.headers[:path]",
     "request.auth.audiences",
@@ -337,7 +338,7 @@ fn request() -> impl Strategy<Value = RequestCase> {
 fn peer() -> impl Strategy<Value = Peer> {
     let uris = [
         "spiffe://td1/ns/a/sa/x", "spiffe://cluster.local/ns/a/sa/x", "spiffe://old/ns/b/sa/y", "spiffe://td1/ns/axb/sa/x",
-        "spiffe://td1/ns/a/sa/x/ns/admin/sa/y", "spiffe://td1/k/v/ns/a/k/v/sa/x", "spiffe://td1", "https://a/ns/a/sa/x",
+        "spiffe://td1/ns/a/sa/x/ns/admin/sa/y", "spiffe://td1/k/v/ns/a/k/v/sa/x", "spiffe://td1", "spiffe://td1/ns/a//sa/x", "https://a/ns/a/sa/x",
         "spiffe://new/ns/b/sa/x", "spiffe://td1/ns/aXb/sa/x", "spiffe://td1/ns/a/sa/filler-3",
     ];
     let uris = prop_oneof![6 => select(uris.to_vec()).prop_map(|uri| vec![uri]), 1 => subsequence(uris.to_vec(), 0..3)];
