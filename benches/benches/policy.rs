@@ -60,11 +60,20 @@ fn policy(kind: Kind, number: usize) -> AuthorizationPolicy {
 fn rule(kind: Kind, number: usize, rule: usize) -> Rule {
     let source = Source::new();
     let source = match rule % 5 {
-        0 => source.any_of(SourceField::Principals, [format!("cluster.local/ns/n-{number}/sa/sa-{rule}")]),
+        0 => source.any_of(
+            SourceField::Principals,
+            [format!("cluster.local/ns/n-{number}/sa/sa-{rule}")],
+        ),
         1 => source.any_of(SourceField::Namespaces, [format!("space-{number}-{rule}")]),
         2 => source.any_of(SourceField::ServiceAccounts, [format!("n-{number}/account-{rule}")]),
-        3 => source.any_of(SourceField::IpBlocks, [format!("10.{}.{}.{}/32", number / 256, number % 256, rule)]),
-        _ => source.any_of(SourceField::Principals, [format!("cluster.local/ns/prefix-{number}-{rule}/*")]),
+        3 => source.any_of(
+            SourceField::IpBlocks,
+            [format!("10.{}.{}.{}/32", number / 256, number % 256, rule)],
+        ),
+        _ => source.any_of(
+            SourceField::Principals,
+            [format!("cluster.local/ns/prefix-{number}-{rule}/*")],
+        ),
     };
     let operation = Operation::new();
     let operation = match (kind, rule % 2) {
@@ -111,7 +120,11 @@ fn with_facts<T>(kind: Kind, aim: Aim, count: usize, function: impl FnOnce(Facts
         Aim::Hit => "sa-0",
         Aim::Miss => "sa-x",
     };
-    let peer = Peer::from(&format!("spiffe://cluster.local/ns/n-{number}/sa/{account}").parse().unwrap());
+    let peer = Peer::from(
+        &format!("spiffe://cluster.local/ns/n-{number}/sa/{account}")
+            .parse()
+            .unwrap(),
+    );
     let source: IpAddr = "192.0.2.1".parse().unwrap();
     let connection = ConnectionFacts::new()
         .peer(Known::Present(&peer))
@@ -122,7 +135,9 @@ fn with_facts<T>(kind: Kind, aim: Aim, count: usize, function: impl FnOnce(Facts
         .sni(Known::Absent);
     let mut buffer = Vec::new();
     let target = format!("/service-{number}/method-0");
-    let path: NormalizedPath<'_> = PathNormalization::Base.normalize(target.as_bytes(), &mut buffer).unwrap();
+    let path: NormalizedPath<'_> = PathNormalization::Base
+        .normalize(target.as_bytes(), &mut buffer)
+        .unwrap();
     let headers = [("user-agent", "bench"), ("accept", "*/*")];
     let host = format!("service-{number}.example");
     let request = RequestFacts::new(connection, b"GET", &headers)
@@ -169,7 +184,8 @@ fn parse(kind: Kind, number: usize, rule: usize) -> Parsed {
             Box::new(move |facts| principal(facts, &|text| text.starts_with(&start)))
         }
     };
-    let path = |facts: &Facts<'_>, test: &dyn Fn(&[u8]) -> bool| facts.path().present().is_some_and(|path| test(path.path()));
+    let path =
+        |facts: &Facts<'_>, test: &dyn Fn(&[u8]) -> bool| facts.path().present().is_some_and(|path| test(path.path()));
     let operation: Box<dyn Fn(&Facts<'_>) -> bool> = match (kind, rule % 2) {
         (Kind::L4, _) => Box::new(|facts| facts.destination_port() == Known::Present(8080)),
         (Kind::L7, 0) => {
@@ -187,7 +203,10 @@ fn parse(kind: Kind, number: usize, rule: usize) -> Parsed {
 /// Denials first, then what allows.
 fn scan(rules: &[Vec<Parsed>], facts: &Facts<'_>) -> bool {
     let matches = |denies: bool| {
-        let of_kind = rules.iter().enumerate().filter(move |(number, _)| (number % 4 == 3) == denies);
+        let of_kind = rules
+            .iter()
+            .enumerate()
+            .filter(move |(number, _)| (number % 4 == 3) == denies);
         let mut rules = of_kind.flat_map(|(_, rules)| rules);
         rules.any(|rule| (rule.source)(facts) && (rule.operation)(facts))
     };
@@ -199,9 +218,13 @@ fn decisions(c: &mut Criterion) {
         for count in POLICIES {
             let policies = policies(kind, count);
             let set = compile(kind, &policies);
-            let plain: Vec<_> = policies.iter().map(|policy| AuthorizationPolicy::clone(policy)).collect();
-            let parsed: Vec<Vec<_>> =
-                (0..count).map(|number| (0..RULES).map(|rule| parse(kind, number, rule)).collect()).collect();
+            let plain: Vec<_> = policies
+                .iter()
+                .map(|policy| AuthorizationPolicy::clone(policy))
+                .collect();
+            let parsed: Vec<Vec<_>> = (0..count)
+                .map(|number| (0..RULES).map(|rule| parse(kind, number, rule)).collect())
+                .collect();
             let mesh = Mesh {
                 dialect: kind.dialect(),
                 trust_domains: TrustDomains::default(),
@@ -209,7 +232,9 @@ fn decisions(c: &mut Criterion) {
             for aim in [Aim::Hit, Aim::Miss] {
                 let mut group = c.benchmark_group(format!("decide {} {}", kind.name(), aim.name()));
                 with_facts(kind, aim, count, |facts| {
-                    group.bench_function(BenchmarkId::new("compiled", count), |b| b.iter(|| set.decide(black_box(facts))));
+                    group.bench_function(BenchmarkId::new("compiled", count), |b| {
+                        b.iter(|| set.decide(black_box(facts)))
+                    });
                     group.bench_function(BenchmarkId::new("linear scan", count), |b| {
                         b.iter(|| scan(&parsed, black_box(&facts)));
                     });
@@ -227,7 +252,9 @@ fn compilation(c: &mut Criterion) {
     let mut group = c.benchmark_group("compile");
     for kind in [Kind::L4, Kind::L7] {
         let policies = policies(kind, POLICIES[2]);
-        group.bench_function(format!("{} 10000 policies", kind.name()), |b| b.iter(|| compile(kind, &policies)));
+        group.bench_function(format!("{} 10000 policies", kind.name()), |b| {
+            b.iter(|| compile(kind, &policies))
+        });
         let set = compile(kind, &policies);
         let changed = Arc::new(policy(kind, 5_000).dry_run(true));
         group.bench_function(format!("{} one of 10000 policies", kind.name()), |b| {

@@ -254,7 +254,8 @@ impl<'a> Facts<'a> {
 
     /// The request's method.
     pub fn method(&self) -> Known<&'a [u8]> {
-        self.request.map_or(Known::Unavailable, |request| Known::Present(request.method))
+        self.request
+            .map_or(Known::Unavailable, |request| Known::Present(request.method))
     }
 
     /// The request's authority.
@@ -269,7 +270,8 @@ impl<'a> Facts<'a> {
 
     /// The request's header lines.
     pub fn headers(&self) -> Known<&'a dyn Headers> {
-        self.request.map_or(Known::Unavailable, |request| Known::Present(request.headers))
+        self.request
+            .map_or(Known::Unavailable, |request| Known::Present(request.headers))
     }
 
     /// The claims of the request's token.

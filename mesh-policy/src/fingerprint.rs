@@ -14,7 +14,9 @@ pub(crate) fn of(bytes: &[u8]) -> u64 {
 
 /// The same for every spelling that differs in the case of ASCII letters.
 pub(crate) fn of_folded(bytes: &[u8]) -> u64 {
-    digest(bytes, |word| u64::from_le_bytes(word.to_le_bytes().map(|byte| byte.to_ascii_lowercase())))
+    digest(bytes, |word| {
+        u64::from_le_bytes(word.to_le_bytes().map(|byte| byte.to_ascii_lowercase()))
+    })
 }
 
 /// The fingerprint of two things in order.
@@ -28,9 +30,9 @@ fn digest(bytes: &[u8], fold: impl Fn(u64) -> u64) -> u64 {
     for (to, from) in last.iter_mut().zip(rest) {
         *to = *from;
     }
-    let state = words
-        .iter()
-        .fold(SEED ^ bytes.len() as u64, |state, word| mix(state, fold(u64::from_le_bytes(*word))));
+    let state = words.iter().fold(SEED ^ bytes.len() as u64, |state, word| {
+        mix(state, fold(u64::from_le_bytes(*word)))
+    });
     mix(state, fold(u64::from_le_bytes(last)))
 }
 

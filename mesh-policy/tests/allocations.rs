@@ -12,7 +12,10 @@ fn decide_allocates_nothing() {
         for _ in 0..40 {
             let mesh = meshes(dialect).new_tree(&mut runner).unwrap().current();
             let policies = policies(dialect).new_tree(&mut runner).unwrap().current();
-            let set = Compiler::new(dialect).trust_domains(mesh.trust_domains).compile(policies).unwrap();
+            let set = Compiler::new(dialect)
+                .trust_domains(mesh.trust_domains)
+                .compile(policies)
+                .unwrap();
             for _ in 0..8 {
                 let case = cases().new_tree(&mut runner).unwrap().current();
                 let allocations = case.with(|facts| {

@@ -11,8 +11,14 @@
 use mesh_policy::{
     ConnectionFacts, Facts, Known, PathNormalization, Peer, RequestFacts,
     authz::{
-        Action, Admission, AuthorizationPolicy, CompileError, Compiler, Dialect, PolicyName, PolicySet, TrustDomains, Verdict,
-        model::{Condition, Operation, OperationField::{Methods, Ports}, Rule, Source, SourceField::{self, IpBlocks, Namespaces, Principals, RequestPrincipals, ServiceAccounts}},
+        Action, Admission, AuthorizationPolicy, CompileError, Compiler, Dialect, PolicyName, PolicySet, TrustDomains,
+        Verdict,
+        model::{
+            Condition, Operation,
+            OperationField::{Methods, Ports},
+            Rule, Source,
+            SourceField::{self, IpBlocks, Namespaces, Principals, RequestPrincipals, ServiceAccounts},
+        },
     },
 };
 
@@ -43,7 +49,10 @@ fn when(key: &str, value: &str) -> Condition {
 }
 
 fn set(dialect: Dialect, policy: &AuthorizationPolicy) -> PolicySet {
-    Compiler::new(dialect).trust_domains(TrustDomains::new("td")).compile([policy.clone()]).unwrap()
+    Compiler::new(dialect)
+        .trust_domains(TrustDomains::new("td"))
+        .compile([policy.clone()])
+        .unwrap()
 }
 
 fn allows(set: &PolicySet, facts: Facts<'_>) -> bool {
@@ -135,7 +144,11 @@ fn row_4_deny_by_port_or_method() {
 
 #[test]
 fn row_5_deny_by_server_name_and_namespace() {
-    let policy = deny(rule().from(namespaces(&["a"])).when(when("connection.sni", "a.example")));
+    let policy = deny(
+        rule()
+            .from(namespaces(&["a"]))
+            .when(when("connection.sni", "a.example")),
+    );
     assert_eq!(l4(&policy, &a(), 80), [false, true, false]);
     let policy = deny(rule().from(namespaces(&["a"])).when(when("connection.sni", "other")));
     assert_eq!(l4(&policy, &a(), 80), [true, true, true]);
@@ -149,8 +162,16 @@ fn row_5_deny_by_server_name_and_namespace() {
 
 #[test]
 fn row_6_allow_by_what_ztunnel_takes_for_http() {
-    for (key, value) in [("connection.sni", "a.example"), ("remote.ip", "10.0.0.1"), ("source.serviceAccount", "a/x")] {
-        assert_eq!(l4(&allow(rule().when(when(key, value))), &a(), 80), [true, false, true], "{key}");
+    for (key, value) in [
+        ("connection.sni", "a.example"),
+        ("remote.ip", "10.0.0.1"),
+        ("source.serviceAccount", "a/x"),
+    ] {
+        assert_eq!(
+            l4(&allow(rule().when(when(key, value))), &a(), 80),
+            [true, false, true],
+            "{key}"
+        );
     }
 }
 
@@ -171,22 +192,45 @@ fn row_8_trust_domains_alone() {
 fn row_9_trust_domain_pointers_and_aliases() {
     let principal = |value: &str| Source::new().any_of(Principals, [value]);
     let pointer = "cluster.local/ns/a/sa/x";
-    assert_eq!(l4(&allow(rule().from(principal(pointer))), &a(), 80), [true, false, false]);
-    assert_eq!(l4(&deny(rule().from(principal(pointer))), &a(), 80), [false, true, false]);
+    assert_eq!(
+        l4(&allow(rule().from(principal(pointer))), &a(), 80),
+        [true, false, false]
+    );
+    assert_eq!(
+        l4(&deny(rule().from(principal(pointer))), &a(), 80),
+        [false, true, false]
+    );
     let mesh = TrustDomains::new("td").alias("old");
     let alias = peer(&["spiffe://old/ns/a/sa/x"]);
-    for (dialect, allowed) in [(Dialect::EnvoyTcp, true), (Dialect::Ztunnel, false), (Dialect::Strict, false)] {
+    for (dialect, allowed) in [
+        (Dialect::EnvoyTcp, true),
+        (Dialect::Ztunnel, false),
+        (Dialect::Strict, false),
+    ] {
         let policy = allow(rule().from(principal("td/ns/a/sa/x")));
-        let set = Compiler::new(dialect).trust_domains(mesh.clone()).compile([policy]).unwrap();
-        assert_eq!(allows(&set, Facts::from(&connection(&alias, 80))), allowed, "{dialect:?}");
+        let set = Compiler::new(dialect)
+            .trust_domains(mesh.clone())
+            .compile([policy])
+            .unwrap();
+        assert_eq!(
+            allows(&set, Facts::from(&connection(&alias, 80))),
+            allowed,
+            "{dialect:?}"
+        );
     }
 }
 
 #[test]
 fn row_10_stars_within_a_namespace() {
     let axb = peer(&["spiffe://td/ns/axb/sa/x"]);
-    assert_eq!(l4(&allow(rule().from(namespaces(&["a*b"]))), &axb, 80), [true, false, false]);
-    assert_eq!(l4(&deny(rule().from(namespaces(&["a*b"]))), &axb, 80), [false, true, false]);
+    assert_eq!(
+        l4(&allow(rule().from(namespaces(&["a*b"]))), &axb, 80),
+        [true, false, false]
+    );
+    assert_eq!(
+        l4(&deny(rule().from(namespaces(&["a*b"]))), &axb, 80),
+        [false, true, false]
+    );
 }
 
 #[test]
@@ -214,7 +258,10 @@ fn row_13_entries_without_fields() {
     assert_eq!(l4(&policies[0]), [false, true]);
     assert_eq!(l4(&policies[1]), [true, false]);
     for policy in policies {
-        assert!(matches!(Compiler::new(Dialect::Strict).compile([policy]), Err(CompileError::Invalid(_))));
+        assert!(matches!(
+            Compiler::new(Dialect::Strict).compile([policy]),
+            Err(CompileError::Invalid(_))
+        ));
     }
 }
 
@@ -226,7 +273,10 @@ fn row_14_a_bad_address() {
     for policy in [one_bad, all_bad] {
         assert!(!connects(Dialect::EnvoyTcp, &policy, &a(), 80));
         assert!(connects(Dialect::Ztunnel, &policy, &a(), 80));
-        assert!(matches!(Compiler::new(Dialect::Strict).compile([policy]), Err(CompileError::Invalid(_))));
+        assert!(matches!(
+            Compiler::new(Dialect::Strict).compile([policy]),
+            Err(CompileError::Invalid(_))
+        ));
     }
 }
 
@@ -254,7 +304,9 @@ fn row_16_a_policy_that_cannot_be_had_never_replaces_the_set() {
     assert!(before.with([broken]).is_err());
     assert!(!allows(&before, Facts::from(&connection(&a(), 80))));
     // One that is removed is removed by its name, never by its absence from an update.
-    let after = before.with([AuthorizationPolicy::new(PolicyName::new("n", "other"), Action::Audit)]).unwrap();
+    let after = before
+        .with([AuthorizationPolicy::new(PolicyName::new("n", "other"), Action::Audit)])
+        .unwrap();
     assert!(!allows(&after, Facts::from(&connection(&a(), 80))));
     let after = after.without(&[PolicyName::new("n", "p")]).unwrap();
     assert!(allows(&after, Facts::from(&connection(&a(), 80))));
@@ -283,10 +335,18 @@ fn every_disagreement_has_a_diagnostic() {
     }
     let ztunnel: Vec<String> = policies
         .iter()
-        .flat_map(|policy| set(Dialect::Ztunnel, policy).diagnostics().map(ToString::to_string).collect::<Vec<_>>())
+        .flat_map(|policy| {
+            set(Dialect::Ztunnel, policy)
+                .diagnostics()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        })
         .collect();
     assert_eq!(ztunnel.len(), 5, "{ztunnel:#?}");
     let custom = AuthorizationPolicy::custom("n", "p", "q").rule(rule());
-    let told = set(Dialect::Ztunnel, &custom).diagnostics().map(ToString::to_string).collect::<Vec<_>>();
+    let told = set(Dialect::Ztunnel, &custom)
+        .diagnostics()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>();
     assert_eq!(told, ["policy `n/p`: action: this plane ignores the action"]);
 }

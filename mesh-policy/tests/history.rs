@@ -94,7 +94,10 @@ impl Request {
     }
 
     fn lines(lines: &[(&'static str, &str)]) -> Self {
-        let headers = lines.iter().map(|(name, value)| (*name, value.as_bytes().to_vec())).collect();
+        let headers = lines
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes().to_vec()))
+            .collect();
         Self { headers, ..Self::new() }
     }
 
@@ -113,7 +116,9 @@ impl Request {
             .destination_port(8080)
             .sni(Known::Absent);
         let mut buffer = Vec::new();
-        let Ok(path) = self.mode.normalize(self.target.as_bytes(), &mut buffer) else { return false };
+        let Ok(path) = self.mode.normalize(self.target.as_bytes(), &mut buffer) else {
+            return false;
+        };
         let facts = RequestFacts::new(connection, self.method.as_bytes(), &self.headers)
             .authority(Known::Present(self.authority.as_bytes()))
             .path(Known::Present(path))
@@ -132,7 +137,10 @@ fn matches(dialect: Dialect, rule: &Rule, request: &Request) -> [bool; 2] {
 
 /// For rules about which Envoy and the strict dialect agree.
 fn is_match(rule: &Rule, request: &Request) -> bool {
-    let found: Vec<_> = [Dialect::EnvoyHttp, Dialect::Strict].iter().flat_map(|dialect| matches(*dialect, rule, request)).collect();
+    let found: Vec<_> = [Dialect::EnvoyHttp, Dialect::Strict]
+        .iter()
+        .flat_map(|dialect| matches(*dialect, rule, request))
+        .collect();
     assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{found:?} {rule:?}");
     found[0]
 }
@@ -148,14 +156,25 @@ fn http_policies_are_enforced_on_tcp_by_failing_closed() {
     assert!(!is_allowed(&set(Dialect::EnvoyTcp), Facts::from(&facts)));
     let decision = set(Dialect::Strict).decide(&facts);
     assert!(matches!(decision.verdict(), Verdict::Deny(DenyReason::Unavailable(_))));
-    let only_http = compile(Dialect::EnvoyTcp, vec![allow(to(Operation::new().any_of(Methods, ["GET"])))]);
+    let only_http = compile(
+        Dialect::EnvoyTcp,
+        vec![allow(to(Operation::new().any_of(Methods, ["GET"])))],
+    );
     assert!(!is_allowed(&only_http, Facts::from(&facts)));
 }
 
 #[test]
 fn spellings_of_a_path_are_one() {
     let admin = paths(&["/admin"]);
-    for target in ["/admin", "/admin?x", "/x/../admin", "/x/%2e%2e/admin", "/x/..\\admin", "/x/..;/admin", "/%61dmin"] {
+    for target in [
+        "/admin",
+        "/admin?x",
+        "/x/../admin",
+        "/x/%2e%2e/admin",
+        "/x/..\\admin",
+        "/x/..;/admin",
+        "/%61dmin",
+    ] {
         assert!(is_match(&admin, &Request::to(target)), "{target}");
     }
     for target in ["/admin/", "/Admin", "/admin;x", "/%2561dmin", "/a?x=/../admin"] {
@@ -164,10 +183,25 @@ fn spellings_of_a_path_are_one() {
     for target in ["//admin", "/%2fadmin"] {
         assert!(!is_match(&admin, &Request::to(target)), "{target}");
         let mode = PathNormalization::DecodeAndMergeSlashes;
-        assert!(is_match(&admin, &Request { mode, ..Request::to(target) }), "{target}");
+        assert!(
+            is_match(
+                &admin,
+                &Request {
+                    mode,
+                    ..Request::to(target)
+                }
+            ),
+            "{target}"
+        );
     }
     assert!(is_match(&paths(&["/"]), &Request::to("/a/..")));
-    assert!(is_match(&paths(&["//"]), &Request { mode: PathNormalization::MergeSlashes, ..Request::to("///") }));
+    assert!(is_match(
+        &paths(&["//"]),
+        &Request {
+            mode: PathNormalization::MergeSlashes,
+            ..Request::to("///")
+        }
+    ));
 }
 
 #[test]
@@ -197,13 +231,20 @@ fn ports_are_those_of_the_workload() {
     let port = |port: &str| to(Operation::new().any_of(Ports, [port]));
     assert!(is_match(&port("8080"), &Request::new()) && !is_match(&port("80"), &Request::new()));
     for (value, valid) in [("0", true), ("65535", true), ("65536", false)] {
-        assert_eq!(Compiler::new(Dialect::Strict).compile([deny(port(value))]).is_ok(), valid, "{value}");
+        assert_eq!(
+            Compiler::new(Dialect::Strict).compile([deny(port(value))]).is_ok(),
+            valid,
+            "{value}"
+        );
     }
 }
 
 #[test]
 fn negated_identities_match_plaintext() {
-    let plaintext = Request { peer: None, ..Request::new() };
+    let plaintext = Request {
+        peer: None,
+        ..Request::new()
+    };
     for field in [Principals, Namespaces] {
         assert!(is_match(&from(Source::new().none_of(field, ["x"])), &plaintext));
         assert!(!is_match(&from(Source::new().any_of(field, ["*"])), &plaintext));
@@ -221,7 +262,10 @@ fn every_line_of_a_header_is_tested() {
     assert!(!is_match(&is("a"), &joined) && is_match(&is("a,b"), &joined));
     let none = Request::lines(&[("x_role", "a")]);
     assert!(!is_match(&is("a"), &none) && is_match(&is_not("a"), &none));
-    let bytes = Request { headers: vec![("x-role", vec![0xff, b'a'])], ..Request::new() };
+    let bytes = Request {
+        headers: vec![("x-role", vec![0xff, b'a'])],
+        ..Request::new()
+    };
     assert!(is_match(&is("*a"), &bytes) && is_match(&is_not("a"), &bytes));
 }
 
@@ -236,7 +280,10 @@ fn a_header_without_a_value_is_where_readings_part() {
 #[test]
 fn hosts_ignore_case_and_count_ports() {
     let host = |value: &str| to(Operation::new().any_of(Hosts, [value]));
-    let at = |authority| Request { authority, ..Request::new() };
+    let at = |authority| Request {
+        authority,
+        ..Request::new()
+    };
     assert!(is_match(&host("Example.com"), &at("eXAMPLE.COM")));
     for authority in ["example.com:8080", "example.com.", "user@example.com", ""] {
         assert!(!is_match(&host("example.com"), &at(authority)), "{authority}");
@@ -250,7 +297,13 @@ fn hosts_ignore_case_and_count_ports() {
 #[test]
 fn methods_are_compared_as_they_are() {
     let get = to(Operation::new().any_of(Methods, ["GET"]));
-    assert!(!is_match(&get, &Request { method: "get", ..Request::new() }));
+    assert!(!is_match(
+        &get,
+        &Request {
+            method: "get",
+            ..Request::new()
+        }
+    ));
 }
 
 #[test]
@@ -263,7 +316,10 @@ fn physical_and_original_addresses_are_two_things() {
 #[test]
 fn blocks_are_masked_and_families_stay_apart() {
     let block = |value: &str| from(Source::new().any_of(IpBlocks, [value]));
-    let by = |source| Request { source, ..Request::new() };
+    let by = |source| Request {
+        source,
+        ..Request::new()
+    };
     assert!(is_match(&block("10.1.2.3/8"), &by("10.9.9.9")));
     assert!(!is_match(&block("0.0.0.0/0"), &by("fd00::1")) && !is_match(&block("::/0"), &by("10.0.0.1")));
     assert!(is_match(&block("10.0.0.1/32"), &by("::ffff:10.0.0.1")));
@@ -290,11 +346,20 @@ fn names_are_compared_whole_with_nul_and_dots() {
         assert_eq!(matches(dialect, &exact, &nul), [false, false], "{dialect:?}");
     }
     let account = from(Source::new().any_of(ServiceAccounts, ["a/a.b"]));
-    assert!(!is_match(&account, &Request::by(&["spiffe://cluster.local/ns/a/sa/aXb"], &[])));
+    assert!(!is_match(
+        &account,
+        &Request::by(&["spiffe://cluster.local/ns/a/sa/aXb"], &[])
+    ));
     let space = from(Source::new().any_of(Namespaces, ["kube.sys"]));
-    assert!(!is_match(&space, &Request::by(&["spiffe://cluster.local/ns/kubeXsys/sa/a"], &[])));
+    assert!(!is_match(
+        &space,
+        &Request::by(&["spiffe://cluster.local/ns/kubeXsys/sa/a"], &[])
+    ));
     let bar = from(Source::new().any_of(ServiceAccounts, ["a/bar"]));
-    assert!(!is_match(&bar, &Request::by(&["spiffe://cluster.local/ns/a/sa/bar-x"], &[])));
+    assert!(!is_match(
+        &bar,
+        &Request::by(&["spiffe://cluster.local/ns/a/sa/bar-x"], &[])
+    ));
 }
 
 #[test]
@@ -310,7 +375,10 @@ fn a_namespace_within_an_account_fools_envoy_only() {
 
 #[test]
 fn two_names_are_any_and_none() {
-    let two = Request::by(&["spiffe://cluster.local/ns/a/sa/x", "spiffe://cluster.local/ns/b/sa/y"], &[]);
+    let two = Request::by(
+        &["spiffe://cluster.local/ns/a/sa/x", "spiffe://cluster.local/ns/b/sa/y"],
+        &[],
+    );
     let second = from(Source::new().any_of(Namespaces, ["b"]));
     let not_second = from(Source::new().none_of(Namespaces, ["b"]));
     assert_eq!(matches(Dialect::EnvoyHttp, &second, &two), [true, true]);
@@ -323,13 +391,21 @@ fn two_names_are_any_and_none() {
 fn only_texts_of_a_claim_match() {
     let any = Rule::new().when(when("request.auth.claims[g]").any_of(["*"]));
     let token = |claim| Request::claims(Claims::default().with("g", claim));
-    for silent in [Claim::Other, Claim::text(""), Claim::List(vec![]), Claim::List(vec![Claim::texts(["a"])])] {
+    for silent in [
+        Claim::Other,
+        Claim::text(""),
+        Claim::List(vec![]),
+        Claim::List(vec![Claim::texts(["a"])]),
+    ] {
         assert!(!is_match(&any, &token(silent.clone())), "{silent:?}");
     }
     let a = Rule::new().when(when("request.auth.claims[g]").any_of(["a"]));
     assert!(is_match(&a, &token(Claim::texts(["b", "a"]))));
     let dotted = Rule::new().when(when("request.auth.claims[a.b]").any_of(["x"]));
-    assert!(is_match(&dotted, &Request::claims(Claims::default().with("a.b", Claim::text("x")))));
+    assert!(is_match(
+        &dotted,
+        &Request::claims(Claims::default().with("a.b", Claim::text("x")))
+    ));
 }
 
 #[test]
@@ -340,7 +416,10 @@ fn a_token_needs_a_subject_to_be_a_principal() {
     assert!(!is_match(&any, &Request::new()));
     let token = Request::claims(issuer.with("sub", Claim::text("s")));
     assert!(is_match(&any, &token));
-    assert!(is_match(&from(Source::new().any_of(RequestPrincipals, ["https://i/x/s"])), &token));
+    assert!(is_match(
+        &from(Source::new().any_of(RequestPrincipals, ["https://i/x/s"])),
+        &token
+    ));
 }
 
 #[test]
@@ -350,7 +429,10 @@ fn rules_that_are_not_there_never_match() {
         assert!(!Request::new().passes(&nobody), "{dialect:?}");
         let everybody = compile(dialect, vec![allow(Rule::new())]);
         assert!(Request::new().passes(&everybody), "{dialect:?}");
-        assert!(!Request::new().passes(&compile(dialect, vec![deny(Rule::new())])), "{dialect:?}");
+        assert!(
+            !Request::new().passes(&compile(dialect, vec![deny(Rule::new())])),
+            "{dialect:?}"
+        );
         assert!(Request::new().passes(&compile(dialect, vec![])), "{dialect:?}");
     }
 }
@@ -365,12 +447,17 @@ fn of_many_rules_the_first_by_its_name_is_reported() {
     let headers: [(&str, &str); 0] = [];
     let facts = RequestFacts::new(ConnectionFacts::new(), b"GET", &headers);
     let decision = set.decide(&facts);
-    assert_eq!(set.rule(decision.rule().unwrap()).unwrap().to_string(), "ns[n]-policy[deny]-rule[10]");
+    assert_eq!(
+        set.rule(decision.rule().unwrap()).unwrap().to_string(),
+        "ns[n]-policy[deny]-rule[10]"
+    );
 }
 
 #[test]
 fn trying_out_changes_nothing_and_tells_everything() {
-    let tried = AuthorizationPolicy::allow("n", "tried").dry_run(true).rule(from(Source::new().any_of(Namespaces, ["b"])));
+    let tried = AuthorizationPolicy::allow("n", "tried")
+        .dry_run(true)
+        .rule(from(Source::new().any_of(Namespaces, ["b"])));
     let set = compile(Dialect::Strict, vec![tried]);
     let request = Request::new();
     let facts = ConnectionFacts::new().peer(request.peer.as_ref().into());
@@ -385,7 +472,10 @@ fn a_provider_cannot_overrule_a_denial() {
     let set = compile(Dialect::Strict, vec![custom.clone(), deny(Rule::new())]);
     let decision = set.decide(&ConnectionFacts::new());
     assert_eq!(decision.providers(&set).collect::<Vec<_>>(), ["opa"]);
-    assert!(matches!(decision.admission(), mesh_policy::authz::Admission::Refused(_)));
+    assert!(matches!(
+        decision.admission(),
+        mesh_policy::authz::Admission::Refused(_)
+    ));
     let set = compile(Dialect::Strict, vec![custom]);
     let mesh_policy::authz::Admission::Ask(consultation) = set.decide(&ConnectionFacts::new()).admission() else {
         panic!("nobody is asked");
@@ -396,20 +486,39 @@ fn a_provider_cannot_overrule_a_denial() {
 
 #[test]
 fn an_unknown_condition_is_an_error_for_every_action() {
-    assert_eq!("source.user".parse::<mesh_policy::authz::model::ConditionKey>(), Err(KeyError::Unknown));
+    assert_eq!(
+        "source.user".parse::<mesh_policy::authz::model::ConditionKey>(),
+        Err(KeyError::Unknown)
+    );
     let bad = Rule::new().when(when("source.ip").any_of(["nowhere"]));
-    for policy in [allow(bad.clone()), deny(bad.clone()), AuthorizationPolicy::audit("n", "p").rule(bad)] {
-        assert!(matches!(Compiler::new(Dialect::Strict).compile([policy]), Err(CompileError::Invalid(_))));
+    for policy in [
+        allow(bad.clone()),
+        deny(bad.clone()),
+        AuthorizationPolicy::audit("n", "p").rule(bad),
+    ] {
+        assert!(matches!(
+            Compiler::new(Dialect::Strict).compile([policy]),
+            Err(CompileError::Invalid(_))
+        ));
     }
 }
 
 #[test]
 fn what_nobody_knows_denies() {
     let facts = ConnectionFacts::new();
-    for source in [Source::new().any_of(Namespaces, ["a"]), Source::new().none_of(Namespaces, ["a"])] {
+    for source in [
+        Source::new().any_of(Namespaces, ["a"]),
+        Source::new().none_of(Namespaces, ["a"]),
+    ] {
         for dialect in [Dialect::Strict, Dialect::EnvoyTcp, Dialect::Ztunnel] {
-            assert!(!is_allowed(&compile(dialect, vec![deny(from(source.clone()))]), Facts::from(&facts)));
-            assert!(!is_allowed(&compile(dialect, vec![allow(from(source.clone()))]), Facts::from(&facts)));
+            assert!(!is_allowed(
+                &compile(dialect, vec![deny(from(source.clone()))]),
+                Facts::from(&facts)
+            ));
+            assert!(!is_allowed(
+                &compile(dialect, vec![allow(from(source.clone()))]),
+                Facts::from(&facts)
+            ));
         }
     }
 }
@@ -418,7 +527,10 @@ fn what_nobody_knows_denies() {
 fn server_names_have_no_case_and_envoy_takes_patterns_as_they_are() {
     let policy = deny(Rule::new().when(when("connection.sni").any_of(["A.example"])));
     let facts = ConnectionFacts::new().sni(Known::Present(b"a.EXAMPLE"));
-    assert!(!is_allowed(&compile(Dialect::Strict, vec![policy.clone()]), Facts::from(&facts)));
+    assert!(!is_allowed(
+        &compile(Dialect::Strict, vec![policy.clone()]),
+        Facts::from(&facts)
+    ));
     let envoy = compile(Dialect::EnvoyTcp, vec![policy]);
     assert!(is_allowed(&envoy, Facts::from(&facts)));
     assert_eq!(envoy.diagnostics().count(), 1);

@@ -17,7 +17,10 @@ use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 /// How many sets of policies are made for each dialect and test; `POLICY_SETS` asks for more.
 fn sets() -> u32 {
-    std::env::var("POLICY_SETS").ok().and_then(|sets| sets.parse().ok()).unwrap_or(40)
+    std::env::var("POLICY_SETS")
+        .ok()
+        .and_then(|sets| sets.parse().ok())
+        .unwrap_or(40)
 }
 
 /// How many cases are put to each set.
@@ -25,7 +28,9 @@ const CASES: usize = 24;
 
 fn compile(mesh: &Mesh, policies: &[AuthorizationPolicy]) -> PolicySet {
     let compiler = Compiler::new(mesh.dialect).trust_domains(mesh.trust_domains.clone());
-    compiler.compile(policies.to_vec()).unwrap_or_else(|error| panic!("{error}\n{policies:#?}"))
+    compiler
+        .compile(policies.to_vec())
+        .unwrap_or_else(|error| panic!("{error}\n{policies:#?}"))
 }
 
 fn outcome(set: &PolicySet, case: &Case) -> Outcome {
@@ -64,7 +69,11 @@ fn compiled_and_naive_decide_alike() {
 fn updated_and_fresh_sets_decide_alike() {
     for_all(|mesh, policies, other, cases| {
         let updated = compile(mesh, &policies).with([other.clone()]).unwrap();
-        let mut all: Vec<_> = policies.iter().filter(|policy| policy.name() != other.name()).cloned().collect();
+        let mut all: Vec<_> = policies
+            .iter()
+            .filter(|policy| policy.name() != other.name())
+            .cloned()
+            .collect();
         let removed = compile(mesh, &policies).with([other.clone()]).unwrap();
         let removed = removed.without(&[other.name().clone()]).unwrap();
         let fresh_without = compile(mesh, &all);
@@ -87,7 +96,10 @@ fn adding_a_deny_never_admits_more() {
         policies.push(other);
         let after = compile(mesh, &policies);
         for case in &cases {
-            assert!(outcome(&before, case).is_allowed() || !outcome(&after, case).is_allowed(), "{case:?}");
+            assert!(
+                outcome(&before, case).is_allowed() || !outcome(&after, case).is_allowed(),
+                "{case:?}"
+            );
         }
     });
 }
@@ -96,7 +108,8 @@ fn adding_a_deny_never_admits_more() {
 fn adding_an_allow_to_others_never_denies_more() {
     for_all(|mesh, mut policies, other, cases| {
         let has_allow = policies.iter().any(|policy| {
-            let exists = mesh.dialect != Dialect::Ztunnel || !matches!(policy.target(), mesh_policy::authz::Target::Refs(_));
+            let exists =
+                mesh.dialect != Dialect::Ztunnel || !matches!(policy.target(), mesh_policy::authz::Target::Refs(_));
             *policy.action() == Action::Allow && !policy.is_dry_run() && exists
         });
         let is_new = !policies.iter().any(|policy| policy.name() == other.name());
@@ -107,7 +120,10 @@ fn adding_an_allow_to_others_never_denies_more() {
         policies.push(other);
         let after = compile(mesh, &policies);
         for case in &cases {
-            assert!(!outcome(&before, case).is_allowed() || outcome(&after, case).is_allowed(), "{case:?}");
+            assert!(
+                !outcome(&before, case).is_allowed() || outcome(&after, case).is_allowed(),
+                "{case:?}"
+            );
         }
     });
 }
@@ -126,14 +142,22 @@ fn the_order_of_rules_and_policies_is_irrelevant() {
                     mesh_policy::authz::Target::Refs(refs) => empty.target_refs(refs.clone()),
                     _ => empty,
                 };
-                policy.rules().iter().rev().cloned().fold(empty, AuthorizationPolicy::rule)
+                policy
+                    .rules()
+                    .iter()
+                    .rev()
+                    .cloned()
+                    .fold(empty, AuthorizationPolicy::rule)
             })
             .collect();
         let after = compile(mesh, &reversed);
         for case in &cases {
             let (before, after) = (outcome(&before, case), outcome(&after, case));
             assert_eq!(before.is_allowed(), after.is_allowed(), "{case:?}");
-            assert_eq!((before.providers, before.dry_would_allow), (after.providers, after.dry_would_allow));
+            assert_eq!(
+                (before.providers, before.dry_would_allow),
+                (after.providers, after.dry_would_allow)
+            );
         }
     });
 }

@@ -137,7 +137,10 @@ mod tests {
     #[test]
     fn workloads_take_policies_of_their_namespace_and_of_the_root() {
         let web = labels("web");
-        let pod = Recipient::Workload { namespace: "shop", labels: &web };
+        let pod = Recipient::Workload {
+            namespace: "shop",
+            labels: &web,
+        };
         let applies = |policy: AuthorizationPolicy| pod.is_subject_to(&policy, ROOT);
         assert!(applies(AuthorizationPolicy::deny("shop", "p")));
         assert!(applies(AuthorizationPolicy::deny(ROOT, "p")));
@@ -145,13 +148,19 @@ mod tests {
         assert!(applies(AuthorizationPolicy::deny(ROOT, "p").selector(web.clone())));
         assert!(!applies(AuthorizationPolicy::deny("shop", "p").selector(labels("db"))));
         assert!(applies(AuthorizationPolicy::deny("shop", "p").selector(Labels::new())));
-        assert!(!applies(AuthorizationPolicy::deny("shop", "p").target_refs([TargetRef::service("web")])));
+        assert!(!applies(
+            AuthorizationPolicy::deny("shop", "p").target_refs([TargetRef::service("web")])
+        ));
     }
 
     #[test]
     fn gateways_are_named_in_their_own_namespace() {
         let labels = labels("gateway");
-        let gateway = Recipient::Gateway { namespace: "edge", name: "gw", labels: &labels };
+        let gateway = Recipient::Gateway {
+            namespace: "edge",
+            name: "gw",
+            labels: &labels,
+        };
         let named = |namespace: &str, target| {
             gateway.is_subject_to(&AuthorizationPolicy::deny(namespace, "p").target_refs([target]), ROOT)
         };
@@ -164,8 +173,16 @@ mod tests {
 
     #[test]
     fn waypoints_take_only_what_names_them_or_their_services() {
-        let service = Service { namespace: "shop", name: "web", kind: ServiceKind::Service };
-        let waypoint = Recipient::Waypoint { namespace: "infra", name: "wp", service: Some(service) };
+        let service = Service {
+            namespace: "shop",
+            name: "web",
+            kind: ServiceKind::Service,
+        };
+        let waypoint = Recipient::Waypoint {
+            namespace: "infra",
+            name: "wp",
+            service: Some(service),
+        };
         let applies = |policy: AuthorizationPolicy| waypoint.is_subject_to(&policy, ROOT);
         let named = |namespace: &str, target| applies(AuthorizationPolicy::deny(namespace, "p").target_refs([target]));
         assert!(!applies(AuthorizationPolicy::deny("infra", "p")));

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub(super) use self::segment::{Field, Finder, Layer, Segment, Span, Values};
 pub(super) use self::set::Origin;
 pub use self::set::{PolicySet, RuleName};
-pub(super) use self::{
-    segment::{Field, Finder, Layer, Segment, Span, Values},
-};
 use super::{
     dialect::{Dialect, TrustDomains},
     invalid::Invalid,

@@ -63,7 +63,9 @@ impl TrustDomains {
     /// What Envoy gets for a value of `principals`.
     pub(super) fn expand_principal(&self, value: &str) -> Vec<String> {
         let unchanged = vec![value.to_owned()];
-        let Some((domain, rest)) = value.split_once('/') else { return unchanged };
+        let Some((domain, rest)) = value.split_once('/') else {
+            return unchanged;
+        };
         if domain == "*" || value.split('/').count() != 5 {
             return unchanged;
         }
@@ -194,7 +196,9 @@ pub enum Note {
         attribute: Attribute,
     },
     /// ztunnel takes principals literally, Envoy expands trust domains.
-    #[error("not every plane replaces the trust domain of `{value}`: what denies is replaced, what allows must match both ways")]
+    #[error(
+        "not every plane replaces the trust domain of `{value}`: what denies is replaced, what allows must match both ways"
+    )]
     TrustDomain {
         /// The value.
         value: Box<str>,
@@ -233,7 +237,10 @@ mod tests {
     #[test]
     fn a_suffix_that_covers_a_name_stays_once() {
         let mesh = TrustDomains::new("new-td").alias("old-td").alias("some");
-        assert_eq!(mesh.expand_principal("*-td/ns/a/sa/b"), ["*-td/ns/a/sa/b", "some/ns/a/sa/b"]);
+        assert_eq!(
+            mesh.expand_principal("*-td/ns/a/sa/b"),
+            ["*-td/ns/a/sa/b", "some/ns/a/sa/b"]
+        );
         assert_eq!(mesh.expand_trust_domain("old-td"), ["new-td", "old-td", "some"]);
         assert_eq!(mesh.expand_trust_domain("*-td"), ["*-td"]);
         assert_eq!(mesh.expand_trust_domain("cluster.local"), ["cluster.local"]);

@@ -30,7 +30,11 @@ impl PolicySet {
     /// Takes time that hardly depends on the number of policies, and allocates nothing.
     pub fn decide<'f>(&self, facts: impl Into<Facts<'f>>) -> Decision {
         let facts = facts.into();
-        let layer = if facts.is_request() { Layer::Request } else { Layer::Connection };
+        let layer = if facts.is_request() {
+            Layer::Request
+        } else {
+            Layer::Connection
+        };
         let (mut allow, mut deny, mut audit) = (Matches::default(), Matches::default(), Matches::default());
         let (mut dry_allow, mut dry_deny) = (Matches::default(), Matches::default());
         let mut custom = 0;
@@ -94,7 +98,11 @@ impl PolicySet {
         finder.index.find(facts, |rules| search.consider(rules));
         if finder.class.counts_unknown() && search.yes.is_none() {
             for (attribute, rules) in &finder.lacking {
-                if segment.attributes.get(*attribute as usize).is_some_and(|attribute| facts.lacks(attribute)) {
+                if segment
+                    .attributes
+                    .get(*attribute as usize)
+                    .is_some_and(|attribute| facts.lacks(attribute))
+                {
                     search.consider_unknown(rules);
                 }
             }
@@ -164,7 +172,9 @@ impl Search<'_, '_> {
     }
 
     fn truth(&self, number: u32) -> Truth {
-        let Some(rule) = self.segment.rules.get(number as usize) else { return Truth::No };
+        let Some(rule) = self.segment.rules.get(number as usize) else {
+            return Truth::No;
+        };
         if self.origin == Origin::Base && self.set.is_replaced(rule.policy as usize) {
             return Truth::No;
         }

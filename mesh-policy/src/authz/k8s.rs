@@ -112,9 +112,14 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let is_ours = group == GROUP && ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"].contains(&&*kind);
+    let is_ours =
+        group == GROUP && ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"].contains(&&*kind);
     if !is_ours {
-        manifests.others.push(Other { api_version, kind, line });
+        manifests.others.push(Other {
+            api_version,
+            kind,
+            line,
+        });
         return Ok(());
     }
     if !["v1", "v1beta1"].contains(&version) {
@@ -127,7 +132,9 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
             manifests.authorization.push(policy);
         }
         "PeerAuthentication" => manifests.peer_authentication.push(authentication::read_peer(object)?),
-        _ => manifests.request_authentication.push(authentication::read_request(object)?),
+        _ => manifests
+            .request_authentication
+            .push(authentication::read_request(object)?),
     }
     Ok(())
 }

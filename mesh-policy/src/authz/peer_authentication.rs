@@ -103,14 +103,23 @@ impl PeerAuthentication {
             strictest(&level(namespace, false)),
             strictest(&level(root_namespace, false)),
         ];
-        let mode = modes.into_iter().find(|mode| *mode != MtlsMode::Unset).unwrap_or(MtlsMode::Permissive);
+        let mode = modes
+            .into_iter()
+            .find(|mode| *mode != MtlsMode::Unset)
+            .unwrap_or(MtlsMode::Permissive);
         let mut ports = BTreeMap::new();
-        for (port, mode) in workload.iter().flat_map(|object| &object.ports).filter(|(_, mode)| **mode != MtlsMode::Unset) {
+        for (port, mode) in workload
+            .iter()
+            .flat_map(|object| &object.ports)
+            .filter(|(_, mode)| **mode != MtlsMode::Unset)
+        {
             let strictest = ports.entry(*port).or_insert(*mode);
             *strictest = (*strictest).max(*mode);
         }
         let exceptions = |strict: bool| {
-            let of_mode = ports.iter().filter(move |(_, mode)| (**mode == MtlsMode::Strict) == strict);
+            let of_mode = ports
+                .iter()
+                .filter(move |(_, mode)| (**mode == MtlsMode::Strict) == strict);
             of_mode.map(|(port, _)| port.to_string()).collect::<Vec<_>>()
         };
         let anonymous = Rule::new().from(Source::new().none_of(SourceField::Principals, ["*"]));
@@ -167,13 +176,25 @@ mod tests {
         use MtlsMode::{Disable, Permissive, Strict, Unset};
         assert!(admits(&[], 80));
         assert!(!admits(&[object(ROOT).mode(Strict)], 80));
-        assert!(admits(&[object(ROOT).mode(Strict), object("shop").mode(Permissive)], 80));
+        assert!(admits(
+            &[object(ROOT).mode(Strict), object("shop").mode(Permissive)],
+            80
+        ));
         assert!(!admits(&[object(ROOT).mode(Strict), object("shop").mode(Unset)], 80));
-        assert!(admits(&[object("shop").mode(Strict), object("shop").selector(app()).mode(Disable)], 80));
+        assert!(admits(
+            &[
+                object("shop").mode(Strict),
+                object("shop").selector(app()).mode(Disable)
+            ],
+            80
+        ));
         assert!(admits(&[object("other").mode(Strict)], 80));
         let elsewhere = Labels::from([("app".to_owned(), "db".to_owned())]);
         assert!(admits(&[object("shop").selector(elsewhere).mode(Strict)], 80));
-        assert!(!admits(&[object("shop").mode(Strict), object("shop").mode(Permissive)], 80));
+        assert!(!admits(
+            &[object("shop").mode(Strict), object("shop").mode(Permissive)],
+            80
+        ));
     }
 
     #[test]
@@ -183,7 +204,10 @@ mod tests {
         assert!(admits(&opened, 80) && !admits(&opened, 81));
         let closed = [object("shop").selector(app()).port(80, Strict)];
         assert!(!admits(&closed, 80) && admits(&closed, 81));
-        let inherited = [object(ROOT).mode(Strict), object("shop").selector(app()).port(80, Permissive)];
+        let inherited = [
+            object(ROOT).mode(Strict),
+            object("shop").selector(app()).port(80, Permissive),
+        ];
         assert!(admits(&inherited, 80) && !admits(&inherited, 81));
     }
 }

@@ -148,7 +148,10 @@ impl Findings<'_> {
 
     fn check_rule(&mut self, index: usize, rule: &Rule) {
         let sources = rule.sources().iter().map(|source| (Clause::From, source.fields()));
-        let operations = rule.operations().iter().map(|operation| (Clause::To, operation.fields()));
+        let operations = rule
+            .operations()
+            .iter()
+            .map(|operation| (Clause::To, operation.fields()));
         for (clause, entries) in [
             (Clause::From, sources.map(|(_, fields)| fields).collect::<Vec<_>>()),
             (Clause::To, operations.map(|(_, fields)| fields).collect()),
@@ -183,7 +186,11 @@ impl Findings<'_> {
         let attribute = constraint.attribute();
         if matches!(self.policy.action(), Action::Custom { .. }) && !is_known_to_custom(attribute) {
             let attribute = attribute.clone();
-            self.add(0, FieldPath::entry(rule, clause, entry), Fault::CustomAttribute { attribute });
+            self.add(
+                0,
+                FieldPath::entry(rule, clause, entry),
+                Fault::CustomAttribute { attribute },
+            );
         }
         for (negated, values) in [(false, constraint.any_of()), (true, constraint.none_of())] {
             for (index, value) in values.iter().enumerate() {

@@ -196,7 +196,9 @@ impl PeerName {
         let least = SCHEME.len() + b"/ns/".len();
         if self.principal().is_some() {
             let behind_domain = self.namespaces.iter().filter(|namespace| namespace.range.start > least);
-            self.accounts = behind_domain.flat_map(|namespace| self.accounts_behind(namespace)).collect();
+            self.accounts = behind_domain
+                .flat_map(|namespace| self.accounts_behind(namespace))
+                .collect();
         }
     }
 

@@ -165,7 +165,9 @@ mod tests {
     use super::*;
 
     fn matches(template: &str, path: &str) -> bool {
-        PathTemplate::parse(template).unwrap().matches(path.as_bytes(), Charset::Envoy)
+        PathTemplate::parse(template)
+            .unwrap()
+            .matches(path.as_bytes(), Charset::Envoy)
     }
 
     #[test]
@@ -176,7 +178,9 @@ mod tests {
 
     #[test]
     fn operators_may_share_a_segment() {
-        assert!(matches("/v{*}.{*}x", "/v1.2.3x") && !matches("/v{*}.{*}x", "/v1.x") && !matches("/v{*}.{*}x", "/v1/.2x"));
+        assert!(
+            matches("/v{*}.{*}x", "/v1.2.3x") && !matches("/v{*}.{*}x", "/v1.x") && !matches("/v{*}.{*}x", "/v1/.2x")
+        );
         assert!(matches("/{*}a/{*}b", "/aaa/bb") && !matches("/{*}a/{*}b", "/a/bb"));
         assert!(matches("/{*}.{**}.z", "/a.b/c.z") && matches("/{*}.{**}", "/a.") && !matches("/{*}.{**}", "/."));
     }

@@ -81,7 +81,9 @@ pub(crate) fn service_account(namespace: &[u8], account: &[u8], reading: Reading
 pub(crate) fn trust_domain(pattern: &TextPattern, reading: Reading, peer: &Peer) -> bool {
     reading.names(peer).iter().any(|name| match pattern {
         TextPattern::Present => name.principal().is_some(),
-        _ => name.trust_domain().is_some_and(|domain| pattern.matches(domain, Case::Counts)),
+        _ => name
+            .trust_domain()
+            .is_some_and(|domain| pattern.matches(domain, Case::Counts)),
     })
 }
 
@@ -188,15 +190,28 @@ mod tests {
     fn a_value_with_the_scheme_never_matches() {
         let peer = certificate(&["spiffe://td/ns/a/sa/b"], &[], "");
         assert!(principal(&TextPattern::parse(b"td/ns/a/sa/b"), Reading::Envoy, &peer));
-        assert!(!principal(&TextPattern::parse(b"spiffe://td/ns/a/sa/b"), Reading::Envoy, &peer));
+        assert!(!principal(
+            &TextPattern::parse(b"spiffe://td/ns/a/sa/b"),
+            Reading::Envoy,
+            &peer
+        ));
     }
 
     #[test]
     fn stars_in_a_namespace_are_envoys() {
         let peer = certificate(&["spiffe://td/ns/axb/sa/b"], &[], "");
-        for (value, envoy, ztunnel) in [("a*b", true, false), ("a*", true, true), ("*b", true, true), ("*", true, true)] {
+        for (value, envoy, ztunnel) in [
+            ("a*b", true, false),
+            ("a*", true, true),
+            ("*b", true, true),
+            ("*", true, true),
+        ] {
             let matches = |reading| NamespacePattern::parse(value.as_bytes(), reading).matches(reading, &peer);
-            assert_eq!((matches(Reading::Envoy), matches(Reading::Ztunnel)), (envoy, ztunnel), "{value}");
+            assert_eq!(
+                (matches(Reading::Envoy), matches(Reading::Ztunnel)),
+                (envoy, ztunnel),
+                "{value}"
+            );
         }
         let dotted = NamespacePattern::parse(b"a.b", Reading::Envoy);
         assert!(!dotted.matches(Reading::Envoy, &peer), "a dot is no wildcard");
@@ -243,7 +258,11 @@ mod tests {
             ("ab", "ab", true),
             ("ab", "abc", false),
         ] {
-            assert_eq!(glob_matches(glob.as_bytes(), text.as_bytes()), expected, "{glob} {text}");
+            assert_eq!(
+                glob_matches(glob.as_bytes(), text.as_bytes()),
+                expected,
+                "{glob} {text}"
+            );
         }
     }
 }

@@ -20,20 +20,59 @@ use proptest::{
 use super::Mesh;
 
 const PRINCIPALS: &[&str] = &[
-    "*", "td1/*", "cluster.local/ns/a/sa/x", "td1/ns/a/sa/x", "old/ns/b/sa/y", "*/sa/x", "*d1/ns/a/sa/x", "td1/ns/a/*",
-    "td*/ns/a/sa/x", "spiffe://td1/ns/a/sa/x", "*/ns/a/sa/x",
+    "*",
+    "td1/*",
+    "cluster.local/ns/a/sa/x",
+    "td1/ns/a/sa/x",
+    "old/ns/b/sa/y",
+    "*/sa/x",
+    "*d1/ns/a/sa/x",
+    "td1/ns/a/*",
+    "td*/ns/a/sa/x",
+    "spiffe://td1/ns/a/sa/x",
+    "*/ns/a/sa/x",
 ];
 const NAMESPACES: &[&str] = &["a", "b", "a*", "*b", "*", "a*b", "*a*", "a.b", "admin"];
 const ACCOUNTS: &[&str] = &["a/x", "b/y", "x", "a/y", "admin/y"];
 const DOMAINS: &[&str] = &["td1", "*", "td*", "*d1", "cluster.local", "old"];
-const BLOCKS: &[&str] = &["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "0.0.0.0/0", "::/0", "fd00::/8", "192.168.0.0/30"];
+const BLOCKS: &[&str] = &[
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.2.3",
+    "0.0.0.0/0",
+    "::/0",
+    "fd00::/8",
+    "192.168.0.0/30",
+];
 const BAD_BLOCKS: &[&str] = &["10.0.0.0/33", "nowhere"];
-const REQUEST_PRINCIPALS: &[&str] = &["*", "i/s", "https://i/x/s", "i/*", "i/s*", "*/s", "*x/s", "i", "i*", "*s"];
+const REQUEST_PRINCIPALS: &[&str] = &[
+    "*",
+    "i/s",
+    "https://i/x/s",
+    "i/*",
+    "i/s*",
+    "*/s",
+    "*x/s",
+    "i",
+    "i*",
+    "*s",
+];
 const HOSTS: &[&str] = &["*", "a.example", "A.Example:80", "*.example", "a.*", "*:80"];
 const PORTS: &[&str] = &["80", "443", "8080"];
 const METHODS: &[&str] = &["GET", "POST", "*", "get", "P*"];
 const PATHS: &[&str] = &[
-    "/", "/a", "/a/*", "*.json", "*", "/a/{*}", "/{*}/b", "/a/{**}", "/{**}/b", "/a*b", "/a/{*}/c/{**}", "/A",
+    "/",
+    "/a",
+    "/a/*",
+    "*.json",
+    "*",
+    "/a/{*}",
+    "/{*}/b",
+    "/a/{**}",
+    "/{**}/b",
+    "/a*b",
+    "/a/{*}/c/{**}",
+    "/A",
 ];
 const TEXTS: &[&str] = &["v", "w", "*", "v*", "*w", "vw"];
 const KEYS: &[&str] = &[
@@ -76,7 +115,10 @@ pub fn meshes(dialect: Dialect) -> impl Strategy<Value = Mesh> {
 pub fn policies(dialect: Dialect) -> impl Strategy<Value = Vec<AuthorizationPolicy>> {
     vec(policy(dialect), 0..6).prop_map(|policies| {
         let mut names = std::collections::BTreeSet::new();
-        policies.into_iter().filter(|policy| names.insert(policy.name().clone())).collect()
+        policies
+            .into_iter()
+            .filter(|policy| names.insert(policy.name().clone()))
+            .collect()
     })
 }
 
@@ -121,11 +163,17 @@ fn rule(strict: bool) -> impl Strategy<Value = Rule> {
 
 fn source(strict: bool) -> impl Strategy<Value = Source> {
     let identity = select(SourceField::ALL.to_vec());
-    let fields = vec((identity, any::<bool>(), any::<Index>(), any::<Index>(), any::<Index>()), usize::from(strict)..3);
+    let fields = vec(
+        (identity, any::<bool>(), any::<Index>(), any::<Index>(), any::<Index>()),
+        usize::from(strict)..3,
+    );
     fields.prop_map(move |fields| {
         let mut source = Source::new();
         let has_identity = |source: &Source, wanted: &[SourceField]| {
-            source.fields().iter().any(|field| wanted.iter().any(|wanted| wanted.attribute() == *field.attribute()))
+            source
+                .fields()
+                .iter()
+                .any(|field| wanted.iter().any(|wanted| wanted.attribute() == *field.attribute()))
         };
         for (field, negated, count, first, bad) in fields {
             let values = match field {
@@ -138,15 +186,23 @@ fn source(strict: bool) -> impl Strategy<Value = Source> {
                 SourceField::IpBlocks | SourceField::RemoteIpBlocks => BLOCKS,
             };
             let clash = match field {
-                SourceField::ServiceAccounts => has_identity(&source, &[SourceField::Principals, SourceField::Namespaces]),
-                SourceField::Principals | SourceField::Namespaces => has_identity(&source, &[SourceField::ServiceAccounts]),
+                SourceField::ServiceAccounts => {
+                    has_identity(&source, &[SourceField::Principals, SourceField::Namespaces])
+                }
+                SourceField::Principals | SourceField::Namespaces => {
+                    has_identity(&source, &[SourceField::ServiceAccounts])
+                }
                 _ => false,
             };
             if strict && clash {
                 continue;
             }
             let values = pick(values, &count, &first);
-            source = if negated { source.none_of(field, values) } else { source.any_of(field, values) };
+            source = if negated {
+                source.none_of(field, values)
+            } else {
+                source.any_of(field, values)
+            };
         }
         source
     })
@@ -154,19 +210,28 @@ fn source(strict: bool) -> impl Strategy<Value = Source> {
 
 fn operation(strict: bool) -> impl Strategy<Value = Operation> {
     let field = select(OperationField::ALL.to_vec());
-    let fields = vec((field, any::<bool>(), any::<Index>(), any::<Index>(), any::<Index>()), usize::from(strict)..3);
+    let fields = vec(
+        (field, any::<bool>(), any::<Index>(), any::<Index>(), any::<Index>()),
+        usize::from(strict)..3,
+    );
     fields.prop_map(move |fields| {
-        fields.into_iter().fold(Operation::new(), |operation, (field, negated, count, first, bad)| {
-            let values = match field {
-                OperationField::Hosts => HOSTS,
-                OperationField::Ports if !strict && bad.index(8) == 0 => &["65536", "http"],
-                OperationField::Ports => PORTS,
-                OperationField::Methods => METHODS,
-                OperationField::Paths => PATHS,
-            };
-            let values = pick(values, &count, &first);
-            if negated { operation.none_of(field, values) } else { operation.any_of(field, values) }
-        })
+        fields
+            .into_iter()
+            .fold(Operation::new(), |operation, (field, negated, count, first, bad)| {
+                let values = match field {
+                    OperationField::Hosts => HOSTS,
+                    OperationField::Ports if !strict && bad.index(8) == 0 => &["65536", "http"],
+                    OperationField::Ports => PORTS,
+                    OperationField::Methods => METHODS,
+                    OperationField::Paths => PATHS,
+                };
+                let values = pick(values, &count, &first);
+                if negated {
+                    operation.none_of(field, values)
+                } else {
+                    operation.any_of(field, values)
+                }
+            })
     })
 }
 
@@ -190,7 +255,9 @@ fn condition(strict: bool) -> impl Strategy<Value = Condition> {
         let condition = Condition::new(key.parse().unwrap());
         let [count, first] = any;
         // A condition without values is one that the webhook refuses.
-        let any_of = pick(values, &count, &first).into_iter().skip(usize::from(!strict && count.index(9) == 0) * 9);
+        let any_of = pick(values, &count, &first)
+            .into_iter()
+            .skip(usize::from(!strict && count.index(9) == 0) * 9);
         let condition = condition.any_of(any_of);
         match none {
             Some([count, first]) => condition.none_of(pick(values, &count, &first)),
@@ -203,7 +270,12 @@ fn condition(strict: bool) -> impl Strategy<Value = Condition> {
 fn pick(values: &[&'static str], count: &Index, first: &Index) -> Vec<String> {
     let count = count.index(12);
     let first = first.index(values.len());
-    let picked = values.iter().cycle().skip(first).take(1 + count % 3).map(|value| (*value).to_owned());
+    let picked = values
+        .iter()
+        .cycle()
+        .skip(first)
+        .take(1 + count % 3)
+        .map(|value| (*value).to_owned());
     let fill = |at: usize| match values.first() {
         Some(&"10.0.0.0/8") => format!("172.16.{at}.0/24"),
         Some(&"80") => (9000 + at).to_string(),
@@ -274,9 +346,13 @@ impl Case {
         connection = remote.map_or(connection, |address| connection.remote_ip(address));
         connection = destination.map_or(connection, |address| connection.destination_ip(address));
         connection = self.port.map_or(connection, |port| connection.destination_port(port));
-        let Some(request) = &self.request else { return function(Facts::from(&connection)) };
+        let Some(request) = &self.request else {
+            return function(Facts::from(&connection));
+        };
         let mut buffer = Vec::new();
-        let path = request.path.map(|path| PathNormalization::Base.normalize(path.as_bytes(), &mut buffer).unwrap());
+        let path = request
+            .path
+            .map(|path| PathNormalization::Base.normalize(path.as_bytes(), &mut buffer).unwrap());
         let facts = RequestFacts::new(connection, request.method.as_bytes(), &request.headers)
             .authority(match request.authority {
                 None => Known::Unavailable,
@@ -294,7 +370,16 @@ impl Case {
 /// Connections and requests.
 pub fn cases() -> impl Strategy<Value = Case> {
     let address = || {
-        let addresses = ["10.1.2.3", "10.1.9.9", "10.2.0.1", "192.168.0.3", "fd00::1", "::1", "::ffff:10.1.2.3", "172.16.3.1"];
+        let addresses = [
+            "10.1.2.3",
+            "10.1.9.9",
+            "10.2.0.1",
+            "192.168.0.3",
+            "fd00::1",
+            "::1",
+            "::ffff:10.1.2.3",
+            "172.16.3.1",
+        ];
         known(select(addresses.to_vec()).prop_map(|address| address.parse().unwrap()))
     };
     let addresses = (address(), address(), address()).prop_map(|(one, two, three)| [one, two, three]);
@@ -305,41 +390,82 @@ pub fn cases() -> impl Strategy<Value = Case> {
         subsequence(vec!["v", "w", "wx"], 0..3).prop_map(Value::List),
     ];
     let request = prop_oneof![1 => Just(None), 3 => request().prop_map(Some)];
-    (known(option::weighted(0.8, peer())), addresses, port, sni, known(option::of(metadata)), request).prop_map(
-        |(peer, addresses, port, sni, metadata, request)| Case {
+    (
+        known(option::weighted(0.8, peer())),
+        addresses,
+        port,
+        sni,
+        known(option::of(metadata)),
+        request,
+    )
+        .prop_map(|(peer, addresses, port, sni, metadata, request)| Case {
             peer,
             addresses,
             port,
             sni,
             metadata,
             request,
-        },
-    )
+        })
 }
 
 fn request() -> impl Strategy<Value = RequestCase> {
     let method = select(vec!["GET", "POST", "get", "PUT", ""]);
-    let authority = known(option::weighted(0.9, select(vec!["a.example", "A.EXAMPLE:80", "b.example", "", "a.example:80"])));
+    let authority = known(option::weighted(
+        0.9,
+        select(vec!["a.example", "A.EXAMPLE:80", "b.example", "", "a.example:80"]),
+    ));
     let paths = [
-        "/", "/a", "/a/b", "/a/b/c/d", "/x.json", "/a?q=1", "/a/[", "/A", "/a*b", "/x/../a/b", "/a//b", "/\u{e9}/b", "/filler/7",
+        "/",
+        "/a",
+        "/a/b",
+        "/a/b/c/d",
+        "/x.json",
+        "/a?q=1",
+        "/a/[",
+        "/A",
+        "/a*b",
+        "/x/../a/b",
+        "/a//b",
+        "/\u{e9}/b",
+        "/filler/7",
     ];
-    let headers = vec((select(vec!["x-h", "X-H", "x_h"]), select(vec!["v", "w", "", "vw", "v,w"])), 0..3);
-    (method, authority, option::weighted(0.9, select(paths.to_vec())), headers, known(option::of(claims()))).prop_map(
-        |(method, authority, path, headers, claims)| RequestCase {
+    let headers = vec(
+        (
+            select(vec!["x-h", "X-H", "x_h"]),
+            select(vec!["v", "w", "", "vw", "v,w"]),
+        ),
+        0..3,
+    );
+    (
+        method,
+        authority,
+        option::weighted(0.9, select(paths.to_vec())),
+        headers,
+        known(option::of(claims())),
+    )
+        .prop_map(|(method, authority, path, headers, claims)| RequestCase {
             method,
             authority,
             path,
             headers,
             claims,
-        },
-    )
+        })
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
     let uris = [
-        "spiffe://td1/ns/a/sa/x", "spiffe://cluster.local/ns/a/sa/x", "spiffe://old/ns/b/sa/y", "spiffe://td1/ns/axb/sa/x",
-        "spiffe://td1/ns/a/sa/x/ns/admin/sa/y", "spiffe://td1/k/v/ns/a/k/v/sa/x", "spiffe://td1", "spiffe://td1/ns/a//sa/x", "https://a/ns/a/sa/x",
-        "spiffe://new/ns/b/sa/x", "spiffe://td1/ns/aXb/sa/x", "spiffe://td1/ns/a/sa/filler-3",
+        "spiffe://td1/ns/a/sa/x",
+        "spiffe://cluster.local/ns/a/sa/x",
+        "spiffe://old/ns/b/sa/y",
+        "spiffe://td1/ns/axb/sa/x",
+        "spiffe://td1/ns/a/sa/x/ns/admin/sa/y",
+        "spiffe://td1/k/v/ns/a/k/v/sa/x",
+        "spiffe://td1",
+        "spiffe://td1/ns/a//sa/x",
+        "https://a/ns/a/sa/x",
+        "spiffe://new/ns/b/sa/x",
+        "spiffe://td1/ns/aXb/sa/x",
+        "spiffe://td1/ns/a/sa/filler-3",
     ];
     let uris = prop_oneof![6 => select(uris.to_vec()).prop_map(|uri| vec![uri]), 1 => subsequence(uris.to_vec(), 0..3)];
     let dns = subsequence(vec!["a.example", "b.example"], 0..2);
@@ -364,7 +490,11 @@ fn claims() -> impl Strategy<Value = Claims> {
         claims = subject.map_or(claims.clone(), |subject| claims.with("sub", Claim::text(subject)));
         for (name, claim) in ["aud", "azp", "g", "o"].into_iter().zip(others) {
             let Some(claim) = claim else { continue };
-            let claim = if name == "o" { Claim::Object(Claims::default().with("g", claim)) } else { claim };
+            let claim = if name == "o" {
+                Claim::Object(Claims::default().with("g", claim))
+            } else {
+                claim
+            };
             claims = claims.with(name, claim);
         }
         claims

@@ -38,9 +38,21 @@ enum Clause {
 /// Decides, by going through everything.
 pub fn decide(policies: &[AuthorizationPolicy], mesh: &Mesh, facts: &Facts<'_>) -> Outcome {
     let policies: Vec<_> = policies.iter().filter(|policy| mesh.knows(policy)).collect();
-    let allow = first(&policies, mesh, facts, |policy| *policy.action() == Action::Allow, false);
+    let allow = first(
+        &policies,
+        mesh,
+        facts,
+        |policy| *policy.action() == Action::Allow,
+        false,
+    );
     let deny = first(&policies, mesh, facts, |policy| *policy.action() == Action::Deny, false);
-    let audit = first(&policies, mesh, facts, |policy| *policy.action() == Action::Audit, false);
+    let audit = first(
+        &policies,
+        mesh,
+        facts,
+        |policy| *policy.action() == Action::Audit,
+        false,
+    );
     let dry_allow = first(&policies, mesh, facts, |policy| *policy.action() == Action::Allow, true);
     let dry_deny = first(&policies, mesh, facts, |policy| *policy.action() == Action::Deny, true);
     let has_allow = |dry_run| {
@@ -101,7 +113,10 @@ fn first(
     dry_run: bool,
 ) -> First {
     let mut first = First::default();
-    for policy in policies.iter().filter(|policy| which(policy) && policy.is_dry_run() == dry_run) {
+    for policy in policies
+        .iter()
+        .filter(|policy| which(policy) && policy.is_dry_run() == dry_run)
+    {
         for (index, rule) in policy.rules().iter().enumerate() {
             let name = name(policy, index);
             let least = |seen: &Option<String>| seen.as_ref().is_none_or(|seen| name < *seen);
@@ -131,8 +146,16 @@ impl Mesh {
     }
 
     fn rule(&self, policy: &AuthorizationPolicy, rule: &Rule, facts: &Facts<'_>) -> Truth {
-        let from: Vec<Vec<&Constraint>> = rule.sources().iter().map(|entry| entry.fields().iter().collect()).collect();
-        let to: Vec<Vec<&Constraint>> = rule.operations().iter().map(|entry| entry.fields().iter().collect()).collect();
+        let from: Vec<Vec<&Constraint>> = rule
+            .sources()
+            .iter()
+            .map(|entry| entry.fields().iter().collect())
+            .collect();
+        let to: Vec<Vec<&Constraint>> = rule
+            .operations()
+            .iter()
+            .map(|entry| entry.fields().iter().collect())
+            .collect();
         let when: Vec<Vec<&Constraint>> = rule.conditions().iter().map(|entry| vec![entry.constraint()]).collect();
         let clauses = [(Clause::From, from), (Clause::To, to), (Clause::When, when)];
         if *policy.action() == Action::Allow {
@@ -153,14 +176,25 @@ impl Mesh {
         let [(_, from), (_, to), (_, when)] = clauses;
         let entry = |clause: Clause, fields: &Vec<&Constraint>| self.entry(policy, clause, fields, facts);
         let or = |clause: Clause, entries: &Vec<Vec<&Constraint>>| {
-            entries.iter().map(|fields| entry(clause, fields)).max().unwrap_or(Truth::Yes)
+            entries
+                .iter()
+                .map(|fields| entry(clause, fields))
+                .max()
+                .unwrap_or(Truth::Yes)
         };
-        let and = when.iter().map(|fields| entry(Clause::When, fields)).min().unwrap_or(Truth::Yes);
+        let and = when
+            .iter()
+            .map(|fields| entry(Clause::When, fields))
+            .min()
+            .unwrap_or(Truth::Yes);
         or(Clause::From, &from).min(or(Clause::To, &to)).min(and)
     }
 
     fn entry(&self, policy: &AuthorizationPolicy, clause: Clause, fields: &[&Constraint], facts: &Facts<'_>) -> Truth {
-        let left: Vec<Truth> = fields.iter().filter_map(|field| self.field(policy, clause, field, facts)).collect();
+        let left: Vec<Truth> = fields
+            .iter()
+            .filter_map(|field| self.field(policy, clause, field, facts))
+            .collect();
         match left.iter().min() {
             Some(truth) => *truth,
             None if self.dialect == Dialect::Ztunnel => Truth::No,
@@ -192,10 +226,19 @@ impl Mesh {
             return Some(Truth::Unknown);
         }
         let allows = *policy.action() == Action::Allow;
-        let (positive, negative) = if allows { (Effect::Admits, Effect::Stops) } else { (Effect::Stops, Effect::Admits) };
+        let (positive, negative) = if allows {
+            (Effect::Admits, Effect::Stops)
+        } else {
+            (Effect::Stops, Effect::Admits)
+        };
         let namespace = &policy.name().namespace;
-        let one = any.is_empty() || any.iter().any(|value| matches(self, namespace, attribute, value, positive, facts));
-        let other = none.iter().any(|value| matches(self, namespace, attribute, value, negative, facts));
+        let one = any.is_empty()
+            || any
+                .iter()
+                .any(|value| matches(self, namespace, attribute, value, positive, facts));
+        let other = none
+            .iter()
+            .any(|value| matches(self, namespace, attribute, value, negative, facts));
         Some(if one && !other { Truth::Yes } else { Truth::No })
     }
 

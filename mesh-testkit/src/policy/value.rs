@@ -72,7 +72,9 @@ fn strict_matches(
         (Attribute::Path, Effect::Stops) if is_template(value) => {
             path(facts).is_some_and(|path| template(&tokens(value), path.as_bytes()))
         }
-        (Attribute::Header(name), Effect::Admits) if value == "*" => lines(facts, name).iter().any(|line| !line.is_empty()),
+        (Attribute::Header(name), Effect::Admits) if value == "*" => {
+            lines(facts, name).iter().any(|line| !line.is_empty())
+        }
         (Attribute::Sni, _) => {
             let sni = facts.sni().present().map(text);
             sni.is_some_and(|sni| star(&value.to_lowercase(), &sni.to_lowercase()))
@@ -104,12 +106,18 @@ fn plane_matches(
             let values = expand(mesh, value);
             let fits = |name: &String| {
                 let after = name.strip_prefix("spiffe://");
-                after.is_some_and(|after| values.iter().any(|value| value == "*" && !after.is_empty() || star(value, after)))
+                after.is_some_and(|after| {
+                    values
+                        .iter()
+                        .any(|value| value == "*" && !after.is_empty() || star(value, after))
+                })
             };
             names().iter().any(fits)
         }
         Attribute::Namespace if ztunnel => workload().is_some_and(|(_, space, _)| star(value, &space)),
-        Attribute::Namespace => names().iter().any(|name| glob(format!("*/ns/{value}/*").as_bytes(), name.as_bytes())),
+        Attribute::Namespace => names()
+            .iter()
+            .any(|name| glob(format!("*/ns/{value}/*").as_bytes(), name.as_bytes())),
         Attribute::ServiceAccount => {
             let (space, account) = value.split_once('/').unwrap_or((namespace, value));
             if ztunnel {
@@ -120,7 +128,11 @@ fn plane_matches(
         }
         Attribute::TrustDomain => {
             let known: Vec<_> = mesh.trust_domains.names().map(str::to_owned).collect();
-            let values = if known.contains(&value.to_owned()) { known } else { vec![value.to_owned()] };
+            let values = if known.contains(&value.to_owned()) {
+                known
+            } else {
+                vec![value.to_owned()]
+            };
             trust_domain(facts, &values)
         }
         Attribute::RequestPrincipal => request_principal(value, facts),
@@ -132,7 +144,10 @@ fn plane_matches(
             let host = facts.authority().present().map(text);
             host.is_some_and(|host| value == "*" || star(&value.to_ascii_lowercase(), &host.to_ascii_lowercase()))
         }
-        Attribute::Method => facts.method().present().is_some_and(|method| value == "*" || star(value, &text(method))),
+        Attribute::Method => facts
+            .method()
+            .present()
+            .is_some_and(|method| value == "*" || star(value, &text(method))),
         Attribute::Path if is_template(value) => path(facts).is_some_and(|path| {
             let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()+,;:@=*".contains(&byte);
             path.bytes().all(pchar) && template(&tokens(value), path.as_bytes())
@@ -190,11 +205,17 @@ fn workload(name: &str) -> Option<(String, String, String)> {
 }
 
 fn has_one_uri(facts: &Facts<'_>) -> bool {
-    facts.peer().present().map(Peer::uris).is_some_and(|names: &[PeerName]| names.len() == 1)
+    facts
+        .peer()
+        .present()
+        .map(Peer::uris)
+        .is_some_and(|names: &[PeerName]| names.len() == 1)
 }
 
 fn has_account(name: &str, space: &str, account: &str) -> bool {
-    let Some(rest) = name.strip_prefix("spiffe://") else { return false };
+    let Some(rest) = name.strip_prefix("spiffe://") else {
+        return false;
+    };
     let mark = format!("/ns/{space}/");
     (1..rest.len()).filter(|at| rest[*at..].starts_with(&mark)).any(|at| {
         let behind = &rest[at + mark.len()..];
@@ -208,7 +229,9 @@ fn trust_domain(facts: &Facts<'_>, values: &[String]) -> bool {
     let names = facts.peer().present().map(Peer::names).unwrap_or_default();
     names.iter().any(|name| {
         let name = text(name.text());
-        let Some(rest) = name.strip_prefix("spiffe://") else { return false };
+        let Some(rest) = name.strip_prefix("spiffe://") else {
+            return false;
+        };
         values.iter().any(|value| match rest.split_once('/') {
             _ if value == "*" => true,
             Some((domain, _)) => star(value, domain),
@@ -222,9 +245,7 @@ fn expand(mesh: &Mesh, value: &str) -> Vec<String> {
     let parts: Vec<_> = value.split('/').collect();
     let own: Vec<_> = mesh.trust_domains.names().collect();
     let covers = |pattern: &str, name: &str| pattern.starts_with('*') && name.ends_with(&pattern[1..]);
-    let begins = |pattern: &str, name: &str| {
-        pattern.ends_with('*') && name.starts_with(&pattern[..pattern.len() - 1])
-    };
+    let begins = |pattern: &str, name: &str| pattern.ends_with('*') && name.starts_with(&pattern[..pattern.len() - 1]);
     let same = |name: &str| name == parts[0] || covers(parts[0], name) || begins(parts[0], name);
     if parts.len() != 5 || parts[0] == "*" || !(parts[0] == "cluster.local" || own.iter().any(|name| same(name))) {
         return vec![value.to_owned()];
@@ -240,7 +261,13 @@ fn expand(mesh: &Mesh, value: &str) -> Vec<String> {
 }
 
 fn request_principal(value: &str, facts: &Facts<'_>) -> bool {
-    let text = |name: &str| facts.claims().present().and_then(|claims| claims.text(name)).map(str::to_owned);
+    let text = |name: &str| {
+        facts
+            .claims()
+            .present()
+            .and_then(|claims| claims.text(name))
+            .map(str::to_owned)
+    };
     let (issuer, subject) = (text("iss"), text("sub"));
     let fits = |pattern: &str, claim: &Option<String>| claim.as_ref().is_some_and(|claim| star(pattern, claim));
     let equal = |value: &str, claim: &Option<String>| claim.as_deref() == Some(value);
@@ -255,7 +282,9 @@ fn request_principal(value: &str, facts: &Facts<'_>) -> bool {
 }
 
 fn in_block(value: &str, address: Known<IpAddr>) -> bool {
-    let (Some(address), Some((first, bits))) = (address.present(), block(value)) else { return false };
+    let (Some(address), Some((first, bits))) = (address.present(), block(value)) else {
+        return false;
+    };
     let bit = |bytes: &[u8], at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
     match (first, address) {
         (IpAddr::V4(one), IpAddr::V4(other)) => (0..bits).all(|at| bit(&one.octets(), at) == bit(&other.octets(), at)),
@@ -265,7 +294,9 @@ fn in_block(value: &str, address: Known<IpAddr>) -> bool {
 }
 
 fn block(value: &str) -> Option<(IpAddr, usize)> {
-    let (address, bits) = value.split_once('/').map_or((value, None), |(address, bits)| (address, Some(bits)));
+    let (address, bits) = value
+        .split_once('/')
+        .map_or((value, None), |(address, bits)| (address, Some(bits)));
     let address: IpAddr = address.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
@@ -301,7 +332,12 @@ fn lines(facts: &Facts<'_>, name: &str) -> Vec<String> {
     match name {
         "host" | ":authority" => one(facts.authority()),
         ":method" => one(facts.method()),
-        ":path" => facts.path().present().map(|path| text(path.target())).into_iter().collect(),
+        ":path" => facts
+            .path()
+            .present()
+            .map(|path| text(path.target()))
+            .into_iter()
+            .collect(),
         _ => {
             let mut lines = Vec::new();
             if let Known::Present(headers) = facts.headers() {

@@ -16,7 +16,9 @@ pub(super) fn finders(segment: &Segment, layer: Layer) -> Vec<Finder> {
     let popularity = popularity(segment);
     let mut filings: BTreeMap<Class, Filing<'_>> = BTreeMap::new();
     for (number, rule) in segment.rules.iter().enumerate() {
-        let Some(policy) = segment.policies.get(rule.policy as usize) else { continue };
+        let Some(policy) = segment.policies.get(rule.policy as usize) else {
+            continue;
+        };
         let search = Search {
             segment,
             layer,
@@ -29,7 +31,10 @@ pub(super) fn finders(segment: &Segment, layer: Layer) -> Vec<Finder> {
         let filing = filings.entry(Class::of(policy)).or_insert_with(Filing::default);
         filing.file(segment, number as u32, search.cheapest(rule).as_deref());
     }
-    filings.into_iter().map(|(class, filing)| filing.finder(class)).collect()
+    filings
+        .into_iter()
+        .map(|(class, filing)| filing.finder(class))
+        .collect()
 }
 
 /// How often each test occurs.
@@ -70,7 +75,9 @@ impl<'s> Search<'s> {
 
     fn cheapest_field(&self, fields: Span) -> Option<(u64, &'s Field)> {
         let fields = fields.of(&self.segment.fields).iter();
-        fields.filter_map(|field| Some((self.cost(field)?, field))).min_by_key(|(cost, _)| *cost)
+        fields
+            .filter_map(|field| Some((self.cost(field)?, field)))
+            .min_by_key(|(cost, _)| *cost)
     }
 
     /// How many rules a look at facts can be expected to find beside this one.
@@ -118,9 +125,14 @@ impl<'s> Filing<'s> {
     fn file(&mut self, segment: &'s Segment, rule: u32, fields: Option<&[&'s Field]>) {
         let tests = |field: &&'s Field| {
             let attribute = segment.attributes.get(field.attribute as usize);
-            let values = field.any.map(|values| values.span.of(&segment.values)).unwrap_or_default();
+            let values = field
+                .any
+                .map(|values| values.span.of(&segment.values))
+                .unwrap_or_default();
             let tests = values.iter().filter_map(|number| segment.tests.get(*number as usize));
-            attribute.into_iter().flat_map(move |attribute| tests.clone().map(move |test| (attribute, test)))
+            attribute
+                .into_iter()
+                .flat_map(move |attribute| tests.clone().map(move |test| (attribute, test)))
         };
         let fields = fields.filter(|fields| {
             let mut tests = fields.iter().flat_map(tests);

@@ -159,7 +159,10 @@ impl<'t> IndexBuilder<'t> {
         for (column, [prefixes, suffixes]) in index.columns.iter_mut().zip(texts) {
             column.prefixes = trie(&mut index.postings, prefixes);
             column.suffixes = trie(&mut index.postings, suffixes);
-            column.lengths.iter_mut().for_each(|lengths| lengths.sort_unstable_by(|one, other| other.cmp(one)));
+            column
+                .lengths
+                .iter_mut()
+                .for_each(|lengths| lengths.sort_unstable_by(|one, other| other.cmp(one)));
         }
         index
     }
@@ -272,7 +275,11 @@ impl Index {
 }
 
 fn names<'f>(facts: &Facts<'f>, reading: Reading) -> &'f [crate::facts::PeerName] {
-    facts.peer().present().map(|peer| reading.names(peer)).unwrap_or_default()
+    facts
+        .peer()
+        .present()
+        .map(|peer| reading.names(peer))
+        .unwrap_or_default()
 }
 
 fn key(test: &Test) -> Option<(View, Key<'_>)> {

@@ -39,7 +39,9 @@ impl LoweredRule {
     pub(super) fn values(&self) -> usize {
         let entries = self.from.iter().chain(&self.to).flat_map(|entry| &entry.fields);
         let fields = entries.chain(&self.when);
-        fields.map(|field| field.any.as_ref().map_or(0, Vec::len) + field.none.len()).sum()
+        fields
+            .map(|field| field.any.as_ref().map_or(0, Vec::len) + field.none.len())
+            .sum()
     }
 }
 
@@ -140,7 +142,11 @@ impl<'c> Lowering<'c> {
             match self.field(index, Clause::When, entry, condition.constraint())? {
                 Some(field) => lowered.when.push(field),
                 None if self.reader.dialect == Dialect::Ztunnel => {
-                    self.note(0, FieldPath::entry(index, Clause::When, entry), Note::EntryWithoutEffect);
+                    self.note(
+                        0,
+                        FieldPath::entry(index, Clause::When, entry),
+                        Note::EntryWithoutEffect,
+                    );
                     return Err(Omitted);
                 }
                 None => {}

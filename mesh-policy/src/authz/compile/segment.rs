@@ -174,7 +174,9 @@ impl Segment {
         let mut lists = Vec::new();
         let mut fields = std::mem::take(&mut self.fields);
         for field in &mut fields {
-            let Some(attribute) = self.attributes.get(field.attribute as usize) else { continue };
+            let Some(attribute) = self.attributes.get(field.attribute as usize) else {
+                continue;
+            };
             for values in field.any.iter_mut().chain([&mut field.none]) {
                 if values.span.range().len() > SHORT_LIST
                     && let Some(index) = self.index_list(attribute, *values)

@@ -91,8 +91,11 @@ impl PolicySet {
     /// The policies, in no particular order.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
         let base = self.base.segment.policies.iter().enumerate();
-        let kept = base.filter(|(at, _)| !self.is_replaced(*at)).map(|(_, compiled)| compiled);
-        kept.chain(&self.changed.segment.policies).map(|compiled| &compiled.policy)
+        let kept = base
+            .filter(|(at, _)| !self.is_replaced(*at))
+            .map(|(_, compiled)| compiled);
+        kept.chain(&self.changed.segment.policies)
+            .map(|compiled| &compiled.policy)
     }
 
     /// What there is to know about the policies, as far as this dialect takes them otherwise than
@@ -120,7 +123,10 @@ impl PolicySet {
     }
 
     pub(in crate::authz) fn parts(&self) -> [(Origin, &Segment); 2] {
-        [(Origin::Base, &self.base.segment), (Origin::Changed, &self.changed.segment)]
+        [
+            (Origin::Base, &self.base.segment),
+            (Origin::Changed, &self.changed.segment),
+        ]
     }
 
     /// Whether a policy of the base no longer counts.
@@ -154,7 +160,12 @@ impl PolicySet {
         compiler.version += 1;
         let touched: Vec<_> = policies.iter().map(|policy| policy.name()).chain(removed).collect();
         let is_touched = |policy: &Compiled| touched.contains(&policy.policy.name());
-        let changed = self.changed.segment.policies.iter().filter(|policy| !is_touched(policy));
+        let changed = self
+            .changed
+            .segment
+            .policies
+            .iter()
+            .filter(|policy| !is_touched(policy));
         let mut changed: Vec<_> = changed.map(|compiled| Arc::clone(&compiled.policy)).collect();
         changed.extend(policies.iter().map(Arc::clone));
         if changed.len() + removed.len() > MAX_CHANGED {
@@ -193,10 +204,15 @@ impl PolicySet {
         };
         set.check_budget()?;
         let base = set.base.segment.policies.iter().enumerate();
-        let kept = base.filter(|(at, _)| !set.is_replaced(*at)).map(|(_, compiled)| compiled);
+        let kept = base
+            .filter(|(at, _)| !set.is_replaced(*at))
+            .map(|(_, compiled)| compiled);
         let mut providers = std::collections::BTreeSet::new();
         let (mut has_allow, mut has_dry_run_allow) = (false, false);
-        for compiled in kept.chain(&set.changed.segment.policies).filter(|compiled| compiled.exists) {
+        for compiled in kept
+            .chain(&set.changed.segment.policies)
+            .filter(|compiled| compiled.exists)
+        {
             match compiled.policy.action() {
                 Action::Allow if compiled.policy.is_dry_run() => has_dry_run_allow = true,
                 Action::Allow => has_allow = true,
@@ -264,15 +280,17 @@ impl Part {
         if !invalid.is_empty() {
             return Err(CompileError::Invalid(invalid));
         }
-        let policies = lowered.into_values().map(|(policy, LoweredPolicy { exists, rules })| {
-            (Compiled { policy, exists }, rules)
-        });
+        let policies = lowered
+            .into_values()
+            .map(|(policy, LoweredPolicy { exists, rules })| (Compiled { policy, exists }, rules));
         let segment = Segment::new(policies);
         Ok(Self { segment, diagnostics })
     }
 
     fn find(&self, name: &PolicyName) -> Result<usize, usize> {
-        self.segment.policies.binary_search_by(|compiled| by_name(compiled.policy.name(), name))
+        self.segment
+            .policies
+            .binary_search_by(|compiled| by_name(compiled.policy.name(), name))
     }
 }
 
@@ -317,5 +335,7 @@ fn by_name(one: &PolicyName, other: &PolicyName) -> Ordering {
 
 fn prefix(name: &PolicyName) -> impl Iterator<Item = u8> {
     let PolicyName { namespace, name } = name;
-    [&**namespace, "]-policy[", &**name, "]-rule["].into_iter().flat_map(str::bytes)
+    [&**namespace, "]-policy[", &**name, "]-rule["]
+        .into_iter()
+        .flat_map(str::bytes)
 }

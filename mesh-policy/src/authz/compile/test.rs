@@ -45,7 +45,9 @@ impl Test {
                 };
                 any_text(attribute, facts, fits)
             }
-            Self::Principal(pattern, reading) => peer().is_some_and(|peer| principal::principal(pattern, *reading, peer)),
+            Self::Principal(pattern, reading) => {
+                peer().is_some_and(|peer| principal::principal(pattern, *reading, peer))
+            }
             Self::Namespace(pattern, reading) => peer().is_some_and(|peer| pattern.matches(*reading, peer)),
             Self::ServiceAccount {
                 namespace,
@@ -65,9 +67,7 @@ impl Test {
                 address.present().is_some_and(|address| block.contains(address))
             }
             Self::Port(port) => facts.destination_port() == Known::Present(*port),
-            Self::Template(template, charset) => {
-                any_text(attribute, facts, |path| template.matches(path, *charset))
-            }
+            Self::Template(template, charset) => any_text(attribute, facts, |path| template.matches(path, *charset)),
             Self::Listed(pattern) => match (attribute, facts.metadata()) {
                 (Attribute::Metadata { filter, key }, Known::Present(metadata)) => {
                     metadata.is_listed(filter, key, &mut |text| pattern.matches(text, Case::Counts))

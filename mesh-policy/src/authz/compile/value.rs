@@ -62,7 +62,10 @@ impl Reader<'_> {
                 if self.dialect == Dialect::Strict && has_inner_star(value) {
                     note = Some(Note::InnerStar { value: value.into() });
                 }
-                vec![Test::Namespace(NamespacePattern::parse(value.as_bytes(), reading), reading)]
+                vec![Test::Namespace(
+                    NamespacePattern::parse(value.as_bytes(), reading),
+                    reading,
+                )]
             }
             Attribute::ServiceAccount => vec![self.service_account(value, reading)],
             Attribute::TrustDomain => {
@@ -84,9 +87,14 @@ impl Reader<'_> {
                     _ => Charset::Envoy,
                 };
                 let template = PathTemplate::parse(value).ok();
-                template.map(|template| Test::Template(template, charset)).into_iter().collect()
+                template
+                    .map(|template| Test::Template(template, charset))
+                    .into_iter()
+                    .collect()
             }
-            Attribute::Sni if self.dialect != Dialect::Strict && value.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            Attribute::Sni
+                if self.dialect != Dialect::Strict && value.bytes().any(|byte| byte.is_ascii_uppercase()) =>
+            {
                 note = Some(Note::UpperCaseSni { value: value.into() });
                 Vec::new()
             }
@@ -174,6 +182,9 @@ fn text(pattern: TextPattern, case: Case, empty: EmptyLine) -> Test {
 
 /// A star that is neither the first byte nor, without one there, the last.
 fn has_inner_star(value: &str) -> bool {
-    let inner = value.strip_prefix('*').or_else(|| value.strip_suffix('*')).unwrap_or(value);
+    let inner = value
+        .strip_prefix('*')
+        .or_else(|| value.strip_suffix('*'))
+        .unwrap_or(value);
     inner.contains('*')
 }

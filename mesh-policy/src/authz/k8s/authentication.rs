@@ -72,7 +72,9 @@ pub(super) fn read_request(mut object: Object) -> Result<RequestAuthentication, 
     let Some(mut spec) = spec else { return Ok(policy) };
     policy.target = target(&mut spec)?;
     for (at, node) in spec.list("jwtRules")?.into_iter().enumerate() {
-        policy.rules.push(jwt_rule(&spec.path(&format!("jwtRules[{at}]")), node)?);
+        policy
+            .rules
+            .push(jwt_rule(&spec.path(&format!("jwtRules[{at}]")), node)?);
     }
     spec.finish()?;
     Ok(policy)

@@ -132,11 +132,16 @@ pub(super) fn target(spec: &mut Object) -> Result<Target, Problem> {
     if refs.is_empty() {
         return Ok(Target::Namespace);
     }
-    refs.into_iter().map(target_ref).collect::<Result<_, _>>().map(Target::Refs)
+    refs.into_iter()
+        .map(target_ref)
+        .collect::<Result<_, _>>()
+        .map(Target::Refs)
 }
 
 pub(super) fn selector(spec: &mut Object) -> Result<Option<Labels>, Problem> {
-    let Some(mut selector) = spec.object("selector")? else { return Ok(None) };
+    let Some(mut selector) = spec.object("selector")? else {
+        return Ok(None);
+    };
     let labels = selector.object("matchLabels")?.map(Object::into_texts).transpose()?;
     selector.finish()?;
     Ok(Some(labels.unwrap_or_default().into_iter().collect()))
@@ -184,7 +189,9 @@ fn source(path: &str, node: Node) -> Result<Source, Problem> {
     let mut source = Source::new();
     let Some(mut fields) = fields else { return Ok(source) };
     for field in SourceField::ALL {
-        let Some((plain, negated)) = field_names(&field.attribute()) else { continue };
+        let Some((plain, negated)) = field_names(&field.attribute()) else {
+            continue;
+        };
         let (any, none) = (values(&mut fields, plain)?, values(&mut fields, negated)?);
         if !any.is_empty() {
             source = source.any_of(field, any);
@@ -204,7 +211,9 @@ fn operation(path: &str, node: Node) -> Result<Operation, Problem> {
     let mut operation = Operation::new();
     let Some(mut fields) = fields else { return Ok(operation) };
     for field in OperationField::ALL {
-        let Some((plain, negated)) = field_names(&field.attribute()) else { continue };
+        let Some((plain, negated)) = field_names(&field.attribute()) else {
+            continue;
+        };
         let (any, none) = (values(&mut fields, plain)?, values(&mut fields, negated)?);
         if !any.is_empty() {
             operation = operation.any_of(field, any);

@@ -27,7 +27,9 @@ pub(super) enum Kind {
 ///
 /// Nothing is expanded, so what they hold is no larger than the file.
 pub(super) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Problem> {
-    budget.check(Resource::DocumentBytes, text.len()).map_err(|over| (1, over.into()))?;
+    budget
+        .check(Resource::DocumentBytes, text.len())
+        .map_err(|over| (1, over.into()))?;
     let mut documents = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -41,7 +43,9 @@ pub(super) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Proble
             Event::Scalar(text, style, _, _) => Some(scalar(line, text.into_owned(), style)),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 let depth = open.len() + 1;
-                budget.check(Resource::DocumentDepth, depth).map_err(|over| (line, over.into()))?;
+                budget
+                    .check(Resource::DocumentDepth, depth)
+                    .map_err(|over| (line, over.into()))?;
                 open.push(Open {
                     line,
                     name: None,

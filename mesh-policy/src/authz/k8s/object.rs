@@ -39,7 +39,9 @@ impl Object {
 
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let path = self.path(name);
-        self.take(name).map(|node| text(&path, node).map(|(_, text)| text)).transpose()
+        self.take(name)
+            .map(|node| text(&path, node).map(|(_, text)| text))
+            .transpose()
     }
 
     pub(super) fn required_text(&mut self, name: &str) -> Result<String, Problem> {
@@ -52,7 +54,10 @@ impl Object {
         let path = self.path(name);
         match self.take(name) {
             None => Ok(Vec::new()),
-            Some(Node { kind: Kind::List(items), .. }) => Ok(items),
+            Some(Node {
+                kind: Kind::List(items),
+                ..
+            }) => Ok(items),
             Some(node) => Err(wrong(node.line, &path, "a list")),
         }
     }
@@ -61,7 +66,10 @@ impl Object {
     pub(super) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let field = self.path(name).into();
         let line = self.line_of(name);
-        let is_there = self.fields.iter().any(|(field, node)| field == name && node.kind != Kind::Null);
+        let is_there = self
+            .fields
+            .iter()
+            .any(|(field, node)| field == name && node.kind != Kind::Null);
         let items = self.list(name)?;
         if is_there && items.is_empty() {
             return Err((line, ReadFault::EmptyList { field }));
@@ -79,13 +87,17 @@ impl Object {
     pub(super) fn into_texts(self) -> Result<Vec<(String, String)>, Problem> {
         let path = self.path.clone();
         let fields = self.fields.into_iter();
-        fields.map(|(name, node)| Ok((name.clone(), text(&format!("{path}.{name}"), node)?.1))).collect()
+        fields
+            .map(|(name, node)| Ok((name.clone(), text(&format!("{path}.{name}"), node)?.1)))
+            .collect()
     }
 
     /// All fields that are left, with their paths.
     pub(super) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
         let path = self.path;
-        self.fields.into_iter().map(move |(name, node)| (format!("{path}.{name}"), name, node))
+        self.fields
+            .into_iter()
+            .map(move |(name, node)| (format!("{path}.{name}"), name, node))
     }
 
     /// Ends reading.
@@ -102,7 +114,11 @@ impl Object {
     }
 
     pub(super) fn path(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     pub(super) fn line_of(&self, name: &str) -> u32 {

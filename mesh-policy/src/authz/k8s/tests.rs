@@ -17,7 +17,9 @@ fn error(text: &str) -> String {
 
 /// A policy with this spec, which begins in line 5.
 fn policy(spec: &str) -> String {
-    format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: n}}\nspec:\n{spec}")
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: n}}\nspec:\n{spec}"
+    )
 }
 
 #[test]
@@ -36,7 +38,9 @@ fn reads_every_field() {
 ",
     );
     let manifests = read_text(&text).unwrap();
-    let [read] = &manifests.authorization[..] else { panic!("{manifests:?}") };
+    let [read] = &manifests.authorization[..] else {
+        panic!("{manifests:?}")
+    };
     assert_eq!(read.name().to_string(), "n/p");
     assert_eq!((read.action(), read.line()), (&Action::Deny, 1));
     let expected = Rule::new()
@@ -72,9 +76,15 @@ fn reads_documents_lists_and_other_kinds() {
 #[test]
 fn reads_targets_and_dry_run() {
     let text = policy("  targetRef: {kind: Gateway, group: gateway.networking.k8s.io, name: g}\n");
-    assert_eq!(read_text(&text).unwrap().authorization[0].target(), &Target::Refs(vec![TargetRef::gateway("g")]));
+    assert_eq!(
+        read_text(&text).unwrap().authorization[0].target(),
+        &Target::Refs(vec![TargetRef::gateway("g")])
+    );
     let text = policy("  selector: {matchLabels: {app: web}}\n");
-    let text = text.replace("namespace: n", "namespace: n, annotations: {istio.io/dry-run: \"true\"}");
+    let text = text.replace(
+        "namespace: n",
+        "namespace: n, annotations: {istio.io/dry-run: \"true\"}",
+    );
     let manifests = read_text(&text).unwrap();
     assert!(manifests.authorization[0].is_dry_run());
     assert!(matches!(manifests.authorization[0].target(), Target::Selector(labels) if labels["app"] == "web"));
@@ -107,7 +117,10 @@ fn an_error_names_file_line_and_field() {
             "p.yaml:7: `source.ips`: no condition has this key",
         ),
         ("  rules: [{}]\n  rules: [{}]\n", "p.yaml:6: `rules` is there twice"),
-        ("  rules: [&a {}, *a]\n", "p.yaml:5: an alias is not supported: write out what it stands for"),
+        (
+            "  rules: [&a {}, *a]\n",
+            "p.yaml:5: an alias is not supported: write out what it stands for",
+        ),
         (
             "  selector: {matchLabels: {a: b}}\n  targetRef: {kind: Service, name: s}\n",
             "p.yaml:5: a policy has one of `selector`, `targetRef` and `targetRefs`",
@@ -118,14 +131,19 @@ fn an_error_names_file_line_and_field() {
     }
     assert!(error("a: [").starts_with("p.yaml:"));
     assert_eq!(error("- a\n"), "p.yaml:1: `the document` is not a mapping");
-    assert_eq!(error("kind: AuthorizationPolicy\n"), "p.yaml:1: `apiVersion` is missing");
+    assert_eq!(
+        error("kind: AuthorizationPolicy\n"),
+        "p.yaml:1: `apiVersion` is missing"
+    );
 }
 
 #[test]
 fn an_empty_value_does_not_vanish() {
     let text = policy("  rules:\n  - from:\n    - source: {namespaces: [~]}\n");
     let manifests = read_text(&text).unwrap();
-    let error = Compiler::new(Dialect::Strict).compile(manifests.authorization).unwrap_err();
+    let error = Compiler::new(Dialect::Strict)
+        .compile(manifests.authorization)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "p.yaml:7: policy `n/p`: rules[0].from[0].source.namespaces[0]: the value is empty"

@@ -63,7 +63,10 @@ fn bracketed(key: &str) -> Result<Attribute, KeyError> {
     if !known && !name.starts_with(METADATA) {
         return Err(KeyError::Unknown);
     }
-    let inner = inner.strip_suffix(']').filter(|inner| !inner.is_empty()).ok_or(KeyError::Brackets)?;
+    let inner = inner
+        .strip_suffix(']')
+        .filter(|inner| !inner.is_empty())
+        .ok_or(KeyError::Brackets)?;
     match name {
         "destination.labels" => Err(KeyError::Replaced),
         "request.headers" => Ok(Attribute::Header(inner.to_ascii_lowercase().into())),

@@ -68,14 +68,18 @@ impl Source {
     /// Asks for one of these values.
     #[must_use]
     pub fn any_of(mut self, field: SourceField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute()).any_of.extend(values.into_iter().map(Into::into));
+        constraint(&mut self.fields, field.attribute())
+            .any_of
+            .extend(values.into_iter().map(Into::into));
         self
     }
 
     /// Asks for none of these values: the field's twin that begins with `not`.
     #[must_use]
     pub fn none_of(mut self, field: SourceField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute()).none_of.extend(values.into_iter().map(Into::into));
+        constraint(&mut self.fields, field.attribute())
+            .none_of
+            .extend(values.into_iter().map(Into::into));
         self
     }
 
@@ -100,14 +104,18 @@ impl Operation {
     /// Asks for one of these values.
     #[must_use]
     pub fn any_of(mut self, field: OperationField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute()).any_of.extend(values.into_iter().map(Into::into));
+        constraint(&mut self.fields, field.attribute())
+            .any_of
+            .extend(values.into_iter().map(Into::into));
         self
     }
 
     /// Asks for none of these values: the field's twin that begins with `not`.
     #[must_use]
     pub fn none_of(mut self, field: OperationField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute()).none_of.extend(values.into_iter().map(Into::into));
+        constraint(&mut self.fields, field.attribute())
+            .none_of
+            .extend(values.into_iter().map(Into::into));
         self
     }
 
@@ -228,10 +236,16 @@ impl From<String> for Value {
 
 /// The constraint on an attribute, of which an entry has one.
 fn constraint(fields: &mut Vec<Constraint>, attribute: Attribute) -> &mut Constraint {
-    let at = fields.iter().position(|field| field.attribute == attribute).unwrap_or_else(|| {
-        fields.push(Constraint::new(attribute));
-        fields.len() - 1
-    });
-    #[expect(clippy::indexing_slicing, reason = "the index was found or pushed in the line before")]
+    let at = fields
+        .iter()
+        .position(|field| field.attribute == attribute)
+        .unwrap_or_else(|| {
+            fields.push(Constraint::new(attribute));
+            fields.len() - 1
+        });
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index was found or pushed in the line before"
+    )]
     &mut fields[at]
 }
