@@ -41,6 +41,24 @@ impl<T> Known<T> {
         }
     }
 
+    /// The same of a value made from this one.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Known<U> {
+        match self {
+            Self::Present(value) => Known::Present(make(value)),
+            Self::Absent => Known::Absent,
+            Self::Unavailable => Known::Unavailable,
+        }
+    }
+
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> Known<&T> {
+        match self {
+            Self::Present(value) => Known::Present(value),
+            Self::Absent => Known::Absent,
+            Self::Unavailable => Known::Unavailable,
+        }
+    }
+
     /// Whether this layer cannot know.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable)

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
     clippy::missing_panics_doc,
     reason = "a test kit fails by panicking"
 )]

@@ -15,7 +15,7 @@ pub(crate) enum Reading {
 }
 
 impl Reading {
-    pub(crate) fn names<'p>(self, peer: &'p Peer) -> &'p [PeerName] {
+    pub(crate) fn names(self, peer: &Peer) -> &[PeerName] {
         let one = match self {
             Self::Envoy => return peer.names(),
             Self::Ztunnel => peer.first_workload(),

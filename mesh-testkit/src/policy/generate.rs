@@ -291,21 +291,21 @@ fn pick(values: &[&'static str], count: &Index, first: &Index) -> Vec<String> {
 /// A request, or only a connection, with everything that facts borrow.
 #[derive(Clone, Debug)]
 pub struct Case {
-    peer: Option<Option<Peer>>,
+    peer: Known<Peer>,
     addresses: [Option<IpAddr>; 3],
     port: Option<u16>,
-    sni: Option<Option<&'static str>>,
-    metadata: Option<Option<Value>>,
+    sni: Known<&'static str>,
+    metadata: Known<Value>,
     request: Option<RequestCase>,
 }
 
 #[derive(Clone, Debug)]
 struct RequestCase {
     method: &'static str,
-    authority: Option<Option<&'static str>>,
+    authority: Known<&'static str>,
     path: Option<&'static str>,
     headers: Vec<(&'static str, &'static str)>,
-    claims: Option<Option<Claims>>,
+    claims: Known<Claims>,
 }
 
 /// Metadata of one key.
@@ -329,18 +329,9 @@ impl Case {
     /// Hands the facts to a function.
     pub fn with<T>(&self, function: impl FnOnce(Facts<'_>) -> T) -> T {
         let mut connection = ConnectionFacts::new()
-            .peer(match &self.peer {
-                None => Known::Unavailable,
-                Some(peer) => peer.as_ref().into(),
-            })
-            .sni(match self.sni {
-                None => Known::Unavailable,
-                Some(sni) => sni.map(str::as_bytes).into(),
-            })
-            .metadata(match &self.metadata {
-                None => Known::Unavailable,
-                Some(value) => value.as_ref().map(|value| value as &dyn Metadata).into(),
-            });
+            .peer(self.peer.as_ref())
+            .sni(self.sni.map(str::as_bytes))
+            .metadata(self.metadata.as_ref().map(|value| value as &dyn Metadata));
         let [source, remote, destination] = self.addresses;
         connection = source.map_or(connection, |address| connection.source_ip(address));
         connection = remote.map_or(connection, |address| connection.remote_ip(address));
@@ -354,15 +345,9 @@ impl Case {
             .path
             .map(|path| PathNormalization::Base.normalize(path.as_bytes(), &mut buffer).unwrap());
         let facts = RequestFacts::new(connection, request.method.as_bytes(), &request.headers)
-            .authority(match request.authority {
-                None => Known::Unavailable,
-                Some(authority) => authority.map(str::as_bytes).into(),
-            })
+            .authority(request.authority.map(str::as_bytes))
             .path(path.into())
-            .claims(match &request.claims {
-                None => Known::Unavailable,
-                Some(claims) => claims.as_ref().into(),
-            });
+            .claims(request.claims.as_ref());
         function(Facts::from(&facts))
     }
 }
@@ -380,10 +365,13 @@ pub fn cases() -> impl Strategy<Value = Case> {
             "::ffff:10.1.2.3",
             "172.16.3.1",
         ];
-        known(select(addresses.to_vec()).prop_map(|address| address.parse().unwrap()))
+        option::weighted(
+            0.93,
+            select(addresses.to_vec()).prop_map(|address| address.parse().unwrap()),
+        )
     };
     let addresses = (address(), address(), address()).prop_map(|(one, two, three)| [one, two, three]);
-    let port = known(select(vec![80, 443, 8080, 9003, 1]));
+    let port = option::weighted(0.93, select(vec![80, 443, 8080, 9003, 1]));
     let sni = known(option::of(select(vec!["a.example", "A.EXAMPLE", "b.example", "x"])));
     let metadata = prop_oneof![
         select(vec!["v", "w", ""]).prop_map(Value::Text),
@@ -502,6 +490,9 @@ fn claims() -> impl Strategy<Value = Claims> {
 }
 
 /// Now and then unavailable.
-fn known<T: std::fmt::Debug + Clone>(value: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {
-    option::weighted(0.93, value)
+fn known<T: std::fmt::Debug + Clone>(value: impl Strategy<Value = Option<T>>) -> impl Strategy<Value = Known<T>> {
+    (value, any::<Index>()).prop_map(|(value, luck)| match luck.index(14) {
+        0 => Known::Unavailable,
+        _ => value.into(),
+    })
 }

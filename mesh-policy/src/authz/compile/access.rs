@@ -28,7 +28,7 @@ pub(super) fn finders(segment: &Segment, layer: Layer) -> Vec<Finder> {
         if *policy.action() == Action::Allow && search.never_matches(rule) {
             continue;
         }
-        let filing = filings.entry(Class::of(policy)).or_insert_with(Filing::default);
+        let filing = filings.entry(Class::of(policy)).or_default();
         filing.file(segment, number as u32, search.cheapest(rule).as_deref());
     }
     filings

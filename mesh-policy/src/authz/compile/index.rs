@@ -10,7 +10,7 @@ use super::{
     trie::Trie,
 };
 use crate::{
-    facts::{Attribute, Facts},
+    facts::{Attribute, Facts, PeerName},
     fingerprint,
     matcher::{
         ip::{Cidr, mask},
@@ -42,7 +42,13 @@ struct Column {
     prefixes: Option<Trie>,
     suffixes: Option<Trie>,
     /// The prefix lengths of IPv4 and IPv6 blocks, longest first.
-    lengths: [Vec<u8>; 2],
+    lengths: Lengths,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Lengths {
+    v4: Vec<u8>,
+    v6: Vec<u8>,
 }
 
 /// What of an attribute is compared.
@@ -122,7 +128,7 @@ impl<'t> IndexBuilder<'t> {
                 has_exact: false,
                 prefixes: None,
                 suffixes: None,
-                lengths: [Vec::new(), Vec::new()],
+                lengths: Lengths::default(),
             });
         }
         for (at, key, id) in self.filed {
@@ -137,7 +143,8 @@ impl<'t> IndexBuilder<'t> {
                     exact.push((fingerprint::pair(at as u64, key), id));
                 }
                 Key::Block(block) => {
-                    let lengths = &mut column.lengths[usize::from(block.first().is_ipv6())];
+                    let Lengths { v4, v6 } = &mut column.lengths;
+                    let lengths = if block.first().is_ipv4() { v4 } else { v6 };
                     if !lengths.contains(&block.bits()) {
                         lengths.push(block.bits());
                     }
@@ -159,10 +166,9 @@ impl<'t> IndexBuilder<'t> {
         for (column, [prefixes, suffixes]) in index.columns.iter_mut().zip(texts) {
             column.prefixes = trie(&mut index.postings, prefixes);
             column.suffixes = trie(&mut index.postings, suffixes);
-            column
-                .lengths
-                .iter_mut()
-                .for_each(|lengths| lengths.sort_unstable_by(|one, other| other.cmp(one)));
+            let Lengths { v4, v6 } = &mut column.lengths;
+            v4.sort_unstable_by(|one, other| other.cmp(one));
+            v6.sort_unstable_by(|one, other| other.cmp(one));
         }
         index
     }
@@ -172,11 +178,6 @@ impl Index {
     /// Visits what is filed under the values of these facts, in sorted lists.
     pub(crate) fn find(&self, facts: &Facts<'_>, mut visit: impl FnMut(&[u32])) {
         for (at, column) in self.columns.iter().enumerate() {
-            let mut probe = |key: u64| {
-                if let Some(span) = self.exact.get(&fingerprint::pair(at as u64, key)) {
-                    visit(span.of(&self.postings));
-                }
-            };
             match column.view {
                 View::Text(case) => {
                     any_text(&column.attribute, facts, |text| {
@@ -184,65 +185,71 @@ impl Index {
                         false
                     });
                 }
-                View::Principal(reading) => {
-                    for name in names(facts, reading) {
-                        if let Some(text) = name.principal() {
-                            if column.has_exact {
-                                let key = name.principal_fingerprint();
-                                if let Some(span) = self.exact.get(&fingerprint::pair(at as u64, key)) {
-                                    visit(span.of(&self.postings));
-                                }
-                            }
-                            self.find_ends(column, text, Case::Counts, &mut visit);
-                        }
+                View::Principal(reading)
+                | View::Namespace(reading)
+                | View::ServiceAccount(reading)
+                | View::TrustDomain(reading) => {
+                    let names = facts.peer().present().map(|peer| reading.names(peer));
+                    for name in names.unwrap_or_default() {
+                        self.find_name(at, column, name, &mut visit);
                     }
                 }
-                View::Namespace(reading) => names(facts, reading)
-                    .iter()
-                    .flat_map(|name| name.namespace_fingerprints())
-                    .for_each(&mut probe),
-                View::ServiceAccount(reading) => names(facts, reading)
-                    .iter()
-                    .flat_map(|name| name.account_fingerprints())
-                    .for_each(&mut probe),
-                View::TrustDomain(reading) => names(facts, reading)
-                    .iter()
-                    .filter_map(|name| name.trust_domain())
-                    .for_each(|domain| probe(fingerprint::of(domain))),
-                View::RequestPrincipal | View::Issuer => {
-                    if let Some(claims) = facts.claims().present()
-                        && let Some(issuer) = claims.text("iss")
-                    {
-                        let issuer = fingerprint::of(issuer.as_bytes());
-                        match (column.view, claims.text("sub")) {
-                            (View::Issuer, _) => probe(issuer),
-                            (_, Some(subject)) => {
-                                probe(fingerprint::pair(issuer, fingerprint::of(subject.as_bytes())));
-                            }
-                            (_, None) => {}
-                        }
-                    }
-                }
-                View::Address => {
-                    let address = match column.attribute {
-                        Attribute::SourceIp => facts.source_ip(),
-                        Attribute::RemoteIp => facts.remote_ip(),
-                        _ => facts.destination_ip(),
-                    };
-                    if let Some(address) = address.present() {
-                        let [v4, v6] = &column.lengths;
-                        let lengths = if address.is_ipv4() { v4 } else { v6 };
-                        for bits in lengths {
-                            probe(block_key(mask(address, *bits), *bits));
-                        }
-                    }
-                }
+                View::RequestPrincipal | View::Issuer => self.find_token(at, column.view, facts, &mut visit),
+                View::Address => self.find_address(at, column, facts, &mut visit),
                 View::Port => {
                     if let Some(port) = facts.destination_port().present() {
-                        probe(u64::from(port));
+                        self.probe(at, u64::from(port), &mut visit);
                     }
                 }
             }
+        }
+    }
+
+    fn find_name(&self, at: usize, column: &Column, name: &PeerName, visit: &mut impl FnMut(&[u32])) {
+        match column.view {
+            View::Namespace(_) => name.namespace_fingerprints().for_each(|key| self.probe(at, key, visit)),
+            View::ServiceAccount(_) => name.account_fingerprints().for_each(|key| self.probe(at, key, visit)),
+            View::TrustDomain(_) => {
+                if let Some(domain) = name.trust_domain() {
+                    self.probe(at, fingerprint::of(domain), visit);
+                }
+            }
+            _ => {
+                if let Some(text) = name.principal() {
+                    if column.has_exact {
+                        self.probe(at, name.principal_fingerprint(), visit);
+                    }
+                    self.find_ends(column, text, Case::Counts, visit);
+                }
+            }
+        }
+    }
+
+    fn find_token(&self, at: usize, view: View, facts: &Facts<'_>, visit: &mut impl FnMut(&[u32])) {
+        let Some(claims) = facts.claims().present() else { return };
+        let Some(issuer) = claims.text("iss") else { return };
+        let issuer = fingerprint::of(issuer.as_bytes());
+        if view == View::Issuer {
+            self.probe(at, issuer, visit);
+        } else if let Some(subject) = claims.text("sub") {
+            self.probe(
+                at,
+                fingerprint::pair(issuer, fingerprint::of(subject.as_bytes())),
+                visit,
+            );
+        }
+    }
+
+    fn find_address(&self, at: usize, column: &Column, facts: &Facts<'_>, visit: &mut impl FnMut(&[u32])) {
+        let address = match column.attribute {
+            Attribute::SourceIp => facts.source_ip(),
+            Attribute::RemoteIp => facts.remote_ip(),
+            _ => facts.destination_ip(),
+        };
+        let Some(address) = address.present() else { return };
+        let Lengths { v4, v6 } = &column.lengths;
+        for bits in if address.is_ipv4() { v4 } else { v6 } {
+            self.probe(at, block_key(mask(address, *bits), *bits), visit);
         }
     }
 
@@ -252,11 +259,15 @@ impl Index {
                 Case::Counts => fingerprint::of(text),
                 Case::Ignored => fingerprint::of_folded(text),
             };
-            if let Some(span) = self.exact.get(&fingerprint::pair(at as u64, key)) {
-                visit(span.of(&self.postings));
-            }
+            self.probe(at, key, visit);
         }
         self.find_ends(column, text, case, visit);
+    }
+
+    fn probe(&self, column: usize, key: u64, visit: &mut impl FnMut(&[u32])) {
+        if let Some(span) = self.exact.get(&fingerprint::pair(column as u64, key)) {
+            visit(span.of(&self.postings));
+        }
     }
 
     fn find_ends(&self, column: &Column, text: &[u8], case: Case, visit: &mut impl FnMut(&[u32])) {
@@ -272,14 +283,6 @@ impl Index {
             suffixes.walk(|at| from_end(at).map(fold), |span| visit(span.of(&self.postings)));
         }
     }
-}
-
-fn names<'f>(facts: &Facts<'f>, reading: Reading) -> &'f [crate::facts::PeerName] {
-    facts
-        .peer()
-        .present()
-        .map(|peer| reading.names(peer))
-        .unwrap_or_default()
 }
 
 fn key(test: &Test) -> Option<(View, Key<'_>)> {

@@ -43,39 +43,12 @@ pub(super) struct Read {
 impl Reader<'_> {
     pub(super) fn read(&self, attribute: &Attribute, value: &str, effect: Effect) -> Result<Read, Fault> {
         check_value(attribute, value)?;
+        if attribute.is_identity() {
+            return Ok(self.identity(attribute, value, effect));
+        }
         let pattern = TextPattern::parse(value.as_bytes());
-        let reading = self.reading(effect);
         let mut note = None;
         let tests = match attribute {
-            Attribute::Principal => {
-                if pattern == TextPattern::Present && self.dialect == Dialect::Strict {
-                    note = Some(Note::AnyCertificate);
-                }
-                let (values, disagree) = self.principals(value, effect);
-                if disagree {
-                    note = Some(Note::TrustDomain { value: value.into() });
-                }
-                let parse = |value: String| Test::Principal(TextPattern::parse(value.as_bytes()), reading);
-                values.into_iter().map(parse).collect()
-            }
-            Attribute::Namespace => {
-                if self.dialect == Dialect::Strict && has_inner_star(value) {
-                    note = Some(Note::InnerStar { value: value.into() });
-                }
-                vec![Test::Namespace(
-                    NamespacePattern::parse(value.as_bytes(), reading),
-                    reading,
-                )]
-            }
-            Attribute::ServiceAccount => vec![self.service_account(value, reading)],
-            Attribute::TrustDomain => {
-                let (values, disagree) = self.trust_domain_values(value, effect);
-                if disagree {
-                    note = Some(Note::TrustDomain { value: value.into() });
-                }
-                let parse = |value: String| Test::TrustDomain(TextPattern::parse(value.as_bytes()), reading);
-                values.into_iter().map(parse).collect()
-            }
             Attribute::RequestPrincipal => vec![Test::RequestPrincipal(RequestPrincipal::parse(value))],
             Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => {
                 Cidr::parse(value).map(Test::Ip).into_iter().collect()
@@ -104,19 +77,52 @@ impl Reader<'_> {
             }],
             Attribute::Header(_) => {
                 let (empty, disagree) = self.empty_line(&pattern, effect);
-                if disagree {
-                    note = Some(Note::EmptyHeader);
-                }
+                note = disagree.then_some(Note::EmptyHeader);
                 vec![text(pattern, Case::Counts, empty)]
             }
             Attribute::Host => vec![text(pattern, Case::Ignored, EmptyLine::Counts)],
             Attribute::Sni => vec![text(pattern, Case::Ignored, EmptyLine::Ignored)],
             Attribute::Method => vec![text(pattern, Case::Counts, EmptyLine::Counts)],
-            Attribute::Path | Attribute::Audiences | Attribute::Presenter | Attribute::Claim(_) => {
-                vec![text(pattern, Case::Counts, EmptyLine::Ignored)]
-            }
+            _ => vec![text(pattern, Case::Counts, EmptyLine::Ignored)],
         };
         Ok(Read { tests, note })
+    }
+
+    fn identity(&self, attribute: &Attribute, value: &str, effect: Effect) -> Read {
+        let reading = self.reading(effect);
+        let strict = self.dialect == Dialect::Strict;
+        let replaced = |disagree: bool| disagree.then(|| Note::TrustDomain { value: value.into() });
+        match attribute {
+            Attribute::Namespace => {
+                let pattern = NamespacePattern::parse(value.as_bytes(), reading);
+                let inner_star = strict && has_inner_star(value);
+                Read {
+                    tests: vec![Test::Namespace(pattern, reading)],
+                    note: inner_star.then(|| Note::InnerStar { value: value.into() }),
+                }
+            }
+            Attribute::ServiceAccount => Read {
+                tests: vec![self.service_account(value, reading)],
+                note: None,
+            },
+            Attribute::TrustDomain => {
+                let (values, disagree) = self.trust_domain_values(value, effect);
+                let parse = |value: String| Test::TrustDomain(TextPattern::parse(value.as_bytes()), reading);
+                Read {
+                    tests: values.into_iter().map(parse).collect(),
+                    note: replaced(disagree),
+                }
+            }
+            _ => {
+                let (values, disagree) = self.principals(value, effect);
+                let parse = |value: String| Test::Principal(TextPattern::parse(value.as_bytes()), reading);
+                let any_certificate = (strict && value == "*").then_some(Note::AnyCertificate);
+                Read {
+                    tests: values.into_iter().map(parse).collect(),
+                    note: replaced(disagree).or(any_certificate),
+                }
+            }
+        }
     }
 
     fn reading(&self, effect: Effect) -> Reading {

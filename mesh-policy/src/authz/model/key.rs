@@ -18,6 +18,10 @@ impl ConditionKey {
     pub fn attribute(&self) -> &Attribute {
         &self.0
     }
+
+    pub(super) fn into_attribute(self) -> Attribute {
+        self.0
+    }
 }
 
 impl FromStr for ConditionKey {

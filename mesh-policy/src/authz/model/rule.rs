@@ -135,7 +135,7 @@ impl Condition {
     /// A condition that has yet to be given values.
     pub fn new(key: ConditionKey) -> Self {
         Self {
-            constraint: Constraint::new(key.attribute().clone()),
+            constraint: Constraint::new(key.into_attribute()),
         }
     }
 
