@@ -11,16 +11,18 @@ pub mod k8s;
 pub mod model;
 mod peer_authentication;
 mod request_authentication;
+mod rule_ref;
 mod target;
 mod validate;
 
 pub use self::{
     compile::{CompileError, Compiler, MAX_PROVIDERS, PolicySet, RuleName},
-    decision::{Admission, AllowReason, Consultation, Decision, Denial, DenyReason, DryRun, Permit, RuleRef, Verdict},
+    decision::{Admission, AllowReason, Consultation, Decision, Denial, DenyReason, DryRun, Permit, Verdict},
     dialect::{Diagnostic, Dialect, Note, TrustDomains},
     invalid::{Clause, Fault, FieldPath, FieldValue, Invalid, RulePart},
     model::{Action, AuthorizationPolicy, PolicyName},
     peer_authentication::{MtlsMode, PeerAuthentication},
     request_authentication::{ClaimHeader, JwtRule, RequestAuthentication, TokenHeader},
+    rule_ref::RuleRef,
     target::{Labels, Target, TargetRef},
 };

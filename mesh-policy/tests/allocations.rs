@@ -18,11 +18,13 @@ fn decide_allocates_nothing() {
                 .unwrap();
             for _ in 0..8 {
                 let case = cases().new_tree(&mut runner).unwrap().current();
+                let mut decision = None;
                 let allocations = case.with(|facts| {
                     allocation_counter::measure(|| {
-                        let _ = set.decide(facts);
+                        decision = Some(set.decide(facts));
                     })
                 });
+                assert!(decision.is_some());
                 assert_eq!(allocations.count_total, 0, "{dialect:?} {case:?}");
             }
         }

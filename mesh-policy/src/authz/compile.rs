@@ -1,121 +1,18 @@
 //! From policies to a set that decides: read under a dialect, interned, indexed.
 
-use std::sync::Arc;
-
-use thiserror::Error;
-
-pub(super) use self::segment::{Field, Finder, Layer, Segment, Span, Values};
-pub(super) use self::set::Origin;
-pub use self::set::{PolicySet, RuleName};
-use super::{
-    dialect::{Dialect, TrustDomains},
-    invalid::Invalid,
-    model::AuthorizationPolicy,
+pub use self::{
+    compiler::{CompileError, Compiler, MAX_PROVIDERS},
+    set::{PolicySet, RuleName},
 };
-use crate::budget::{Budget, OverBudget};
 
 mod access;
+mod build;
+mod compiler;
 mod index;
 mod lower;
-mod segment;
+pub(super) mod segment;
 mod set;
+pub(super) mod span;
 mod test;
 mod trie;
 mod value;
-
-/// How many providers the CUSTOM policies of a set may name.
-pub const MAX_PROVIDERS: usize = 64;
-
-/// Makes [`PolicySet`]s of policies.
-///
-/// ```
-/// use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, model::Rule};
-///
-/// let set = Compiler::new(Dialect::Strict)
-///     .compile([AuthorizationPolicy::allow("shop", "all").rule(Rule::new())])?;
-/// assert_eq!(set.version(), 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Compiler {
-    dialect: Dialect,
-    trust_domains: TrustDomains,
-    budget: Budget,
-    version: u64,
-}
-
-impl Compiler {
-    /// A compiler for a dialect, with the default trust domains and budget.
-    pub fn new(dialect: Dialect) -> Self {
-        Self {
-            dialect,
-            trust_domains: TrustDomains::default(),
-            budget: Budget::new(),
-            version: 1,
-        }
-    }
-
-    /// The mesh's trust domains. Default: `cluster.local` alone.
-    #[must_use]
-    pub fn trust_domains(mut self, trust_domains: TrustDomains) -> Self {
-        self.trust_domains = trust_domains;
-        self
-    }
-
-    /// How much the policies may need. Default: [`Budget::new`].
-    #[must_use]
-    pub fn budget(mut self, budget: Budget) -> Self {
-        self.budget = budget;
-        self
-    }
-
-    /// The version of the set to be made, which is to grow from set to set: a permit is current as
-    /// long as its version is. Default: 1.
-    #[must_use]
-    pub fn version(mut self, version: u64) -> Self {
-        self.version = version;
-        self
-    }
-
-    /// Compiles policies. Of two with the same name, the later one counts.
-    ///
-    /// Which policies apply to a workload is another question: see [`attach`](super::attach).
-    ///
-    /// # Errors
-    ///
-    /// Policies that the dialect cannot take, all of them, or more than the budget. Whoever has a
-    /// set that decides keeps it then.
-    pub fn compile(
-        self,
-        policies: impl IntoIterator<Item = impl Into<Arc<AuthorizationPolicy>>>,
-    ) -> Result<PolicySet, CompileError> {
-        PolicySet::new(self, policies.into_iter().map(Into::into).collect())
-    }
-}
-
-/// Why policies make no set.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum CompileError {
-    /// Policies break rules of the API.
-    #[error("{}", first(.0))]
-    Invalid(Vec<Invalid>),
-    /// The set is larger than the budget.
-    #[error(transparent)]
-    OverBudget(#[from] OverBudget),
-    /// More providers decide than a decision can name.
-    #[error("{providers} providers are more than {MAX_PROVIDERS}")]
-    TooManyProviders {
-        /// How many there are.
-        providers: usize,
-    },
-}
-
-/// One line for a message; the variant has them all.
-fn first(invalid: &[Invalid]) -> String {
-    match invalid {
-        [] => String::new(),
-        [only] => only.to_string(),
-        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
-    }
-}

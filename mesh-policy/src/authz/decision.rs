@@ -1,4 +1,4 @@
-use super::compile::{Origin, PolicySet};
+use super::{compile::PolicySet, rule_ref::RuleRef};
 
 /// What a set decides about a connection or a request, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,30 +63,6 @@ impl DryRun {
     /// allow if any of them allows anything.
     pub fn would_allow(&self) -> bool {
         self.denied_by.is_none() && (self.allowed_by.is_some() || !self.has_allow)
-    }
-}
-
-/// A rule of the set that decided; [`PolicySet::rule`] names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RuleRef(u32);
-
-/// Marks rules of the changed part. Budgets keep rule numbers below it.
-const CHANGED: u32 = 1 << 31;
-
-impl RuleRef {
-    pub(super) fn new(origin: Origin, number: u32) -> Self {
-        match origin {
-            Origin::Base => Self(number),
-            Origin::Changed => Self(number | CHANGED),
-        }
-    }
-
-    pub(super) fn parts(self) -> (Origin, u32) {
-        if self.0 & CHANGED == 0 {
-            (Origin::Base, self.0)
-        } else {
-            (Origin::Changed, self.0 & !CHANGED)
-        }
     }
 }
 

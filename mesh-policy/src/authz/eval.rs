@@ -1,9 +1,14 @@
 //! Decisions. Nothing here allocates or locks.
 
 use super::{
-    compile::{Field, Finder, Layer, Origin, PolicySet, Segment, Span, Values},
-    decision::{Admission, AllowReason, Decision, DenyReason, DryRun, Permit, RuleRef, Verdict},
+    compile::{
+        PolicySet,
+        segment::{Field, Finder, Layer, Segment, Values},
+        span::Span,
+    },
+    decision::{Admission, AllowReason, Decision, DenyReason, DryRun, Permit, Verdict},
     model::Action,
+    rule_ref::{Origin, RuleRef},
 };
 use crate::facts::Facts;
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::{
     index::{IndexBuilder, width},
-    segment::{Class, Field, Finder, Layer, Rule, Segment, Span},
+    segment::{Class, Field, Finder, Layer, Rule, Segment},
+    span::Span,
 };
 use crate::{authz::model::Action, facts::Attribute};
 

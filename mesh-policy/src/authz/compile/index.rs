@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{
-    Span,
+    span::Span,
     test::{Test, any_text},
     trie::Trie,
 };

@@ -1,15 +1,15 @@
 use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
-    CompileError, Compiler, MAX_PROVIDERS,
+    compiler::{CompileError, Compiler, MAX_PROVIDERS},
     lower::{LoweredPolicy, LoweredRule, Lowering},
     segment::{Compiled, Segment},
 };
 use crate::{
     authz::{
-        decision::RuleRef,
         dialect::{Diagnostic, Dialect},
         model::{Action, AuthorizationPolicy, PolicyName},
+        rule_ref::{Origin, RuleRef},
     },
     budget::Resource,
 };
@@ -18,6 +18,23 @@ use crate::{
 /// compiled as a whole again. With 10,000 policies, changing one then costs a few milliseconds on
 /// average.
 const MAX_CHANGED: usize = 128;
+
+impl Compiler {
+    /// Compiles policies. Of two with the same name, the later one counts.
+    ///
+    /// Which policies apply to a workload is another question: see [`attach`](crate::authz::attach).
+    ///
+    /// # Errors
+    ///
+    /// Policies that the dialect cannot take, all of them, or more than the budget. Whoever has a
+    /// set that decides keeps it then.
+    pub fn compile(
+        self,
+        policies: impl IntoIterator<Item = impl Into<Arc<AuthorizationPolicy>>>,
+    ) -> Result<PolicySet, CompileError> {
+        PolicySet::new(self, policies.into_iter().map(Into::into).collect())
+    }
+}
 
 /// Policies compiled under one dialect, ready to decide. It never changes: an update makes another
 /// set, which shares what stayed the same.
@@ -39,13 +56,6 @@ pub struct PolicySet {
 pub(in crate::authz) struct Part {
     pub(in crate::authz) segment: Segment,
     diagnostics: Vec<Diagnostic>,
-}
-
-/// The part of a set that a rule is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::authz) enum Origin {
-    Base,
-    Changed,
 }
 
 impl PolicySet {

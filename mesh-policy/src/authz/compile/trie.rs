@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::Span;
+use super::span::Span;
 
 /// Finds which of many texts another text begins with, in time that depends on its own length.
 ///

@@ -1,8 +1,8 @@
 use super::{
-    ReadFault,
-    authorization::{metadata, selector, target},
+    fault::{Problem, ReadFault},
+    metadata::{metadata, selector, target},
     node::Node,
-    object::{Object, Problem},
+    object::Object,
 };
 use crate::{
     authz::{

@@ -1,48 +1,20 @@
 use super::{
-    DEFAULT_NAMESPACE, ReadFault,
+    fault::{Problem, ReadFault},
+    metadata::{metadata, target},
     node::{Kind, Node},
-    object::{Object, Problem, text},
+    object::{Object, text, wrong},
 };
 use crate::authz::{
     model::{
-        Action, AuthorizationPolicy, Condition, ConditionKey, Operation, OperationField, PolicyName, Rule, Source,
-        SourceField, Value, field_names,
+        Action, AuthorizationPolicy, Condition, ConditionKey, Operation, OperationField, Rule, Source, SourceField,
+        Value, field_names,
     },
-    target::{Labels, Target, TargetRef},
+    target::Target,
 };
-
-const DRY_RUN: &str = "istio.io/dry-run";
-
-/// What all objects of the API have beside their spec.
-pub(super) struct Metadata {
-    pub(super) name: PolicyName,
-    annotations: Vec<(String, String)>,
-    line: u32,
-}
-
-/// Reads the metadata, and passes over what Kubernetes adds to an object.
-pub(super) fn metadata(object: &mut Object) -> Result<Metadata, Problem> {
-    object.take("status");
-    let line = object.line;
-    let mut metadata = object.object("metadata")?.ok_or_else(|| {
-        let field = "metadata".into();
-        (line, ReadFault::Missing { field })
-    })?;
-    let name = metadata.required_text("name")?;
-    let namespace = metadata.text("namespace")?;
-    let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-    let line = metadata.line_of("annotations");
-    let annotations = metadata.object("annotations")?.map(Object::into_texts).transpose()?;
-    Ok(Metadata {
-        name: PolicyName::new(namespace, &name),
-        annotations: annotations.unwrap_or_default(),
-        line,
-    })
-}
 
 pub(super) fn read(mut object: Object) -> Result<AuthorizationPolicy, Problem> {
     let metadata = metadata(&mut object)?;
-    let dry_run = dry_run(&metadata)?;
+    let dry_run = metadata.dry_run()?;
     let Some(mut spec) = object.object("spec")? else {
         object.finish()?;
         return Ok(AuthorizationPolicy::new(metadata.name, Action::Allow).dry_run(dry_run));
@@ -60,24 +32,6 @@ pub(super) fn read(mut object: Object) -> Result<AuthorizationPolicy, Problem> {
     }
     spec.finish()?;
     Ok(policy)
-}
-
-/// As Go reads a truth value.
-fn dry_run(metadata: &Metadata) -> Result<bool, Problem> {
-    let Some((_, value)) = metadata.annotations.iter().find(|(name, _)| name == DRY_RUN) else {
-        return Ok(false);
-    };
-    match value.as_str() {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err((
-            metadata.line,
-            ReadFault::Value {
-                field: format!("metadata.annotations.{DRY_RUN}").into(),
-                value: value.as_str().into(),
-            },
-        )),
-    }
 }
 
 fn action(spec: &mut Object) -> Result<Action, Problem> {
@@ -115,57 +69,10 @@ fn action(spec: &mut Object) -> Result<Action, Problem> {
     }
 }
 
-/// `selector`, `targetRef` or `targetRefs`.
-pub(super) fn target(spec: &mut Object) -> Result<Target, Problem> {
-    let line = spec.line;
-    let selector = selector(spec)?;
-    let singular = spec.take("targetRef");
-    let plural = spec.list("targetRefs")?;
-    let given = [selector.is_some(), singular.is_some(), !plural.is_empty()];
-    if given.into_iter().filter(|given| *given).count() > 1 {
-        return Err((line, ReadFault::Targets));
-    }
-    if let Some(labels) = selector {
-        return Ok(Target::Selector(labels));
-    }
-    let refs: Vec<_> = singular.into_iter().chain(plural).collect();
-    if refs.is_empty() {
-        return Ok(Target::Namespace);
-    }
-    refs.into_iter()
-        .map(target_ref)
-        .collect::<Result<_, _>>()
-        .map(Target::Refs)
-}
-
-pub(super) fn selector(spec: &mut Object) -> Result<Option<Labels>, Problem> {
-    let Some(mut selector) = spec.object("selector")? else {
-        return Ok(None);
-    };
-    let labels = selector.object("matchLabels")?.map(Object::into_texts).transpose()?;
-    selector.finish()?;
-    Ok(Some(labels.unwrap_or_default().into_iter().collect()))
-}
-
-fn target_ref(node: Node) -> Result<TargetRef, Problem> {
-    let mut target = Object::new("spec.targetRefs", node)?;
-    let group = target.text("group")?.unwrap_or_default();
-    let kind = target.required_text("kind")?;
-    let name = target.required_text("name")?;
-    // The API knows it and admits no value.
-    if let Some(namespace) = target.text("namespace")? {
-        let field = "spec.targetRefs.namespace".into();
-        let value = namespace.into();
-        return Err((target.line, ReadFault::Value { field, value }));
-    }
-    target.finish()?;
-    Ok(TargetRef { group, kind, name })
-}
-
 fn rule(path: &str, node: Node) -> Result<Rule, Problem> {
     // Nothing at all is what `{}` is: a rule that matches everything must be written out.
     if node.kind == Kind::Null {
-        return Err(super::object::wrong(node.line, path, "a mapping"));
+        return Err(wrong(node.line, path, "a mapping"));
     }
     let mut object = Object::new(path, node)?;
     let mut rule = Rule::new();

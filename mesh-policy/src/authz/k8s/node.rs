@@ -1,6 +1,6 @@
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use super::{ReadFault, object::Problem};
+use super::fault::{Problem, ReadFault};
 use crate::budget::{Budget, Resource};
 
 /// A value in a file, and the line that it begins in.

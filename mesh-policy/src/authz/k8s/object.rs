@@ -1,10 +1,7 @@
 use super::{
-    ReadFault,
+    fault::{Problem, ReadFault},
     node::{Kind, Node},
 };
-
-/// What is wrong, and in which line.
-pub(super) type Problem = (u32, ReadFault);
 
 /// A mapping that is read field by field; what is left in the end is unknown.
 pub(super) struct Object {

@@ -1,4 +1,7 @@
-use super::{ConditionKey, OperationField, SourceField};
+use super::{
+    field::{OperationField, SourceField},
+    key::ConditionKey,
+};
 use crate::facts::Attribute;
 
 /// A rule: one of its sources, and one of its operations, and all of its conditions. What is not
