@@ -253,7 +253,7 @@ fn compilation(c: &mut Criterion) {
     for kind in [Kind::L4, Kind::L7] {
         let policies = policies(kind, POLICIES[2]);
         group.bench_function(format!("{} 10000 policies", kind.name()), |b| {
-            b.iter(|| compile(kind, &policies))
+            b.iter_with_large_drop(|| compile(kind, &policies))
         });
         let set = compile(kind, &policies);
         let changed = Arc::new(policy(kind, 5_000).dry_run(true));

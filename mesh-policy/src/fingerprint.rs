@@ -4,6 +4,8 @@
 //! same one cost time and decide nothing. What a peer can collide with is bounded by the rules that
 //! an operator wrote.
 
+use std::hash::Hasher;
+
 const SEED: u64 = 0x51d7_348d_2b2b_9c1f;
 const MULTIPLIER: u64 = 0x9e6c_63d0_76cc_4313;
 
@@ -22,6 +24,36 @@ pub(crate) fn of_folded(bytes: &[u8]) -> u64 {
 /// The fingerprint of two things in order.
 pub(crate) fn pair(first: u64, second: u64) -> u64 {
     mix(first.rotate_left(23) ^ SEED, second ^ MULTIPLIER)
+}
+
+/// A hasher for tables whose keys come from policies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mixing(u64);
+
+impl Hasher for Mixing {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = pair(self.0, of(bytes));
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = pair(self.0, value);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.write_u64(value as u64);
+    }
 }
 
 fn digest(bytes: &[u8], fold: impl Fn(u64) -> u64) -> u64 {

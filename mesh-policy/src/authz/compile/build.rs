@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::BuildHasherDefault};
 
 use super::{
     access,
@@ -8,32 +8,12 @@ use super::{
     span::Span,
     test::Test,
 };
-use crate::facts::Attribute;
+use crate::{facts::Attribute, fingerprint::Mixing};
 
 /// Lists of values longer than this have an index of their own.
 const SHORT_LIST: usize = 16;
 
 impl Segment {
-    /// `policies` are sorted by name.
-    pub(super) fn new(policies: impl IntoIterator<Item = (Compiled, Vec<LoweredRule>)>) -> Self {
-        let mut builder = Builder::default();
-        for (policy, mut rules) in policies {
-            // As Envoy sorts the names of its rules, in which a bracket follows the number.
-            rules.sort_by_cached_key(|rule| format!("{}]", rule.index));
-            for rule in rules {
-                builder.rule(rule);
-            }
-            builder.segment.policies.push(policy);
-        }
-        let mut segment = builder.segment;
-        segment.connection = access::finders(&segment, Layer::Connection);
-        if segment.attributes.iter().any(Attribute::is_http_only) {
-            segment.request = access::finders(&segment, Layer::Request);
-        }
-        segment.index_long_lists();
-        segment
-    }
-
     fn index_long_lists(&mut self) {
         let mut lists = Vec::new();
         let mut fields = std::mem::take(&mut self.fields);
@@ -69,14 +49,41 @@ impl Segment {
     }
 }
 
+/// Gathers policies into the arrays of a [`Segment`].
 #[derive(Default)]
-struct Builder {
+pub(super) struct Builder {
     segment: Segment,
     attributes: HashMap<Attribute, u32>,
-    tests: HashMap<Test, u32>,
+    tests: HashMap<Test, u32, BuildHasherDefault<Mixing>>,
 }
 
 impl Builder {
+    /// Policies are added in the order of their names.
+    pub(super) fn add(&mut self, policy: Compiled, mut rules: Vec<LoweredRule>) {
+        // As Envoy sorts the names of its rules, in which a bracket follows the number.
+        if rules.len() > 1 {
+            rules.sort_by_cached_key(|rule| format!("{}]", rule.index));
+        }
+        for rule in rules {
+            self.rule(rule);
+        }
+        self.segment.policies.push(policy);
+    }
+
+    pub(super) fn build(self) -> Segment {
+        let mut segment = self.segment;
+        let mut tests: Vec<_> = self.tests.into_iter().collect();
+        tests.sort_unstable_by_key(|(_, number)| *number);
+        segment.tests = tests.into_iter().map(|(test, _)| test).collect();
+        segment.has_http = segment.attributes.iter().any(Attribute::is_http_only);
+        segment.connection = access::finders(&segment, Layer::Connection);
+        if segment.has_http {
+            segment.request = access::finders(&segment, Layer::Request);
+        }
+        segment.index_long_lists();
+        segment
+    }
+
     fn rule(&mut self, rule: LoweredRule) {
         let from = self.entries(rule.from);
         let to = self.entries(rule.to);
@@ -113,15 +120,8 @@ impl Builder {
     fn values(&mut self, tests: Vec<Test>) -> Values {
         let start = self.segment.values.len();
         for test in tests {
-            let number = match self.tests.get(&test) {
-                Some(number) => *number,
-                None => {
-                    let number = self.segment.tests.len() as u32;
-                    self.segment.tests.push(test.clone());
-                    self.tests.insert(test, number);
-                    number
-                }
-            };
+            let next = self.tests.len() as u32;
+            let number = *self.tests.entry(test).or_insert(next);
             self.segment.values.push(number);
         }
         Values {

@@ -19,6 +19,8 @@ pub(crate) struct Segment {
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) tests: Vec<Test>,
     pub(crate) lists: Vec<Index>,
+    /// Whether any of the attributes is one of requests only.
+    pub(crate) has_http: bool,
     pub(crate) connection: Vec<Finder>,
     pub(crate) request: Vec<Finder>,
 }
@@ -100,7 +102,7 @@ pub(crate) struct Finder {
 impl Segment {
     pub(crate) fn finders(&self, layer: Layer) -> &[Finder] {
         // Without fields about requests, both layers are the same.
-        if layer == Layer::Request && self.attributes.iter().any(Attribute::is_http_only) {
+        if layer == Layer::Request && self.has_http {
             &self.request
         } else {
             &self.connection

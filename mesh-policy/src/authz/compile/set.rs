@@ -1,6 +1,7 @@
 use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
+    build::Builder,
     compiler::{CompileError, Compiler, MAX_PROVIDERS},
     lower::{LoweredPolicy, LoweredRule, Lowering},
     segment::{Compiled, Segment},
@@ -266,11 +267,16 @@ impl fmt::Debug for PolicySet {
 impl Part {
     fn compile(compiler: &Compiler, policies: Vec<Arc<AuthorizationPolicy>>) -> Result<Self, CompileError> {
         compiler.budget.check(Resource::Policies, policies.len())?;
+        // Of two with the same name, the later one counts.
+        let policies: BTreeMap<_, _> = policies
+            .into_iter()
+            .map(|policy| (rule_prefix(policy.name()), policy))
+            .collect();
         let mut invalid = Vec::new();
         let mut diagnostics = Vec::new();
         let mut values = 0;
-        let mut lowered = BTreeMap::new();
-        for policy in policies {
+        let mut builder = Builder::default();
+        for policy in policies.into_values() {
             let read = Lowering::run(
                 &policy,
                 compiler.dialect,
@@ -279,10 +285,10 @@ impl Part {
                 &mut diagnostics,
             );
             match read {
-                Ok(rules) => {
-                    values += rules.rules.iter().map(LoweredRule::values).sum::<usize>();
+                Ok(LoweredPolicy { exists, rules }) => {
+                    values += rules.iter().map(LoweredRule::values).sum::<usize>();
                     compiler.budget.check(Resource::IndexedValues, values)?;
-                    lowered.insert(rule_prefix(policy.name()), (policy, rules));
+                    builder.add(Compiled { policy, exists }, rules);
                 }
                 Err(faults) => invalid.extend(faults),
             }
@@ -290,10 +296,7 @@ impl Part {
         if !invalid.is_empty() {
             return Err(CompileError::Invalid(invalid));
         }
-        let policies = lowered
-            .into_values()
-            .map(|(policy, LoweredPolicy { exists, rules })| (Compiled { policy, exists }, rules));
-        let segment = Segment::new(policies);
+        let segment = builder.build();
         Ok(Self { segment, diagnostics })
     }
 
