@@ -66,6 +66,17 @@ fn compiled_and_naive_decide_alike() {
 }
 
 #[test]
+fn what_is_decided_is_explained() {
+    for_all(|mesh, policies, other, cases| {
+        let set = compile(mesh, &policies).with([other]).unwrap();
+        for case in &cases {
+            let (decided, explained) = case.with(|facts| (set.decide(facts).verdict(), set.explain(facts).verdict()));
+            assert_eq!(decided, explained, "{case:?}");
+        }
+    });
+}
+
+#[test]
 fn updated_and_fresh_sets_decide_alike() {
     for_all(|mesh, policies, other, cases| {
         let updated = compile(mesh, &policies).with([other.clone()]).unwrap();

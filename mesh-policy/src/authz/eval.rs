@@ -9,17 +9,9 @@ use super::{
     decision::{Admission, AllowReason, Decision, DenyReason, DryRun, Permit, Verdict},
     model::Action,
     rule_ref::{Origin, RuleRef},
+    truth::Truth,
 };
 use crate::facts::Facts;
-
-/// What is known of a statement. An `and` is the least of its parts, an `or` the greatest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Truth {
-    No,
-    /// It turns on something that is unavailable.
-    Unknown,
-    Yes,
-}
 
 /// The first rules of a class by their names: one that matches, and one that may.
 #[derive(Clone, Copy, Default)]
@@ -219,7 +211,7 @@ impl Segment {
         worst
     }
 
-    fn field(&self, field: &Field, facts: &Facts<'_>) -> Truth {
+    pub(super) fn field(&self, field: &Field, facts: &Facts<'_>) -> Truth {
         let Some(attribute) = self.attributes.get(field.attribute as usize) else {
             return Truth::Unknown;
         };

@@ -28,3 +28,9 @@ pub(super) enum Origin {
     Base,
     Changed,
 }
+
+impl Origin {
+    pub(super) fn is_base(self) -> bool {
+        self == Self::Base
+    }
+}

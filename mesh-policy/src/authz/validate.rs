@@ -242,3 +242,152 @@ fn is_label(name: &str) -> bool {
         && !name.starts_with('-')
         && !name.ends_with('-')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::{
+        model::{Condition, Operation, OperationField, Source, SourceField},
+        target::{Labels, TargetRef},
+    };
+
+    /// All findings, without the name of the policy.
+    fn findings(policy: &AuthorizationPolicy) -> Vec<String> {
+        let found = policy.validate(&Budget::new());
+        found
+            .iter()
+            .map(|invalid| format!("{}: {}", invalid.field, invalid.fault))
+            .collect()
+    }
+
+    fn of_rule(rule: Rule) -> Vec<String> {
+        findings(&AuthorizationPolicy::allow("n", "p").rule(rule))
+    }
+
+    fn from(field: SourceField, value: &str) -> Rule {
+        Rule::new().from(Source::new().any_of(field, [value]))
+    }
+
+    fn when(key: &str) -> Condition {
+        Condition::new(key.parse().unwrap())
+    }
+
+    #[test]
+    fn what_denies_needs_rules() {
+        assert_eq!(findings(&AuthorizationPolicy::allow("n", "p")), [""; 0]);
+        assert_eq!(findings(&AuthorizationPolicy::audit("n", "p")), [""; 0]);
+        let expected = ["rules: a policy that denies needs a rule, `{}` for everything"];
+        assert_eq!(findings(&AuthorizationPolicy::deny("n", "p")), expected);
+        assert_eq!(findings(&AuthorizationPolicy::custom("n", "p", "opa")), expected);
+    }
+
+    #[test]
+    fn entries_ask_for_something() {
+        let empty = Rule::new()
+            .from(Source::new())
+            .to(Operation::new())
+            .when(when("source.ip"));
+        assert_eq!(
+            of_rule(empty),
+            [
+                "rules[0].from[0].source: the entry has no field",
+                "rules[0].to[0].operation: the entry has no field",
+                "rules[0].when[0]: the condition has no values",
+            ]
+        );
+    }
+
+    #[test]
+    fn values_are_of_their_kind() {
+        for (field, value, valid) in [
+            (SourceField::Principals, "", false),
+            (SourceField::IpBlocks, "10.0.0.0/8", true),
+            (SourceField::IpBlocks, "10.0.0.0/33", false),
+            (SourceField::RemoteIpBlocks, "::1", true),
+            (SourceField::RemoteIpBlocks, "1.2.3", false),
+            (SourceField::ServiceAccounts, "a/b", true),
+            (SourceField::ServiceAccounts, "b", true),
+            (SourceField::ServiceAccounts, "a/b/c", false),
+            (SourceField::ServiceAccounts, "a/*", false),
+            (SourceField::ServiceAccounts, "/b", false),
+        ] {
+            assert_eq!(of_rule(from(field, value)).is_empty(), valid, "{field:?} {value}");
+        }
+        for (field, value, valid) in [
+            (OperationField::Ports, "65535", true),
+            (OperationField::Ports, "65536", false),
+            (OperationField::Paths, "/a/{*}", true),
+            (OperationField::Paths, "/{*}/{name}", false),
+            (OperationField::Hosts, "", false),
+        ] {
+            let rule = Rule::new().to(Operation::new().none_of(field, [value]));
+            assert_eq!(of_rule(rule).is_empty(), valid, "{field:?} {value}");
+        }
+        assert!(!of_rule(Rule::new().when(when("destination.port").any_of(["http"]))).is_empty());
+    }
+
+    #[test]
+    fn service_accounts_stand_alone() {
+        let mixed = Source::new()
+            .any_of(SourceField::ServiceAccounts, ["a/b"])
+            .none_of(SourceField::Namespaces, ["c"]);
+        let expected = ["rules[0].from[0].source: service accounts exclude principals and namespaces"];
+        assert_eq!(of_rule(Rule::new().from(mixed)), expected);
+    }
+
+    #[test]
+    fn custom_knows_no_identity_and_needs_a_provider() {
+        let policy = AuthorizationPolicy::custom("n", "p", "Not A Label").rule(from(SourceField::Principals, "*"));
+        assert_eq!(
+            findings(&policy),
+            [
+                "provider.name: `Not A Label` is no name of a provider",
+                "rules[0].from[0].source: a CUSTOM policy cannot ask for `source.principal`",
+            ]
+        );
+        let addresses = AuthorizationPolicy::custom("n", "p", "opa").rule(from(SourceField::IpBlocks, "10.0.0.1"));
+        assert_eq!(findings(&addresses), [""; 0]);
+    }
+
+    #[test]
+    fn only_what_allows_and_denies_is_tried_out() {
+        let audit = AuthorizationPolicy::audit("n", "p").dry_run(true);
+        assert_eq!(
+            findings(&audit),
+            ["action: a policy that is tried out allows or denies"]
+        );
+    }
+
+    #[test]
+    fn targets_are_of_known_kinds() {
+        let starred = Labels::from([("app".to_owned(), "*".to_owned())]);
+        let policy = AuthorizationPolicy::allow("n", "p");
+        assert_eq!(findings(&policy.clone().selector(starred)).len(), 1);
+        assert_eq!(
+            findings(&policy.clone().target_refs([TargetRef::service("s")])),
+            [""; 0]
+        );
+        let pod = TargetRef::new("", "Pod", "p");
+        assert_eq!(
+            findings(&policy.clone().target_refs([pod])),
+            ["targetRefs: a policy cannot refer to the kind `Pod` of the group ``"]
+        );
+        let many = (0..17).map(|at| TargetRef::service(&at.to_string()));
+        assert_eq!(
+            findings(&policy.target_refs(many)),
+            ["targetRefs: a policy has at most 16 target references"]
+        );
+    }
+
+    #[test]
+    fn what_exceeds_the_budget_is_not_looked_at() {
+        let rules = (0..3).map(|_| from(SourceField::IpBlocks, "nowhere"));
+        let policy = rules.fold(AuthorizationPolicy::allow("n", "p"), AuthorizationPolicy::rule);
+        let found = policy.validate(&Budget::new().with_limit(Resource::Rules, 2));
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].to_string(),
+            "policy `n/p`: rules: 3 rules in a policy are more than 2"
+        );
+    }
+}
