@@ -44,7 +44,15 @@ impl TextPattern {
 }
 
 impl Case {
-    fn equal(self, one: &[u8], other: &[u8]) -> bool {
+    /// The byte as it is compared.
+    pub(crate) fn fold(self, byte: u8) -> u8 {
+        match self {
+            Self::Counts => byte,
+            Self::Ignored => byte.to_ascii_lowercase(),
+        }
+    }
+
+    pub(crate) fn equal(self, one: &[u8], other: &[u8]) -> bool {
         match self {
             Self::Counts => one == other,
             Self::Ignored => one.eq_ignore_ascii_case(other),

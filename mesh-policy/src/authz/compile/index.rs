@@ -7,7 +7,7 @@ use std::{
 use super::{
     span::Span,
     test::{Test, any_text},
-    trie::Trie,
+    trie::{End, Trie},
 };
 use crate::{
     facts::{Attribute, Facts, PeerName},
@@ -135,8 +135,11 @@ impl<'t> IndexBuilder<'t> {
             let (Some(column), Some([prefixes, suffixes])) = (index.columns.get_mut(at), texts.get_mut(at)) else {
                 continue;
             };
-            let folded = column.view == View::Text(Case::Ignored);
-            let fold = |byte: &u8| if folded { byte.to_ascii_lowercase() } else { *byte };
+            let case = match column.view {
+                View::Text(case) => case,
+                _ => Case::Counts,
+            };
+            let fold = |byte: &u8| case.fold(*byte);
             match key {
                 Key::Exact(key) => {
                     column.has_exact = true;
@@ -271,16 +274,10 @@ impl Index {
     }
 
     fn find_ends(&self, column: &Column, text: &[u8], case: Case, visit: &mut impl FnMut(&[u32])) {
-        let fold = |byte: &u8| match case {
-            Case::Counts => *byte,
-            Case::Ignored => byte.to_ascii_lowercase(),
-        };
-        if let Some(prefixes) = &column.prefixes {
-            prefixes.walk(|at| text.get(at).map(fold), |span| visit(span.of(&self.postings)));
-        }
-        if let Some(suffixes) = &column.suffixes {
-            let from_end = |at: usize| text.len().checked_sub(at + 1).and_then(|at| text.get(at));
-            suffixes.walk(|at| from_end(at).map(fold), |span| visit(span.of(&self.postings)));
+        for (trie, end) in [(&column.prefixes, End::First), (&column.suffixes, End::Last)] {
+            if let Some(trie) = trie {
+                trie.walk(text, end, case, |span| visit(span.of(&self.postings)));
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 
 use super::span::Span;
+use crate::matcher::text::Case;
 
 /// Finds which of many texts another text begins with, in time that depends on its own length.
 ///
@@ -50,22 +51,22 @@ impl Trie {
         trie
     }
 
-    /// Visits the postings of each text that the bytes begin with, the shortest first.
-    pub(super) fn walk(&self, mut byte: impl FnMut(usize) -> Option<u8>, mut visit: impl FnMut(Span)) {
-        let (mut node, mut depth) = (self.nodes.first(), 0);
+    /// Visits the postings of each text that the bytes have at this end, the shortest first. Texts
+    /// that are to be found at the end were given reversed, and those without case in lower case.
+    pub(super) fn walk(&self, bytes: &[u8], end: End, case: Case, mut visit: impl FnMut(Span)) {
+        let (mut node, mut rest) = (self.nodes.first(), bytes);
         while let Some(current) = node {
-            for expected in current.label.of(&self.labels) {
-                if byte(depth) != Some(*expected) {
-                    return;
-                }
-                depth += 1;
-            }
+            let label = current.label.of(&self.labels);
+            let Some(after) = end.strip(rest, label, case) else {
+                return;
+            };
             if !current.postings.is_empty() {
                 visit(current.postings);
             }
-            let Some(next) = byte(depth) else { return };
-            depth += 1;
+            let Some((next, after)) = end.split(after) else { return };
+            let next = case.fold(next);
             let firsts = current.children.of(&self.firsts);
+            rest = after;
             node = firsts
                 .iter()
                 .position(|first| *first == next)
@@ -85,6 +86,39 @@ impl Trie {
     }
 }
 
+/// An end of a text, from which it is read towards the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    First,
+    Last,
+}
+
+impl End {
+    fn strip<'t>(self, text: &'t [u8], label: &[u8], case: Case) -> Option<&'t [u8]> {
+        match self {
+            Self::First => {
+                let (head, rest) = text.split_at_checked(label.len())?;
+                case.equal(head, label).then_some(rest)
+            }
+            Self::Last => {
+                let (rest, tail) = text.split_at_checked(text.len().checked_sub(label.len())?)?;
+                let mut reversed = tail.iter().rev().zip(label);
+                reversed
+                    .all(|(byte, expected)| case.fold(*byte) == *expected)
+                    .then_some(rest)
+            }
+        }
+    }
+
+    fn split(self, text: &[u8]) -> Option<(u8, &[u8])> {
+        match self {
+            Self::First => text.split_first(),
+            Self::Last => text.split_last(),
+        }
+        .map(|(byte, rest)| (*byte, rest))
+    }
+}
+
 /// How many bytes all texts of a sorted group have in common.
 fn common_prefix(group: &[(Vec<u8>, Span)]) -> usize {
     match (group.first(), group.last()) {
@@ -101,9 +135,9 @@ mod tests {
 
     use super::*;
 
-    fn found(trie: &Trie, text: &[u8]) -> Vec<usize> {
+    fn found(trie: &Trie, text: &str, end: End) -> Vec<usize> {
         let mut found = Vec::new();
-        trie.walk(|at| text.get(at).copied(), |span| found.push(span.start()));
+        trie.walk(text.as_bytes(), end, Case::Ignored, |span| found.push(span.start()));
         found
     }
 
@@ -127,7 +161,9 @@ mod tests {
                     .filter(|(_, text)| probe.starts_with(text.as_str()))
                     .map(|(at, _)| at)
                     .collect();
-                prop_assert_eq!(found(&trie, probe.as_bytes()), expected);
+                prop_assert_eq!(found(&trie, &probe.to_ascii_uppercase(), End::First), expected.clone());
+                let reversed: String = probe.chars().rev().collect();
+                prop_assert_eq!(found(&trie, &reversed, End::Last), expected);
             }
         }
     }
