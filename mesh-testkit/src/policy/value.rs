@@ -91,6 +91,53 @@ fn plane_matches(
     value: &str,
     facts: &Facts<'_>,
 ) -> bool {
+    match attribute {
+        _ if attribute.is_identity() => identity_matches(mesh, dialect, namespace, attribute, value, facts),
+        Attribute::RequestPrincipal => request_principal(value, facts),
+        Attribute::SourceIp => in_block(value, facts.source_ip()),
+        Attribute::RemoteIp => in_block(value, facts.remote_ip()),
+        Attribute::DestinationIp => in_block(value, facts.destination_ip()),
+        Attribute::DestinationPort => facts.destination_port().present() == value.parse().ok(),
+        Attribute::Host => {
+            let host = facts.authority().present().map(text);
+            host.is_some_and(|host| value == "*" || star(&value.to_ascii_lowercase(), &host.to_ascii_lowercase()))
+        }
+        Attribute::Method => facts
+            .method()
+            .present()
+            .is_some_and(|method| value == "*" || star(value, &text(method))),
+        Attribute::Path if is_template(value) => path(facts).is_some_and(|path| {
+            let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()+,;:@=*".contains(&byte);
+            path.bytes().all(pchar) && template(&tokens(value), path.as_bytes())
+        }),
+        Attribute::Path => path(facts).is_some_and(|path| star(value, &path)),
+        Attribute::Header(name) => lines(facts, name).iter().any(|line| value == "*" || star(value, line)),
+        Attribute::Sni => {
+            let sni = facts.sni().present().map(text);
+            sni.is_some_and(|sni| star(value, &sni.to_lowercase()))
+        }
+        Attribute::Audiences => claim(facts, &["aud".into()]).iter().any(|text| star(value, text)),
+        Attribute::Presenter => claim(facts, &["azp".into()]).iter().any(|text| star(value, text)),
+        Attribute::Claim(names) => claim(facts, names).iter().any(|text| star(value, text)),
+        Attribute::Metadata { filter, key } => match facts.metadata() {
+            Known::Present(metadata) => match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                Some(element) => metadata.is_listed(filter, key, &mut |found| star(element, &text(found))),
+                None => metadata.is_text(filter, key, &mut |found| star(value, &text(found))),
+            },
+            _ => false,
+        },
+        other => panic!("no plane knows {other}"),
+    }
+}
+
+fn identity_matches(
+    mesh: &Mesh,
+    dialect: Dialect,
+    namespace: &str,
+    attribute: &Attribute,
+    value: &str,
+    facts: &Facts<'_>,
+) -> bool {
     let ztunnel = dialect == Dialect::Ztunnel;
     let workload = || facts.peer().present().and_then(first_workload);
     let names = || -> Vec<String> {
@@ -135,40 +182,7 @@ fn plane_matches(
             };
             trust_domain(facts, &values)
         }
-        Attribute::RequestPrincipal => request_principal(value, facts),
-        Attribute::SourceIp => in_block(value, facts.source_ip()),
-        Attribute::RemoteIp => in_block(value, facts.remote_ip()),
-        Attribute::DestinationIp => in_block(value, facts.destination_ip()),
-        Attribute::DestinationPort => facts.destination_port().present() == value.parse().ok(),
-        Attribute::Host => {
-            let host = facts.authority().present().map(text);
-            host.is_some_and(|host| value == "*" || star(&value.to_ascii_lowercase(), &host.to_ascii_lowercase()))
-        }
-        Attribute::Method => facts
-            .method()
-            .present()
-            .is_some_and(|method| value == "*" || star(value, &text(method))),
-        Attribute::Path if is_template(value) => path(facts).is_some_and(|path| {
-            let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()+,;:@=*".contains(&byte);
-            path.bytes().all(pchar) && template(&tokens(value), path.as_bytes())
-        }),
-        Attribute::Path => path(facts).is_some_and(|path| star(value, &path)),
-        Attribute::Header(name) => lines(facts, name).iter().any(|line| value == "*" || star(value, line)),
-        Attribute::Sni => {
-            let sni = facts.sni().present().map(text);
-            sni.is_some_and(|sni| star(value, &sni.to_lowercase()))
-        }
-        Attribute::Audiences => claim(facts, &["aud".into()]).iter().any(|text| star(value, text)),
-        Attribute::Presenter => claim(facts, &["azp".into()]).iter().any(|text| star(value, text)),
-        Attribute::Claim(names) => claim(facts, names).iter().any(|text| star(value, text)),
-        Attribute::Metadata { filter, key } => match facts.metadata() {
-            Known::Present(metadata) => match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                Some(element) => metadata.is_listed(filter, key, &mut |found| star(element, &text(found))),
-                None => metadata.is_text(filter, key, &mut |found| star(value, &text(found))),
-            },
-            _ => false,
-        },
-        other => panic!("no plane knows {other}"),
+        other => panic!("{other} is no part of an identity"),
     }
 }
 
