@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
-use super::model::{AuthorizationPolicy, KeyError, PolicyName, field_names};
+use super::model::{AuthorizationPolicy, PolicyName, field_names};
 use crate::{budget::OverBudget, facts::Attribute, matcher::path::TemplateError};
 
 /// A policy breaks a rule of the API, in one line: file, line, policy, field and what is wrong.
@@ -145,9 +145,6 @@ pub enum Fault {
     /// DENY and CUSTOM need rules to ever match.
     #[error("a policy that denies needs a rule, `{{}}` for everything")]
     NoRules,
-    /// A list is there and has no entry.
-    #[error("the list is empty")]
-    EmptyList,
     /// An entry asks for nothing; planes disagree whether that is everything or nothing.
     #[error("the entry has no field")]
     EmptyEntry,
@@ -186,14 +183,6 @@ pub enum Fault {
     /// A source has `serviceAccounts` beside `principals` or `namespaces`.
     #[error("service accounts exclude principals and namespaces")]
     MixedIdentity,
-    /// The key of a condition.
-    #[error("`{key}`: {fault}")]
-    Key {
-        /// The key.
-        key: Box<str>,
-        /// What is wrong with it.
-        fault: KeyError,
-    },
     /// CUSTOM runs before tokens and identities are known, so it may not ask for them.
     #[error("a CUSTOM policy cannot ask for `{attribute}`")]
     CustomAttribute {

@@ -74,9 +74,7 @@ impl<'c> Lowering<'c> {
         diagnostics: &'c mut Vec<Diagnostic>,
     ) -> Result<LoweredPolicy, Vec<Invalid>> {
         let invalid = policy.validate(budget);
-        let is_fatal = |invalid: &Invalid| {
-            dialect == Dialect::Strict || matches!(invalid.fault, Fault::OverBudget(_) | Fault::Key { .. })
-        };
+        let is_fatal = |invalid: &Invalid| dialect == Dialect::Strict || matches!(invalid.fault, Fault::OverBudget(_));
         if invalid.iter().any(is_fatal) {
             return Err(invalid);
         }

@@ -91,7 +91,7 @@ fn jwt_rule(path: &str, node: Node) -> Result<JwtRule, Problem> {
         from_params: plain(object.texts("fromParams")?),
         from_cookies: plain(object.texts("fromCookies")?),
         output_payload_to_header: object.text("outputPayloadToHeader")?,
-        forward_original_token: object.text("forwardOriginalToken")?.as_deref() == Some("true"),
+        forward_original_token: object.flag("forwardOriginalToken")?,
         space_delimited_claims: plain(object.texts("spaceDelimitedClaims")?),
         ..JwtRule::default()
     };

@@ -14,10 +14,7 @@ pub(super) struct Node {
 pub(super) enum Kind {
     Null,
     /// Numbers and truth values are text, too: a port may be written either way.
-    Text {
-        text: String,
-        quoted: bool,
-    },
+    Text(String),
     List(Vec<Node>),
     /// In the order of the file; no name is there twice.
     Map(Vec<(String, Node)>),
@@ -87,7 +84,7 @@ impl Open {
             Kind::Map(fields) => match self.name.take() {
                 Some(name) => fields.push((name, node)),
                 None => match node.kind {
-                    Kind::Text { text, .. } => {
+                    Kind::Text(text) => {
                         if fields.iter().any(|(name, _)| *name == text) {
                             let field = text.into();
                             return Err((node.line, ReadFault::Duplicate { field }));
@@ -97,7 +94,7 @@ impl Open {
                     _ => return Err((node.line, ReadFault::FieldName)),
                 },
             },
-            Kind::Null | Kind::Text { .. } => {}
+            Kind::Null | Kind::Text(_) => {}
         }
         Ok(())
     }
@@ -108,7 +105,7 @@ fn scalar(line: u32, text: String, style: ScalarStyle) -> Node {
     let kind = if !quoted && ["", "~", "null", "Null", "NULL"].contains(&text.as_str()) {
         Kind::Null
     } else {
-        Kind::Text { text, quoted }
+        Kind::Text(text)
     };
     Node { line, kind }
 }

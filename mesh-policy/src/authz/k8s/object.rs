@@ -41,6 +41,16 @@ impl Object {
             .transpose()
     }
 
+    /// A truth value, false if it is not there.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
+        let (line, path) = (self.line_of(name), self.path(name));
+        match self.text(name)?.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(wrong(line, &path, "`true` or `false`")),
+        }
+    }
+
     pub(super) fn required_text(&mut self, name: &str) -> Result<String, Problem> {
         let (line, field) = (self.line, self.path(name).into());
         self.text(name)?.ok_or((line, ReadFault::Missing { field }))
@@ -126,7 +136,7 @@ impl Object {
 
 pub(super) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
     match node.kind {
-        Kind::Text { text, .. } => Ok((node.line, text)),
+        Kind::Text(text) => Ok((node.line, text)),
         _ => Err(wrong(node.line, path, "a text")),
     }
 }
