@@ -233,7 +233,7 @@ fn decisions(c: &mut Criterion) {
                 let mut group = c.benchmark_group(format!("decide {} {}", kind.name(), aim.name()));
                 with_facts(kind, aim, count, |facts| {
                     group.bench_function(BenchmarkId::new("compiled", count), |b| {
-                        b.iter(|| set.decide(black_box(facts)))
+                        b.iter(|| set.decide(black_box(facts)));
                     });
                     group.bench_function(BenchmarkId::new("linear scan", count), |b| {
                         b.iter(|| scan(&parsed, black_box(&facts)));
@@ -253,7 +253,7 @@ fn compilation(c: &mut Criterion) {
     for kind in [Kind::L4, Kind::L7] {
         let policies = policies(kind, POLICIES[2]);
         group.bench_function(format!("{} 10000 policies", kind.name()), |b| {
-            b.iter_with_large_drop(|| compile(kind, &policies))
+            b.iter_with_large_drop(|| compile(kind, &policies));
         });
         let set = compile(kind, &policies);
         let changed = Arc::new(policy(kind, 5_000).dry_run(true));
