@@ -20,10 +20,13 @@ pub enum Resource {
     Values,
     /// Bytes of a value. Default: 4,096, twice the longest SPIFFE ID.
     ValueBytes,
-    /// Values in a set, after trust domains have been expanded: what its indexes hold, in memory
-    /// some 200 bytes each. Default: 4,194,304.
-    IndexedValues,
+    /// Rules, entries and values in a set, after trust domains have been expanded: what its arrays
+    /// hold. Default: 4,194,304.
+    SetItems,
 }
+
+/// As much as there may be of anything, so that numbers of 31 bits do.
+const MOST: usize = 1 << 30;
 
 impl Resource {
     const COUNT: usize = 8;
@@ -35,7 +38,7 @@ impl Resource {
             Self::Policies | Self::Values => 1 << 16,
             Self::Rules | Self::Alternatives => 512,
             Self::ValueBytes => 4096,
-            Self::IndexedValues => 1 << 22,
+            Self::SetItems => 1 << 22,
         }
     }
 }
@@ -50,7 +53,7 @@ impl fmt::Display for Resource {
             Self::Alternatives => "entries in a clause",
             Self::Values => "values in a policy",
             Self::ValueBytes => "bytes in a value",
-            Self::IndexedValues => "values in a set",
+            Self::SetItems => "rules, entries and values in a set",
         })
     }
 }
@@ -70,7 +73,8 @@ impl Budget {
         }
     }
 
-    /// Sets the limit of a resource; a set that needs exactly so much is accepted.
+    /// Sets the limit of a resource; a set that needs exactly so much is accepted. What exceeds 2^30
+    /// counts as that: larger sets could not be numbered.
     #[must_use]
     pub fn with_limit(mut self, resource: Resource, limit: usize) -> Self {
         if let Some(entry) = self.raised.get_mut(resource as usize) {
@@ -82,7 +86,7 @@ impl Budget {
     /// How much of a resource may be used.
     pub fn limit(&self, resource: Resource) -> usize {
         let raised = self.raised.get(resource as usize).copied().flatten();
-        raised.unwrap_or(resource.default_limit())
+        raised.unwrap_or(resource.default_limit()).min(MOST)
     }
 
     pub(crate) fn check(&self, resource: Resource, used: usize) -> Result<(), OverBudget> {
@@ -119,10 +123,14 @@ mod tests {
 
     #[test]
     fn a_limit_may_be_reached_and_not_exceeded() {
-        let budget = Budget::new().with_limit(Resource::IndexedValues, 3);
-        assert_eq!(budget.check(Resource::IndexedValues, 3), Ok(()));
-        let over = budget.check(Resource::IndexedValues, 4).unwrap_err();
-        assert_eq!(over.to_string(), "4 values in a set are more than 3");
+        let budget = Budget::new().with_limit(Resource::SetItems, 3);
+        assert_eq!(budget.check(Resource::SetItems, 3), Ok(()));
+        let over = budget.check(Resource::SetItems, 4).unwrap_err();
+        assert_eq!(over.to_string(), "4 rules, entries and values in a set are more than 3");
         assert_eq!(budget.limit(Resource::Rules), 512);
+        assert_eq!(
+            budget.with_limit(Resource::Rules, usize::MAX).limit(Resource::Rules),
+            MOST
+        );
     }
 }

@@ -35,13 +35,12 @@ pub(super) struct LoweredField {
 }
 
 impl LoweredRule {
-    /// How many values it has.
-    pub(super) fn values(&self) -> usize {
-        let entries = self.from.iter().chain(&self.to).flat_map(|entry| &entry.fields);
-        let fields = entries.chain(&self.when);
-        fields
-            .map(|field| field.any.as_ref().map_or(0, Vec::len) + field.none.len())
-            .sum()
+    /// How much it adds to a set: itself, its entries and its values.
+    pub(super) fn items(&self) -> usize {
+        let entries = self.from.iter().chain(&self.to);
+        let fields = entries.clone().flat_map(|entry| &entry.fields).chain(&self.when);
+        let values = fields.map(|field| field.any.as_ref().map_or(0, Vec::len) + field.none.len());
+        1 + entries.count() + values.sum::<usize>()
     }
 }
 

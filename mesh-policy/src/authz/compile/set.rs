@@ -57,6 +57,7 @@ pub struct PolicySet {
 pub(in crate::authz) struct Part {
     pub(in crate::authz) segment: Segment,
     diagnostics: Vec<Diagnostic>,
+    items: usize,
 }
 
 impl PolicySet {
@@ -249,7 +250,7 @@ impl PolicySet {
         let [base, changed] = [&self.base.segment, &self.changed.segment];
         let policies = base.policies.len() + changed.policies.len() - replaced as usize;
         budget.check(Resource::Policies, policies)?;
-        budget.check(Resource::IndexedValues, base.values.len() + changed.values.len())?;
+        budget.check(Resource::SetItems, self.base.items + self.changed.items)?;
         Ok(())
     }
 }
@@ -274,7 +275,7 @@ impl Part {
             .collect();
         let mut invalid = Vec::new();
         let mut diagnostics = Vec::new();
-        let mut values = 0;
+        let mut items = 0;
         let mut builder = Builder::default();
         for policy in policies.into_values() {
             let read = Lowering::run(
@@ -286,8 +287,8 @@ impl Part {
             );
             match read {
                 Ok(LoweredPolicy { exists, rules }) => {
-                    values += rules.iter().map(LoweredRule::values).sum::<usize>();
-                    compiler.budget.check(Resource::IndexedValues, values)?;
+                    items += rules.iter().map(LoweredRule::items).sum::<usize>();
+                    compiler.budget.check(Resource::SetItems, items)?;
                     builder.add(Compiled { policy, exists }, rules);
                 }
                 Err(faults) => invalid.extend(faults),
@@ -297,7 +298,11 @@ impl Part {
             return Err(CompileError::Invalid(invalid));
         }
         let segment = builder.build();
-        Ok(Self { segment, diagnostics })
+        Ok(Self {
+            segment,
+            diagnostics,
+            items,
+        })
     }
 
     fn find(&self, name: &PolicyName) -> Result<usize, usize> {
@@ -351,4 +356,77 @@ fn prefix(name: &PolicyName) -> impl Iterator<Item = u8> {
     [&**namespace, "]-policy[", &**name, "]-rule["]
         .into_iter()
         .flat_map(str::bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        authz::{
+            Verdict,
+            model::{Operation, OperationField, Rule},
+        },
+        budget::Budget,
+        facts::ConnectionFacts,
+    };
+
+    fn deny_port(name: usize, port: usize) -> AuthorizationPolicy {
+        let ports = Operation::new().any_of(OperationField::Ports, [port.to_string()]);
+        AuthorizationPolicy::deny("n", &name.to_string()).rule(Rule::new().to(ports))
+    }
+
+    fn admits(set: &PolicySet, port: u16) -> bool {
+        let facts = ConnectionFacts::new().destination_port(port);
+        matches!(set.decide(&facts).verdict(), Verdict::Allow(_))
+    }
+
+    #[test]
+    fn any_number_of_changes_leaves_what_they_say() {
+        let compiler = Compiler::new(Dialect::Strict);
+        let mut set = compiler.compile((0..10).map(|name| deny_port(name, name))).unwrap();
+        for change in 0..3 * MAX_CHANGED {
+            set = set.with([deny_port(change, 1000 + change)]).unwrap();
+        }
+        assert_eq!(set.version(), 1 + 3 * MAX_CHANGED as u64);
+        assert_eq!(set.policies().count(), 3 * MAX_CHANGED);
+        assert!(admits(&set, 5), "the rule for this port was replaced");
+        assert!((0..3 * MAX_CHANGED).all(|change| !admits(&set, 1000 + change as u16)));
+        let names: Vec<_> = (0..3 * MAX_CHANGED)
+            .map(|name| PolicyName::new("n", &name.to_string()))
+            .collect();
+        let set = set.without(&names).unwrap();
+        assert_eq!(set.policies().count(), 0);
+        assert!(admits(&set, 1000));
+    }
+
+    #[test]
+    fn of_two_with_one_name_the_later_counts() {
+        let set = Compiler::new(Dialect::Strict)
+            .compile([deny_port(1, 80), deny_port(1, 81)])
+            .unwrap();
+        assert!(admits(&set, 80) && !admits(&set, 81));
+    }
+
+    #[test]
+    fn sets_have_limits() {
+        let compile = |resource, limit| {
+            let budget = Budget::new().with_limit(resource, limit);
+            Compiler::new(Dialect::Strict)
+                .budget(budget)
+                .compile((0..3).map(|name| deny_port(name, 80)))
+        };
+        assert!(compile(Resource::Policies, 3).is_ok() && compile(Resource::SetItems, 9).is_ok());
+        assert!(matches!(
+            compile(Resource::Policies, 2),
+            Err(CompileError::OverBudget(_))
+        ));
+        assert!(matches!(
+            compile(Resource::SetItems, 8),
+            Err(CompileError::OverBudget(_))
+        ));
+        let asking = (0..=MAX_PROVIDERS)
+            .map(|at| AuthorizationPolicy::custom("n", &format!("p{at}"), &format!("provider-{at}")).rule(Rule::new()));
+        let error = Compiler::new(Dialect::Strict).compile(asking).unwrap_err();
+        assert_eq!(error.to_string(), "65 providers are more than 64");
+    }
 }
