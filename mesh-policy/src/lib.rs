@@ -1,1 +1,13 @@
 #![doc = include_str!("../README.md")]
+
+pub mod authz;
+mod budget;
+pub mod facts;
+mod fingerprint;
+mod matcher;
+pub mod normalize;
+
+pub use budget::{Budget, OverBudget, Resource};
+pub use facts::{Attribute, Claim, Claims, ConnectionFacts, Facts, Headers, Known, Metadata, Peer, RequestFacts};
+pub use matcher::path::TemplateError;
+pub use normalize::{NormalizedPath, PathError, PathNormalization};

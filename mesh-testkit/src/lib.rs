@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
     clippy::missing_panics_doc,
     reason = "a test kit fails by panicking"
 )]
@@ -18,6 +19,7 @@ pub mod istio_ca;
 pub mod payload;
 pub mod peer;
 pub mod pipe;
+pub mod policy;
 pub mod poll;
 pub mod workload_api;
 

@@ -1,0 +1,165 @@
+//! By which of its fields a rule is found.
+//!
+//! A rule can only match if one of its sources, one of its operations and all of its conditions do.
+//! So it is enough to file it under the values of one of these: the one that fewest other rules
+//! share. For a request that has none of these values, the rule is never looked at.
+
+use std::collections::BTreeMap;
+
+use super::{
+    index::{IndexBuilder, width},
+    segment::{Class, Field, Finder, Layer, Rule, Segment},
+    span::Span,
+};
+use crate::{authz::model::Action, facts::Attribute};
+
+pub(super) fn finders(segment: &Segment, layer: Layer) -> Vec<Finder> {
+    let popularity = popularity(segment);
+    let mut filings: BTreeMap<Class, Filing<'_>> = BTreeMap::new();
+    for (number, rule) in segment.rules.iter().enumerate() {
+        let Some(policy) = segment.policies.get(rule.policy as usize) else {
+            continue;
+        };
+        let search = Search {
+            segment,
+            layer,
+            popularity: &popularity,
+        };
+        let policy = &policy.policy;
+        if *policy.action() == Action::Allow && search.never_matches(rule) {
+            continue;
+        }
+        let filing = filings.entry(Class::of(policy)).or_default();
+        filing.file(segment, number as u32, search.cheapest(rule).as_deref());
+    }
+    filings
+        .into_iter()
+        .map(|(class, filing)| filing.finder(class))
+        .collect()
+}
+
+/// How often each test occurs.
+fn popularity(segment: &Segment) -> Vec<u32> {
+    let mut popularity = vec![0; segment.tests.len()];
+    for number in &segment.values {
+        if let Some(count) = popularity.get_mut(*number as usize) {
+            *count += 1;
+        }
+    }
+    popularity
+}
+
+struct Search<'s> {
+    segment: &'s Segment,
+    layer: Layer,
+    popularity: &'s [u32],
+}
+
+impl<'s> Search<'s> {
+    /// The fields to find a rule by: one of each source, or one of each operation, or a condition.
+    fn cheapest(&self, rule: &Rule) -> Option<Vec<&'s Field>> {
+        let lists = [rule.from, rule.to].into_iter().filter(|entries| !entries.is_empty());
+        let by_entries = lists.filter_map(|entries| {
+            let mut total = 0;
+            let mut chosen = Vec::new();
+            for fields in entries.of(&self.segment.entries) {
+                let (cost, field) = self.cheapest_field(*fields)?;
+                total += cost;
+                chosen.push(field);
+            }
+            Some((total, chosen))
+        });
+        let by_condition = self.cheapest_field(rule.when).map(|(cost, field)| (cost, vec![field]));
+        let (_, fields) = by_entries.chain(by_condition).min_by_key(|(cost, _)| *cost)?;
+        Some(fields)
+    }
+
+    fn cheapest_field(&self, fields: Span) -> Option<(u64, &'s Field)> {
+        let fields = fields.of(&self.segment.fields).iter();
+        fields
+            .filter_map(|field| Some((self.cost(field)?, field)))
+            .min_by_key(|(cost, _)| *cost)
+    }
+
+    /// How many rules a look at facts can be expected to find beside this one.
+    fn cost(&self, field: &Field) -> Option<u64> {
+        let attribute = self.segment.attributes.get(field.attribute as usize)?;
+        if self.is_beyond(attribute) {
+            return None;
+        }
+        let mut cost = 0;
+        for number in field.any?.span.of(&self.segment.values) {
+            let test = self.segment.tests.get(*number as usize)?;
+            let popularity = self.popularity.get(*number as usize)?;
+            cost += u64::from(*popularity) * (8 + u64::from(width(test)?));
+        }
+        Some(cost)
+    }
+
+    /// A rule that allows matches nothing as long as something that it needs is unknown.
+    fn never_matches(&self, rule: &Rule) -> bool {
+        let unknown = |fields: &Span| {
+            let mut fields = fields.of(&self.segment.fields).iter();
+            fields.any(|field| {
+                let attribute = self.segment.attributes.get(field.attribute as usize);
+                attribute.is_some_and(|attribute| self.is_beyond(attribute))
+            })
+        };
+        let entries = |entries: Span| !entries.is_empty() && entries.of(&self.segment.entries).iter().all(unknown);
+        unknown(&rule.when) || entries(rule.from) || entries(rule.to)
+    }
+
+    fn is_beyond(&self, attribute: &Attribute) -> bool {
+        self.layer == Layer::Connection && attribute.is_http_only()
+    }
+}
+
+#[derive(Default)]
+struct Filing<'s> {
+    index: IndexBuilder<'s>,
+    always: Vec<u32>,
+    lacking: BTreeMap<u32, Vec<u32>>,
+}
+
+impl<'s> Filing<'s> {
+    /// Rules come in the order of their numbers.
+    fn file(&mut self, segment: &'s Segment, rule: u32, fields: Option<&[&'s Field]>) {
+        let tests = |field: &&'s Field| {
+            let attribute = segment.attributes.get(field.attribute as usize);
+            let values = field
+                .any
+                .map(|values| values.span.of(&segment.values))
+                .unwrap_or_default();
+            let tests = values.iter().filter_map(|number| segment.tests.get(*number as usize));
+            attribute
+                .into_iter()
+                .flat_map(move |attribute| tests.clone().map(move |test| (attribute, test)))
+        };
+        let fields = fields.filter(|fields| {
+            let mut tests = fields.iter().flat_map(tests);
+            tests.all(|(attribute, test)| self.index.has_room(attribute, test))
+        });
+        let Some(fields) = fields else {
+            self.always.push(rule);
+            return;
+        };
+        for (attribute, test) in fields.iter().flat_map(tests) {
+            self.index.file(attribute, test, rule);
+        }
+        for field in fields {
+            let rules = self.lacking.entry(field.attribute).or_default();
+            if rules.last() != Some(&rule) {
+                rules.push(rule);
+            }
+        }
+    }
+
+    fn finder(self, class: Class) -> Finder {
+        Finder {
+            class,
+            index: self.index.build(),
+            always: self.always,
+            lacking: self.lacking.into_iter().collect(),
+        }
+    }
+}

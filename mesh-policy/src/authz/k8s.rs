@@ -1,0 +1,140 @@
+//! Policies as Kubernetes has them: YAML or JSON, many documents to a file.
+//!
+//! ```
+//! use mesh_policy::{Budget, authz::{Compiler, Dialect, k8s}};
+//!
+//! let file = "
+//! apiVersion: security.istio.io/v1
+//! kind: AuthorizationPolicy
+//! metadata: {name: reviews, namespace: shop}
+//! spec:
+//!   rules:
+//!   - from:
+//!     - source: {ipBlocks: [10.0.0.300]}
+//! ";
+//! let manifests = k8s::read("policies.yaml", file, &Budget::new())?;
+//! let error = Compiler::new(Dialect::Strict).compile(manifests.authorization).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "policies.yaml:8: policy `shop/reviews`: rules[0].from[0].source.ipBlocks[0]: \
+//!      `10.0.0.300` is no IP address or CIDR block",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::sync::Arc;
+
+pub use self::fault::{ReadError, ReadFault};
+use self::{
+    fault::Problem,
+    node::{Kind, Node},
+    object::Object,
+};
+use super::{
+    model::AuthorizationPolicy, peer_authentication::PeerAuthentication, request_authentication::RequestAuthentication,
+};
+use crate::budget::Budget;
+
+mod authentication;
+mod authorization;
+mod fault;
+mod metadata;
+mod node;
+mod object;
+
+/// The API group of all three kinds.
+const GROUP: &str = "security.istio.io";
+
+/// The objects of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Manifests {
+    /// Who may do what.
+    pub authorization: Vec<AuthorizationPolicy>,
+    /// Which connections need a certificate.
+    pub peer_authentication: Vec<PeerAuthentication>,
+    /// Which tokens are believed.
+    pub request_authentication: Vec<RequestAuthentication>,
+    /// Objects of other kinds and groups, which are passed over.
+    pub others: Vec<Other>,
+}
+
+/// An object that is not of this API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Other {
+    /// The object's `apiVersion`.
+    pub api_version: String,
+    /// The object's `kind`.
+    pub kind: String,
+    /// The line that it begins in, from 1.
+    pub line: u32,
+}
+
+/// Reads the text of a file. `file` is its name, for messages.
+///
+/// Fields that the API does not have are errors, like those of a wrong type: a field that is
+/// misspelt would otherwise be a restriction that is not there. Values are checked when a
+/// [`Compiler`](super::Compiler) reads them.
+///
+/// # Errors
+///
+/// The first problem of the file.
+pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Manifests, ReadError> {
+    let file: Arc<str> = file.into();
+    let place = |(line, fault): (u32, ReadFault)| ReadError {
+        file: Arc::clone(&file),
+        line,
+        fault,
+    };
+    let mut manifests = Manifests::default();
+    for document in node::documents(text, budget).map_err(place)? {
+        read_document(&mut manifests, &file, document).map_err(place)?;
+    }
+    Ok(manifests)
+}
+
+fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> Result<(), Problem> {
+    let line = document.line;
+    if document.kind == Kind::Null {
+        return Ok(());
+    }
+    let mut object = Object::new("", document)?;
+    let api_version = object.required_text("apiVersion")?;
+    let kind = object.required_text("kind")?;
+    if kind == "List" {
+        for item in object.list("items")? {
+            read_document(manifests, file, item)?;
+        }
+        return Ok(());
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let is_ours =
+        group == GROUP && ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"].contains(&&*kind);
+    if !is_ours {
+        manifests.others.push(Other {
+            api_version,
+            kind,
+            line,
+        });
+        return Ok(());
+    }
+    if !["v1", "v1beta1"].contains(&version) {
+        let api_version = api_version.into();
+        return Err((line, ReadFault::Version { api_version }));
+    }
+    match &*kind {
+        "AuthorizationPolicy" => {
+            let policy = authorization::read(object)?.read_from(file, line);
+            manifests.authorization.push(policy);
+        }
+        "PeerAuthentication" => manifests.peer_authentication.push(authentication::read_peer(object)?),
+        _ => manifests
+            .request_authentication
+            .push(authentication::read_request(object)?),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

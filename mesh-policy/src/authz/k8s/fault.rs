@@ -1,0 +1,110 @@
+use std::{fmt, sync::Arc};
+
+use thiserror::Error;
+
+use crate::{authz::model::KeyError, budget::OverBudget};
+
+/// What is wrong, and in which line.
+pub(super) type Problem = (u32, ReadFault);
+
+/// Why a file holds no policies, in one line: file, line and what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadError {
+    /// The file's name.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: u32,
+    /// What is wrong.
+    pub fault: ReadFault,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.fault)
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.fault)
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadFault {
+    /// It is not YAML; in the parser's words.
+    #[error("this is no yaml: {problem}")]
+    Syntax {
+        /// What the parser says.
+        problem: Box<str>,
+    },
+    /// It refers back to something in the file, which could make it grow without end.
+    #[error("an alias is not supported: write out what it stands for")]
+    Alias,
+    /// A mapping has the same name twice.
+    #[error("`{field}` is there twice")]
+    Duplicate {
+        /// The field.
+        field: Box<str>,
+    },
+    /// A name in a mapping is no text.
+    #[error("the name of a field is no text")]
+    FieldName,
+    /// A field has a value of the wrong type.
+    #[error("`{field}` is not {expected}")]
+    Type {
+        /// The field, with the path to it.
+        field: Box<str>,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A field is missing.
+    #[error("`{field}` is missing")]
+    Missing {
+        /// The field, with the path to it.
+        field: Box<str>,
+    },
+    /// The API has no such field.
+    #[error("there is no field `{field}`")]
+    UnknownField {
+        /// The field, with the path to it.
+        field: Box<str>,
+    },
+    /// A field has a value that it cannot have.
+    #[error("`{field}` cannot be `{value}`")]
+    Value {
+        /// The field, with the path to it.
+        field: Box<str>,
+        /// The value.
+        value: Box<str>,
+    },
+    /// A list that must not be empty is.
+    #[error("`{field}` is empty")]
+    EmptyList {
+        /// The field, with the path to it.
+        field: Box<str>,
+    },
+    /// A policy has more than one of `selector`, `targetRef` and `targetRefs`.
+    #[error("a policy has one of `selector`, `targetRef` and `targetRefs`")]
+    Targets,
+    /// The key of a condition.
+    #[error("`{key}`: {fault}")]
+    Key {
+        /// The key.
+        key: Box<str>,
+        /// What is wrong with it.
+        fault: KeyError,
+    },
+    /// The version of the API is unknown.
+    #[error("`{api_version}` is no known version of the api")]
+    Version {
+        /// The object's `apiVersion`.
+        api_version: Box<str>,
+    },
+    /// There is too much of something.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}

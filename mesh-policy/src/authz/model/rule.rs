@@ -1,0 +1,254 @@
+use super::{
+    field::{OperationField, SourceField},
+    key::ConditionKey,
+};
+use crate::facts::Attribute;
+
+/// A rule: one of its sources, and one of its operations, and all of its conditions. What is not
+/// there is not asked for, so a rule without any of them matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    from: Vec<Source>,
+    to: Vec<Operation>,
+    when: Vec<Condition>,
+}
+
+impl Rule {
+    /// The rule that matches everything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a source, one of which must match.
+    #[must_use]
+    pub fn from(mut self, source: Source) -> Self {
+        self.from.push(source);
+        self
+    }
+
+    /// Adds an operation, one of which must match.
+    #[must_use]
+    pub fn to(mut self, operation: Operation) -> Self {
+        self.to.push(operation);
+        self
+    }
+
+    /// Adds a condition, all of which must match.
+    #[must_use]
+    pub fn when(mut self, condition: Condition) -> Self {
+        self.when.push(condition);
+        self
+    }
+
+    /// The sources.
+    pub fn sources(&self) -> &[Source] {
+        &self.from
+    }
+
+    /// The operations.
+    pub fn operations(&self) -> &[Operation] {
+        &self.to
+    }
+
+    /// The conditions.
+    pub fn conditions(&self) -> &[Condition] {
+        &self.when
+    }
+}
+
+/// An entry of `from`: all of its fields must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    fields: Vec<Constraint>,
+}
+
+impl Source {
+    /// A source without fields, which no policy in use has: planes take it differently.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for one of these values.
+    #[must_use]
+    pub fn any_of(mut self, field: SourceField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        constraint(&mut self.fields, field.attribute())
+            .any_of
+            .extend(values.into_iter().map(Into::into));
+        self
+    }
+
+    /// Asks for none of these values: the field's twin that begins with `not`.
+    #[must_use]
+    pub fn none_of(mut self, field: SourceField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        constraint(&mut self.fields, field.attribute())
+            .none_of
+            .extend(values.into_iter().map(Into::into));
+        self
+    }
+
+    /// The fields, each with its twin.
+    pub fn fields(&self) -> &[Constraint] {
+        &self.fields
+    }
+}
+
+/// An entry of `to`: all of its fields must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operation {
+    fields: Vec<Constraint>,
+}
+
+impl Operation {
+    /// An operation without fields, which no policy in use has: planes take it differently.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for one of these values.
+    #[must_use]
+    pub fn any_of(mut self, field: OperationField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        constraint(&mut self.fields, field.attribute())
+            .any_of
+            .extend(values.into_iter().map(Into::into));
+        self
+    }
+
+    /// Asks for none of these values: the field's twin that begins with `not`.
+    #[must_use]
+    pub fn none_of(mut self, field: OperationField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        constraint(&mut self.fields, field.attribute())
+            .none_of
+            .extend(values.into_iter().map(Into::into));
+        self
+    }
+
+    /// The fields, each with its twin.
+    pub fn fields(&self) -> &[Constraint] {
+        &self.fields
+    }
+}
+
+/// An entry of `when`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    constraint: Constraint,
+}
+
+impl Condition {
+    /// A condition that has yet to be given values.
+    pub fn new(key: ConditionKey) -> Self {
+        Self {
+            constraint: Constraint::new(key.into_attribute()),
+        }
+    }
+
+    /// Asks for one of these values (`values`).
+    #[must_use]
+    pub fn any_of(mut self, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        self.constraint.any_of.extend(values.into_iter().map(Into::into));
+        self
+    }
+
+    /// Asks for none of these values (`notValues`).
+    #[must_use]
+    pub fn none_of(mut self, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        self.constraint.none_of.extend(values.into_iter().map(Into::into));
+        self
+    }
+
+    /// What is asked.
+    pub fn constraint(&self) -> &Constraint {
+        &self.constraint
+    }
+}
+
+/// What is asked of one attribute: one of the values, if there are any, and none of the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constraint {
+    attribute: Attribute,
+    any_of: Vec<Value>,
+    none_of: Vec<Value>,
+}
+
+impl Constraint {
+    fn new(attribute: Attribute) -> Self {
+        Self {
+            attribute,
+            any_of: Vec::new(),
+            none_of: Vec::new(),
+        }
+    }
+
+    /// What it is asked of.
+    pub fn attribute(&self) -> &Attribute {
+        &self.attribute
+    }
+
+    /// The values of which one must match; none are no requirement.
+    pub fn any_of(&self) -> &[Value] {
+        &self.any_of
+    }
+
+    /// The values of which none may match.
+    pub fn none_of(&self) -> &[Value] {
+        &self.none_of
+    }
+}
+
+/// A value as it is written, and the line that it stands in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    text: Box<str>,
+    line: u32,
+}
+
+impl Value {
+    /// A value that was read in a line of a file; lines count from 1.
+    pub fn at(text: &str, line: u32) -> Self {
+        Self {
+            text: text.into(),
+            line,
+        }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The line, or 0 if the value was not read from a file.
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::at(text, 0)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self {
+            text: text.into(),
+            line: 0,
+        }
+    }
+}
+
+/// The constraint on an attribute, of which an entry has one.
+fn constraint(fields: &mut Vec<Constraint>, attribute: Attribute) -> &mut Constraint {
+    let at = fields
+        .iter()
+        .position(|field| field.attribute == attribute)
+        .unwrap_or_else(|| {
+            fields.push(Constraint::new(attribute));
+            fields.len() - 1
+        });
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index was found or pushed in the line before"
+    )]
+    &mut fields[at]
+}

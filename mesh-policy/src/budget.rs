@@ -1,0 +1,136 @@
+use std::fmt;
+
+use thiserror::Error;
+
+/// Something that policies use up, and that a [`Budget`] limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Resource {
+    /// Bytes of one file of policies. Default: 16 MiB.
+    DocumentBytes,
+    /// Nested mappings and sequences in a file. Default: 32; the deepest field of a policy has 8.
+    DocumentDepth,
+    /// Policies in a set. Default: 65,536.
+    Policies,
+    /// Rules in a policy. Default: 512, as in Istio's resource definition.
+    Rules,
+    /// Entries of a rule's `from`, `to` or `when`. Default: 512, as in Istio's resource definition.
+    Alternatives,
+    /// Values in a policy. Default: 65,536; an object of Kubernetes holds 1.5 MiB.
+    Values,
+    /// Bytes of a value. Default: 4,096, twice the longest SPIFFE ID.
+    ValueBytes,
+    /// Rules, entries and values in a set, after trust domains have been expanded: what its arrays
+    /// hold. Default: 4,194,304.
+    SetItems,
+}
+
+/// As much as there may be of anything, so that numbers of 31 bits do.
+const MOST: usize = 1 << 30;
+
+impl Resource {
+    const COUNT: usize = 8;
+
+    fn default_limit(self) -> usize {
+        match self {
+            Self::DocumentBytes => 16 << 20,
+            Self::DocumentDepth => 32,
+            Self::Policies | Self::Values => 1 << 16,
+            Self::Rules | Self::Alternatives => 512,
+            Self::ValueBytes => 4096,
+            Self::SetItems => 1 << 22,
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DocumentBytes => "bytes in a file",
+            Self::DocumentDepth => "nested levels in a file",
+            Self::Policies => "policies in a set",
+            Self::Rules => "rules in a policy",
+            Self::Alternatives => "entries in a clause",
+            Self::Values => "values in a policy",
+            Self::ValueBytes => "bytes in a value",
+            Self::SetItems => "rules, entries and values in a set",
+        })
+    }
+}
+
+/// How much of each [`Resource`] policies may use. Whoever writes policies can write large ones;
+/// what exceeds the budget is refused before work is spent on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    raised: [Option<usize>; Resource::COUNT],
+}
+
+impl Budget {
+    /// The default of every resource.
+    pub const fn new() -> Self {
+        Self {
+            raised: [None; Resource::COUNT],
+        }
+    }
+
+    /// Sets the limit of a resource; a set that needs exactly so much is accepted. What exceeds 2^30
+    /// counts as that: larger sets could not be numbered.
+    #[must_use]
+    pub fn with_limit(mut self, resource: Resource, limit: usize) -> Self {
+        if let Some(entry) = self.raised.get_mut(resource as usize) {
+            *entry = Some(limit);
+        }
+        self
+    }
+
+    /// How much of a resource may be used.
+    pub fn limit(&self, resource: Resource) -> usize {
+        let raised = self.raised.get(resource as usize).copied().flatten();
+        raised.unwrap_or(resource.default_limit()).min(MOST)
+    }
+
+    pub(crate) fn check(&self, resource: Resource, used: usize) -> Result<(), OverBudget> {
+        let limit = self.limit(resource);
+        if used > limit {
+            return Err(OverBudget { resource, used, limit });
+        }
+        Ok(())
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Policies need more of a resource than the [`Budget`] grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{used} {resource} are more than {limit}")]
+#[non_exhaustive]
+pub struct OverBudget {
+    /// What there is too much of.
+    pub resource: Resource,
+    /// How much there is.
+    pub used: usize,
+    /// How much there may be.
+    pub limit: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_may_be_reached_and_not_exceeded() {
+        let budget = Budget::new().with_limit(Resource::SetItems, 3);
+        assert_eq!(budget.check(Resource::SetItems, 3), Ok(()));
+        let over = budget.check(Resource::SetItems, 4).unwrap_err();
+        assert_eq!(over.to_string(), "4 rules, entries and values in a set are more than 3");
+        assert_eq!(budget.limit(Resource::Rules), 512);
+        assert_eq!(
+            budget.with_limit(Resource::Rules, usize::MAX).limit(Resource::Rules),
+            MOST
+        );
+    }
+}

@@ -1,0 +1,31 @@
+/// The header lines of a request, as an evaluation reads them.
+///
+/// Implemented for slices of name and value; an HTTP library's map takes a few lines. Pseudo-headers
+/// do not belong in it: evaluations take `:authority`, `:method` and `:path` from the facts.
+pub trait Headers {
+    /// Whether a line of this name passes the test.
+    ///
+    /// `name` is in lower case, and lines count by their name in whatever case. Each line is tested
+    /// by itself, never joined with others, and its value as bytes, without the blanks around it.
+    fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> Headers for [(N, V)] {
+    fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.iter()
+            .filter(|(line, _)| line.as_ref().eq_ignore_ascii_case(name.as_bytes()))
+            .any(|(_, value)| test(value.as_ref()))
+    }
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> Headers for Vec<(N, V)> {
+    fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.as_slice().any_line(name, test)
+    }
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>, const LINES: usize> Headers for [(N, V); LINES] {
+    fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.as_slice().any_line(name, test)
+    }
+}

@@ -1,0 +1,28 @@
+//! What may be shared between threads.
+#![allow(missing_docs, reason = "test code")]
+
+use mesh_policy::{
+    ConnectionFacts, Peer,
+    authz::{AuthorizationPolicy, Decision, Permit, PolicySet},
+};
+
+fn is_shared<T: Send + Sync + 'static>() {}
+
+#[test]
+fn sets_and_their_decisions_are_shared() {
+    is_shared::<PolicySet>();
+    is_shared::<AuthorizationPolicy>();
+    is_shared::<Decision>();
+    is_shared::<Permit>();
+    is_shared::<Peer>();
+}
+
+#[test]
+fn decisions_are_small() {
+    assert!(size_of::<Decision>() <= 64, "{}", size_of::<Decision>());
+    assert!(
+        size_of::<ConnectionFacts<'_>>() <= 160,
+        "{}",
+        size_of::<ConnectionFacts<'_>>()
+    );
+}
