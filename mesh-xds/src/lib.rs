@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod delta;
+pub mod resolve;
 pub mod store;
