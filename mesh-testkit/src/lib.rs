@@ -17,5 +17,6 @@ pub mod payload;
 pub mod peer;
 pub mod pipe;
 pub mod poll;
+pub mod xds;
 
 mod random;

@@ -10,20 +10,15 @@
 
 mod backoff;
 mod catalog;
-pub(crate) mod client;
-pub(crate) mod server;
+mod client;
+mod limits;
+mod server;
 mod subscription;
 mod waiters;
 mod watch;
 
 pub use catalog::Published;
 pub use client::{Answer, Client, ClientConfig, DemandError, Outcome, Push, Refusal};
+pub use limits::MAX_NAME_LENGTH;
 pub use server::{ClientId, ConnectError, Heard, Server, ServerConfig, Violation};
 pub use waiters::WaiterId;
-
-/// The name that stands for all resources of a type.
-const WILDCARD: &str = "*";
-
-/// Bytes in the name or version of a resource. Names hold a hostname (253 bytes) or a workload's
-/// path through a cluster, an API group, a kind, a namespace and two names.
-pub const MAX_NAME_LENGTH: usize = 2048;

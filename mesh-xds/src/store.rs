@@ -169,7 +169,7 @@ impl Store {
         let own = Arc::clone(&service.key);
         let key = Key::Service(Arc::clone(&own));
         let is_known = self.snapshot.service(&own).is_some();
-        self.snapshot.insert_service(service)?;
+        self.snapshot.insert_service(&service)?;
         if *own == *name {
             self.names.hold_key(&key);
             self.snapshot.remove_workload(name);

@@ -7,8 +7,8 @@ use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, R
 use mesh_xds_types::rpc::Status;
 use thiserror::Error;
 
-use super::MAX_NAME_LENGTH;
 use super::backoff::Backoff;
+use super::limits::MAX_NAME_LENGTH;
 use super::subscription::{Interest, Knowledge, Subscription, explain, names, sift};
 use super::waiters::{WaiterId, Waiters};
 

@@ -7,8 +7,8 @@ use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use prost_types::value::Kind;
 use thiserror::Error;
 
-use super::MAX_NAME_LENGTH;
 use super::catalog::{Catalog, Published};
+use super::limits::MAX_NAME_LENGTH;
 use super::watch::Watch;
 
 /// Types that one client may ask for. Ambient has two.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, Resource};
 use mesh_xds_types::rpc::Status;
 
-use super::{MAX_NAME_LENGTH, WILDCARD};
+use super::limits::{MAX_NAME_LENGTH, WILDCARD};
 
 /// Responses of a stream whose repetition is noticed. A server has one under way for each type.
 const REMEMBERED_NONCES: usize = 32;

@@ -5,8 +5,8 @@ use std::time::Instant;
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use prost_types::Any;
 
-use super::WILDCARD;
 use super::catalog::{Catalog, Published};
+use super::limits::WILDCARD;
 
 /// Resources that a client on demand gets at most: what it asked for, with companions.
 const MAX_VIEW: usize = 200_000;

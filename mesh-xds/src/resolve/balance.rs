@@ -2,7 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::Place;
+use super::route::Place;
 use crate::store::{Endpoint, Families, Mode, Scope, Service, Snapshot, Workload};
 
 /// A workload that was chosen from a service.

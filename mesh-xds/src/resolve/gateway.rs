@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::balance::{Choice, Pick, Reach, Wanted, host, pick};
-use super::{Expected, Place};
+use super::route::{Expected, Place};
 use crate::store::{Families, Gateway, GatewayDestination, Resource, Snapshot, Workload};
 
 /// A workload of a waypoint or gateway.

@@ -208,9 +208,9 @@ pub(crate) fn service(wire: &wire::Service, texts: &mut Interner) -> Result<Serv
         let (place, length) = network_address(&field, address, texts)?;
         let bits = if place.address.is_ipv4() { 32 } else { 128 };
         if length == bits {
-            addresses.push(place)
+            addresses.push(place);
         } else {
-            blocks.push((place, length))
+            blocks.push((place, length));
         }
     }
     check_count("subject_alt_names", wire.subject_alt_names.len(), MAX_NAMES)?;

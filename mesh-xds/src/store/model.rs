@@ -6,7 +6,6 @@ use mesh_xds_types::security;
 
 /// An address in a network. The default network has the empty name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_structs, reason = "a pair by nature")]
 pub struct NetworkAddress {
     /// Where the address is valid.
     pub network: Arc<str>,
@@ -16,7 +15,6 @@ pub struct NetworkAddress {
 
 /// What a workload is authenticated as.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_structs, reason = "the three parts of Istio's SPIFFE IDs")]
 pub struct Identity {
     /// The authority's name.
     pub trust_domain: Arc<str>,
@@ -135,7 +133,6 @@ pub struct ApplicationTunnel {
 
 /// A place. Parts that are not known are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "the three levels of Istio's localities")]
 pub struct Locality {
     /// The widest part.
     pub region: Arc<str>,

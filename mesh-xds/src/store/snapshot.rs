@@ -305,7 +305,7 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn insert_service(&mut self, service: Arc<Service>) -> Result<(), ResourceError> {
+    pub(super) fn insert_service(&mut self, service: &Arc<Service>) -> Result<(), ResourceError> {
         let named = self.hostnames.get(&service.hostname).map_or(0, |named| named.len());
         if named >= MAX_SHARING {
             return Err(ResourceError::new("hostname", FieldFault::Crowded(named)));
@@ -327,7 +327,7 @@ impl Snapshot {
         add(&mut named, &service.key);
         self.hostnames.insert(Arc::clone(&service.hostname), named);
         self.services += 1;
-        self.change_group(&service.key, |group| group.service = Some(Arc::clone(&service)));
+        self.change_group(&service.key, |group| group.service = Some(Arc::clone(service)));
         Ok(())
     }
 
