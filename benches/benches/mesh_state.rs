@@ -22,9 +22,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use mesh_xds::resolve::{Query, Target, resolve};
 use mesh_xds::store::{NetworkAddress, Snapshot, Store};
-use mesh_xds_types::workload::{
-    self as wire, Locality, Port, PortList, Service, TunnelProtocol, Workload,
-};
+use mesh_xds_types::workload::{self as wire, Locality, Port, PortList, Service, TunnelProtocol, Workload};
 
 const WORKLOADS_PER_SERVICE: u32 = 10;
 const WORKLOADS_PER_NODE: u32 = 50;
@@ -75,7 +73,11 @@ fn service(number: u32) -> Service {
 }
 
 fn port() -> Port {
-    Port { service_port: 80, target_port: 8080, app_protocol: 0 }
+    Port {
+        service_port: 80,
+        target_port: 8080,
+        app_protocol: 0,
+    }
 }
 
 fn key(service: u32) -> String {
@@ -83,7 +85,10 @@ fn key(service: u32) -> String {
 }
 
 fn hostname(service: u32) -> String {
-    format!("service-{service}.namespace-{}.svc.cluster.local", service / SERVICES_PER_NAMESPACE)
+    format!(
+        "service-{service}.namespace-{}.svc.cluster.local",
+        service / SERVICES_PER_NAMESPACE
+    )
 }
 
 fn pod(number: u32) -> Ipv4Addr {
@@ -108,15 +113,26 @@ fn mesh(workloads: u32) -> Store {
 /// Resident memory of the process, in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
-    line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("kilobytes") * 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("a resident size");
+    line.split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse::<u64>()
+        .expect("kilobytes")
+        * 1024
 }
 
 fn memory(_: &mut Criterion) {
     let before = resident();
     let store = mesh(100_000);
     let bytes = resident() - before;
-    eprintln!("memory: {} bytes for each of 100000 workloads (resident), limit 1024", bytes / 100_000);
+    eprintln!(
+        "memory: {} bytes for each of 100000 workloads (resident), limit 1024",
+        bytes / 100_000
+    );
     drop(black_box(store));
 }
 

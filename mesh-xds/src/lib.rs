@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "grpc")]
+pub mod client;
 pub mod delta;
 pub mod resolve;
+#[cfg(feature = "grpc")]
+pub mod server;
 pub mod store;

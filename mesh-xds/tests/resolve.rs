@@ -249,7 +249,7 @@ fn shares_follow_capacity_and_none_means_none() {
     );
     let mut counts = std::collections::BTreeMap::new();
     for step in 0..400_u64 {
-        let route = route(&snapshot, "client", "10.96.0.1:80", step << 32 | (step << 32) / 400).unwrap();
+        let route = route(&snapshot, "client", "10.96.0.1:80", (step << 32) | ((step << 32) / 400)).unwrap();
         *counts.entry(route.workload.unwrap().uid.to_string()).or_insert(0) += 1;
     }
     assert_eq!(counts, [("one".to_owned(), 100), ("three".to_owned(), 300)].into());
@@ -635,16 +635,16 @@ fn lists() -> impl Strategy<Value = Lists> {
                 it.status = i32::from(!fit);
                 it.capacity = Some(capacity);
                 if svc {
-                    it = in_service(it, "s0")
+                    it = in_service(it, "s0");
                 }
                 if other {
-                    it = in_service(it, "s1")
+                    it = in_service(it, "s1");
                 }
                 if remote {
-                    it.network = "remote".into()
+                    it.network = "remote".into();
                 }
                 if gated {
-                    it.network_gateway = Some(gateway("remote", "10.0.0.15"))
+                    it.network_gateway = Some(gateway("remote", "10.0.0.15"));
                 }
                 it.waypoint = waypoint.map(waypoint_of);
                 it

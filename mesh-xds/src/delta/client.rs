@@ -481,6 +481,12 @@ impl<W> Client<W> {
         self.subscriptions.iter().all(Subscription::is_synced)
     }
 
+    /// How many streams there have been.
+    #[must_use]
+    pub fn streams(&self) -> u64 {
+        self.streams
+    }
+
     fn overdue(&self) -> Option<Instant> {
         match self.link {
             Link::Down { .. } => None,

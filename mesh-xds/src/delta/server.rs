@@ -303,6 +303,12 @@ impl Server {
         self.clients.get(&id)?.watches.values().filter_map(Watch::overdue).min()
     }
 
+    /// Whether a stream is still wanted. It is not if its client fell too far behind.
+    #[must_use]
+    pub fn is_connected(&self, id: ClientId) -> bool {
+        self.clients.contains_key(&id)
+    }
+
     /// Who a client says it is; `None` before its first request.
     #[must_use]
     pub fn node(&self, id: ClientId) -> Option<&Node> {
