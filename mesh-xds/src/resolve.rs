@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::store::{Families, Gateway, Mode, NetworkAddress, Protocol, Service, Snapshot, Workload};
+use crate::store::{Families, Found, Gateway, Mode, NetworkAddress, Protocol, Service, Snapshot, Workload};
 use balance::{Choice, Pick, Reach, pick};
 use gateway::{Stop, is_behind, stop_at};
 
@@ -106,7 +106,7 @@ pub fn resolve<'a>(snapshot: &'a Snapshot, query: &Query<'a>) -> Result<Route<'a
                 network: Arc::clone(&query.source.network),
                 address,
             };
-            let service = snapshot.service_at(&key, namespace);
+            let service = snapshot.group_at(&key, namespace);
             (
                 service,
                 if service.is_none() {
@@ -117,7 +117,7 @@ pub fn resolve<'a>(snapshot: &'a Snapshot, query: &Query<'a>) -> Result<Route<'a
             )
         }
         Target::Hostname(hostname) => {
-            let service = snapshot.service_named(hostname, namespace);
+            let service = snapshot.group_named(hostname, namespace);
             (
                 service,
                 if service.is_none() {
@@ -136,11 +136,8 @@ pub fn resolve<'a>(snapshot: &'a Snapshot, query: &Query<'a>) -> Result<Route<'a
     }
 }
 
-fn to_service<'a>(
-    snapshot: &'a Snapshot,
-    query: &Query<'a>,
-    service: &'a Arc<Service>,
-) -> Result<Route<'a>, ResolveError> {
+fn to_service<'a>(snapshot: &'a Snapshot, query: &Query<'a>, found: Found<'a>) -> Result<Route<'a>, ResolveError> {
+    let (service, _) = found;
     if let Some(gateway) = service_waypoint(service, query)?
         && !is_behind(snapshot, gateway, query.source)
     {
@@ -157,7 +154,7 @@ fn to_service<'a>(
         wanted: query.wanted(),
         reach: Reach::Network,
     };
-    let chosen = pick(snapshot, service, &choice, query.random).ok_or_else(|| ResolveError::NoWorkload {
+    let chosen = pick(found, &choice, query.random).ok_or_else(|| ResolveError::NoWorkload {
         service: Arc::clone(&service.key),
         port: query.port,
     })?;

@@ -7,16 +7,19 @@
 pub(crate) mod blocks;
 pub(crate) mod convert;
 pub(crate) mod map;
+mod members;
 mod model;
 mod names;
 mod snapshot;
 
 pub use convert::{FieldFault, ResourceError};
+pub use members::{Endpoint, Endpoints};
 pub use model::{
     ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership, Mode,
     NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
 };
-pub use snapshot::{Endpoint, Endpoints, Resource, Snapshot};
+pub(crate) use snapshot::Found;
+pub use snapshot::{Resource, Snapshot};
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::route::Place;
-use crate::store::{Endpoint, Families, Mode, Scope, Service, Snapshot, Workload};
+use crate::store::{Endpoint, Families, Found, Mode, Scope, Service, Workload};
 
 /// A workload that was chosen from a service.
 #[derive(Clone, Copy, Debug)]
@@ -53,25 +53,32 @@ pub(super) enum Reach {
     Anywhere,
 }
 
+impl Wanted {
+    fn is_v4(self) -> bool {
+        match self {
+            Self::Address(address) => address.is_ipv4(),
+            Self::Family { is_v4 } => is_v4,
+        }
+    }
+
+    fn is_one_of(self, workload: &Workload) -> bool {
+        matches!(self, Self::Address(address) if workload.addresses.contains(&address))
+    }
+}
+
 /// Chooses a workload of a service by its share among the best ones.
 ///
 /// The workloads are looked at twice, to find how good the best are and how much they can take, and
 /// then the one: nothing is collected.
-pub(super) fn pick<'a>(
-    snapshot: &'a Snapshot,
-    service: &'a Service,
-    choice: &Choice<'_>,
-    random: u64,
-) -> Option<Pick<'a>> {
-    let endpoints = snapshot.endpoints(&service.key);
+pub(super) fn pick<'a>((service, endpoints): Found<'a>, choice: &Choice<'_>, random: u64) -> Option<Pick<'a>> {
     let (mut best, mut total) = (0, 0_u64);
     endpoints.visit(|endpoint| {
-        if let Some((rank, _)) = choice.judge(service, endpoint) {
+        if let Some(rank) = choice.judge(service, endpoint) {
             if rank > best {
                 (best, total) = (rank, 0);
             }
             if rank == best {
-                total += u64::from(endpoint.workload().capacity);
+                total += u64::from(endpoint.capacity());
             }
         }
         ControlFlow::<()>::Continue(())
@@ -80,17 +87,16 @@ pub(super) fn pick<'a>(
         return None;
     }
     let mut left = share(random & u64::from(u32::MAX), total);
-    endpoints.visit(|endpoint| {
-        if let Some((rank, pick)) = choice.judge(service, endpoint)
-            && rank == best
-        {
-            match left.checked_sub(u64::from(endpoint.workload().capacity)) {
+    let chosen = endpoints.visit(|endpoint| {
+        if choice.judge(service, endpoint) == Some(best) {
+            match left.checked_sub(u64::from(endpoint.capacity())) {
                 Some(rest) => left = rest,
-                None => return ControlFlow::Break(pick),
+                None => return ControlFlow::Break(endpoint),
             }
         }
         ControlFlow::Continue(())
-    })
+    });
+    choice.take(service, chosen?)
 }
 
 /// A number below `total`, chosen by 32 random bits.
@@ -101,11 +107,12 @@ pub(super) fn share(random: u64, total: u64) -> u64 {
 
 /// Where a workload is: the address that is wanted, one of that family, or a name to resolve.
 pub(super) fn host(workload: &Workload, wanted: Wanted, families: Families) -> Option<Host<'_>> {
-    let is_v4 = match wanted {
-        Wanted::Address(address) if workload.addresses.contains(&address) => return Some(Host::Address(address)),
-        Wanted::Address(address) => address.is_ipv4(),
-        Wanted::Family { is_v4 } => is_v4,
-    };
+    if let Wanted::Address(address) = wanted
+        && wanted.is_one_of(workload)
+    {
+        return Some(Host::Address(address));
+    }
+    let is_v4 = wanted.is_v4();
     let fits = |address: &&IpAddr| address.is_ipv4() == is_v4 && families.allows(**address);
     let address = workload
         .addresses
@@ -125,40 +132,66 @@ pub(super) struct Choice<'q> {
 }
 
 impl Choice<'_> {
-    /// How good a workload is, and what choosing it means. `None` if it cannot be chosen.
-    fn judge<'a>(&self, service: &'a Service, endpoint: &'a Endpoint) -> Option<(usize, Pick<'a>)> {
-        let workload = endpoint.workload();
-        if !workload.is_healthy && !service.balancing.allows_unhealthy {
+    /// How good a workload is. `None` if it cannot be chosen.
+    fn judge(&self, service: &Service, endpoint: &Endpoint) -> Option<usize> {
+        let is_fit = endpoint.is_healthy || service.balancing.allows_unhealthy;
+        if !is_fit || endpoint.capacity() == 0 {
             return None;
         }
-        // A workload that is told of tunnels takes them on the port that it is known by.
-        let takes_any = workload.application_tunnel.is_some();
-        let port = endpoint
-            .target_port(service, self.port)
-            .or(takes_any.then_some(self.port))?;
-        let pick = if self.reaches(workload) {
-            Pick::Local {
-                workload,
-                host: host(workload, self.wanted, service.families)?,
-                port,
-            }
+        self.port(service, endpoint)?;
+        let can_be_reached = if self.reaches(endpoint) {
+            self.has_host(service, endpoint)
         } else {
-            workload.network_gateway.as_ref()?;
-            Pick::Remote { workload }
+            endpoint.has_network_gateway
         };
-        Some((self.rank(service, workload)?, pick))
+        if can_be_reached {
+            self.rank(service, endpoint)
+        } else {
+            None
+        }
+    }
+
+    /// What choosing a workload means.
+    fn take<'a>(&self, service: &'a Service, endpoint: &'a Endpoint) -> Option<Pick<'a>> {
+        let workload = endpoint.workload();
+        if !self.reaches(endpoint) {
+            return Some(Pick::Remote { workload });
+        }
+        Some(Pick::Local {
+            workload,
+            host: host(workload, self.wanted, service.families)?,
+            port: self.port(service, endpoint)?,
+        })
+    }
+
+    /// A workload that is told of tunnels takes them on the port that it is known by.
+    fn port(&self, service: &Service, endpoint: &Endpoint) -> Option<u16> {
+        let port = endpoint.target_port(service, self.port);
+        port.or(endpoint.has_application_tunnel.then_some(self.port))
+    }
+
+    /// Whether a workload has an address that fits, or a name; what [`host`] finds out.
+    fn has_host(&self, service: &Service, endpoint: &Endpoint) -> bool {
+        let is_v4 = self.wanted.is_v4();
+        let has_family = if is_v4 {
+            endpoint.has_v4 && service.families.has_v4()
+        } else {
+            endpoint.has_v6 && service.families.has_v6()
+        };
+        has_family || endpoint.has_hostname || self.wanted.is_one_of(endpoint.workload())
     }
 
     /// How many preferred places a workload shares with the source, counted from the first. That
     /// the network comes first is a wish that goes before all others, and no condition: what is in
     /// another network stays reachable by its gateway.
-    fn rank(&self, service: &Service, workload: &Workload) -> Option<usize> {
+    fn rank(&self, service: &Service, endpoint: &Endpoint) -> Option<usize> {
         let balancing = &service.balancing;
         let is_strict = match balancing.mode {
             Mode::Strict => true,
             Mode::Failover => false,
             Mode::Any | Mode::Passthrough => return Some(0),
         };
+        let workload = endpoint.workload();
         let (is_near, places) = match balancing.preferences.split_first() {
             Some((Scope::Network, rest)) => (self.shares(Scope::Network, workload), rest),
             _ => (false, &*balancing.preferences),
@@ -170,8 +203,8 @@ impl Choice<'_> {
         Some(shared + if is_near { places.len() + 1 } else { 0 })
     }
 
-    pub(super) fn reaches(&self, workload: &Workload) -> bool {
-        self.reach == Reach::Anywhere || workload.network == self.source.network
+    fn reaches(&self, endpoint: &Endpoint) -> bool {
+        self.reach == Reach::Anywhere || endpoint.is_in(&self.source.network)
     }
 
     fn shares(&self, scope: Scope, workload: &Workload) -> bool {

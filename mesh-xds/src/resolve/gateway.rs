@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::balance::{Choice, Pick, Reach, Wanted, host, pick};
 use super::route::{Expected, Place};
-use crate::store::{Families, Gateway, GatewayDestination, Resource, Snapshot, Workload};
+use crate::store::{Families, Found, Gateway, GatewayDestination, Snapshot, Workload};
 
 /// A workload of a waypoint or gateway.
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +53,12 @@ pub(super) fn stop_at<'a>(
         reach,
     };
     match find(snapshot, gateway)? {
-        Resource::Workload(workload) => {
+        Target::Workload(workload) => {
             let expected = Expected {
                 identity: &workload.identity,
                 names: &[],
             };
-            if !choice.reaches(workload) {
+            if reach == Reach::Network && workload.network != source.network {
                 return Some(Stop::Remote { workload, expected });
             }
             let host = host(workload, wanted, Families::Automatic)?;
@@ -68,8 +68,9 @@ pub(super) fn stop_at<'a>(
                 expected,
             })
         }
-        Resource::Service(service) => {
-            let pick = pick(snapshot, service, &choice, random)?;
+        Target::Service(found) => {
+            let pick = pick(found, &choice, random)?;
+            let (service, _) = found;
             let (Pick::Local { workload, .. } | Pick::Remote { workload }) = pick;
             let expected = Expected {
                 identity: &workload.identity,
@@ -90,24 +91,30 @@ pub(super) fn stop_at<'a>(
 /// Whether a workload is one of those behind a waypoint's address: it must not be sent to itself.
 pub(super) fn is_behind(snapshot: &Snapshot, gateway: &Gateway, workload: &Workload) -> bool {
     match find(snapshot, gateway) {
-        Some(Resource::Workload(found)) => found.uid == workload.uid,
-        Some(Resource::Service(service)) => snapshot.endpoints(&service.key).get(&workload.uid).is_some(),
+        Some(Target::Workload(found)) => found.uid == workload.uid,
+        Some(Target::Service((_, endpoints))) => endpoints.get(&workload.uid).is_some(),
         None => false,
     }
 }
 
-/// What a waypoint or gateway is: a service, or else a workload.
-fn find<'a>(snapshot: &'a Snapshot, gateway: &Gateway) -> Option<Resource<'a>> {
-    let (service, workload) = match &gateway.destination {
-        GatewayDestination::Address(place) => (snapshot.service_at(place, None), snapshot.workload_at(place)),
+/// What a waypoint or gateway is.
+enum Target<'a> {
+    Service(Found<'a>),
+    Workload(&'a Arc<Workload>),
+}
+
+/// A service, or else a workload.
+fn find<'a>(snapshot: &'a Snapshot, gateway: &Gateway) -> Option<Target<'a>> {
+    let (found, workload) = match &gateway.destination {
+        GatewayDestination::Address(place) => (snapshot.group_at(place, None), snapshot.workload_at(place)),
         GatewayDestination::Hostname { namespace, hostname } => (
             snapshot
-                .service_named(hostname, Some(namespace))
-                .filter(|service| service.namespace == *namespace),
+                .group_named(hostname, Some(namespace))
+                .filter(|(service, _)| service.namespace == *namespace),
             snapshot
                 .workload_named(hostname)
                 .filter(|workload| workload.identity.namespace == *namespace),
         ),
     };
-    service.map(Resource::Service).or(workload.map(Resource::Workload))
+    found.map(Target::Service).or(workload.map(Target::Workload))
 }

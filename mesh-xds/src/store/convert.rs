@@ -1,7 +1,9 @@
 //! From the wire to the model. Nothing is dropped in silence: what cannot be taken as it is meant is
 //! an error that names the field, and with it the whole resource is refused.
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -115,27 +117,53 @@ impl ResourceError {
     }
 }
 
-/// Texts of which there are few among many resources, each kept once.
+/// What there are few of among many resources, each kept once.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
-    texts: HashSet<Arc<str>>,
+    texts: Once<str>,
+    ports: Once<[PortMapping]>,
+    localities: Once<Locality>,
+}
+
+/// Values that others hold, too.
+#[derive(Debug)]
+struct Once<T: ?Sized> {
+    values: HashSet<Arc<T>>,
     /// How many there were after the last sweep.
     swept: usize,
 }
 
-impl Interner {
-    fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
+impl<T: Hash + Eq + ?Sized> Once<T> {
+    fn get<V: Borrow<T> + Into<Arc<T>>>(&mut self, value: V) -> Arc<T> {
+        if let Some(known) = self.values.get(value.borrow()) {
             return Arc::clone(known);
         }
-        // Whoever is the only one to know a text keeps it for nobody.
-        if self.texts.len() > 2 * self.swept + 1024 {
-            self.texts.retain(|text| Arc::strong_count(text) > 1);
-            self.swept = self.texts.len();
+        // What nobody else holds is kept for nobody.
+        if self.values.len() > 2 * self.swept + 1024 {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.swept = self.values.len();
         }
-        let text: Arc<str> = text.into();
-        self.texts.insert(Arc::clone(&text));
-        text
+        let value = value.into();
+        self.values.insert(Arc::clone(&value));
+        value
+    }
+}
+
+impl<T: ?Sized> Default for Once<T> {
+    fn default() -> Self {
+        Self {
+            values: HashSet::new(),
+            swept: 0,
+        }
+    }
+}
+
+impl Interner {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        match self.texts.values.get(text) {
+            Some(known) => Arc::clone(known),
+            None => self.texts.get(text.to_owned()),
+        }
     }
 
     /// A field's text, with `default` for an empty one.
@@ -154,7 +182,13 @@ pub(crate) fn workload(wire: &wire::Workload, texts: &mut Interner) -> Result<Wo
         .collect::<Result<_, _>>()?;
     check_length("name", &wire.name)?;
     check_length("hostname", &wire.hostname)?;
-    let locality = wire.locality.clone().unwrap_or_default();
+    let place = wire.locality.clone().unwrap_or_default();
+    let locality = Locality {
+        region: texts.field("locality.region", &place.region, "")?,
+        zone: texts.field("locality.zone", &place.zone, "")?,
+        subzone: texts.field("locality.subzone", &place.subzone, "")?,
+    };
+    let locality = texts.localities.get(locality);
     Ok(Workload {
         uid: wire.uid.as_str().into(),
         name: wire.name.as_str().into(),
@@ -171,11 +205,7 @@ pub(crate) fn workload(wire: &wire::Workload, texts: &mut Interner) -> Result<Wo
         network_gateway: gateway("network_gateway", wire.network_gateway.as_ref(), texts)?,
         node: texts.field("node", &wire.node, "")?,
         cluster: texts.field("cluster_id", &wire.cluster_id, "Kubernetes")?,
-        locality: Arc::new(Locality {
-            region: texts.field("locality.region", &locality.region, "")?,
-            zone: texts.field("locality.zone", &locality.zone, "")?,
-            subzone: texts.field("locality.subzone", &locality.subzone, "")?,
-        }),
+        locality,
         canonical_name: texts.field("canonical_name", &wire.canonical_name, "")?,
         canonical_revision: texts.field("canonical_revision", &wire.canonical_revision, "")?,
         workload_type: workload_type(wire.workload_type)?,
@@ -236,7 +266,7 @@ pub(crate) fn service(wire: &wire::Service, texts: &mut Interner) -> Result<Serv
         hostname,
         addresses: addresses.into(),
         blocks: blocks.into(),
-        ports: ports("ports", &wire.ports)?,
+        ports: ports("ports", &wire.ports, texts)?,
         subject_alt_names: wire.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
         waypoint: gateway("waypoint", wire.waypoint.as_ref(), texts)?,
         weighted_waypoints: weighted.into(),
@@ -324,7 +354,7 @@ fn memberships(
         check_key("services", service)?;
         memberships.push(Membership {
             service: texts.text(service),
-            ports: ports(&format!("services[{service}].ports"), &list.ports)?,
+            ports: ports(&format!("services[{service}].ports"), &list.ports, texts)?,
         });
     }
     memberships.sort_unstable_by(|one, other| one.service.cmp(&other.service));
@@ -425,9 +455,9 @@ fn network_address(
     Ok((NetworkAddress { network, address }, length))
 }
 
-fn ports(field: &str, ports: &[wire::Port]) -> Result<Arc<[PortMapping]>, ResourceError> {
+fn ports(field: &str, ports: &[wire::Port], texts: &mut Interner) -> Result<Arc<[PortMapping]>, ResourceError> {
     check_count(field, ports.len(), MAX_PORTS)?;
-    ports
+    let ports: Vec<_> = ports
         .iter()
         .enumerate()
         .map(|(index, port)| {
@@ -438,7 +468,8 @@ fn ports(field: &str, ports: &[wire::Port]) -> Result<Arc<[PortMapping]>, Resour
                 target: optional_port(&format!("{field}[{index}].target_port"), port.target_port)?,
             })
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok(texts.ports.get(ports))
 }
 
 fn optional_port(field: &str, port: u32) -> Result<Option<u16>, ResourceError> {

@@ -274,13 +274,25 @@ pub enum Families {
 }
 
 impl Families {
+    /// Whether IPv4 is one of them.
+    #[must_use]
+    pub fn has_v4(self) -> bool {
+        self != Self::V6
+    }
+
+    /// Whether IPv6 is one of them.
+    #[must_use]
+    pub fn has_v6(self) -> bool {
+        self != Self::V4
+    }
+
     /// Whether an address is of such a family.
     #[must_use]
     pub fn allows(self, address: IpAddr) -> bool {
-        match self {
-            Self::Automatic | Self::Dual => true,
-            Self::V4 => address.is_ipv4(),
-            Self::V6 => address.is_ipv6(),
+        if address.is_ipv4() {
+            self.has_v4()
+        } else {
+            self.has_v6()
         }
     }
 }

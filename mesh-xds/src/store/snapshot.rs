@@ -6,9 +6,8 @@ use std::sync::Arc;
 use super::blocks::Blocks;
 use super::convert::{FieldFault, ResourceError};
 use super::map::Map;
-use super::model::{
-    Identity, NetworkAddress, Policy, PolicyList, PolicyScope, PortMapping, Protocol, Service, Workload,
-};
+use super::members::{Endpoint, Endpoints, Members};
+use super::model::{Identity, NetworkAddress, Policy, PolicyList, PolicyScope, Protocol, Service, Workload};
 
 /// Resources that may share an address or a hostname. Host-network workloads, which really do share
 /// theirs, are not found by address.
@@ -36,14 +35,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 struct Group {
     service: Option<Arc<Service>>,
-    endpoints: Map<Arc<str>, Endpoint>,
-}
-
-/// A workload as part of a service.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    workload: Arc<Workload>,
-    ports: Arc<[PortMapping]>,
+    endpoints: Members,
 }
 
 /// What was found at an address.
@@ -55,10 +47,6 @@ pub enum Resource<'a> {
     /// A service.
     Service(&'a Arc<Service>),
 }
-
-/// The workloads of a service.
-#[derive(Clone, Copy, Debug)]
-pub struct Endpoints<'a>(Option<&'a Map<Arc<str>, Endpoint>>);
 
 /// What has an address. Nearly always it is one workload or one service.
 #[derive(Clone, Debug)]
@@ -74,6 +62,9 @@ struct Crowd {
     workloads: Vec<Arc<Workload>>,
     services: Shared<Arc<str>>,
 }
+
+/// A service with its workloads.
+pub(crate) type Found<'a> = (&'a Arc<Service>, Endpoints<'a>);
 
 /// A few things in a fixed order.
 type Shared<T> = Arc<Vec<T>>;
@@ -132,17 +123,27 @@ impl Snapshot {
     /// one.
     #[must_use]
     pub fn service_at(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<&Arc<Service>> {
+        self.group_at(address, namespace).map(|(service, _)| service)
+    }
+
+    /// As [`service_at`](Self::service_at), with its workloads.
+    pub(crate) fn group_at(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<Found<'_>> {
         let exact = match self.addresses.get(address) {
             Some(Occupants::Service(key)) => self.choose(std::slice::from_ref(key), namespace),
             Some(Occupants::Several(crowd)) => self.choose(&crowd.services, namespace),
             Some(Occupants::Workload(_)) | None => None,
         };
-        exact.or_else(|| self.service_around(address, namespace))
+        exact.or_else(|| self.group_around(address, namespace))
     }
 
     /// The service with a hostname, as a client in `namespace` sees it, chosen as by address.
     #[must_use]
     pub fn service_named(&self, hostname: &str, namespace: Option<&str>) -> Option<&Arc<Service>> {
+        self.group_named(hostname, namespace).map(|(service, _)| service)
+    }
+
+    /// As [`service_named`](Self::service_named), with its workloads.
+    pub(crate) fn group_named(&self, hostname: &str, namespace: Option<&str>) -> Option<Found<'_>> {
         self.choose(self.hostnames.get(hostname)?, namespace)
     }
 
@@ -162,7 +163,9 @@ impl Snapshot {
     /// The workloads of the service with a key.
     #[must_use]
     pub fn endpoints(&self, service: &str) -> Endpoints<'_> {
-        Endpoints(self.groups.get(service).map(|group| &group.endpoints))
+        self.groups
+            .get(service)
+            .map_or_else(Endpoints::default, |group| Endpoints::new(&group.endpoints))
     }
 
     /// How many workloads are authenticated as an identity.
@@ -257,11 +260,9 @@ impl Snapshot {
         }
         for membership in &workload.services {
             self.change_group(&membership.service, |group| {
-                let endpoint = Endpoint {
-                    workload: Arc::clone(&workload),
-                    ports: Arc::clone(&membership.ports),
-                };
-                group.endpoints.insert(Arc::clone(&workload.uid), endpoint);
+                group
+                    .endpoints
+                    .insert(Endpoint::new(Arc::clone(&workload), Arc::clone(&membership.ports)));
             });
         }
         if let Some(hostname) = &workload.hostname {
@@ -285,9 +286,7 @@ impl Snapshot {
             self.occupy(address, |crowd| crowd.workloads.retain(|other| *other.uid != *uid));
         }
         for membership in &workload.services {
-            self.change_group(&membership.service, |group| {
-                group.endpoints.remove(uid);
-            });
+            self.change_group(&membership.service, |group| group.endpoints.remove(uid));
         }
         if let Some(hostname) = &workload.hostname
             && let Some(mut named) = self.workload_hostnames.remove(&**hostname)
@@ -401,39 +400,38 @@ impl Snapshot {
         }
     }
 
-    fn service_around(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<&Arc<Service>> {
+    fn group_around(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<Found<'_>> {
         let mut best = None;
         self.blocks
             .get(&address.network)?
             .visit(address.address, |length, services| {
-                for service in services
-                    .iter()
-                    .filter_map(|key| self.service(key))
-                    .filter(|service| sees(namespace, service))
-                {
-                    let rank = (is_own(namespace, service), length, service.is_canonical);
+                for found in services.iter().filter_map(|key| self.visible(key, namespace)) {
+                    let rank = (is_own(namespace, found.0), length, found.0.is_canonical);
                     if best.is_none_or(|(known, _)| rank > known) {
-                        best = Some((rank, service));
+                        best = Some((rank, found));
                     }
                 }
             });
-        best.map(|(_, service)| service)
+        best.map(|(_, found)| found)
     }
 
     /// The service that a client in `namespace` means, of those with these keys.
-    fn choose(&self, keys: &[Arc<str>], namespace: Option<&str>) -> Option<&Arc<Service>> {
+    fn choose(&self, keys: &[Arc<str>], namespace: Option<&str>) -> Option<Found<'_>> {
         let mut best = None;
-        for service in keys
-            .iter()
-            .filter_map(|key| self.service(key))
-            .filter(|service| sees(namespace, service))
-        {
-            let rank = (is_own(namespace, service), service.is_canonical);
+        for found in keys.iter().filter_map(|key| self.visible(key, namespace)) {
+            let rank = (is_own(namespace, found.0), found.0.is_canonical);
             if best.is_none_or(|(known, _)| rank > known) {
-                best = Some((rank, service));
+                best = Some((rank, found));
             }
         }
-        best.map(|(_, service)| service)
+        best.map(|(_, found)| found)
+    }
+
+    fn visible(&self, key: &str, namespace: Option<&str>) -> Option<Found<'_>> {
+        let group = self.groups.get(key)?;
+        let service = group.service.as_ref()?;
+        let is_visible = !service.is_private || is_own(namespace, service);
+        is_visible.then_some((service, Endpoints::new(&group.endpoints)))
     }
 
     fn occupy(&mut self, address: NetworkAddress, change: impl FnOnce(&mut Crowd)) {
@@ -462,58 +460,12 @@ impl Snapshot {
     fn change_group(&mut self, key: &Arc<str>, change: impl FnOnce(&mut Group)) {
         let mut group = self.groups.remove(&**key).unwrap_or_else(|| Group {
             service: None,
-            endpoints: Map::new(),
+            endpoints: Members::default(),
         });
         change(&mut group);
-        if group.service.is_some() || group.endpoints.len() > 0 {
+        if group.service.is_some() || !group.endpoints.is_empty() {
             self.groups.insert(Arc::clone(key), group);
         }
-    }
-}
-
-impl Endpoint {
-    /// The workload.
-    #[must_use]
-    pub fn workload(&self) -> &Arc<Workload> {
-        &self.workload
-    }
-
-    /// The workload's port for one of the service's: its own, or else that of the service. `None` if
-    /// the service has no such port, or says that the workload has to name its own and it does not.
-    #[must_use]
-    pub fn target_port(&self, service: &Service, port: u16) -> Option<u16> {
-        let find = |ports: &[PortMapping]| {
-            ports
-                .iter()
-                .find(|mapping| mapping.service == port)
-                .and_then(|mapping| mapping.target)
-        };
-        find(&self.ports).or_else(|| find(&service.ports))
-    }
-}
-
-impl<'a> Endpoints<'a> {
-    /// Visits the workloads, in an order of the snapshot's own, until told to stop.
-    pub fn visit<B>(self, mut visitor: impl FnMut(&'a Endpoint) -> ControlFlow<B>) -> Option<B> {
-        self.0?.visit(|_, endpoint| visitor(endpoint))
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(self) -> usize {
-        self.0.map_or(0, Map::len)
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// The part of the workload with a uid.
-    #[must_use]
-    pub fn get(self, uid: &str) -> Option<&'a Endpoint> {
-        self.0?.get(uid)
     }
 }
 
@@ -534,10 +486,6 @@ fn found_at(workload: &Workload) -> impl Iterator<Item = NetworkAddress> {
 fn precedence(workload: &Workload) -> (bool, bool, &str) {
     let is_pod = workload.uid.contains("//Pod/");
     (!is_pod, workload.protocol != Protocol::Hbone, &workload.uid)
-}
-
-fn sees(namespace: Option<&str>, service: &Service) -> bool {
-    !service.is_private || is_own(namespace, service)
 }
 
 fn is_own(namespace: Option<&str>, service: &Service) -> bool {
