@@ -4,6 +4,8 @@
 #[cfg(feature = "grpc")]
 pub mod client;
 pub mod delta;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod resolve;
 #[cfg(feature = "grpc")]
 pub mod server;
