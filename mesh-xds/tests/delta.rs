@@ -106,8 +106,8 @@ impl World {
                     self.state.remove(&(SOME.to_owned(), NAMES[name].to_owned()));
                 }
             }
-            Step::ToServer => self.to_server(),
-            Step::ToClient => self.to_client(),
+            Step::ToServer => self.deliver_request(),
+            Step::ToClient => self.deliver_response(),
             Step::RepeatResponse { late } => {
                 if let Some(response) = self.responses.front().cloned() {
                     let place = self.responses.len().min(late + 1);
@@ -161,13 +161,13 @@ impl World {
         }
     }
 
-    fn to_server(&mut self) {
+    fn deliver_request(&mut self) {
         if let (Some(id), Some(request)) = (self.stream, self.requests.pop_front()) {
             self.server.receive(id, &request).unwrap();
         }
     }
 
-    fn to_client(&mut self) {
+    fn deliver_response(&mut self) {
         let Some(push) = self
             .responses
             .pop_front()
@@ -284,4 +284,159 @@ proptest! {
         world.settle();
         world.check();
     }
+}
+
+/// What the server sends a client on demand that asks for `names` and runs on `node`.
+fn answers(resources: Vec<Published>, names: &[&str], node: Option<&str>) -> (BTreeSet<String>, Vec<String>) {
+    let now = ManualClock::new().now();
+    let mut server = Server::new(ServerConfig::new());
+    server.publish(SOME, resources);
+    let id = server.connect().unwrap();
+    let value = node.map(|node| prost_types::Value {
+        kind: Some(prost_types::value::Kind::StringValue(node.into())),
+    });
+    let fields = value.map(|value| ("NODE_NAME".to_owned(), value)).into_iter().collect();
+    let subscribe = ["*"].iter().chain(names).map(|name| (*name).to_owned()).collect();
+    let request = DeltaDiscoveryRequest {
+        node: Some(Node {
+            metadata: Some(prost_types::Struct { fields }),
+            ..Node::default()
+        }),
+        type_url: SOME.into(),
+        resource_names_subscribe: subscribe,
+        resource_names_unsubscribe: vec!["*".into()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    server.receive(id, &request).unwrap();
+    let response = server.next_response(id, now).unwrap();
+    assert_eq!(server.next_response(id, now), None, "one response is under way");
+    (
+        response.resources.into_iter().map(|resource| resource.name).collect(),
+        response.removed_resources,
+    )
+}
+
+fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
+}
+
+#[test]
+fn a_name_on_demand_is_answered_under_that_name() {
+    let pod = || published("uid", 1).aliases(["/10.0.0.1"]);
+    assert_eq!(
+        answers(vec![pod()], &["/10.0.0.1"], None),
+        (names(["/10.0.0.1"]), vec![])
+    );
+    assert_eq!(
+        answers(vec![pod()], &["/10.0.0.9"], None),
+        (names([]), vec!["/10.0.0.9".to_owned()])
+    );
+    assert_eq!(
+        answers(vec![pod()], &[], None),
+        (names([]), vec![]),
+        "an empty answer is an answer"
+    );
+}
+
+#[test]
+fn what_runs_on_a_clients_node_comes_without_asking() {
+    let resources = || vec![published("here", 1).node("n1"), published("there", 1).node("n2")];
+    assert_eq!(answers(resources(), &[], Some("n1")).0, names(["here"]));
+    assert_eq!(answers(resources(), &[], None).0, names([]));
+}
+
+#[test]
+fn companions_of_companions_come_along() {
+    let resources = vec![
+        published("service", 1).companions(["pod", "waypoint"]),
+        published("pod", 1),
+        published("waypoint", 1).companions(["waypoint-pod", "service"]),
+        published("waypoint-pod", 1),
+        published("other", 1),
+    ];
+    assert_eq!(
+        answers(resources, &["service"], None).0,
+        names(["pod", "service", "waypoint", "waypoint-pod"])
+    );
+}
+
+#[test]
+fn a_client_refuses_by_name_and_keeps_the_rest() {
+    let mut world = World::new();
+    for (name, content) in [(0, 1), (1, BAD), (2, 3)] {
+        world.step(&Step::Publish { of: ALL, name, content });
+    }
+    world.settle();
+    let held: BTreeSet<_> = world.state.keys().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(held, ["a", "c"].into());
+}
+
+#[test]
+fn the_refusal_says_name_and_reason() {
+    let mut client = Client::<()>::new(ClientConfig::new(Node::default()).all(ALL));
+    let now = ManualClock::new().now();
+    client.connected();
+    assert!(client.next_request(now).unwrap().node.is_some());
+    let resource = |name: &str| mesh_xds_types::discovery::Resource {
+        name: name.into(),
+        version: "1".into(),
+        resource: Some(prost_types::Any::default()),
+        ..mesh_xds_types::discovery::Resource::default()
+    };
+    let response = DeltaDiscoveryResponse {
+        type_url: ALL.into(),
+        nonce: "7".into(),
+        resources: vec![
+            resource("good"),
+            resource("bad"),
+            resource("twice"),
+            resource("twice"),
+            resource(""),
+        ],
+        ..DeltaDiscoveryResponse::default()
+    };
+    let push = client.receive(response).unwrap();
+    let offered: Vec<_> = push.resources().iter().map(|resource| resource.name.as_str()).collect();
+    assert_eq!(offered, ["good", "bad"]);
+    client.settle(
+        push,
+        &[Refusal {
+            name: "bad".into(),
+            reason: "port is 70000".into(),
+        }],
+    );
+    let answer = client.next_request(now).unwrap();
+    assert_eq!(answer.response_nonce, "7");
+    let message = answer.error_detail.unwrap().message;
+    assert!(
+        message.contains("bad: port is 70000") && message.contains("twice: is there more than once"),
+        "{message}"
+    );
+
+    client.disconnected(now, 0);
+    client.connected();
+    let again = client.next_request(now).unwrap();
+    assert_eq!(
+        again.initial_resource_versions.into_keys().collect::<Vec<_>>(),
+        ["good"]
+    );
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_a_server_that_never_answers_is_left() {
+    let clock = ManualClock::new();
+    let mut client = Client::new(ClientConfig::new(Node::default()).on_demand(SOME));
+    client.connected();
+    let now = clock.now();
+    let id = client.demand(SOME, "a", now + Duration::from_secs(2), "first").unwrap();
+    client
+        .demand(SOME, "a", now + Duration::from_secs(1), "second")
+        .unwrap();
+    assert!(client.next_request(now).is_some());
+    assert_eq!(client.next_answer(now), None);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(client.next_answer(clock.now()).unwrap().waiter, "second");
+    assert_eq!(client.abandon(id), Some("first"));
+    clock.advance(Duration::from_secs(30));
+    assert!(client.is_stalled(clock.now()));
 }

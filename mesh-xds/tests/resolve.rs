@@ -280,6 +280,17 @@ fn failover_takes_the_nearest_group_that_there_is() {
 }
 
 #[test]
+fn a_workload_without_a_share_does_not_hide_those_further_away() {
+    let mut svc = service("svc", Some(VIP));
+    svc.load_balancing = Some(balancing(Mode::Failover, &[Scope::Node]));
+    let mut near = in_service(workload("near", "10.0.0.2"), "svc");
+    near.capacity = Some(0);
+    let mut far = in_service(workload("far", "10.0.0.3"), "svc");
+    far.node = "other".into();
+    assert_eq!(reached(&mesh(&[near, far], &[svc]), "10.96.0.1:80"), uids(["far"]));
+}
+
+#[test]
 fn strict_refuses_what_is_not_near() {
     let mut svc = service("svc", Some(VIP));
     svc.load_balancing = Some(balancing(Mode::Strict, &[Scope::Node]));
