@@ -204,12 +204,13 @@ fn policies_are_found_by_scope_and_missing_ones_are_told() {
 
 #[test]
 fn resources_are_refused_with_field_and_reason() {
-    let with = |change: fn(&mut wire::Workload)| {
+    type Change = fn(&mut wire::Workload);
+    let with = |change: Change| {
         let mut workload = workload("a", "10.0.0.1");
         change(&mut workload);
         Store::new().insert_workload(&workload).unwrap_err().to_string()
     };
-    let cases: [(fn(&mut wire::Workload), &str); 9] = [
+    let cases: [(Change, &str); 9] = [
         (|it| it.uid.clear(), "`uid` is missing"),
         (
             |it| it.addresses.push(vec![1, 2, 3]),
@@ -238,7 +239,7 @@ fn resources_are_refused_with_field_and_reason() {
                 it.waypoint = Some(wire::GatewayAddress {
                     hbone_mtls_port: 70_000,
                     ..gateway("", "10.0.0.1")
-                })
+                });
             },
             "`waypoint.hbone_mtls_port` is 70000, which is no port",
         ),
