@@ -4,6 +4,8 @@
 #[cfg(feature = "grpc")]
 pub mod client;
 pub mod delta;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod resolve;

@@ -440,3 +440,13 @@ fn a_wait_ends_at_its_deadline_and_a_server_that_never_answers_is_left() {
     clock.advance(Duration::from_secs(30));
     assert!(client.is_stalled(clock.now()));
 }
+
+proptest! {
+    #[test]
+    fn arbitrary_messages_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let now = ManualClock::new().now();
+        mesh_xds::fuzzing::response(&bytes, now);
+        mesh_xds::fuzzing::resource(&bytes, now);
+        mesh_xds::fuzzing::request(&bytes, now);
+    }
+}
