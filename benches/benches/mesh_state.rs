@@ -174,7 +174,10 @@ fn questions(criterion: &mut Criterion) {
             })
             .collect();
         let mut turn = 0;
-        group.bench_function(BenchmarkId::new("workload at an address", size), |bencher| {
+        group.bench_function(BenchmarkId::new("workload at one address", size), |bencher| {
+            bencher.iter(|| snapshot.workload_at(black_box(&addresses[1])).unwrap());
+        });
+        group.bench_function(BenchmarkId::new("workload at one of 1024 addresses", size), |bencher| {
             bencher.iter(|| {
                 turn = (turn + 1) % addresses.len();
                 snapshot.workload_at(black_box(&addresses[turn])).unwrap()

@@ -292,7 +292,6 @@ fn service_waypoint<'a>(
         }
         return Ok(service.waypoint.as_ref());
     }
-    // The lower half of the number is for the choice of a workload.
     let mut left = balance::share(query.random >> 32, total);
     for (gateway, weight) in &service.weighted_waypoints {
         match left.checked_sub(u64::from(*weight)) {

@@ -68,33 +68,30 @@ impl Wanted {
 
 /// Chooses a workload of a service by its share among the best ones.
 ///
-/// The workloads are looked at twice, to find how good the best are and how much they can take, and
-/// then the one: nothing is collected.
+/// Each is looked at once and nothing is collected: a workload takes the place of the one chosen so
+/// far with the probability of its share in what has been seen, which leaves each with its share of
+/// all.
 pub(super) fn pick<'a>((service, endpoints): Found<'a>, choice: &Choice<'_>, random: u64) -> Option<Pick<'a>> {
-    let (mut best, mut total) = (0, 0_u64);
+    let (mut best, mut total, mut chosen) = (0, 0_u64, None);
+    let mut state = random;
     endpoints.visit(|endpoint| {
-        if let Some(rank) = choice.judge(service, endpoint) {
+        if let Some(rank) = choice.judge(service, endpoint)
+            && rank >= best
+        {
             if rank > best {
                 (best, total) = (rank, 0);
             }
-            if rank == best {
-                total += u64::from(endpoint.capacity());
+            let capacity = u64::from(endpoint.capacity());
+            total += capacity;
+            // The next number of the SplitMix64 sequence.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            if share((mixed ^ (mixed >> 31)) >> 32, total) < capacity {
+                chosen = Some(endpoint);
             }
         }
         ControlFlow::<()>::Continue(())
-    });
-    if total == 0 {
-        return None;
-    }
-    let mut left = share(random & u64::from(u32::MAX), total);
-    let chosen = endpoints.visit(|endpoint| {
-        if choice.judge(service, endpoint) == Some(best) {
-            match left.checked_sub(u64::from(endpoint.capacity())) {
-                Some(rest) => left = rest,
-                None => return ControlFlow::Break(endpoint),
-            }
-        }
-        ControlFlow::Continue(())
     });
     choice.take(service, chosen?)
 }
