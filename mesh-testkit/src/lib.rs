@@ -22,5 +22,6 @@ pub mod pipe;
 pub mod policy;
 pub mod poll;
 pub mod workload_api;
+pub mod xds;
 
 mod random;

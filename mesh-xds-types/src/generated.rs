@@ -1,0 +1,57 @@
+//! The modules that the generated code expects around itself: one for each part of a package's
+//! name. `tests/generated.rs` writes what they include.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    elided_lifetimes_in_paths,
+    unnameable_types,
+    clippy::all,
+    clippy::missing_errors_doc,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code; a field is documented in its .proto file where its name is not enough"
+)]
+
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            /// Who takes part in discovery (`envoy.config.core.v3`).
+            pub mod v3 {
+                include!("../generated/envoy.config.core.v3.rs");
+            }
+        }
+    }
+    pub mod service {
+        pub mod discovery {
+            /// The incremental discovery protocol (`envoy.service.discovery.v3`).
+            pub mod v3 {
+                include!("../generated/envoy.service.discovery.v3.rs");
+            }
+        }
+    }
+}
+
+pub mod google {
+    /// How a call failed (`google.rpc`).
+    pub mod rpc {
+        include!("../generated/google.rpc.rs");
+    }
+}
+
+pub mod istio {
+    /// Policies (`istio.security`).
+    pub mod security {
+        include!("../generated/istio.security.rs");
+    }
+    pub mod v1 {
+        /// Certificate signing (`istio.v1.auth`).
+        pub mod auth {
+            include!("../generated/istio.v1.auth.rs");
+        }
+    }
+    /// Workloads and services (`istio.workload`).
+    pub mod workload {
+        include!("../generated/istio.workload.rs");
+    }
+}

@@ -1,0 +1,5 @@
+/// The type URL of [`workload::Address`](crate::workload::Address) resources.
+pub const ADDRESS_TYPE_URL: &str = "type.googleapis.com/istio.workload.Address";
+
+/// The type URL of [`security::Authorization`](crate::security::Authorization) resources.
+pub const AUTHORIZATION_TYPE_URL: &str = "type.googleapis.com/istio.security.Authorization";

@@ -1,0 +1,370 @@
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mesh_xds_types::core::Node;
+use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use prost_types::value::Kind;
+use thiserror::Error;
+
+use super::catalog::{Catalog, Published};
+use super::limits::MAX_NAME_LENGTH;
+use super::watch::Watch;
+
+/// Types that one client may ask for. Ambient has two.
+const MAX_TYPES: usize = 16;
+
+/// Removals that a type remembers for clients that have not heard of them. If more gather, the
+/// clients that are behind lose their streams, and learn of them when they come back.
+const MAX_TOMBSTONES: usize = 1_000_000;
+
+/// The limits of a [`Server`].
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    answer_timeout: Duration,
+    max_clients: usize,
+    max_names: usize,
+    max_response_bytes: usize,
+}
+
+impl ServerConfig {
+    /// The default limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            answer_timeout: Duration::from_secs(30),
+            max_clients: 10_000,
+            max_names: 100_000,
+            max_response_bytes: 64 << 20,
+        }
+    }
+
+    /// How long a client may take to answer a response; 30 s by default.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout;
+        self
+    }
+
+    /// Clients at once, 10,000 by default: Kubernetes counts to 5,000 nodes.
+    #[must_use]
+    pub fn max_clients(mut self, clients: usize) -> Self {
+        self.max_clients = clients;
+        self
+    }
+
+    /// Names of one type that a client may ask for, 100,000 by default.
+    #[must_use]
+    pub fn max_names(mut self, names: usize) -> Self {
+        self.max_names = names;
+        self
+    }
+
+    /// Bytes of resources in one response, 64 MiB by default; the next ones follow in another
+    /// response. ztunnel takes 200 MiB.
+    #[must_use]
+    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
+        self.max_response_bytes = bytes;
+        self
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Names a stream of a [`Server`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(u64);
+
+/// The server's side of incremental discovery, for any number of clients.
+///
+/// A driver [connects](Self::connect) a client for each stream, hands in its requests by
+/// [`receive`](Self::receive), sends [`next_response`](Self::next_response) until there is none,
+/// after each request and after each change of what is published, and closes streams that
+/// [are stalled](Self::is_stalled).
+///
+/// One response of each type is under way to a client at any time.
+#[derive(Debug)]
+pub struct Server {
+    config: ServerConfig,
+    catalogs: HashMap<Arc<str>, Catalog>,
+    clients: BTreeMap<ClientId, Peer>,
+    serial: u64,
+    nonces: u64,
+    /// What is offered of types that nobody published.
+    nothing: Catalog,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// From its first request.
+    node: Option<Node>,
+    watches: BTreeMap<Arc<str>, Watch>,
+}
+
+/// What a request said of an earlier response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Heard {
+    /// Nothing: it only asks.
+    Request,
+    /// It was taken.
+    Taken,
+    /// It was refused, wholly or in part. What it held is not sent again until it changes.
+    Refused {
+        /// The type of the resources.
+        type_url: String,
+        /// The client's words: names and reasons.
+        message: String,
+    },
+    /// Something of a response that is none of this stream's, or was answered before.
+    Stale,
+}
+
+/// Why there is no room for a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// As many clients are there as may be.
+    #[error("{0} clients are connected already")]
+    TooManyClients(usize),
+}
+
+/// Why a stream has to be closed: its client broke a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// There is no such stream.
+    #[error("the client is not connected")]
+    NotConnected,
+    /// Another type than those before, and there were too many.
+    #[error("the client asks for more than {MAX_TYPES} types")]
+    TooManyTypes,
+    /// More names than a client may ask for.
+    #[error("the client asks for {names} names of type `{type_url}`, more than {limit}")]
+    TooManyNames {
+        /// The type of the resources.
+        type_url: String,
+        /// How many it would be.
+        names: usize,
+        /// How many may be.
+        limit: usize,
+    },
+    /// A name that cannot be one.
+    #[error("the client asks for a name of {0} bytes, more than {MAX_NAME_LENGTH}")]
+    NameTooLong(usize),
+}
+
+impl Server {
+    /// A server that has nothing.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Self {
+        Self {
+            config,
+            catalogs: HashMap::new(),
+            clients: BTreeMap::new(),
+            serial: 0,
+            nonces: 0,
+            nothing: Catalog::default(),
+        }
+    }
+
+    /// Replaces everything of a type. Clients get what differs.
+    pub fn publish(&mut self, type_url: &str, resources: impl IntoIterator<Item = Published>) {
+        let catalog = self.catalogs.entry(type_url.into()).or_default();
+        let mut gone: HashSet<Arc<str>> = catalog.names().cloned().collect();
+        for published in resources {
+            gone.remove(published.name());
+            catalog.insert(published);
+        }
+        for name in gone {
+            catalog.remove(&name);
+        }
+        self.prune(type_url);
+    }
+
+    /// Adds, replaces and then removes some resources of a type.
+    pub fn update<'a>(
+        &mut self,
+        type_url: &str,
+        resources: impl IntoIterator<Item = Published>,
+        removed: impl IntoIterator<Item = &'a str>,
+    ) {
+        let catalog = self.catalogs.entry(type_url.into()).or_default();
+        for published in resources {
+            catalog.insert(published);
+        }
+        for name in removed {
+            catalog.remove(name);
+        }
+        self.prune(type_url);
+    }
+
+    /// A client has opened a stream.
+    ///
+    /// # Errors
+    ///
+    /// The limit of clients is reached.
+    pub fn connect(&mut self) -> Result<ClientId, ConnectError> {
+        if self.clients.len() >= self.config.max_clients {
+            return Err(ConnectError::TooManyClients(self.clients.len()));
+        }
+        self.serial += 1;
+        let id = ClientId(self.serial);
+        self.clients.insert(id, Peer::default());
+        Ok(id)
+    }
+
+    /// A stream ended.
+    pub fn disconnect(&mut self, id: ClientId) {
+        self.clients.remove(&id);
+    }
+
+    /// Takes a request, and tells what it says of an earlier response.
+    ///
+    /// # Errors
+    ///
+    /// The client breaks a rule, and the stream should be closed with a status that says which.
+    pub fn receive(&mut self, id: ClientId, request: &DeltaDiscoveryRequest) -> Result<Heard, Violation> {
+        let peer = self.clients.get_mut(&id).ok_or(Violation::NotConnected)?;
+        check_names(request)?;
+        if peer.node.is_none() {
+            peer.node.clone_from(&request.node);
+        }
+        let limit = self.config.max_names;
+        let is_known = peer.watches.contains_key(request.type_url.as_str());
+        if !is_known && peer.watches.len() == MAX_TYPES {
+            return Err(Violation::TooManyTypes);
+        }
+        let watch = peer.watches.entry(request.type_url.as_str().into()).or_default();
+        if is_known {
+            watch.change(request);
+        } else {
+            let catalog = self.catalogs.get(request.type_url.as_str()).unwrap_or(&self.nothing);
+            watch.begin(request, catalog);
+        }
+        if watch.names() > limit {
+            return Err(Violation::TooManyNames {
+                type_url: request.type_url.clone(),
+                names: watch.names(),
+                limit,
+            });
+        }
+        Ok(if request.response_nonce.is_empty() {
+            Heard::Request
+        } else if !watch.answered(&request.response_nonce) {
+            Heard::Stale
+        } else if let Some(status) = &request.error_detail {
+            Heard::Refused {
+                type_url: request.type_url.clone(),
+                message: status.message.clone(),
+            }
+        } else {
+            Heard::Taken
+        })
+    }
+
+    /// The next response for a client.
+    pub fn next_response(&mut self, id: ClientId, now: Instant) -> Option<DeltaDiscoveryResponse> {
+        let peer = self.clients.get_mut(&id)?;
+        let node = peer.node.as_ref().and_then(node_name);
+        for (type_url, watch) in &mut peer.watches {
+            let catalog = self.catalogs.get(type_url).unwrap_or(&self.nothing);
+            let ticket = (self.nonces + 1, now + self.config.answer_timeout);
+            let response = watch.next_response(catalog, node, self.config.max_response_bytes, ticket);
+            if let Some(mut response) = response {
+                self.nonces += 1;
+                response.type_url = type_url.to_string();
+                for resource in response
+                    .resources
+                    .iter_mut()
+                    .filter_map(|resource| resource.resource.as_mut())
+                {
+                    type_url.as_ref().clone_into(&mut resource.type_url);
+                }
+                return Some(response);
+            }
+        }
+        None
+    }
+
+    /// Whether a client owes an answer for too long, so that its stream should be closed.
+    #[must_use]
+    pub fn is_stalled(&self, id: ClientId, now: Instant) -> bool {
+        self.deadline(id).is_some_and(|deadline| deadline <= now)
+    }
+
+    /// When a client's stream stalls unless an answer comes.
+    #[must_use]
+    pub fn deadline(&self, id: ClientId) -> Option<Instant> {
+        self.clients.get(&id)?.watches.values().filter_map(Watch::overdue).min()
+    }
+
+    /// Whether a stream is still wanted. It is not if its client fell too far behind.
+    #[must_use]
+    pub fn is_connected(&self, id: ClientId) -> bool {
+        self.clients.contains_key(&id)
+    }
+
+    /// Who a client says it is; `None` before its first request.
+    #[must_use]
+    pub fn node(&self, id: ClientId) -> Option<&Node> {
+        self.clients.get(&id)?.node.as_ref()
+    }
+
+    /// The streams there are.
+    pub fn clients(&self) -> impl Iterator<Item = ClientId> {
+        self.clients.keys().copied()
+    }
+
+    /// Forgets removals that all clients have heard of, and clients that keep it from that for too
+    /// long.
+    fn prune(&mut self, type_url: &str) {
+        let Some(catalog) = self.catalogs.get_mut(type_url) else {
+            return;
+        };
+        let heard = |peer: &Peer| peer.watches.get(type_url).and_then(Watch::heard);
+        if catalog.tombstones() > MAX_TOMBSTONES {
+            let latest = catalog.latest();
+            self.clients
+                .retain(|_, peer| heard(peer).is_none_or(|change| change == latest));
+        }
+        let all_heard = self
+            .clients
+            .values()
+            .filter_map(heard)
+            .min()
+            .unwrap_or(catalog.latest());
+        catalog.prune(all_heard);
+    }
+}
+
+fn check_names(request: &DeltaDiscoveryRequest) -> Result<(), Violation> {
+    let names = request
+        .resource_names_subscribe
+        .iter()
+        .chain(&request.resource_names_unsubscribe);
+    let held = request
+        .initial_resource_versions
+        .iter()
+        .flat_map(|(name, version)| [name, version]);
+    match names
+        .chain(held)
+        .map(String::len)
+        .find(|length| *length > MAX_NAME_LENGTH)
+    {
+        Some(length) => Err(Violation::NameTooLong(length)),
+        None => Ok(()),
+    }
+}
+
+/// The name of the machine that a client runs on, as Istio's clients tell it.
+fn node_name(node: &Node) -> Option<&str> {
+    match node.metadata.as_ref()?.fields.get("NODE_NAME")?.kind.as_ref()? {
+        Kind::StringValue(name) if !name.is_empty() => Some(name),
+        _ => None,
+    }
+}

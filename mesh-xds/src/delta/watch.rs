@@ -1,0 +1,283 @@
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
+use prost_types::Any;
+
+use super::catalog::{Catalog, Published};
+use super::limits::WILDCARD;
+
+/// Resources that a client on demand gets at most: what it asked for, with companions.
+const MAX_VIEW: usize = 200_000;
+
+/// What one client has, and is to have, of one type of resources.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Whether it wants everything.
+    wildcard: bool,
+    /// Its place in the catalog's log.
+    place: u64,
+    /// The latest change when it began to want everything. Removals up to there concern it only as
+    /// far as it had something, and that was said in the first response.
+    begun: u64,
+    /// What it said it had when the stream began, until its place has reached `begun`.
+    known: HashMap<Arc<str>, Arc<str>>,
+    /// The names that it asked for.
+    wanted: BTreeSet<Arc<str>>,
+    /// What it was told under names that it asked for and others that came with them: a version, or
+    /// that there is nothing.
+    sent: HashMap<Arc<str>, Option<Arc<str>>>,
+    /// What a client that wants everything said it had, and does not exist.
+    removed: BTreeSet<Arc<str>>,
+    /// A response is due, even an empty one.
+    owes: bool,
+    /// The names have changed since the last look at the catalog, or that was not finished.
+    stale: bool,
+    /// The catalog's latest change at the last look.
+    seen: u64,
+    outstanding: Option<Outstanding>,
+}
+
+/// A response on its way.
+#[derive(Debug)]
+struct Outstanding {
+    nonce: String,
+    overdue: Instant,
+}
+
+impl Watch {
+    /// The first request of a stream: names, and what the client has.
+    pub(super) fn begin(&mut self, request: &DeltaDiscoveryRequest, catalog: &Catalog) {
+        let names = &request.resource_names_subscribe;
+        self.owes = true;
+        if names.is_empty() {
+            self.wildcard = true;
+        }
+        for (name, version) in &request.initial_resource_versions {
+            let version = (!version.is_empty()).then(|| version.as_str().into());
+            self.sent.insert(name.as_str().into(), version);
+        }
+        self.change(request);
+        self.begun = catalog.latest();
+        if self.wildcard {
+            for (name, version) in self.sent.drain() {
+                match version {
+                    _ if catalog.get(&name).is_none() => {
+                        self.removed.insert(name);
+                    }
+                    Some(version) => {
+                        self.known.insert(name, version);
+                    }
+                    None => {}
+                }
+            }
+        } else {
+            // Istio's clients do not repeat the names that they have asked for before.
+            self.wanted.extend(self.sent.keys().cloned());
+        }
+    }
+
+    /// Names that the client wants from now on, or no longer.
+    pub(super) fn change(&mut self, request: &DeltaDiscoveryRequest) {
+        for name in &request.resource_names_subscribe {
+            self.owes = true;
+            if name == WILDCARD {
+                self.wildcard = true;
+                continue;
+            }
+            let name: Arc<str> = name.as_str().into();
+            self.stale = true;
+            // Whoever asks again has forgotten the answer.
+            self.sent.remove(&name);
+            self.wanted.insert(name);
+        }
+        for name in &request.resource_names_unsubscribe {
+            if name == WILDCARD {
+                self.wildcard = false;
+                continue;
+            }
+            self.stale = true;
+            self.wanted.remove(name.as_str());
+            self.sent.remove(name.as_str());
+        }
+    }
+
+    /// Takes an answer, and tells whether it is to the response that is on its way.
+    pub(super) fn answered(&mut self, nonce: &str) -> bool {
+        let matches = self
+            .outstanding
+            .as_ref()
+            .is_some_and(|outstanding| outstanding.nonce == nonce);
+        if matches {
+            self.outstanding = None;
+        }
+        matches
+    }
+
+    /// The next response, if one is due and none is on its way. `room` is how many bytes of
+    /// resources it may have; one goes in any case.
+    pub(super) fn next_response(
+        &mut self,
+        catalog: &Catalog,
+        node: Option<&str>,
+        room: usize,
+        (nonce, overdue): (u64, Instant),
+    ) -> Option<DeltaDiscoveryResponse> {
+        let looked = self.seen == catalog.latest() && !self.stale && self.removed.is_empty();
+        if self.outstanding.is_some() || (looked && !self.owes) {
+            return None;
+        }
+        let mut parcel = Parcel::new(room);
+        // Some may have come back before there was a response to report them in.
+        let gone = std::mem::take(&mut self.removed)
+            .into_iter()
+            .filter(|name| catalog.get(name).is_none());
+        parcel.removed.extend(gone.map(|name| name.to_string()));
+        self.stale = false;
+        self.seen = catalog.latest();
+        if self.wildcard {
+            self.look_at_log(catalog, &mut parcel);
+        }
+        self.look_at_names(catalog, node, &mut parcel);
+        if parcel.is_full {
+            self.stale = true;
+        }
+        if parcel.resources.is_empty() && parcel.removed.is_empty() && !self.owes {
+            return None;
+        }
+        self.owes = false;
+        let nonce = format!("{nonce:x}");
+        self.outstanding = Some(Outstanding {
+            nonce: nonce.clone(),
+            overdue,
+        });
+        Some(DeltaDiscoveryResponse {
+            system_version_info: catalog.latest().to_string(),
+            resources: parcel.resources,
+            nonce,
+            removed_resources: parcel.removed,
+            ..DeltaDiscoveryResponse::default()
+        })
+    }
+
+    /// How many names it remembers of the client.
+    pub(super) fn names(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// The change from which on it needs the removals, if it wants any.
+    pub(super) fn heard(&self) -> Option<u64> {
+        self.wildcard.then(|| self.place.max(self.begun))
+    }
+
+    pub(super) fn overdue(&self) -> Option<Instant> {
+        self.outstanding.as_ref().map(|outstanding| outstanding.overdue)
+    }
+
+    fn look_at_log(&mut self, catalog: &Catalog, parcel: &mut Parcel) {
+        for (change, name, published) in catalog.changes_after(self.place) {
+            match published {
+                Some(published) if self.known.get(name) == Some(published.version()) => {}
+                Some(published) => {
+                    if !parcel.add(name, published) {
+                        return;
+                    }
+                }
+                None if change <= self.begun => {}
+                None => parcel.removed.push(name.to_string()),
+            }
+            self.known.remove(name);
+            self.place = change;
+        }
+        self.known = HashMap::new();
+    }
+
+    /// Who wants everything still has to be answered under the names that it asked for, where those
+    /// are not names of resources.
+    fn look_at_names(&mut self, catalog: &Catalog, node: Option<&str>, parcel: &mut Parcel) {
+        let view = if self.wildcard {
+            if self.wanted.is_empty() {
+                return;
+            }
+            catalog.view(self.wanted.iter(), None, self.wanted.len())
+        } else {
+            catalog.view(self.wanted.iter(), node, MAX_VIEW)
+        };
+        // The log may have brought some under the same name.
+        let logged: HashSet<&str> = parcel.resources.iter().map(|resource| resource.name.as_str()).collect();
+        let fresh: Vec<_> = view
+            .iter()
+            .filter(|(name, _)| !logged.contains(name.as_ref()))
+            .collect();
+        for (name, published) in fresh {
+            if self
+                .sent
+                .get(*name)
+                .is_some_and(|sent| sent.as_ref() == Some(published.version()))
+            {
+                continue;
+            }
+            if !parcel.add(name, published) {
+                return;
+            }
+            self.sent
+                .insert(Arc::clone(name), Some(Arc::clone(published.version())));
+        }
+        for name in self.wanted.iter().filter(|name| !view.contains_key(*name)) {
+            if self.sent.insert(Arc::clone(name), None) != Some(None) {
+                parcel.removed.push(name.to_string());
+            }
+        }
+        let wanted = &self.wanted;
+        self.sent.retain(|name, version| {
+            let keep = wanted.contains(name) || view.contains_key(name);
+            if !keep && version.is_some() {
+                parcel.removed.push(name.to_string());
+            }
+            keep
+        });
+    }
+}
+
+/// A response being filled.
+struct Parcel {
+    resources: Vec<Resource>,
+    removed: Vec<String>,
+    room: usize,
+    is_full: bool,
+}
+
+impl Parcel {
+    fn new(room: usize) -> Self {
+        Self {
+            resources: Vec::new(),
+            removed: Vec::new(),
+            room,
+            is_full: false,
+        }
+    }
+
+    /// Adds a resource under a name, unless there is no room for it.
+    fn add(&mut self, name: &str, published: &Published) -> bool {
+        let size = name.len() + published.version().len() + published.body().len();
+        if size > self.room && !self.resources.is_empty() {
+            self.is_full = true;
+            return false;
+        }
+        self.room = self.room.saturating_sub(size);
+        let aliases = (name != &**published.name()).then(|| published.name().to_string());
+        self.resources.push(Resource {
+            version: published.version().to_string(),
+            resource: Some(Any {
+                // Filled in by who knows the type.
+                type_url: String::new(),
+                value: published.body().to_vec(),
+            }),
+            name: name.to_owned(),
+            aliases: aliases.into_iter().collect(),
+            ttl: None,
+        });
+        true
+    }
+}

@@ -1,0 +1,176 @@
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::model::{PortMapping, Service, Workload};
+
+/// Workloads in one part of a list. A change copies a part and the list of parts.
+const MAX_PART: usize = 64;
+
+/// A workload as part of a service.
+///
+/// What balancing asks of every workload lies in here, so that it need not look at those that it
+/// does not choose.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    workload: Arc<Workload>,
+    ports: Arc<[PortMapping]>,
+    network: Arc<str>,
+    capacity: u32,
+    pub(crate) is_healthy: bool,
+    pub(crate) has_v4: bool,
+    pub(crate) has_v6: bool,
+    pub(crate) has_hostname: bool,
+    pub(crate) has_network_gateway: bool,
+    pub(crate) has_application_tunnel: bool,
+}
+
+/// The workloads of a service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Endpoints<'a>(Option<&'a Members>);
+
+/// The workloads of a service in the order of their uids, in parts that copies share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Members {
+    parts: Arc<Vec<Arc<Vec<Endpoint>>>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(workload: Arc<Workload>, ports: Arc<[PortMapping]>) -> Self {
+        Self {
+            network: Arc::clone(&workload.network),
+            capacity: workload.capacity,
+            is_healthy: workload.is_healthy,
+            has_v4: workload.addresses.iter().any(|address| address.is_ipv4()),
+            has_v6: workload.addresses.iter().any(|address| address.is_ipv6()),
+            has_hostname: workload.hostname.is_some(),
+            has_network_gateway: workload.network_gateway.is_some(),
+            has_application_tunnel: workload.application_tunnel.is_some(),
+            workload,
+            ports,
+        }
+    }
+
+    /// The workload.
+    #[must_use]
+    pub fn workload(&self) -> &Arc<Workload> {
+        &self.workload
+    }
+
+    /// The workload's port for one of the service's: its own, or else that of the service. `None` if
+    /// the service has no such port, or says that the workload has to name its own and it does not.
+    #[must_use]
+    pub fn target_port(&self, service: &Service, port: u16) -> Option<u16> {
+        let find = |ports: &[PortMapping]| {
+            let mapping = ports.iter().find(|mapping| mapping.service == port);
+            mapping.and_then(|mapping| mapping.target)
+        };
+        find(&self.ports).or_else(|| find(&service.ports))
+    }
+
+    /// The workload's share of the traffic.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    pub(crate) fn is_in(&self, network: &Arc<str>) -> bool {
+        // Networks are few and their names kept once.
+        Arc::ptr_eq(&self.network, network) || self.network == *network
+    }
+}
+
+impl<'a> Endpoints<'a> {
+    pub(super) fn new(members: &'a Members) -> Self {
+        Self(Some(members))
+    }
+
+    /// Visits the workloads in the order of their uids, until told to stop.
+    pub fn visit<B>(self, mut visitor: impl FnMut(&'a Endpoint) -> ControlFlow<B>) -> Option<B> {
+        for endpoint in self.0?.parts.iter().flat_map(|part| part.iter()) {
+            if let ControlFlow::Break(found) = visitor(endpoint) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.0
+            .map_or(0, |members| members.parts.iter().map(|part| part.len()).sum())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0.is_none_or(Members::is_empty)
+    }
+
+    /// The part of the workload with a uid.
+    #[must_use]
+    pub fn get(self, uid: &str) -> Option<&'a Endpoint> {
+        let members = self.0?;
+        let part = members.parts.get(members.part_of(uid))?;
+        part.get(place_of(part, uid).ok()?)
+    }
+}
+
+impl Members {
+    /// Adds a workload, in the place of the one with its uid if there is one.
+    pub(super) fn insert(&mut self, endpoint: Endpoint) {
+        let index = self.part_of(&endpoint.workload.uid);
+        let parts = Arc::make_mut(&mut self.parts);
+        let Some(part) = parts.get_mut(index) else {
+            parts.reserve_exact(1);
+            parts.push(Arc::new(vec![endpoint]));
+            return;
+        };
+        let part = Arc::make_mut(part);
+        match place_of(part, &endpoint.workload.uid) {
+            Ok(place) => {
+                if let Some(known) = part.get_mut(place) {
+                    *known = endpoint;
+                }
+            }
+            Err(place) => {
+                part.reserve_exact(1);
+                part.insert(place, endpoint);
+            }
+        }
+        if part.len() > MAX_PART {
+            let upper = part.split_off(MAX_PART / 2);
+            parts.insert(index + 1, Arc::new(upper));
+        }
+    }
+
+    pub(super) fn remove(&mut self, uid: &str) {
+        let index = self.part_of(uid);
+        let parts = Arc::make_mut(&mut self.parts);
+        let Some(part) = parts.get_mut(index) else {
+            return;
+        };
+        let Ok(place) = place_of(part, uid) else {
+            return;
+        };
+        let part = Arc::make_mut(part);
+        part.remove(place);
+        if part.is_empty() {
+            parts.remove(index);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The part that a uid belongs in: the last one that begins no later than it.
+    fn part_of(&self, uid: &str) -> usize {
+        let begins_later = |part: &Arc<Vec<Endpoint>>| part.first().is_some_and(|first| *first.workload.uid > *uid);
+        self.parts.partition_point(|part| !begins_later(part)).saturating_sub(1)
+    }
+}
+
+fn place_of(part: &[Endpoint], uid: &str) -> Result<usize, usize> {
+    part.binary_search_by(|endpoint| (*endpoint.workload.uid).cmp(uid))
+}
