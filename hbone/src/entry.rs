@@ -289,8 +289,9 @@ impl<S: EngineStream> Entry<S> {
             });
         }
         if self.phase == Phase::Arrived {
-            // Whoever is to answer will not read any more.
+            // Whoever is to answer will not read any more, and must not take what is left for the end.
             state.inbox.clear();
+            state.received_end = None;
         }
         self.fail_sending(state, error);
         self.received_all = true;

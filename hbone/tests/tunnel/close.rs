@@ -12,7 +12,7 @@ use hbone::{
 use mesh_testkit::frames::{Frame, Kind, Reason};
 use mesh_testkit::hpack::Block;
 use mesh_testkit::payload::Payload;
-use mesh_testkit::peer::RawServer;
+use mesh_testkit::peer::{RawClient, RawServer};
 use mesh_testkit::pipe::{self, Cut, Direction, PipeControl};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -478,4 +478,29 @@ async fn an_application_that_reads_nothing_does_not_keep_a_failed_tunnel() {
     assert!(relay.client_copy.await.unwrap().abort.is_some());
     relay.pair.server_end.await.unwrap().unwrap_err();
     is_reset(&mut relay.server_app).await;
+}
+
+/// What the peer sent is forgotten with the connection, its end as well.
+#[tokio::test]
+async fn a_tunnel_answered_after_its_connection_was_lost_does_not_end_in_order() {
+    let (near, far) = pipe::pair();
+    let (ready, incoming) = oneshot::channel();
+    let connection = background(async move {
+        let made = hbone::server::handshake(far, hbone::Peer::unknown(), &Config::default()).await;
+        let (incoming, connection) = made.unwrap();
+        ready.send(incoming).ok();
+        connection.await
+    });
+    let mut peer = RawClient::new(near);
+    peer.handshake().await;
+    let tunnel = peer.connect("10.0.0.1:80").await;
+    peer.send_data(tunnel, "all of it").await;
+    peer.end(tunnel).await;
+    peer.ping().await;
+    connection.abort();
+    assert!(connection.await.is_err());
+    let tunnel = incoming.await.unwrap().accept().await.unwrap();
+    let mut stream = tunnel.accept(TunnelResponse::new());
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
