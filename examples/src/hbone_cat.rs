@@ -1,10 +1,10 @@
 //! `hbone-cat`: netcat for HBONE.
 
-mod agent;
 mod args;
 mod credentials;
 mod dial;
 mod log;
+mod origin;
 mod ready;
 mod serve;
 mod sockets;

@@ -12,8 +12,8 @@ use mesh_identity::{PeerPattern, SpiffeId, TrustDomain, TrustDomainError};
 
 /// Netcat for HBONE: TCP through HTTP/2 CONNECT over mutual TLS.
 ///
-/// Prints one line on stderr when it is ready, one for each failure, and one whenever an agent has
-/// renewed the certificate; RUST_LOG=info shows more.
+/// Prints one line on stderr when it is ready, one for each failure, and one whenever the
+/// certificate has been renewed, by an agent or in its file; RUST_LOG=info shows more.
 /// Exit code 0: all went in order. 1: a tunnel was refused or aborted. 2: a flag, file or
 /// certificate is bad.
 #[derive(Debug, Parser)]
@@ -92,10 +92,10 @@ pub(super) struct Identity {
     pub(super) workload_api: Option<Socket>,
 }
 
-/// An identity in files.
+/// An identity in files, which are read again when they change.
 #[derive(Debug, clap::Args)]
 pub(super) struct Files {
-    /// Own certificate chain, PEM, the leaf first.
+    /// Own certificate chain, PEM, the leaf first. It has to lead to the --roots of its trust domain.
     #[arg(
         long,
         value_name = "FILE",

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Failures, and what becomes of the own identity.
-const DEFAULT: &str = "warn,mesh_examples::hbone_cat::agent=info";
+const DEFAULT: &str = "warn,mesh_examples::hbone_cat::origin=info";
 
 pub(super) fn init() {
     let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {

@@ -11,9 +11,11 @@
 )]
 
 mod drain;
+mod files;
 mod pair;
 mod pipe;
 mod refusals;
+mod tunnel;
 mod usage;
 mod workload_api;
 #[allow(unused, reason = "each test needs another part of it")]

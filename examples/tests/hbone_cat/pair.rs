@@ -13,6 +13,7 @@ pub struct Served {
     pub pki: Pki,
     pub server: Process,
     pub addr: SocketAddr,
+    pub server_files: Files,
     pub client_files: Files,
 }
 
@@ -27,12 +28,14 @@ impl Served {
     }
 
     pub async fn start_in(pki: Pki, adjust: impl FnOnce(&mut Command)) -> Self {
-        let mut command = hbone_cat("serve", &pki.issue(&server()));
+        let server_files = pki.issue(&server());
+        let mut command = hbone_cat("serve", &server_files);
         command.args(["--bind", "127.0.0.1:0", "--allow", &client().to_string()]);
         adjust(&mut command);
         let mut process = Process::start(&mut command);
         Self {
             addr: process.ready_at("bind").await,
+            server_files,
             client_files: pki.issue(&client()),
             server: process,
             pki,

@@ -111,6 +111,35 @@ async fn a_certificate_without_a_spiffe_id() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_its_own_roots_do_not_vouch_for() {
+    let pki = Pki::new();
+    let other = Pki::new();
+    let files = Files {
+        roots: other.issue(&server()).roots,
+        ..pki.issue(&server())
+    };
+    assert_eq!(
+        refusal(serve(&files)).await,
+        format!(
+            "hbone-cat: --cert {}: peers would not believe this chain: \
+             the certificate was not issued by a root of trust domain `cluster.local`",
+            files.cert.display()
+        )
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hbone-cat"));
+    command.args(["serve", "--bind", "127.0.0.1:0", "--allow", &stranger().to_string()]);
+    command.arg("--cert").arg(&files.cert).arg("--key").arg(&files.key);
+    command.arg(format!(
+        "--roots=other.example={}",
+        pki.issue(&stranger()).roots.display()
+    ));
+    assert_eq!(
+        refusal(command).await,
+        "hbone-cat: --cert: no --roots for trust domain `cluster.local`"
+    );
+}
+
+#[tokio::test]
 async fn peers_of_a_trust_domain_without_roots() {
     let pki = Pki::new();
     let mut command = serve(&pki.issue(&server()));

@@ -6,19 +6,17 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hbone::Config;
 use mesh_identity::source::dev_ca::{DevCa, Template};
 use mesh_identity::tls::ClientTls;
-use mesh_identity::{PeerPolicy, SpiffeId, TrustBundles, VerifiedPeer};
+use mesh_identity::{PeerPolicy, SpiffeId, TrustBundles};
 use mesh_testkit::ca::{Mesh, client, server, stranger, waypoint};
-use mesh_testkit::payload::Payload;
 use mesh_testkit::workload_api::{FakeWorkloadApi, Reply, X509Entry, X509Message, code};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{App, Process, eventually, exchange, hbone_cat_of, soon};
+use crate::tunnel::{Tunnel, look};
+use crate::world::{App, Process, eventually, exchange, hbone_cat_of};
 
 /// An agent for one workload.
 struct Agent {
@@ -96,51 +94,6 @@ fn short(authority: &DevCa, id: &SpiffeId) -> (X509Message, CertificateDer<'stat
     let issued = authority.issue_with(template).unwrap();
     let message = X509Message::new().svid(id, &issued, authority);
     (message, issued.chain()[0].clone())
-}
-
-/// Who answers at `addr`, to somebody whom it lets in.
-async fn look(addr: SocketAddr, tls: &ClientTls) -> Option<VerifiedPeer> {
-    let (client, _connection) = hbone::tls::dial(addr, tls, &Config::default()).await.ok()?;
-    client.peer().identity().cloned()
-}
-
-/// A tunnel that is in use: whatever is lost, doubled or changed on it is noticed.
-struct Tunnel {
-    tcp: TcpStream,
-    sent: Payload,
-    received: Payload,
-}
-
-impl Tunnel {
-    async fn open(addr: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(addr).await.unwrap();
-        let (sent, received) = (Payload::new(7), Payload::new(7));
-        let mut tunnel = Self { tcp, sent, received };
-        tunnel.exchange().await;
-        tunnel
-    }
-
-    async fn exchange(&mut self) {
-        let chunk = self.sent.take(100_000);
-        let mut back = vec![0; chunk.len()];
-        let (mut read, mut write) = self.tcp.split();
-        let both = async { tokio::join!(write.write_all(&chunk), read.read_exact(&mut back)) };
-        let (written, got) = soon("echo", both).await;
-        written.unwrap();
-        got.unwrap();
-        self.received.verify(&back);
-    }
-
-    /// The other side does not trust this one any more.
-    async fn is_reset(&mut self) {
-        let error = soon("reset", self.tcp.read(&mut [0])).await.unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    }
-
-    async fn finish(mut self) {
-        self.tcp.shutdown().await.unwrap();
-        assert_eq!(soon("end", self.tcp.read(&mut [0])).await.unwrap(), 0);
-    }
 }
 
 #[tokio::test]
