@@ -5,6 +5,7 @@ mod credentials;
 mod dial;
 mod log;
 mod origin;
+mod policy;
 mod ready;
 mod serve;
 mod sockets;
@@ -19,6 +20,7 @@ use mesh_identity::tls::IdentityUnavailable;
 
 use self::args::{Args, Command};
 use self::credentials::CredentialError;
+use self::policy::PolicyError;
 use self::sockets::BindError;
 use self::stdio::PipeError;
 use self::workers::Abandoned;
@@ -71,6 +73,8 @@ fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
 enum Failure {
     #[error(transparent)]
     Credentials(#[from] CredentialError),
+    #[error("--policy {0}")]
+    Policy(#[from] PolicyError),
     #[error("{flag} {error}")]
     Bind {
         flag: &'static str,
@@ -90,7 +94,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Credentials(_) | Self::Bind { .. } => USAGE,
+            Self::Credentials(_) | Self::Policy(_) | Self::Bind { .. } => USAGE,
             Self::Identity(_) | Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
         }
     }

@@ -1,5 +1,6 @@
 //! The binaries of the workspace. Each is a module here, so that it can use what another has.
 
+mod admission;
 mod forward;
 pub mod hbone_cat;
 pub mod quickstart;

@@ -52,6 +52,11 @@ pub(super) struct Serve {
     /// (repeatable).
     #[arg(long, value_name = "PATTERN", required = true)]
     pub(super) allow: Vec<PeerPattern>,
+    /// Which tunnels to open for those peers: a file with AuthorizationPolicy of Istio's, YAML
+    /// (repeatable). All of them apply, of whatever namespace. A change closes the tunnels that are
+    /// not admitted any more; a file with a mistake changes nothing.
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Vec<PathBuf>,
     /// Connect every tunnel to this address, whatever it asks for.
     #[arg(long, value_name = "ADDR")]
     pub(super) forward: Option<SocketAddr>,

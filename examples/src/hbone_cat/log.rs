@@ -6,8 +6,8 @@ use hbone::{Blame, Event, Observer, Rejection, Role};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Failures, and what becomes of the own identity.
-const DEFAULT: &str = "warn,mesh_examples::hbone_cat::origin=info";
+/// Failures, and what becomes of the own identity and policies.
+const DEFAULT: &str = "warn,mesh_examples::hbone_cat::origin=info,mesh_examples::hbone_cat::policy=info";
 
 pub(super) fn init() {
     let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {

@@ -10,7 +10,8 @@ use super::credentials::Credentials;
 use super::log::Log;
 use super::ready::Ready;
 use super::workers::{Signals, Stop};
-use super::{Failure, sockets};
+use super::{Failure, policy, sockets};
+use crate::admission::Admission;
 use crate::forward::Forward;
 
 pub(super) fn run(args: &Serve) -> Result<(), Failure> {
@@ -23,6 +24,13 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     let mut server = Listener::with_identity(tls, config);
     server.set_scope(Arc::new(credentials.live().scope(allow)));
     let forward = args.forward.map_or(Forward::Authority, Forward::Fixed);
+    let admission = match args.policy.as_slice() {
+        [] => None,
+        files => Some(Admission {
+            policies: policy::follow(files, credentials.id().trust_domain())?,
+            forward,
+        }),
+    };
     let signals = Signals::catch()?;
     let ready = Ready::Serve {
         bind: sockets.addr,
@@ -31,10 +39,13 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     };
     ready.print(args.process.json)?;
     let workers = sockets.listeners.into_iter().map(|listener| {
-        let server = server.clone();
+        let (server, admission) = (server.clone(), admission.clone());
         move |stop: Stop| async move {
             let listener = TcpListener::from_std(listener)?;
-            server.serve(listener, forward, stop.draining()).await;
+            match admission {
+                Some(admission) => server.serve(listener, admission, stop.draining()).await,
+                None => server.serve(listener, forward, stop.draining()).await,
+            }
             Ok(())
         }
     });

@@ -14,6 +14,7 @@ mod drain;
 mod files;
 mod pair;
 mod pipe;
+mod policy;
 mod refusals;
 mod tunnel;
 mod usage;

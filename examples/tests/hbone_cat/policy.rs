@@ -1,0 +1,162 @@
+//! Policies from files, as they change.
+
+use std::fs;
+use std::path::PathBuf;
+
+use mesh_testkit::ca::{client, waypoint};
+use tokio::io::AsyncReadExt;
+
+use crate::pair::{Listening, Served};
+use crate::tunnel::Tunnel;
+use crate::world::{App, Pki, Process, hbone_cat, soon};
+
+/// A policy of namespace `default` with these rules.
+fn policy(action: &str, name: &str, rules: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+         metadata: {{name: {name}, namespace: default}}\nspec:\n  action: {action}\n  rules:\n{rules}\n"
+    )
+}
+
+fn allow(name: &str, account: &str) -> String {
+    let rules = format!("  - from:\n    - source: {{serviceAccounts: [{account}]}}");
+    policy("ALLOW", name, &rules)
+}
+
+/// A server whose mesh lets two clients speak, and whose policies are in a file.
+struct Policed {
+    served: Served,
+    file: PathBuf,
+}
+
+impl Policed {
+    async fn start(text: &str) -> Self {
+        let pki = Pki::new();
+        let file = pki.path().join("policies.yaml");
+        fs::write(&file, text).unwrap();
+        let served = Served::start_in(pki, |command| {
+            command
+                .args(["--allow", &waypoint().to_string(), "--policy"])
+                .arg(&file);
+        });
+        Self {
+            served: served.await,
+            file,
+        }
+    }
+
+    /// Waits until the server has taken `text`.
+    async fn change(&self, text: &str, nth: usize) {
+        fs::write(&self.file, text).unwrap();
+        self.served.server.says_times("policies changed: ", nth).await;
+    }
+
+    /// The client that no policy below speaks of.
+    async fn other(&self, echo: &App) -> Listening {
+        let files = self.served.pki.issue(&waypoint());
+        let mut command = self.served.dial_as(&files, echo.addr);
+        command.args(["--listen", "127.0.0.1:0"]);
+        let mut process = Process::start(&mut command);
+        let addr = process.ready_at("listen").await;
+        Listening { process, addr }
+    }
+
+    async fn is_refused(&self, listening: &Listening, reason: &str) {
+        let mut tcp = listening.connect().await;
+        soon("reset", tcp.read_u8()).await.unwrap_err();
+        let line = listening.process.says("no tunnel").await;
+        assert!(line.contains("peer refused the tunnel with status 401"), "{line}");
+        let line = self.served.server.says("tunnel refused").await;
+        assert!(line.contains("status=401") && line.contains(reason), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_that_no_policy_allows_is_answered_401() {
+    let (policed, echo) = (Policed::start(&allow("web", "default/client")).await, App::echo().await);
+    policed.served.listen(echo.addr).await.exchange(1000).await;
+    let other = policed.other(&echo).await;
+    policed.is_refused(&other, "reason=no policy allows it").await;
+}
+
+#[tokio::test]
+async fn a_denial_names_its_rule() {
+    let echo = App::echo().await;
+    let rules = format!("  - to:\n    - operation: {{ports: [\"{}\"]}}", echo.addr.port());
+    let policed = Policed::start(&policy("DENY", "closed", &rules)).await;
+    let client = policed.served.listen(echo.addr).await;
+    let reason = "reason=denied by `ns[default]-policy[closed]-rule[0]`";
+    policed.is_refused(&client, reason).await;
+}
+
+#[tokio::test]
+async fn a_change_closes_exactly_the_tunnels_that_are_not_admitted_any_more() {
+    let both = allow("web", "default/client") + "---\n" + &allow("edge", "default/waypoint");
+    let (policed, echo) = (Policed::start(&both).await, App::echo().await);
+    let (near, other) = (policed.served.listen(echo.addr).await, policed.other(&echo).await);
+    let (mut kept, mut lost) = (Tunnel::open(near.addr).await, Tunnel::open(other.addr).await);
+    policed.change(&allow("web", "default/client"), 1).await;
+    lost.is_reset().await;
+    let line = policed.served.server.says("tunnel closed").await;
+    assert!(line.contains(&waypoint().to_string()), "{line}");
+    kept.exchange().await;
+    policed.is_refused(&other, "reason=no policy allows it").await;
+
+    policed.change(&both, 2).await;
+    other.exchange(1000).await;
+    kept.finish().await;
+    let lines = policed.served.server.stderr();
+    assert!(
+        !lines.iter().any(|line| line.contains(&format!("peer={} ", client()))),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_mistake_changes_nothing_and_is_named_with_its_line() {
+    let (policed, echo) = (Policed::start(&allow("web", "default/client")).await, App::echo().await);
+    let client = policed.served.listen(echo.addr).await;
+    let mut tunnel = Tunnel::open(client.addr).await;
+    let bad = "  - from:\n    - source: {ipBlocks: [10.0.0.300]}";
+    fs::write(&policed.file, policy("DENY", "closed", bad)).unwrap();
+    let line = policed.served.server.says("policies kept as they were").await;
+    let place = format!("{}:8: policy `default/closed`", policed.file.display());
+    assert!(line.contains(&place), "{line}");
+    tunnel.exchange().await;
+    client.exchange(1000).await;
+    policed.change(&allow("web", "default/nobody"), 1).await;
+    tunnel.is_reset().await;
+}
+
+#[tokio::test]
+async fn policies_that_cannot_be_enforced_are_refused() {
+    let pki = Pki::new();
+    let files = pki.issue(&client());
+    let path = pki.path().join("policies.yaml");
+    let selected = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+        metadata: {name: a, namespace: b}\nspec: {selector: {matchLabels: {app: web}}}\n";
+    let tokens = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+        metadata: {name: a, namespace: b}\nspec: {}\n";
+    for (text, problem) in [
+        (
+            Some(selected),
+            ":1: policy `b/a`: a selector or target selects nothing here: every policy applies",
+        ),
+        (
+            Some(tokens),
+            ": tokens are not verified here, so RequestAuthentication has no effect",
+        ),
+        (None, ": No such file or directory (os error 2)"),
+    ] {
+        drop(fs::remove_file(&path));
+        if let Some(text) = text {
+            fs::write(&path, text).unwrap();
+        }
+        let mut command = hbone_cat("serve", &files);
+        command.args(["--bind", "127.0.0.1:0", "--allow", &client().to_string(), "--policy"]);
+        command.arg(&path);
+        let (code, lines) = Process::start(&mut command).end().await;
+        let line = format!("hbone-cat: --policy {}{problem}", path.display());
+        assert_eq!((code, lines), (Some(2), vec![line]));
+    }
+}
