@@ -3,6 +3,7 @@
 mod attempt;
 mod identities;
 mod nodes;
+mod policies;
 mod report;
 mod services;
 mod stage;

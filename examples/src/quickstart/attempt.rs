@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hbone::tls::DialError;
-use hbone::{Config, CopyAbort, OpenError, Rejection, TunnelRequest};
+use hbone::{Config, CopyAbort, OpenError, TunnelRequest};
 use mesh_identity::SpiffeId;
 use mesh_identity::tls::ClientTls;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::identities::IdentitiesError;
+use super::policies::PoliciesError;
 use super::report::{Checksums, Decision, Outcome};
+use crate::admission::Stopped;
 
 /// A tunnel that was asked for and not opened.
 pub(super) struct Attempt {
@@ -89,10 +91,10 @@ impl Outcome {
     }
 
     /// A tunnel that was open, and was ended for this reason.
-    pub(super) fn ended(reason: String, time: Duration) -> Self {
+    pub(super) fn ended(decision: Decision, reason: String, time: Duration) -> Self {
         Self {
             refusal: Some(reason),
-            ..Self::new(Decision::NotTrusted, time)
+            ..Self::new(decision, time)
         }
     }
 
@@ -129,8 +131,10 @@ pub(super) enum Undeclared {
     Unseen,
     #[error("the server saw `{seen}`")]
     Peer { seen: SpiffeId },
-    #[error("the server rejected the tunnel: {0}")]
-    Rejected(Rejection),
+    #[error(transparent)]
+    Policies(#[from] PoliciesError),
+    #[error("the server did not carry the tunnel: {0}")]
+    Stopped(#[from] Stopped),
     #[error("the server aborted the tunnel: {0}")]
     Aborted(#[from] CopyAbort),
     #[error("the server carried {up} bytes up and {down} bytes down")]

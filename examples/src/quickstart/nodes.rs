@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hbone::pool::PoolKey;
-use hbone::{
-    Config, CopyOutcome, DeniedStatus, Event, Handler, IncomingTunnel, Listener, Observer, Rejection, TunnelRequest,
-};
-use mesh_identity::{PeerPolicy, SpiffeId};
+use hbone::{Config, CopyOutcome, Event, Handler, IncomingTunnel, Listener, Observer, TunnelRequest};
+use mesh_identity::SpiffeId;
+use mesh_policy::authz::PolicySet;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::identities::Identities;
+use crate::admission::{Admission, Stopped};
 use crate::forward::Forward;
 use crate::relay::Relay;
 
@@ -36,8 +36,8 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    /// Starts the server's node, which lets those that `allow` permits open tunnels.
-    pub(super) async fn start(identities: &Identities, allow: PeerPolicy) -> io::Result<Self> {
+    /// Starts the server's node, which admits what `policies` do.
+    pub(super) async fn start(identities: &Identities, policies: watch::Receiver<Arc<PolicySet>>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let server = listener.local_addr()?;
         let (tell, sightings) = mpsc::channel(SIGHTINGS);
@@ -48,8 +48,14 @@ impl Nodes {
         let mut tasks = JoinSet::new();
         let mut listening = Listener::with_identity(identities.server_tls(), config);
         listening.set_scope(Arc::new(identities.live.scope(identities.members())));
+        let admission = Admission {
+            policies,
+            forward: Forward::Authority,
+        };
         tasks.spawn(async move {
-            listening.serve(listener, Guard { allow, tell }, ordered(stopped)).await;
+            listening
+                .serve(listener, Watched { admission, tell }, ordered(stopped))
+                .await;
         });
         Ok(Self {
             server,
@@ -105,31 +111,23 @@ async fn ordered(mut stopped: watch::Receiver<bool>) {
 #[derive(Debug)]
 pub(super) struct Sighting {
     pub(super) peer: SpiffeId,
-    /// What it carried, or why it was refused.
-    pub(super) result: Result<CopyOutcome, Rejection>,
+    /// What it carried, or why it was not carried.
+    pub(super) result: Result<CopyOutcome, Stopped>,
 }
 
-/// The server's policy.
-struct Guard {
-    allow: PeerPolicy,
+/// The server's tunnels, each told of when it is over.
+struct Watched {
+    admission: Admission,
     tell: mpsc::Sender<Sighting>,
 }
 
-impl Handler for Guard {
+impl Handler for Watched {
     async fn handle(&self, tunnel: IncomingTunnel) {
         // A tunnel without a verified peer is reset.
         let Some(peer) = tunnel.peer().identity().map(|peer| peer.id().clone()) else {
             return;
         };
-        let result = match self.allow.check(&peer) {
-            Ok(()) => Forward::Authority.carry(tunnel).await,
-            Err(denied) => {
-                tracing::debug!(%denied, "tunnel denied");
-                let rejection = Rejection::Denied(DeniedStatus::Unauthorized);
-                tunnel.reject(rejection.clone());
-                Err(rejection)
-            }
-        };
+        let result = self.admission.carry(tunnel).await;
         // Nobody may ask any more.
         drop(self.tell.try_send(Sighting { peer, result }));
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use hbone::{CopyAbort, CopyOutcome, Rejection, TunnelError};
-use mesh_identity::{PeerPolicy, SpiffeId};
+use mesh_identity::SpiffeId;
 use rustls::crypto::hash::Hash;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -13,14 +13,17 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, Undeclared};
 use super::identities::{Identities, IdentitiesError};
 use super::nodes::Nodes;
+use super::policies::{Policies, PoliciesError};
 use super::report::{Address, Checksums, Decision, Node, Outcome, Report, Step};
 use super::services::{self, Request, Seed, Services};
+use crate::admission::Stopped;
 
 /// Services, nodes, and where the client's node takes connections to the services.
 pub(super) struct Stage {
     identities: Identities,
     services: Services,
     nodes: Nodes,
+    policies: Policies,
     http: SocketAddr,
     bulk: SocketAddr,
     /// Nobody listens there.
@@ -36,8 +39,8 @@ impl Stage {
         tasks.spawn(trust);
         let hash = services::sha256(identities.provider()).ok_or(StageError::NoHash)?;
         let services = Services::start(hash).await?;
-        let allow = PeerPolicy::exact(identities.client.clone());
-        let mut nodes = Nodes::start(&identities, allow).await?;
+        let policies = Policies::new()?;
+        let mut nodes = Nodes::start(&identities, policies.follow()).await?;
         Ok(Self {
             http: nodes.capture(&identities, services.http).await?,
             bulk: nodes.capture(&identities, services.bulk).await?,
@@ -45,6 +48,7 @@ impl Stage {
             identities,
             services,
             nodes,
+            policies,
             hash,
             _tasks: tasks,
         })
@@ -69,6 +73,8 @@ impl Stage {
         let denied = self.denied(&intruder).await;
         let distrusted = self.distrusted(&stranger).await;
         let unreachable = self.unreachable(&client).await;
+        let closed = self.closed().await;
+        let reopened = self.reopened().await;
         let rotated = self.rotated().await;
         let revoked = self.revoked().await;
         let renewed = self.renewed().await;
@@ -80,6 +86,8 @@ impl Stage {
             step("identity not listed", &intruder, to_server.clone(), denied),
             step("other trust domain", &stranger, to_server, distrusted),
             step("closed port", &client, to_closed, unreachable),
+            step("policy against it", &client, to_http.clone(), closed),
+            step("policy withdrawn", &client, to_http.clone(), reopened),
             step("new root", &client, to_http.clone(), rotated),
             step("old root revoked", &client, to_http.clone(), revoked),
             step("HTTP request anew", &client, to_http, renewed),
@@ -118,6 +126,29 @@ impl Stage {
         }
     }
 
+    /// An open tunnel ends with the policies that admitted it.
+    async fn closed(&mut self) -> Result<Outcome, Undeclared> {
+        let began = Instant::now();
+        let request = Request::begin(self.http).await?;
+        self.policies.close()?;
+        let told = request.lost().await?;
+        match self.sighting(&self.identities.client.clone()).await? {
+            Err(stopped @ Stopped::Withdrawn) => Ok(Outcome::ended(
+                Decision::Denied,
+                format!("{stopped}, {told}"),
+                began.elapsed(),
+            )),
+            Err(stopped) => Err(stopped.into()),
+            Ok(_) => Err(Undeclared::Opened),
+        }
+    }
+
+    /// The connection was none of the policy's business.
+    async fn reopened(&mut self) -> Result<Outcome, Undeclared> {
+        self.policies.open()?;
+        self.greet_again().await
+    }
+
     /// A tunnel lives on while everybody gets certificates from a new root.
     async fn rotated(&mut self) -> Result<Outcome, Undeclared> {
         let began = Instant::now();
@@ -135,10 +166,12 @@ impl Stage {
         self.identities.revoke()?;
         let told = request.lost().await?;
         let copied = self.sighting(&self.identities.client.clone()).await?;
-        match copied.map_err(Undeclared::Rejected)?.abort {
-            Some(CopyAbort::Tunnel(TunnelError::ConnectionLost(lost))) => {
-                Ok(Outcome::ended(format!("{lost}, {told}"), began.elapsed()))
-            }
+        match copied?.abort {
+            Some(CopyAbort::Tunnel(TunnelError::ConnectionLost(lost))) => Ok(Outcome::ended(
+                Decision::NotTrusted,
+                format!("{lost}, {told}"),
+                began.elapsed(),
+            )),
             Some(other) => Err(other.into()),
             None => Err(Undeclared::Opened),
         }
@@ -178,7 +211,7 @@ impl Stage {
         let attempt = self.attempt(intruder, self.services.http).await?;
         match self.rejected(intruder).await? {
             Rejection::Denied(_) => attempt.refused(Decision::Denied, 401),
-            rejection => Err(Undeclared::Rejected(rejection)),
+            rejection => Err(Stopped::from(rejection).into()),
         }
     }
 
@@ -191,7 +224,7 @@ impl Stage {
         let attempt = self.attempt(client, self.closed).await?;
         match self.rejected(client).await? {
             Rejection::UpstreamUnreachable => attempt.refused(Decision::Allowed, 503),
-            rejection => Err(Undeclared::Rejected(rejection)),
+            rejection => Err(Stopped::from(rejection).into()),
         }
     }
 
@@ -202,8 +235,7 @@ impl Stage {
 
     /// The server saw the client open a tunnel, which carried these bytes and ended in order.
     async fn carried(&mut self, sent: u64, received: u64) -> Result<(), Undeclared> {
-        let copied = self.sighting(&self.identities.client.clone()).await?;
-        let copied = copied.map_err(Undeclared::Rejected)?;
+        let copied = self.sighting(&self.identities.client.clone()).await??;
         match copied.abort {
             Some(abort) => Err(abort.into()),
             None if (copied.to_tcp, copied.to_tunnel) == (sent, received) => Ok(()),
@@ -215,11 +247,14 @@ impl Stage {
     }
 
     async fn rejected(&mut self, client: &SpiffeId) -> Result<Rejection, Undeclared> {
-        let copied = self.sighting(client).await?;
-        copied.err().ok_or(Undeclared::Opened)
+        match self.sighting(client).await? {
+            Err(Stopped::Rejected(rejection)) => Ok(rejection),
+            Err(stopped) => Err(stopped.into()),
+            Ok(_) => Err(Undeclared::Opened),
+        }
     }
 
-    async fn sighting(&mut self, client: &SpiffeId) -> Result<Result<CopyOutcome, Rejection>, Undeclared> {
+    async fn sighting(&mut self, client: &SpiffeId) -> Result<Result<CopyOutcome, Stopped>, Undeclared> {
         let sighting = self.nodes.sighting().await.ok_or(Undeclared::Unseen)?;
         match sighting.peer == *client {
             true => Ok(sighting.result),
@@ -245,6 +280,8 @@ fn at(name: &'static str, addr: SocketAddr) -> Address {
 pub(super) enum StageError {
     #[error(transparent)]
     Identities(#[from] IdentitiesError),
+    #[error(transparent)]
+    Policies(#[from] PoliciesError),
     #[error("operating system: {0}")]
     System(#[from] io::Error),
     #[error("the crypto provider has no SHA-256")]
