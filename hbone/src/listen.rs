@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::conn::Connection;
 use crate::observe::Event;
 use crate::peer::Peer;
 use crate::server::{self, Handler, ServeError};
@@ -179,7 +180,8 @@ impl Listener {
         let guard = scope.register(tls.identity().id(), identity).inspect_err(|&reason| {
             self.config.observe(&Event::PeerDistrusted { addr, reason });
         })?;
-        Ok(server::serve_held(stream, (peer, guard), &self.config, handler, drain).await?)
+        let hold = |connection: Connection<_>| connection.hold(guard);
+        Ok(server::serve_as(stream, peer, &self.config, handler, drain, hold).await?)
     }
 }
 

@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use mesh_identity::live::Guard;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -106,21 +104,17 @@ where
     Io: AsyncRead + AsyncWrite + Unpin,
     H: Handler,
 {
-    let mut drain = pin!(drain);
-    let Some((incoming, connection, drained)) = handshake_or_drain(io, peer, config, drain.as_mut()).await? else {
-        return Ok(());
-    };
-    answer(incoming, connection, config, handler, (drain, drained)).await
+    serve_as(io, peer, config, handler, drain, |connection| connection).await
 }
 
-/// As [`serve`], for a connection that is held to its peer's trust.
-#[cfg(feature = "tls")]
-pub(crate) async fn serve_held<Io, H>(
+/// As [`serve`], with what else `prepare` has a connection do.
+pub(crate) async fn serve_as<Io, H>(
     io: Io,
-    (peer, guard): (Peer, Guard),
+    peer: Peer,
     config: &Config,
     handler: Arc<H>,
     drain: impl Future<Output = ()>,
+    prepare: impl FnOnce(Connection<Io>) -> Connection<Io>,
 ) -> Result<(), ServeError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -130,7 +124,7 @@ where
     let Some((incoming, connection, drained)) = handshake_or_drain(io, peer, config, drain.as_mut()).await? else {
         return Ok(());
     };
-    answer(incoming, connection.hold(guard), config, handler, (drain, drained)).await
+    answer(incoming, prepare(connection), config, handler, (drain, drained)).await
 }
 
 /// Has `handler` answer every tunnel of a connection until its end.
