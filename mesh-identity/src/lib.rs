@@ -9,6 +9,7 @@ mod aliases;
 mod authorize;
 mod bundle;
 mod certificate;
+mod constraints;
 mod date;
 mod der;
 #[cfg(any(feature = "istio-ca", feature = "federation"))]

@@ -54,7 +54,8 @@ pub fn verify(
 /// No clock is read and nothing is remembered. The caps on the chain's size are applied before any
 /// of it is parsed, and the parsing before any signature is checked.
 ///
-/// URI name constraints are not implemented: a path that meets one is refused.
+/// URI name constraints are implemented for roots that have no others. A path that meets one anywhere
+/// else is refused.
 ///
 /// # Errors
 ///
@@ -259,7 +260,7 @@ pub enum VerifyError {
     /// An issuer's `pathLenConstraint` is exceeded.
     #[error("the chain is longer than one of its issuers permits")]
     PathLength,
-    /// A name constraint is violated, or concerns URIs.
+    /// A name constraint is violated, or concerns URIs and is not a root's.
     #[error("the chain has a name constraint that the certificate does not meet")]
     NameConstraint,
     /// An issuer's ExtendedKeyUsage is present and lacks the use made of the leaf.
@@ -469,6 +470,10 @@ fn judge_path(
         });
     }
     check_issuer_profile(anchor.key_usage, profile)?;
+    let constraints = anchor.constraints.as_ref();
+    if constraints.is_some_and(|constraints| !constraints.permit(trust_domain)) {
+        return Err(VerifyError::NameConstraint);
+    }
     let mut not_after = anchor.not_after;
     for intermediate in path.intermediate_certificates() {
         let der = intermediate.der();
@@ -478,6 +483,9 @@ fn judge_path(
         }
         check_issuer(&facts, &[bundle.trust_domain(), trust_domain])?;
         check_issuer_profile(facts.key_usage, profile)?;
+        if constraints.is_some_and(|constraints| !facts.uris.iter().all(|uri| constraints.permit_uri(uri))) {
+            return Err(VerifyError::NameConstraint);
+        }
         not_after = not_after.min(facts.not_after);
     }
     Ok(AnchorOfPath {

@@ -333,11 +333,36 @@ fn a_renewed_root_counts_by_its_own_dates() {
 }
 
 #[test]
-fn a_root_with_a_uri_constraint_signs_for_nobody() {
-    let more = vec![Extension::uri_constraints(&["cluster.local"], &[])];
-    let root = DevCa::root(td(TD), Template { more, ..authority() }).unwrap();
-    let issued = root.issue(&workload(), now()).unwrap();
-    assert_eq!(reason(issued.chain(), &trust(&root)), "name_constraint");
+fn a_root_signs_for_the_hosts_that_its_constraints_permit() {
+    let named = |name: &str| Some(Extension::names(&[uri(name)]));
+    for (permitted, excluded, expected) in [
+        (&["cluster.local"][..], &[][..], ""),
+        (&[".local"], &[], ""),
+        (&["other", "cluster.local"], &["other"], ""),
+        (&[], &["other"], ""),
+        (&["other"], &[], "name_constraint"),
+        (&[".cluster.local"], &[], "name_constraint"),
+        (&[], &["cluster.local"], "name_constraint"),
+        (&["cluster.local"], &[".local"], "name_constraint"),
+    ] {
+        let root = Template {
+            more: vec![Extension::uri_constraints(permitted, excluded)],
+            ..authority()
+        };
+        let root = DevCa::root(td(TD), root).unwrap();
+        let below = root.intermediate(now()).unwrap();
+        for issuer in [&root, &below] {
+            let issued = issuer.issue(&workload(), now()).unwrap();
+            let outcome = check(issued.chain(), &trust(&root));
+            let found = outcome.map_or_else(|error| error.reason(), |_| "");
+            assert_eq!(found, expected, "{permitted:?} {excluded:?}");
+        }
+        // Whatever is permitted, the host of another URI is not looked for.
+        let names = named("https://cluster.local/");
+        let below = root.intermediate_with(Template { names, ..authority() }).unwrap();
+        let issued = below.issue(&workload(), now()).unwrap();
+        assert_eq!(reason(issued.chain(), &trust(&root)), "name_constraint");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{io, sync::Arc};
 
 use mesh_identity::{
     DenyReason, PeerPolicy, TrustBundle, TrustBundles, VerifyError, provider,
-    source::dev_ca::DevCa,
+    source::dev_ca::{DevCa, Extension, Template},
     tls::{Blame, BuildError, ClientTls, HandshakeError, ServerTls, Unsupported},
 };
 use rustls::{
@@ -285,6 +285,22 @@ fn a_forged_certificate_is_refused_as_such_whoever_was_expected() {
         let outcome = of_server(&client, &mut Pair::new(client.config(), careless_server(&forged)));
         assert_eq!(outcome, Err(VerifyError::UnknownIssuer { trust_domain: td(TD) }.into()));
     }
+}
+
+#[test]
+fn a_root_that_may_not_sign_for_a_trust_domain_is_refused_by_both_sides() {
+    let root = Template {
+        more: vec![Extension::uri_constraints(&["other"], &[])],
+        ..authority()
+    };
+    let (constrained, ca) = (DevCa::root(td(TD), root).unwrap(), ca(TD));
+    let issued = constrained.issue(&workload(), now()).unwrap();
+    let server = server(&ca, trust(&constrained), PeerPolicy::any_authenticated());
+    let outcome = of_client(&server, &mut Pair::new(careless_client(Some(&issued)), server.config()));
+    assert_eq!(outcome, Err(VerifyError::NameConstraint.into()));
+    let client = client(&ca, trust(&constrained), PeerPolicy::any_authenticated());
+    let outcome = of_server(&client, &mut Pair::new(client.config(), careless_server(&issued)));
+    assert_eq!(outcome, Err(VerifyError::NameConstraint.into()));
 }
 
 #[test]
