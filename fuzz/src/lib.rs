@@ -5,6 +5,7 @@
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
+use std::time::Instant;
 
 use hbone::Authority;
 use hbone::TunnelRequest;
@@ -25,12 +26,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("forwarded", forwarded),
     ("jwt", jwt),
     ("leaf", leaf),
+    ("mesh_file", mesh_file),
     ("pem", pem),
     ("pool_ops", pool_ops),
     ("revocation_list", revocation_list),
     ("spiffe_id", spiffe_id),
     ("traceparent", traceparent),
     ("tunnel_frames", tunnel_frames),
+    ("xds_request", xds_request),
+    ("xds_resource", xds_resource),
+    ("xds_response", xds_response),
 ];
 
 /// The destination of a tunnel.
@@ -141,6 +146,31 @@ pub fn endpoint_url(data: &[u8]) {
 /// A JWT-SVID.
 pub fn jwt(data: &[u8]) {
     mesh_identity::fuzzing::jwt(data);
+}
+
+/// The state of a mesh as a file.
+pub fn mesh_file(data: &[u8]) {
+    mesh_xds::fuzzing::local(data);
+}
+
+/// A request of a discovery client, as protobuf.
+pub fn xds_request(data: &[u8]) {
+    mesh_xds::fuzzing::request(data, origin());
+}
+
+/// A resource of a control plane, as protobuf.
+pub fn xds_resource(data: &[u8]) {
+    mesh_xds::fuzzing::resource(data, origin());
+}
+
+/// A response of a control plane, as protobuf.
+pub fn xds_response(data: &[u8]) {
+    mesh_xds::fuzzing::response(data, origin());
+}
+
+#[expect(clippy::disallowed_methods, reason = "an instant has no constructor but a clock")]
+fn origin() -> Instant {
+    Instant::now()
 }
 
 fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {

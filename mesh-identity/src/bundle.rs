@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::{
     aliases::{AliasError, TrustDomainAliases},
     certificate::{Certificate, KeyUsage},
+    constraints::UriConstraints,
     leaf::{IssuerError, check_issuer},
     pem::{self, PemError},
     revocation::{MAX_REVOCATION_LISTS, RevocationList},
@@ -50,6 +51,8 @@ pub(crate) struct Anchor {
     pub(crate) not_after: UnixTime,
     pub(crate) public_key: Box<[u8]>,
     pub(crate) key_usage: Option<KeyUsage>,
+    /// Those that its [`TrustAnchor`] does not have any more.
+    pub(crate) constraints: Option<UriConstraints>,
 }
 
 impl TrustBundle {
@@ -198,9 +201,13 @@ fn read_anchor(
 ) -> Result<(TrustAnchor<'static>, Anchor), IssuerError> {
     let certificate = Certificate::parse(root)?;
     check_issuer(&certificate, &[trust_domain])?;
-    let anchor = webpki::anchor_from_trusted_cert(root)
+    let mut anchor = webpki::anchor_from_trusted_cert(root)
         .map_err(|_| IssuerError::Malformed)?
         .to_owned();
+    let constraints = anchor.name_constraints.as_deref().and_then(UriConstraints::read);
+    if constraints.is_some() {
+        anchor.name_constraints = None;
+    }
     let known = Anchor {
         trust_domain: trust_domain.clone(),
         certificate: root.clone(),
@@ -208,6 +215,7 @@ fn read_anchor(
         not_after: certificate.not_after,
         public_key: certificate.public_key.into(),
         key_usage: certificate.key_usage,
+        constraints,
     };
     Ok((anchor, known))
 }

@@ -9,8 +9,7 @@ mod aliases;
 mod authorize;
 mod bundle;
 mod certificate;
-#[cfg(feature = "source")]
-mod clock;
+mod constraints;
 mod date;
 mod der;
 #[cfg(any(feature = "istio-ca", feature = "federation"))]
@@ -28,7 +27,7 @@ pub mod jwt;
 mod leaf;
 #[cfg(feature = "source")]
 pub mod live;
-#[cfg(any(feature = "istio-ca", feature = "federation"))]
+#[cfg(feature = "source")]
 mod outside;
 pub mod pem;
 mod profile;

@@ -187,3 +187,68 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "dev-ca")]
+mod partial_lists {
+    use super::*;
+    use crate::der::{
+        BIT_STRING, BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, UTC_TIME, constructed, context, value,
+    };
+
+    const SET: u8 = 0x31;
+    const UTF8_STRING: u8 = 0x0c;
+
+    /// A list without signature that counts for these reasons only, by the contents of a BIT STRING.
+    fn for_some_reasons(reasons: &[u8]) -> Vec<u8> {
+        let algorithm = value(
+            SEQUENCE,
+            &value(OBJECT_IDENTIFIER, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]),
+        );
+        let name = value(
+            SET,
+            &value(
+                SEQUENCE,
+                &[&value(OBJECT_IDENTIFIER, &[0x55, 4, 3])[..], &value(UTF8_STRING, b"a")].concat(),
+            ),
+        );
+        let [this_update, next_update] = [&b"300101000000Z"[..], b"301231000000Z"].map(|time| value(UTC_TIME, time));
+        let point = value(SEQUENCE, &value(context(3), reasons));
+        let place = [
+            value(OBJECT_IDENTIFIER, &[0x55, 0x1d, 28]),
+            value(BOOLEAN, &[0xff]),
+            value(OCTET_STRING, &point),
+        ];
+        let number = [
+            value(OBJECT_IDENTIFIER, &[0x55, 0x1d, 20]),
+            value(OCTET_STRING, &value(INTEGER, &[1])),
+        ];
+        let extensions = [value(SEQUENCE, &number.concat()), value(SEQUENCE, &place.concat())].concat();
+        let list = [
+            value(INTEGER, &[1]),
+            algorithm.clone(),
+            value(SEQUENCE, &name),
+            this_update,
+            next_update,
+            value(constructed(0), &value(SEQUENCE, &extensions)),
+        ];
+        let signature = value(BIT_STRING, &[0, 1]);
+        value(
+            SEQUENCE,
+            &[value(SEQUENCE, &list.concat()), algorithm, signature].concat(),
+        )
+    }
+
+    #[test]
+    fn reasons_of_no_bits_are_refused() {
+        for (reasons, refusal) in [
+            (&[][..], RevocationListError::Malformed),
+            (&[8], RevocationListError::Malformed),
+            (&[0], RevocationListError::Unsupported),
+            (&[1, 0x40], RevocationListError::Unsupported),
+        ] {
+            let outcome = RevocationList::from_der(&for_some_reasons(reasons));
+            assert_eq!(outcome.unwrap_err(), refusal, "{reasons:?}");
+        }
+    }
+}

@@ -46,6 +46,8 @@ mod verifier;
 
 #[cfg(feature = "source")]
 pub use self::identities::{Identities, IdentityUnavailable};
+#[cfg(feature = "federation")]
+pub(crate) use self::verifier::{Anonymity, Expectations, PeerVerifier};
 pub use self::{
     builder::{BuildError, Ready, TlsBuilder, WantsIdentity, WantsPolicy, WantsTrust},
     client::{Client, ClientTls},

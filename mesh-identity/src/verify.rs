@@ -54,7 +54,8 @@ pub fn verify(
 /// No clock is read and nothing is remembered. The caps on the chain's size are applied before any
 /// of it is parsed, and the parsing before any signature is checked.
 ///
-/// URI name constraints are not implemented: a path that meets one is refused.
+/// URI name constraints are implemented for roots that have no others. A path that meets one anywhere
+/// else is refused.
 ///
 /// # Errors
 ///
@@ -259,7 +260,7 @@ pub enum VerifyError {
     /// An issuer's `pathLenConstraint` is exceeded.
     #[error("the chain is longer than one of its issuers permits")]
     PathLength,
-    /// A name constraint is violated, or concerns URIs.
+    /// A name constraint is violated, or concerns URIs and is not a root's.
     #[error("the chain has a name constraint that the certificate does not meet")]
     NameConstraint,
     /// An issuer's ExtendedKeyUsage is present and lacks the use made of the leaf.
@@ -469,6 +470,10 @@ fn judge_path(
         });
     }
     check_issuer_profile(anchor.key_usage, profile)?;
+    let constraints = anchor.constraints.as_ref();
+    if constraints.is_some_and(|constraints| !constraints.permit(trust_domain)) {
+        return Err(VerifyError::NameConstraint);
+    }
     let mut not_after = anchor.not_after;
     for intermediate in path.intermediate_certificates() {
         let der = intermediate.der();
@@ -478,6 +483,9 @@ fn judge_path(
         }
         check_issuer(&facts, &[bundle.trust_domain(), trust_domain])?;
         check_issuer_profile(facts.key_usage, profile)?;
+        if constraints.is_some_and(|constraints| !facts.uris.iter().all(|uri| constraints.permit_uri(uri))) {
+            return Err(VerifyError::NameConstraint);
+        }
         not_after = not_after.min(facts.not_after);
     }
     Ok(AnchorOfPath {
@@ -489,5 +497,89 @@ fn judge_path(
 fn unknown_issuer(trust_domain: &TrustDomain) -> VerifyError {
     VerifyError::UnknownIssuer {
         trust_domain: trust_domain.clone(),
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "aws-lc-rs", feature = "dev-ca"))]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+        CrlIssuingDistributionPoint, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber as Serial, date_time_ymd,
+    };
+
+    use super::*;
+    use crate::{provider, revocation::RevocationList};
+
+    fn params(id: &str, is_ca: IsCa, usages: Vec<KeyUsagePurpose>) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+        (params.not_before, params.not_after) = (date_time_ymd(2030, 1, 1), date_time_ymd(2030, 12, 31));
+        params.is_ca = is_ca;
+        params.key_usages = usages;
+        params
+    }
+
+    fn at(url: &str) -> CrlDistributionPoint {
+        CrlDistributionPoint {
+            uris: vec![url.to_owned()],
+        }
+    }
+
+    /// A verifier that looks at the first distribution point only would find no list for the leaf.
+    #[test]
+    fn a_list_counts_for_whichever_distribution_point_names_it() {
+        let (key, leaf_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut root = params(
+            "spiffe://td",
+            IsCa::Ca(BasicConstraints::Unconstrained),
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
+        );
+        root.distinguished_name.push(rcgen::DnType::CommonName, "root");
+        let der = root.self_signed(&key).unwrap().der().clone();
+        let issuer = Issuer::new(root, key);
+
+        let mut leaf = params(
+            "spiffe://td/a",
+            IsCa::ExplicitNoCa,
+            vec![KeyUsagePurpose::DigitalSignature],
+        );
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        leaf.serial_number = Some(Serial::from(7));
+        leaf.crl_distribution_points = vec![at("http://a/"), at("http://b/")];
+        let chain = [leaf.signed_by(&leaf_key, &issuer).unwrap().der().clone()];
+
+        let judge = |place: &str| {
+            let list = CertificateRevocationListParams {
+                this_update: date_time_ymd(2030, 1, 1),
+                next_update: date_time_ymd(2030, 12, 31),
+                crl_number: Serial::from(1),
+                issuing_distribution_point: Some(CrlIssuingDistributionPoint {
+                    distribution_point: at(place),
+                    scope: None,
+                }),
+                revoked_certs: vec![RevokedCertParams {
+                    serial_number: Serial::from(7),
+                    revocation_time: date_time_ymd(2030, 1, 1),
+                    reason_code: None,
+                    invalidity_date: None,
+                }],
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            let list = RevocationList::from_der(list.signed_by(&issuer).unwrap().der()).unwrap();
+            let bundle = TrustBundle::new("td".parse().unwrap(), [der.clone()]).unwrap();
+            let trust = bundle.with_revocation_lists([list]).unwrap().into();
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
+            let algorithms = provider::aws_lc_rs().signature_verification_algorithms.all;
+            let outcome = verify_under(Profile::istio(), &chain, Role::Client, &trust, now, algorithms);
+            outcome.map_or_else(|refusal| refusal.reason(), |_| "")
+        };
+        assert_eq!(judge("http://a/"), "revoked");
+        assert_eq!(judge("http://b/"), "revoked");
+        assert_eq!(judge("http://c/"), "");
     }
 }

@@ -164,70 +164,13 @@ fn an_unused_certificate_does_not_spoil_a_chain() {
 #[test]
 fn issuers_keep_their_own_rules() {
     let ca = ca(TD);
-    type Change = fn(&mut Template);
-    let changes: &[(&str, Change)] = &[
-        ("issuer_no_key_usage", |t| t.key_usage = None),
-        ("issuer_no_key_cert_sign", |t| {
-            t.key_usage = Some(Extension::key_usage(KeyUsageBits::CRL_SIGN));
-        }),
-        ("issuer_no_key_cert_sign", |t| {
-            t.key_usage = Some(Extension::key_usage(KeyUsageBits::DIGITAL_SIGNATURE));
-        }),
-        ("issuer_workload_id", |t| {
-            t.names = Some(Extension::names(&[uri("spiffe://cluster.local/ca")]));
-        }),
-        ("issuer_foreign_trust_domain", |t| {
-            t.names = Some(Extension::names(&[uri("spiffe://other")]));
-        }),
-        ("issuer_foreign_trust_domain", |t| {
-            t.names = Some(Extension::names(&[
-                uri("spiffe://cluster.local"),
-                uri("spiffe://other"),
-            ]));
-        }),
-        ("issuer_invalid_spiffe_id", |t| {
-            t.names = Some(Extension::names(&[uri("SPIFFE://cluster.local")]));
-        }),
-        ("malformed", |t| t.more.extend(t.names.clone())),
-        ("issuer_not_authority", |t| t.basic_constraints = None),
-        ("issuer_not_authority", |t| {
-            t.basic_constraints = Some(Extension::basic_constraints(false, None));
-        }),
-        ("expired", |t| t.not_after = at(now().as_secs() - 1)),
-        ("not_yet_valid", |t| t.not_before = at(now().as_secs() + 1)),
-        ("issuer_purpose", |t| {
-            t.extended_key_usage = Some(Extension::extended_key_usage(&[Extension::CODE_SIGNING]));
-        }),
-        ("critical_extension", |t| {
-            t.more.push(Extension {
-                id: vec![1, 2, 3, 4],
-                critical: true,
-                value: vec![5, 0],
-            });
-        }),
-        // Whatever it permits, a constraint on URIs is not evaluated.
-        ("name_constraint", |t| {
-            t.more.push(Extension::uri_constraints(&["cluster.local"], &[]));
-        }),
-        ("name_constraint", |t| {
-            t.more.push(Extension::uri_constraints(&[".local"], &[]));
-        }),
-        ("name_constraint", |t| {
-            t.more.push(Extension::uri_constraints(&["other"], &[]));
-        }),
-        ("name_constraint", |t| {
-            t.more.push(Extension::uri_constraints(&[], &["cluster.local"]));
-        }),
-    ];
-    for (number, (expected, change)) in changes.iter().enumerate() {
-        let mut template = authority();
-        change(&mut template);
-        let issued = ca
-            .intermediate_with(template)
-            .unwrap()
-            .issue(&workload(), now())
-            .unwrap();
-        assert_eq!(reason(issued.chain(), &trust(&ca)), *expected, "change {number}");
+    for vector in broken_issuers(&ca) {
+        assert_eq!(
+            reason(vector.issued.chain(), &trust(&ca)),
+            vector.as_client,
+            "{}",
+            vector.name
+        );
     }
 }
 
@@ -390,11 +333,36 @@ fn a_renewed_root_counts_by_its_own_dates() {
 }
 
 #[test]
-fn a_root_with_a_uri_constraint_signs_for_nobody() {
-    let more = vec![Extension::uri_constraints(&["cluster.local"], &[])];
-    let root = DevCa::root(td(TD), Template { more, ..authority() }).unwrap();
-    let issued = root.issue(&workload(), now()).unwrap();
-    assert_eq!(reason(issued.chain(), &trust(&root)), "name_constraint");
+fn a_root_signs_for_the_hosts_that_its_constraints_permit() {
+    let named = |name: &str| Some(Extension::names(&[uri(name)]));
+    for (permitted, excluded, expected) in [
+        (&["cluster.local"][..], &[][..], ""),
+        (&[".local"], &[], ""),
+        (&["other", "cluster.local"], &["other"], ""),
+        (&[], &["other"], ""),
+        (&["other"], &[], "name_constraint"),
+        (&[".cluster.local"], &[], "name_constraint"),
+        (&[], &["cluster.local"], "name_constraint"),
+        (&["cluster.local"], &[".local"], "name_constraint"),
+    ] {
+        let root = Template {
+            more: vec![Extension::uri_constraints(permitted, excluded)],
+            ..authority()
+        };
+        let root = DevCa::root(td(TD), root).unwrap();
+        let below = root.intermediate(now()).unwrap();
+        for issuer in [&root, &below] {
+            let issued = issuer.issue(&workload(), now()).unwrap();
+            let outcome = check(issued.chain(), &trust(&root));
+            let found = outcome.map_or_else(|error| error.reason(), |_| "");
+            assert_eq!(found, expected, "{permitted:?} {excluded:?}");
+        }
+        // Whatever is permitted, the host of another URI is not looked for.
+        let names = named("https://cluster.local/");
+        let below = root.intermediate_with(Template { names, ..authority() }).unwrap();
+        let issued = below.issue(&workload(), now()).unwrap();
+        assert_eq!(reason(issued.chain(), &trust(&root)), "name_constraint");
+    }
 }
 
 #[test]

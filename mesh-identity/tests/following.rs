@@ -28,8 +28,7 @@ use mesh_identity::{
         files::{FileLayout, FileSource},
     },
 };
-use rustls::time_provider::TimeProvider;
-use rustls_pki_types::UnixTime;
+use mesh_testkit::clock::Calendar;
 use support::*;
 use tokio::task::JoinSet;
 
@@ -43,16 +42,6 @@ struct World {
     _source: FileSource,
     /// Stops the driver when it is dropped.
     _driver: JoinSet<()>,
-}
-
-/// The wall clock of tokio's virtual time.
-#[derive(Debug)]
-struct Virtual(tokio::time::Instant);
-
-impl TimeProvider for Virtual {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(at(now().as_secs() + self.0.elapsed().as_secs()))
-    }
 }
 
 impl World {
@@ -69,7 +58,7 @@ impl World {
         let layout = layout(FileLayout::istio(td(TD), &folder), &folder);
         let (source, driver) = FileSource::builder(layout, provider::aws_lc_rs())
             .interval(INTERVAL)
-            .clock(Arc::new(Virtual(tokio::time::Instant::now())))
+            .clock(Arc::new(Calendar::new()))
             .build();
         let mut tasks = JoinSet::new();
         tasks.spawn(driver);

@@ -15,7 +15,7 @@ use std::{io, sync::Arc};
 
 use mesh_identity::{
     DenyReason, PeerPolicy, TrustBundle, TrustBundles, VerifyError, provider,
-    source::dev_ca::DevCa,
+    source::dev_ca::{DevCa, Extension, Template},
     tls::{Blame, BuildError, ClientTls, HandshakeError, ServerTls, Unsupported},
 };
 use rustls::{
@@ -181,7 +181,7 @@ fn a_resumed_connection_has_no_verified_peer() {
 fn clients_with_broken_certificates_are_refused() {
     let ca = ca(TD);
     let server = server(&ca, trust(&ca), members());
-    for vector in broken_leaves(&ca) {
+    for vector in broken_leaves(&ca).into_iter().chain(broken_issuers(&ca)) {
         let outcome = of_client(
             &server,
             &mut Pair::new(
@@ -198,7 +198,7 @@ fn clients_with_broken_certificates_are_refused() {
 fn servers_with_broken_certificates_are_refused() {
     let ca = ca(TD);
     let client = client(&ca, trust(&ca), members());
-    for vector in broken_leaves(&ca) {
+    for vector in broken_leaves(&ca).into_iter().chain(broken_issuers(&ca)) {
         let config = server_showing(&vector.issued);
         let outcome = of_server(&client, &mut Pair::new(client.config(), config));
         let found = outcome.as_ref().err().map_or("", HandshakeError::reason);
@@ -267,6 +267,40 @@ fn a_trust_domain_is_not_believed_about_another() {
     assert_eq!(outcome, Err(VerifyError::UnknownIssuer { trust_domain: td(TD) }.into()));
     let outcome = of_server(&federated, &mut Pair::new(federated.config(), careless_server(&forged)));
     assert_eq!(outcome, Err(VerifyError::UnknownIssuer { trust_domain: td(TD) }.into()));
+}
+
+#[test]
+fn a_forged_certificate_is_refused_as_such_whoever_was_expected() {
+    let (ca, stranger) = (ca(TD), ca(TD));
+    let forged = stranger.issue(&workload(), now()).unwrap();
+    for policy in [
+        PeerPolicy::exact(id("spiffe://cluster.local/somebody/else")),
+        PeerPolicy::exact(workload()),
+        PeerPolicy::any_authenticated(),
+    ] {
+        let server = server(&ca, trust(&ca), policy.clone());
+        let outcome = of_client(&server, &mut Pair::new(careless_client(Some(&forged)), server.config()));
+        assert_eq!(outcome, Err(VerifyError::UnknownIssuer { trust_domain: td(TD) }.into()));
+        let client = client(&ca, trust(&ca), policy);
+        let outcome = of_server(&client, &mut Pair::new(client.config(), careless_server(&forged)));
+        assert_eq!(outcome, Err(VerifyError::UnknownIssuer { trust_domain: td(TD) }.into()));
+    }
+}
+
+#[test]
+fn a_root_that_may_not_sign_for_a_trust_domain_is_refused_by_both_sides() {
+    let root = Template {
+        more: vec![Extension::uri_constraints(&["other"], &[])],
+        ..authority()
+    };
+    let (constrained, ca) = (DevCa::root(td(TD), root).unwrap(), ca(TD));
+    let issued = constrained.issue(&workload(), now()).unwrap();
+    let server = server(&ca, trust(&constrained), PeerPolicy::any_authenticated());
+    let outcome = of_client(&server, &mut Pair::new(careless_client(Some(&issued)), server.config()));
+    assert_eq!(outcome, Err(VerifyError::NameConstraint.into()));
+    let client = client(&ca, trust(&constrained), PeerPolicy::any_authenticated());
+    let outcome = of_server(&client, &mut Pair::new(client.config(), careless_server(&issued)));
+    assert_eq!(outcome, Err(VerifyError::NameConstraint.into()));
 }
 
 #[test]

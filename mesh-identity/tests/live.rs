@@ -33,8 +33,8 @@ use mesh_identity::{
     },
     verify_under,
 };
+use mesh_testkit::clock::Calendar;
 use rustls::{crypto::CryptoProvider, time_provider::TimeProvider};
-use rustls_pki_types::UnixTime;
 use support::*;
 
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -431,16 +431,6 @@ fn what_is_not_concerned_is_not_verified_again() {
     assert!(guards.iter_mut().all(|guard| closing(guard).is_some()));
 }
 
-/// The wall clock of tokio's virtual time.
-#[derive(Debug)]
-struct Virtual(tokio::time::Instant);
-
-impl TimeProvider for Virtual {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(at(now().as_secs() + self.0.elapsed().as_secs()))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_expired_peer_is_drained_in_the_second_after_its_last() {
     let ca = ca(TD);
@@ -450,7 +440,7 @@ async fn an_expired_peer_is_drained_in_the_second_after_its_last() {
     let own_id = own.id().clone();
     publisher.publish(Snapshot::new([own], Arc::new(bundles(&[&ca]))));
     let (live, driver) = Live::builder(publisher.follow(), provider::aws_lc_rs())
-        .clock(Arc::new(Virtual(start)))
+        .clock(Arc::new(Calendar::new()))
         .build();
     let scope = live.scope(anybody());
     let issue = |seconds| {
@@ -483,8 +473,7 @@ async fn an_expired_peer_is_drained_in_the_second_after_its_last() {
 
 #[tokio::test(start_paused = true)]
 async fn root_rotation_in_order_closes_nothing_but_what_stayed_with_the_old_root() {
-    let start = tokio::time::Instant::now();
-    let clock: Arc<dyn TimeProvider> = Arc::new(Virtual(start));
+    let clock: Arc<dyn TimeProvider> = Arc::new(Calendar::new());
     let day = Duration::from_secs(24 * 3600);
     let source = DevCaSource::new(ca(TD), [workload()], day, provider::aws_lc_rs(), now(), 0).unwrap();
     let follower = source.follow();

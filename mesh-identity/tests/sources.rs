@@ -21,8 +21,7 @@ use mesh_identity::{
     },
     verify,
 };
-use rustls::time_provider::TimeProvider;
-use rustls_pki_types::UnixTime;
+use mesh_testkit::clock::Calendar;
 use support::*;
 
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -269,28 +268,18 @@ fn an_authority_issues_for_its_own_trust_domain_only() {
     assert!(matches!(source.unwrap_err(), RotationError::Issue(_)));
 }
 
-/// The wall clock of tokio's virtual time.
-#[derive(Debug)]
-struct Virtual(tokio::time::Instant);
-
-impl TimeProvider for Virtual {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(at(now().as_secs() + self.0.elapsed().as_secs()))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_running_authority_renews_in_time_and_trust_stays_the_same() {
     let source = dev_source(ca(TD));
     let mut follower = source.follow();
     let trust = Arc::clone(follower.snapshot().trust());
-    let clock = Virtual(tokio::time::Instant::now());
+    let clock = Calendar::new();
     let watch = async {
         for _ in 0..10 {
             let last = own(&follower);
             follower.changed().await.unwrap();
             let next = own(&follower);
-            let now = clock.current_time().unwrap();
+            let now = clock.now();
             assert!(next.not_after() > last.not_after());
             assert!(now.as_secs() <= last.not_after().as_secs() - LIFETIME.as_secs() / 2);
             assert!(Arc::ptr_eq(follower.snapshot().trust(), &trust));

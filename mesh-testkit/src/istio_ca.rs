@@ -7,7 +7,6 @@
 mod accounts;
 mod answer;
 mod service;
-mod wire;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -8,16 +8,16 @@ use hbone::{Config, OpenError, RefusalKind, TunnelRequest, TunnelStream};
 use mesh_identity::tls::HandshakeError;
 use mesh_identity::{PeerPolicy, SpiffeId};
 use mesh_testkit::ca::{client, server, stranger, waypoint};
-use rustls::client::ResolvesClientCert;
-use rustls::sign::CertifiedKey;
-use rustls::{AlertDescription, ClientConfig, SignatureScheme};
+use rustls::{AlertDescription, ClientConfig};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::envoy::Envoy;
-use crate::world::{App, Pki, Process, exchange, free_addr, half_close_first, hbone_cat, receive_last_words, soon};
+use crate::world::{
+    App, NoCertificate, Pki, Process, exchange, free_addr, half_close_first, hbone_cat, receive_last_words, soon,
+};
 
 /// Envoy, and the address in front of it where `hbone-cat` takes connections to the application.
 struct Peer {
@@ -204,18 +204,5 @@ fn handshake(error: &DialError) -> Option<&HandshakeError> {
     match error {
         DialError::Tls(error) => error.handshake(),
         _ => None,
-    }
-}
-
-#[derive(Debug)]
-struct NoCertificate;
-
-impl ResolvesClientCert for NoCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
     }
 }

@@ -8,15 +8,13 @@ use mesh_identity::PeerPolicy;
 use mesh_identity::tls::ClientTls;
 use mesh_testkit::ca::{client, server, stranger, waypoint};
 use mesh_testkit::peer::RawClient;
-use rustls::client::ResolvesClientCert;
-use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, SignatureScheme};
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::pair::Served;
-use crate::world::{App, Pki, Process, free_addr, hbone_cat, soon};
+use crate::world::{App, NoCertificate, Pki, Process, free_addr, hbone_cat, soon};
 
 /// A server, an echo, and a tunnel to it that stays open all the time.
 struct Bystander {
@@ -231,17 +229,4 @@ async fn shake_hands(
     let connector = TlsConnector::from(Arc::new(config));
     let tcp = bystander.tcp().await;
     soon("handshake", connector.connect(bystander.tls().server_name(), tcp)).await
-}
-
-#[derive(Debug)]
-struct NoCertificate;
-
-impl ResolvesClientCert for NoCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
-    }
 }

@@ -1,11 +1,15 @@
 //! Certificates in a folder that goes with its owner.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mesh_identity::SpiffeId;
 use mesh_identity::source::dev_ca::Issued;
 use mesh_testkit::ca::Mesh;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::UnixTime;
+use rustls::sign::CertifiedKey;
 use tempfile::TempDir;
 
 /// A mesh of two trust domains, and a folder.
@@ -55,5 +59,19 @@ impl Pki {
             key: files.key,
             roots: authority.write_roots(&folder).unwrap(),
         }
+    }
+}
+
+/// What a client has that shows no certificate.
+#[derive(Debug)]
+pub struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }

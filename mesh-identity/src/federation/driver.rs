@@ -6,7 +6,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider, time_provider:
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    authentication::{Authentication, EndpointVerifier},
+    authentication::Authentication,
     fetch::{FetchError, fetch},
     members::{Change, Members},
     polling::{Polling, Step},
@@ -129,9 +129,11 @@ impl Terms {
                 let document = members.document(trust_domain).ok_or_else(|| FetchError::NoBundle {
                     trust_domain: trust_domain.clone(),
                 })?;
-                let trust = TrustBundles::from(document.trust_bundle().clone());
-                let verifier = EndpointVerifier::new(endpoint.clone(), trust, self.profile, &self.provider);
-                Authentication::Spiffe(verifier)
+                Authentication::Spiffe {
+                    endpoint: endpoint.clone(),
+                    trust: TrustBundles::from(document.trust_bundle().clone()),
+                    profile: self.profile,
+                }
             }
         };
         authentication

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     authorize::PeerPolicy,
-    clock,
+    outside::reached,
     profile::Profile,
     source::{Follower, SourceEnded},
     spiffe_id::SpiffeId,
@@ -286,13 +286,13 @@ async fn drive(shared: Arc<Shared>, mut follower: Follower) {
     let mut source = Ok(());
     loop {
         // Without a clock nobody can be judged; `reached` waits for it.
-        let now = clock::reached(&*shared.clock, UnixTime::since_unix_epoch(Duration::ZERO)).await;
+        let now = reached(&*shared.clock, UnixTime::since_unix_epoch(Duration::ZERO)).await;
         while shared.judge(now) {
             yield_now().await;
         }
         let expiry = async {
             match shared.next_expiry() {
-                Some(expiry) => clock::reached(&*shared.clock, expiry).await,
+                Some(expiry) => reached(&*shared.clock, expiry).await,
                 None => pending().await,
             }
         };

@@ -35,7 +35,7 @@ const HANDED_OVER: usize = 512;
 /// rustls keeps nothing of what a verifier finds out, and checking the signatures of a chain is
 /// about half of a handshake's cost. So each verdict is put aside under the exact chain that it is
 /// about, and collected after the handshake.
-pub(super) struct PeerVerifier {
+pub(crate) struct PeerVerifier {
     expected: Expectations,
     algorithms: WebPkiSupportedAlgorithms,
     clock: Arc<dyn TimeProvider>,
@@ -44,23 +44,23 @@ pub(super) struct PeerVerifier {
 }
 
 /// What a peer has to be.
-pub(super) struct Expectations {
-    pub(super) peer: Role,
-    pub(super) anonymity: Anonymity,
-    pub(super) trust: Arc<TrustBundles>,
-    pub(super) policy: PeerPolicy,
-    pub(super) profile: Profile,
+pub(crate) struct Expectations {
+    pub(crate) peer: Role,
+    pub(crate) anonymity: Anonymity,
+    pub(crate) trust: Arc<TrustBundles>,
+    pub(crate) policy: PeerPolicy,
+    pub(crate) profile: Profile,
 }
 
 /// What becomes of clients that present no certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Anonymity {
+pub(crate) enum Anonymity {
     Refused,
     Admitted,
 }
 
 impl PeerVerifier {
-    pub(super) fn new(
+    pub(crate) fn new(
         expected: Expectations,
         algorithms: WebPkiSupportedAlgorithms,
         clock: Arc<dyn TimeProvider>,

@@ -85,7 +85,7 @@ impl TimeProvider for Manual {
     }
 }
 
-/// A leaf that breaks one rule, by the reason for which it must be refused as client and as server.
+/// A chain that breaks one rule, by the reason for which it must be refused as client and as server.
 pub struct Vector {
     pub name: &'static str,
     pub as_client: &'static str,
@@ -260,6 +260,97 @@ pub fn broken_leaves(ca: &DevCa) -> Vec<Vector> {
         issued: make(&|t: &mut Template| t.extended_key_usage = Some(Extension::extended_key_usage(&[purpose]))),
     });
     common.chain(single).collect()
+}
+
+/// Certificates below an intermediate of `ca` that breaks one rule for issuers.
+pub fn broken_issuers(ca: &DevCa) -> Vec<Vector> {
+    type Change = fn(&mut Template);
+    let changes: &[(&str, &str, Change)] = &[
+        ("an issuer, no key usage", "issuer_no_key_usage", |t| t.key_usage = None),
+        ("an issuer, signs revocations only", "issuer_no_key_cert_sign", |t| {
+            t.key_usage = Some(Extension::key_usage(KeyUsageBits::CRL_SIGN));
+        }),
+        ("an issuer, signs neither", "issuer_no_key_cert_sign", |t| {
+            t.key_usage = Some(Extension::key_usage(KeyUsageBits::DIGITAL_SIGNATURE));
+        }),
+        ("an issuer, an id with a path", "issuer_workload_id", |t| {
+            t.names = Some(Extension::names(&[uri("spiffe://cluster.local/ca")]));
+        }),
+        ("an issuer, another trust domain", "issuer_foreign_trust_domain", |t| {
+            t.names = Some(Extension::names(&[uri("spiffe://other")]));
+        }),
+        (
+            "an issuer, its own and another trust domain",
+            "issuer_foreign_trust_domain",
+            |t| {
+                t.names = Some(Extension::names(&[
+                    uri("spiffe://cluster.local"),
+                    uri("spiffe://other"),
+                ]));
+            },
+        ),
+        ("an issuer, upper case", "issuer_invalid_spiffe_id", |t| {
+            t.names = Some(Extension::names(&[uri("SPIFFE://cluster.local")]));
+        }),
+        ("an issuer, names twice", "malformed", |t| {
+            t.more.extend(t.names.clone());
+        }),
+        ("an issuer, no constraints", "issuer_not_authority", |t| {
+            t.basic_constraints = None;
+        }),
+        ("an issuer, no authority", "issuer_not_authority", |t| {
+            t.basic_constraints = Some(Extension::basic_constraints(false, None));
+        }),
+        ("an issuer, expired", "expired", |t| {
+            t.not_after = at(now().as_secs() - 1);
+        }),
+        ("an issuer, not yet valid", "not_yet_valid", |t| {
+            t.not_before = at(now().as_secs() + 1);
+        }),
+        ("an issuer, another purpose", "issuer_purpose", |t| {
+            t.extended_key_usage = Some(Extension::extended_key_usage(&[Extension::CODE_SIGNING]));
+        }),
+        ("an issuer, an unknown critical extension", "critical_extension", |t| {
+            t.more.push(Extension {
+                id: vec![1, 2, 3, 4],
+                critical: true,
+                value: vec![5, 0],
+            });
+        }),
+        // Whatever it permits, a constraint on URIs is not evaluated.
+        ("an issuer, a constraint to the trust domain", "name_constraint", |t| {
+            t.more.push(Extension::uri_constraints(&["cluster.local"], &[]));
+        }),
+        ("an issuer, a constraint to subdomains", "name_constraint", |t| {
+            t.more.push(Extension::uri_constraints(&[".local"], &[]));
+        }),
+        (
+            "an issuer, a constraint to another trust domain",
+            "name_constraint",
+            |t| {
+                t.more.push(Extension::uri_constraints(&["other"], &[]));
+            },
+        ),
+        (
+            "an issuer, a constraint against the trust domain",
+            "name_constraint",
+            |t| {
+                t.more.push(Extension::uri_constraints(&[], &["cluster.local"]));
+            },
+        ),
+    ];
+    let vectors = changes.iter().map(|&(name, reason, change)| {
+        let mut template = authority();
+        change(&mut template);
+        let issuer = ca.intermediate_with(template).unwrap();
+        Vector {
+            name,
+            as_client: reason,
+            as_server: reason,
+            issued: issuer.issue(&workload(), now()).unwrap(),
+        }
+    });
+    vectors.collect()
 }
 
 pub fn svid(issued: &Issued, provider: &CryptoProvider) -> Arc<Svid> {

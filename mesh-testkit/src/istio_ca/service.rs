@@ -9,6 +9,8 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_identity::source::dev_ca::{CertificateRequest, DevCa, Template};
 use mesh_identity::{SpiffeId, TrustDomain, provider};
+use mesh_xds_types::auth::{IstioCertificateRequest, IstioCertificateResponse};
+use prost_types::value::Kind;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime};
@@ -18,8 +20,11 @@ use tonic::{Code, Request, Response, Status};
 use tower_service::Service;
 
 use super::accounts::Accounts;
-use super::{Answer, Call, lock, wire};
+use super::{Answer, Call, lock};
 use crate::clock::Calendar;
+
+/// Where the one method lies.
+const PATH: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
 /// How far back a certificate's validity begins, as istiod has it.
 const BACKDATED: Duration = Duration::from_secs(120);
@@ -141,7 +146,7 @@ impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Http {
     fn call(&self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
         let service = Authority(Arc::clone(&self.0));
         Box::pin(async move {
-            if request.uri().path() != wire::PATH {
+            if request.uri().path() != PATH {
                 return Ok(Status::unimplemented("no such method").into_http());
             }
             let codec = tonic_prost::ProstCodec::default();
@@ -153,8 +158,8 @@ impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Http {
 /// The one method.
 struct Authority(Arc<Mutex<State>>);
 
-impl Service<Request<wire::CertificateRequest>> for Authority {
-    type Response = Response<wire::CertificateResponse>;
+impl Service<Request<IstioCertificateRequest>> for Authority {
+    type Response = Response<IstioCertificateResponse>;
     type Error = Status;
     type Future = Answering<Self::Response, Self::Error>;
 
@@ -162,7 +167,7 @@ impl Service<Request<wire::CertificateRequest>> for Authority {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<wire::CertificateRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<IstioCertificateRequest>) -> Self::Future {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let call = read(&request);
@@ -174,7 +179,7 @@ impl Service<Request<wire::CertificateRequest>> for Authority {
                 pending::<()>().await;
             }
             let cert_chain = lock(&state).respond(&call)?;
-            Ok(Response::new(wire::CertificateResponse { cert_chain }))
+            Ok(Response::new(IstioCertificateResponse { cert_chain }))
         })
     }
 }
@@ -192,7 +197,7 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
     pem::encode(&pem::Pem::new("CERTIFICATE", certificate.as_ref()))
 }
 
-fn read(request: &Request<wire::CertificateRequest>) -> Call {
+fn read(request: &Request<IstioCertificateRequest>) -> Call {
     let header = |name: &str| {
         let value = request.metadata().get(name)?;
         value.to_str().ok().map(str::to_owned)
@@ -200,7 +205,10 @@ fn read(request: &Request<wire::CertificateRequest>) -> Call {
     let message = request.get_ref();
     let field = |name: &str| {
         let fields = &message.metadata.as_ref()?.fields;
-        fields.get(name)?.string_value.clone()
+        match &fields.get(name)?.kind {
+            Some(Kind::StringValue(text)) => Some(text.clone()),
+            _ => None,
+        }
     };
     Call {
         token: header("authorization").and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned)),

@@ -151,9 +151,14 @@ pub enum CertificateRequestError {
 #[cfg(test)]
 #[cfg(feature = "aws-lc-rs")]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType};
+    use rustls_pki_types::UnixTime;
 
     use super::*;
+    use crate::{
+        certificate::Certificate,
+        source::dev_ca::{DevCa, Template},
+    };
 
     fn request() -> Vec<u8> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
@@ -174,6 +179,25 @@ mod tests {
             let mut changed = der.clone();
             changed[place] ^= 1;
             assert!(read(&changed).is_err(), "byte {place}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_has_nothing_of_its_request_but_the_key() {
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_900_000_000));
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+        let wanted = SanType::URI("spiffe://td/admin".try_into().unwrap());
+        params.subject_alt_names.push(wanted);
+        let request = read(params.serialize_request(&key).unwrap().der()).unwrap();
+        let ca = DevCa::new("td".parse().unwrap(), now).unwrap();
+        let template = Template::leaf(&"spiffe://td/workload".parse().unwrap(), now);
+        let chain = ca.certify(&request, template).unwrap();
+        let leaf = Certificate::parse(&chain[0]).unwrap();
+        assert_eq!(leaf.uris, [b"spiffe://td/workload"]);
+        assert_eq!(leaf.public_key, key.subject_public_key_info());
+        for text in [&b"a.example"[..], b"admin"] {
+            assert!(!chain[0].windows(text.len()).any(|part| part == text));
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bundle::{BundleError, TrustBundle, TrustBundles},
-    clock,
+    outside::reached,
     source::{
         follower::{Follower, Publisher, Source},
         snapshot::Snapshot,
@@ -182,7 +182,7 @@ impl DevCaSource {
     /// Nothing is lost: another call goes on.
     pub async fn run(&self, clock: &dyn TimeProvider, mut random: impl FnMut() -> u32 + Send) {
         loop {
-            let now = clock::reached(clock, self.due()).await;
+            let now = reached(clock, self.due()).await;
             if self.renew(now, random()).is_err() {
                 tokio::time::sleep(RETRY).await;
             }
