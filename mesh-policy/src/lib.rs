@@ -8,6 +8,8 @@ mod matcher;
 pub mod normalize;
 
 pub use budget::{Budget, OverBudget, Resource};
-pub use facts::{Attribute, Claim, Claims, ConnectionFacts, Facts, Headers, Known, Metadata, Peer, RequestFacts};
+pub use facts::{
+    Attribute, Claim, Claims, ConnectionFacts, Facts, Headers, Known, Metadata, Peer, RequestFacts, Sample,
+};
 pub use matcher::path::TemplateError;
-pub use normalize::{NormalizedPath, PathError, PathNormalization};
+pub use normalize::{NormalizedPath, OwnedPath, PathError, PathNormalization};

@@ -1,0 +1,69 @@
+//! Rules that others leave without effect.
+
+use super::Finding;
+use crate::authz::{
+    attach::selects,
+    compile::{PolicySet, RuleName},
+    cover::{Effort, RuleView, rules},
+    dialect::Diagnostic,
+    invalid::FieldPath,
+    model::{Action, AuthorizationPolicy},
+    target::Target,
+};
+
+pub(super) fn check(set: &PolicySet, root: &str, effort: &Effort, findings: &mut Vec<Diagnostic<Finding>>) {
+    let rules = rules(set);
+    for rule in &rules {
+        let policy = rule.name.policy();
+        let mut others = rules.iter().filter(|other| {
+            other.reference != rule.reference
+                && policy.is_dry_run() == other.name.policy().is_dry_run()
+                && reaches_all_of(other.name.policy(), policy, root)
+        });
+        let overrules =
+            |other: &&RuleView<'_>| *policy.action() == Action::Allow && *other.name.policy().action() == Action::Deny;
+        let mut denying = others.clone().filter(overrules);
+        let found = if let Some(deny) = denying.find(|deny| rule.is_covered_by(deny, effort)) {
+            let (policy, rule) = place(&deny.name);
+            Finding::Overruled { policy, rule }
+        } else {
+            let shadow = others.find(|other| {
+                *policy.action() == *other.name.policy().action()
+                    && rule.is_covered_by(other, effort)
+                    // Of two that match the same, the first counts.
+                    && (comes_before(&other.name, &rule.name) || !other.is_covered_by(rule, effort))
+            });
+            let Some(shadow) = shadow else { continue };
+            let (policy, rule) = place(&shadow.name);
+            Finding::Shadowed { policy, rule }
+        };
+        let field = FieldPath::Rule {
+            rule: rule.name.index(),
+            part: None,
+        };
+        let line = super::entry::line_of(policy, rule.name.index());
+        findings.push(Diagnostic::new(policy, line, field, found));
+    }
+}
+
+fn place(name: &RuleName<'_>) -> (Box<str>, usize) {
+    (name.policy().name().to_string().into(), name.index())
+}
+
+fn comes_before(one: &RuleName<'_>, other: &RuleName<'_>) -> bool {
+    (one.policy().name(), one.index()) < (other.policy().name(), other.index())
+}
+
+/// Whether a policy applies wherever the other does.
+fn reaches_all_of(policy: &AuthorizationPolicy, other: &AuthorizationPolicy, root: &str) -> bool {
+    let same = policy.name().namespace == other.name().namespace;
+    let reaches = same || *policy.name().namespace == *root;
+    match (policy.target(), other.target()) {
+        (Target::Namespace, Target::Namespace | Target::Selector(_)) => reaches,
+        (Target::Selector(wanted), Target::Selector(labels)) => reaches && selects(wanted, labels),
+        (Target::Selector(wanted), Target::Namespace) => reaches && wanted.is_empty(),
+        (Target::Refs(refs), Target::Refs(others)) => same && others.iter().all(|target| refs.contains(target)),
+        (Target::Namespace | Target::Selector(_), Target::Refs(_))
+        | (Target::Refs(_), Target::Namespace | Target::Selector(_)) => false,
+    }
+}
