@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod attach;
+pub mod compare;
 mod compile;
 mod cover;
 mod decision;

@@ -13,7 +13,11 @@ use super::{
 };
 use crate::facts::Attribute;
 
+/// So many parts a rule is taken apart into.
+const MAX_PARTS: usize = 256;
+
 /// A rule of a set, with what it asks.
+#[derive(Clone)]
 pub(super) struct RuleView<'s> {
     pub(super) reference: RuleRef,
     pub(super) name: RuleName<'s>,
@@ -74,7 +78,50 @@ pub(super) fn rules(set: &PolicySet) -> Vec<RuleView<'_>> {
     views
 }
 
-impl RuleView<'_> {
+impl<'s> RuleView<'s> {
+    /// Whether, whatever the facts, one of the others is at least as true as this one. `false` is
+    /// no proof of the contrary.
+    pub(super) fn is_covered_by_any(&self, others: &[&RuleView<'_>], effort: &Effort) -> bool {
+        let covered = |rule: &RuleView<'_>| others.iter().any(|other| rule.is_covered_by(other, effort));
+        covered(self) || self.parts().is_some_and(|parts| parts.iter().all(covered))
+    }
+
+    /// Rules of one source, one operation and one value for each field, one of which is as true as
+    /// this rule; none if that takes too many.
+    fn parts(&self) -> Option<Vec<Self>> {
+        let mut parts = vec![self.clone()];
+        for clause in [Self::from_mut, Self::to_mut] {
+            parts = split(parts, |part| {
+                let entries = std::mem::take(clause(part));
+                let or_none = entries.is_empty().then(Vec::new);
+                let one = entries.into_iter().map(|entry| vec![entry]);
+                one.chain(or_none).map(|entries| {
+                    let mut part = part.clone();
+                    *clause(&mut part) = entries;
+                    part
+                }).collect()
+            })?;
+            let fields = parts.iter_mut().map(|part| clause(part).first().map_or(0, Vec::len)).max()?;
+            for at in 0..fields {
+                parts = split(parts, |part| {
+                    by_value(part, |part| clause(part).first_mut()?.get_mut(at))
+                })?;
+            }
+        }
+        for at in 0..self.when.len() {
+            parts = split(parts, |part| by_value(part, |part| part.when.get_mut(at)))?;
+        }
+        Some(parts)
+    }
+
+    fn from_mut(&mut self) -> &mut Vec<Vec<FieldView<'s>>> {
+        &mut self.from
+    }
+
+    fn to_mut(&mut self) -> &mut Vec<Vec<FieldView<'s>>> {
+        &mut self.to
+    }
+
     /// Whether the other rule is at least as true as this one, whatever the facts. `false` is no
     /// proof of the contrary.
     pub(super) fn is_covered_by(&self, other: &RuleView<'_>, effort: &Effort) -> bool {
@@ -92,6 +139,40 @@ impl RuleView<'_> {
         });
         conditions && each_in(&from, &other.from) && each_in(&to, &other.to)
     }
+}
+
+/// Takes each of the parts apart, unless that makes too many.
+fn split<'s>(
+    parts: Vec<RuleView<'s>>,
+    mut take_apart: impl FnMut(&mut RuleView<'s>) -> Vec<RuleView<'s>>,
+) -> Option<Vec<RuleView<'s>>> {
+    let mut all = Vec::with_capacity(parts.len());
+    for mut part in parts {
+        all.extend(take_apart(&mut part));
+        if all.len() > MAX_PARTS {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// The rule once for each value of one of its fields.
+fn by_value<'s>(
+    rule: &mut RuleView<'s>,
+    field: impl for<'r> Fn(&'r mut RuleView<'s>) -> Option<&'r mut FieldView<'s>>,
+) -> Vec<RuleView<'s>> {
+    let values = field(rule).and_then(|field| field.any.clone()).unwrap_or_default();
+    if values.len() < 2 {
+        return vec![rule.clone()];
+    }
+    let one = values.into_iter().take(MAX_PARTS + 1).map(|value| {
+        let mut part = rule.clone();
+        if let Some(field) = field(&mut part) {
+            field.any = Some(vec![value]);
+        }
+        part
+    });
+    one.collect()
 }
 
 /// What each entry asks together with the conditions.
