@@ -24,7 +24,10 @@
 
 use std::sync::Arc;
 
-pub use self::fault::{ReadError, ReadFault};
+pub use self::{
+    fault::{ReadError, ReadFault},
+    sample::read_sample,
+};
 use self::{
     fault::Problem,
     node::{Kind, Node},
@@ -41,6 +44,7 @@ mod fault;
 mod metadata;
 mod node;
 mod object;
+mod sample;
 
 /// The API group of all three kinds.
 const GROUP: &str = "security.istio.io";
