@@ -12,7 +12,6 @@ pub use self::{
     header::Headers,
     metadata::Metadata,
     peer::{Peer, PeerError, PeerName},
-    sample::{Found, Sample, SampleRequest},
 };
 use crate::normalize::NormalizedPath;
 
@@ -21,7 +20,6 @@ mod claims;
 mod header;
 mod metadata;
 mod peer;
-mod sample;
 
 /// An attribute's value, so far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,9 +24,10 @@ pub use self::finding::{Finding, Severity};
 use super::{
     compile::{CompileError, Compiler, PolicySet},
     cover::Effort,
-    dialect::Diagnostic,
+    dialect::{Diagnostic, Note},
     invalid::FieldPath,
     model::{AuthorizationPolicy, PolicyName},
+    target::Target,
 };
 
 mod entry;
@@ -81,15 +82,21 @@ impl Analysis {
         let mut findings = Vec::new();
         let policies = last_of_each_name(policies.into_iter().map(Into::into).collect(), &mut findings);
         let set = self.compile(policies, &mut findings)?;
-        let notes = set.diagnostics().cloned();
-        findings.extend(notes.map(|diagnostic| Diagnostic {
-            policy: diagnostic.policy,
-            file: diagnostic.file,
-            line: diagnostic.line,
-            field: diagnostic.field,
-            note: Finding::Note(diagnostic.note),
-        }));
         for policy in set.policies() {
+            let notes = set
+                .diagnostics()
+                .filter(|diagnostic| diagnostic.policy == *policy.name());
+            findings.extend(
+                notes
+                    .filter(|note| concerns(policy, &note.note))
+                    .map(|diagnostic| Diagnostic {
+                        line: entry::line_at(policy, &diagnostic.field).unwrap_or(diagnostic.line),
+                        note: Finding::Note(diagnostic.note.clone()),
+                        policy: diagnostic.policy.clone(),
+                        file: diagnostic.file.clone(),
+                        field: diagnostic.field.clone(),
+                    }),
+            );
             entry::check(&set, policy, &mut findings);
         }
         let effort = Effort::new(MAX_PAIRS);
@@ -135,6 +142,12 @@ impl Report {
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
+}
+
+/// Whether a note is news to a policy's author. What names the objects that it is for reaches only
+/// planes that know requests.
+fn concerns(policy: &AuthorizationPolicy, note: &Note) -> bool {
+    !matches!((policy.target(), note), (Target::Refs(_), Note::UnknownToSome { .. }))
 }
 
 /// Of policies with the same name, the later one counts.

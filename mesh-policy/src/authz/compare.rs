@@ -13,7 +13,7 @@
 //! };
 //! let (before, after) = (ports(&["80"])?, ports(&["80", "81"])?);
 //! let Answer::Refuted(witness) = Comparison::new(&before, &after).is_no_wider() else { panic!() };
-//! assert_eq!(witness.sample().destination_port.present(), Some(81));
+//! assert_eq!(witness.sample().destination_port, Some(81));
 //! assert!(matches!(Comparison::new(&after, &before).is_no_wider(), Answer::Proven));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -23,7 +23,7 @@ use super::{
     cover::{Effort, rules},
     decision::{Decision, Verdict},
 };
-use crate::facts::Sample;
+use crate::sample::Sample;
 
 mod branch;
 mod name;
@@ -97,8 +97,8 @@ impl<'s> Comparison<'s> {
         if narrower.is_empty() && wider.is_empty() {
             return Answer::Proven;
         }
-        let gaps = narrower.into_iter().chain(wider).collect();
-        self.search(gaps, |before, after| before != after)
+        let gaps: Vec<_> = narrower.into_iter().chain(wider).collect();
+        self.search(&gaps, |before, after| before != after)
     }
 
     /// Whether the set after admits nothing that the one before does not, and asks every provider
@@ -110,7 +110,7 @@ impl<'s> Comparison<'s> {
         if gaps.is_empty() {
             return Answer::Proven;
         }
-        self.search(gaps, |before, after| match (before, after) {
+        self.search(&gaps, |before, after| match (before, after) {
             (_, None) => false,
             (None, Some(_)) => true,
             (Some(before), Some(after)) => !before.iter().all(|name| after.contains(name)),
@@ -120,7 +120,7 @@ impl<'s> Comparison<'s> {
     /// `differs` gets the providers to ask from each set, or none if it denies.
     fn search(
         &self,
-        gaps: Vec<proof::Gap<'_>>,
+        gaps: &[proof::Gap<'_>],
         differs: impl Fn(&Option<Vec<&'s str>>, &Option<Vec<&'s str>>) -> bool,
     ) -> Answer {
         let ask = |sample: &Sample| {
@@ -131,7 +131,7 @@ impl<'s> Comparison<'s> {
             })
         };
         let mut search = search::Search::new(self.candidates, |sample| ask(sample).is_some());
-        let found = search.run(&gaps, [&rules(self.before), &rules(self.after)]);
+        let found = search.run(gaps, [&rules(self.before), &rules(self.after)]);
         let candidates = search.tried();
         match found.and_then(|sample| Some((ask(&sample)?, sample))) {
             Some(((before, after), sample)) => Answer::Refuted(Box::new(Witness { sample, before, after })),

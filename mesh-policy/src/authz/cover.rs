@@ -90,18 +90,23 @@ impl<'s> RuleView<'s> {
     /// this rule; none if that takes too many.
     fn parts(&self) -> Option<Vec<Self>> {
         let mut parts = vec![self.clone()];
-        for clause in [Self::from_mut, Self::to_mut] {
+        for clause in [Self::sources, Self::operations] {
             parts = split(parts, |part| {
                 let entries = std::mem::take(clause(part));
                 let or_none = entries.is_empty().then(Vec::new);
                 let one = entries.into_iter().map(|entry| vec![entry]);
-                one.chain(or_none).map(|entries| {
-                    let mut part = part.clone();
-                    *clause(&mut part) = entries;
-                    part
-                }).collect()
+                one.chain(or_none)
+                    .map(|entries| {
+                        let mut part = part.clone();
+                        *clause(&mut part) = entries;
+                        part
+                    })
+                    .collect()
             })?;
-            let fields = parts.iter_mut().map(|part| clause(part).first().map_or(0, Vec::len)).max()?;
+            let fields = parts
+                .iter_mut()
+                .map(|part| clause(part).first().map_or(0, Vec::len))
+                .max()?;
             for at in 0..fields {
                 parts = split(parts, |part| {
                     by_value(part, |part| clause(part).first_mut()?.get_mut(at))
@@ -114,11 +119,11 @@ impl<'s> RuleView<'s> {
         Some(parts)
     }
 
-    fn from_mut(&mut self) -> &mut Vec<Vec<FieldView<'s>>> {
+    fn sources(&mut self) -> &mut Vec<Vec<FieldView<'s>>> {
         &mut self.from
     }
 
-    fn to_mut(&mut self) -> &mut Vec<Vec<FieldView<'s>>> {
+    fn operations(&mut self) -> &mut Vec<Vec<FieldView<'s>>> {
         &mut self.to
     }
 

@@ -24,14 +24,14 @@
 
 use std::sync::Arc;
 
-pub use self::{
-    fault::{ReadError, ReadFault},
-    sample::read_sample,
-};
 use self::{
     fault::Problem,
     node::{Kind, Node},
     object::Object,
+};
+pub use self::{
+    fault::{ReadError, ReadFault},
+    sample::read_sample,
 };
 use super::{
     model::AuthorizationPolicy, peer_authentication::PeerAuthentication, request_authentication::RequestAuthentication,

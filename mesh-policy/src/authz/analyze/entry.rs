@@ -1,6 +1,6 @@
 //! Fields that must match together.
 
-use super::{Finding, identity::Shape, value};
+use super::{finding::Finding, identity::Shape, value};
 use crate::{
     authz::{
         compile::{
@@ -40,10 +40,25 @@ pub(super) fn check(set: &PolicySet, policy: &AuthorizationPolicy, findings: &mu
 
 /// The first line of a rule that has a value, or 0.
 pub(super) fn line_of(policy: &AuthorizationPolicy, rule: usize) -> u32 {
-    let Some(rule) = policy.rules().get(rule) else { return 0 };
-    let values =
-        constraints(rule).flat_map(|(_, _, constraint)| constraint.any_of().iter().chain(constraint.none_of()));
-    values.map(Value::line).filter(|line| *line > 0).min().unwrap_or(0)
+    line_at(policy, &FieldPath::Rule { rule, part: None }).unwrap_or(0)
+}
+
+/// The first line of what has a value at a place that names no value itself.
+pub(super) fn line_at(policy: &AuthorizationPolicy, field: &FieldPath) -> Option<u32> {
+    let FieldPath::Rule { rule, part } = field else {
+        return None;
+    };
+    if part.as_ref().is_some_and(|part| part.field.is_some()) {
+        return None;
+    }
+    let is_there = |clause: Clause, entry: usize| {
+        let part = part.as_ref();
+        part.is_none_or(|part| part.clause == clause && part.entry == entry)
+    };
+    let values = constraints(policy.rules().get(*rule)?)
+        .filter(|(clause, entry, _)| is_there(*clause, *entry))
+        .flat_map(|(_, _, constraint)| constraint.any_of().iter().chain(constraint.none_of()));
+    values.map(Value::line).filter(|line| *line > 0).min()
 }
 
 struct Check<'c> {

@@ -48,7 +48,7 @@ pub enum Finding {
         attribute: Attribute,
     },
     /// Two fields that must both match have nothing in common.
-    #[error("nothing matches both `{one}` and `{other}` here")]
+    #[error("{}", disjoint(one, other))]
     Disjoint {
         /// What one of them asks about.
         one: Attribute,
@@ -150,6 +150,14 @@ pub enum Finding {
         /// The other value.
         by: Box<str>,
     },
+}
+
+fn disjoint(one: &Attribute, other: &Attribute) -> String {
+    if one == other {
+        format!("the rule asks twice for `{one}`, and no value meets both")
+    } else {
+        format!("nothing matches both `{one}` and `{other}` here")
+    }
 }
 
 /// How much a [`Finding`] weighs.

@@ -1,6 +1,6 @@
 //! Rules that others leave without effect.
 
-use super::Finding;
+use super::{entry, finding::Finding};
 use crate::authz::{
     attach::selects,
     compile::{PolicySet, RuleName},
@@ -15,6 +15,17 @@ pub(super) fn check(set: &PolicySet, root: &str, effort: &Effort, findings: &mut
     let rules = rules(set);
     for rule in &rules {
         let policy = rule.name.policy();
+        let field = FieldPath::Rule {
+            rule: rule.name.index(),
+            part: None,
+        };
+        // What never matches by itself needs no other rule for that.
+        let is_dead = |found: &Diagnostic<Finding>| {
+            found.note == Finding::NeverMatches && found.policy == *policy.name() && found.field == field
+        };
+        if findings.iter().any(is_dead) {
+            continue;
+        }
         let mut others = rules.iter().filter(|other| {
             other.reference != rule.reference
                 && policy.is_dry_run() == other.name.policy().is_dry_run()
@@ -37,11 +48,7 @@ pub(super) fn check(set: &PolicySet, root: &str, effort: &Effort, findings: &mut
             let (policy, rule) = place(&shadow.name);
             Finding::Shadowed { policy, rule }
         };
-        let field = FieldPath::Rule {
-            rule: rule.name.index(),
-            part: None,
-        };
-        let line = super::entry::line_of(policy, rule.name.index());
+        let line = entry::line_of(policy, rule.name.index());
         findings.push(Diagnostic::new(policy, line, field, found));
     }
 }

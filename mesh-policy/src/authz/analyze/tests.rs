@@ -192,7 +192,7 @@ fn rules_are_shadowed_by_wider_ones() {
     assert_eq!(findings(Dialect::EnvoyHttp, [wide.clone(), narrow("n")]), shadowed);
     assert_eq!(findings(Dialect::EnvoyHttp, [wide.clone(), narrow("other")]), [""; 0]);
     let labels = Labels::from([("app".to_owned(), "web".to_owned())]);
-    let selecting = wide.clone().selector(labels.clone());
+    let selecting = wide.selector(labels.clone());
     assert_eq!(findings(Dialect::EnvoyHttp, [selecting.clone(), narrow("n")]), [""; 0]);
     assert_eq!(
         findings(Dialect::EnvoyHttp, [selecting, narrow("n").selector(labels)]),

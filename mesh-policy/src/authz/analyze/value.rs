@@ -1,6 +1,6 @@
 //! Single values.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::{
     authz::{
         compile::value::has_inner_star,

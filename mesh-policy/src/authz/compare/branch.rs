@@ -9,8 +9,9 @@ use crate::{
         compile::test::Test,
         cover::{FieldView, RuleView},
     },
-    facts::{Attribute, Facts, Known, Sample, SampleRequest},
+    facts::{Attribute, Facts, Known},
     normalize::PathNormalization,
+    sample::{Sample, SampleRequest},
 };
 
 /// So many ways through one rule are looked at.
@@ -22,11 +23,11 @@ const MAX_NAMES: usize = 64;
 /// A request of a workload that no policy is likely to speak of.
 pub(super) fn ordinary() -> Sample {
     let mut sample = Sample::default();
-    point::peer(name::workload(name::DOMAIN, b"default", b"default")).apply(&mut sample);
-    sample.source_ip = Known::Present([10, 0, 0, 1].into());
+    point::peer(&name::workload(name::DOMAIN, b"default", b"default")).apply(&mut sample);
+    sample.source_ip = Some([10, 0, 0, 1].into());
     sample.remote_ip = sample.source_ip;
-    sample.destination_ip = Known::Present([10, 0, 0, 2].into());
-    sample.destination_port = Known::Present(8080);
+    sample.destination_ip = Some([10, 0, 0, 2].into());
+    sample.destination_port = Some(8080);
     sample.sni = Known::Absent;
     sample.metadata = Known::Absent;
     let mut request = SampleRequest::new(b"GET");
@@ -73,7 +74,9 @@ fn satisfy(fields: &[&FieldView<'_>]) -> Sample {
         if holds(&sample) {
             continue;
         }
-        let mut points: Vec<Point> = tests(&same).flat_map(|(attribute, test)| point::around(attribute, test)).collect();
+        let mut points: Vec<Point> = tests(&same)
+            .flat_map(|(attribute, test)| point::around(attribute, test))
+            .collect();
         if field.attribute.is_identity() {
             points.extend(identities(&same));
         }
@@ -113,7 +116,9 @@ fn identities(fields: &[&FieldView<'_>]) -> Vec<Point> {
     let mut accounts = Vec::new();
     for (attribute, test) in tests(fields) {
         for point in point::around(attribute, test) {
-            let Point::Peer(Known::Present(peer)) = point else { continue };
+            let Point::Peer(Known::Present(peer)) = point else {
+                continue;
+            };
             for name in peer.uris() {
                 let Some((domain, (namespace, account))) = name.trust_domain().zip(name.workload()) else {
                     continue;
@@ -137,7 +142,7 @@ fn identities(fields: &[&FieldView<'_>]) -> Vec<Point> {
                 if points.len() == MAX_NAMES {
                     return points;
                 }
-                points.push(point::peer(name::workload(domain, namespace, account)));
+                points.push(point::peer(&name::workload(domain, namespace, account)));
             }
         }
     }

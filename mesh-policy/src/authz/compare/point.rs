@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
     authz::compile::test::Test,
-    facts::{Attribute, Claim, Claims, Found, Known, Peer, Sample},
+    facts::{Attribute, Claim, Claims, Known, Peer},
     matcher::{
         ip::Cidr,
         principal::{NamespacePattern, Part, RequestPrincipal},
         text::TextPattern,
     },
     normalize::{OwnedPath, PathNormalization},
+    sample::{Found, Sample},
 };
 
 use super::name;
@@ -19,10 +20,10 @@ use super::name;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     Peer(Known<Peer>),
-    SourceIp(Known<IpAddr>),
-    RemoteIp(Known<IpAddr>),
-    DestinationIp(Known<IpAddr>),
-    Port(Known<u16>),
+    SourceIp(Option<IpAddr>),
+    RemoteIp(Option<IpAddr>),
+    DestinationIp(Option<IpAddr>),
+    Port(Option<u16>),
     Sni(Known<Box<[u8]>>),
     Metadata(Box<str>, Box<str>, Option<Found>),
     NoMetadata,
@@ -64,8 +65,8 @@ impl Point {
     pub(super) fn is_unknown(&self) -> bool {
         match self {
             Self::Peer(known) => known.is_unavailable(),
-            Self::SourceIp(known) | Self::RemoteIp(known) | Self::DestinationIp(known) => known.is_unavailable(),
-            Self::Port(known) => known.is_unavailable(),
+            Self::SourceIp(known) | Self::RemoteIp(known) | Self::DestinationIp(known) => known.is_none(),
+            Self::Port(known) => known.is_none(),
             Self::Sni(known) | Self::Authority(known) => known.is_unavailable(),
             Self::Path(known) => known.is_unavailable(),
             Self::NoToken(known) => known.is_unavailable(),
@@ -91,7 +92,9 @@ impl Point {
             }
             Self::Token(issuer, subject) => {
                 let claims = request.claims.clone().present().unwrap_or_default();
-                let claims = claims.with("iss", Claim::text(issuer)).with("sub", Claim::text(subject));
+                let claims = claims
+                    .with("iss", Claim::text(issuer))
+                    .with("sub", Claim::text(subject));
                 request.claims = Known::Present(claims);
             }
             Self::NoToken(claims) => request.claims = claims.clone(),
@@ -123,7 +126,7 @@ pub(super) fn around(attribute: &Attribute, test: &Test) -> Vec<Point> {
             .into_iter()
             .flat_map(|(segment, rest)| paths(&template.fill(segment, rest)))
             .collect(),
-        Test::Principal(pattern, _) => name::of_pattern(pattern).into_iter().map(peer).collect(),
+        Test::Principal(pattern, _) => name::of_pattern(pattern).iter().map(|name| peer(name)).collect(),
         Test::Namespace(pattern, _) => {
             let namespaces = match pattern {
                 NamespacePattern::Name(name) => vec![name.to_vec()],
@@ -134,20 +137,22 @@ pub(super) fn around(attribute: &Attribute, test: &Test) -> Vec<Point> {
                 [namespace.clone(), [&*namespace, b"x"].concat()]
                     .map(|namespace| name::workload(name::DOMAIN, &namespace, b"default"))
             });
-            names.map(peer).collect()
+            names.map(|name| peer(&name)).collect()
         }
         Test::ServiceAccount { namespace, account, .. } => [&**account, b"other"]
             .into_iter()
-            .map(|account| peer(name::workload(name::DOMAIN, namespace, account)))
+            .map(|account| peer(&name::workload(name::DOMAIN, namespace, account)))
             .collect(),
         Test::TrustDomain(pattern, _) => {
             let domains = inside(pattern).into_iter();
-            domains.map(|domain| peer(name::workload(&domain, b"default", b"default"))).collect()
+            domains
+                .map(|domain| peer(&name::workload(&domain, b"default", b"default")))
+                .collect()
         }
         Test::RequestPrincipal(pattern) => around_token(pattern),
         Test::Ip(block) => around_block(attribute, block),
         Test::Port(port) => [*port, port.wrapping_add(1), port.wrapping_sub(1)]
-            .map(|port| Point::Port(Known::Present(port)))
+            .map(|port| Point::Port(Some(port)))
             .to_vec(),
     }
 }
@@ -159,10 +164,10 @@ pub(super) fn without(attribute: &Attribute) -> Vec<Point> {
         Attribute::Principal | Attribute::Namespace | Attribute::ServiceAccount | Attribute::TrustDomain => {
             vec![Point::Peer(Known::Absent), dns_peer(), Point::Peer(Known::Unavailable)]
         }
-        Attribute::SourceIp => vec![Point::SourceIp(Known::Unavailable)],
-        Attribute::RemoteIp => vec![Point::RemoteIp(Known::Unavailable)],
-        Attribute::DestinationIp => vec![Point::DestinationIp(Known::Unavailable)],
-        Attribute::DestinationPort => vec![Point::Port(Known::Unavailable)],
+        Attribute::SourceIp => vec![Point::SourceIp(None)],
+        Attribute::RemoteIp => vec![Point::RemoteIp(None)],
+        Attribute::DestinationIp => vec![Point::DestinationIp(None)],
+        Attribute::DestinationPort => vec![Point::Port(None)],
         Attribute::Sni => vec![Point::Sni(Known::Absent), Point::Sni(Known::Unavailable)],
         Attribute::Method => vec![Point::NoRequest],
         Attribute::Host => vec![
@@ -245,15 +250,19 @@ fn around_token(pattern: &RequestPrincipal) -> Vec<Point> {
             points.push(Point::Token(text(issuer), text(subject)));
         }
     }
-    points.extend(subjects.first().map(|subject| Point::Token("other".into(), text(subject))));
+    points.extend(
+        subjects
+            .first()
+            .map(|subject| Point::Token("other".into(), text(subject))),
+    );
     points
 }
 
 fn around_block(attribute: &Attribute, block: &Cidr) -> Vec<Point> {
     let point = |address: IpAddr| match attribute {
-        Attribute::SourceIp => Point::SourceIp(Known::Present(address)),
-        Attribute::RemoteIp => Point::RemoteIp(Known::Present(address)),
-        _ => Point::DestinationIp(Known::Present(address)),
+        Attribute::SourceIp => Point::SourceIp(Some(address)),
+        Attribute::RemoteIp => Point::RemoteIp(Some(address)),
+        _ => Point::DestinationIp(Some(address)),
     };
     let neighbours: [IpAddr; 3] = match (block.first(), block.last()) {
         (IpAddr::V4(first), IpAddr::V4(last)) => [
@@ -268,16 +277,18 @@ fn around_block(attribute: &Attribute, block: &Cidr) -> Vec<Point> {
         ],
         _ => [block.first(); 3],
     };
-    [block.first(), block.last()].into_iter().chain(neighbours).map(point).collect()
+    [block.first(), block.last()]
+        .into_iter()
+        .chain(neighbours)
+        .map(point)
+        .collect()
 }
 
 /// Texts that a pattern matches.
 fn inside(pattern: &TextPattern) -> Vec<Vec<u8>> {
     match pattern {
         TextPattern::Exact(text) => vec![text.to_vec()],
-        TextPattern::Prefix(text) => [&b"x"[..], b"", b"y/y"]
-            .map(|rest| [text, rest].concat())
-            .to_vec(),
+        TextPattern::Prefix(text) => [&b"x"[..], b"", b"y/y"].map(|rest| [text, rest].concat()).to_vec(),
         TextPattern::Suffix(text) => [&b"x"[..], b"", b"/x", b"/y/y"]
             .map(|start| [start, text].concat())
             .to_vec(),
@@ -311,12 +322,15 @@ fn outside(pattern: &TextPattern) -> Vec<Vec<u8>> {
 fn paths(path: &[u8]) -> Vec<Point> {
     let mut buffer = Vec::new();
     let path = PathNormalization::Base.normalize(path, &mut buffer);
-    path.ok().map(|path| Point::Path(Known::Present(path.to_owned()))).into_iter().collect()
+    path.ok()
+        .map(|path| Point::Path(Known::Present(path.to_owned())))
+        .into_iter()
+        .collect()
 }
 
 /// A peer of one name, which is a URI.
-pub(super) fn peer(name: Vec<u8>) -> Point {
-    let peer = Peer::from_certificate(&[&name], &[], b"");
+pub(super) fn peer(name: &[u8]) -> Point {
+    let peer = Peer::from_certificate(&[name], &[], b"");
     Point::Peer(peer.map_or(Known::Absent, Known::Present))
 }
 

@@ -26,7 +26,9 @@ pub(super) fn gaps<'v>(
 ) -> Vec<Gap<'v>> {
     let mut gaps = Vec::new();
     let covered = |rule: &RuleView<'_>, others: &[RuleView<'_>], action: &Action| {
-        let others = others.iter().filter(|other| counts(other) && other.name.policy().action() == action);
+        let others = others
+            .iter()
+            .filter(|other| counts(other) && other.name.policy().action() == action);
         rule.is_covered_by_any(&others.collect::<Vec<_>>(), effort)
     };
     for rule in rules_before.iter().filter(|rule| counts(rule)) {

@@ -7,7 +7,10 @@ use super::{
     point::{self, Point},
     proof::Gap,
 };
-use crate::{authz::cover::RuleView, facts::Sample};
+use crate::{
+    authz::cover::RuleView,
+    sample::{Sample, SampleRequest},
+};
 
 /// So many points are taken from the rules, those of the gaps first.
 const MAX_POINTS: usize = 512;
@@ -125,30 +128,9 @@ impl<F: Fn(&Sample) -> bool> Search<F> {
     /// As much of a witness as possible is as in the ordinary request.
     fn simplify(&self, mut witness: Sample) -> Sample {
         let ordinary = ordinary();
-        let resets: [fn(&mut Sample, &Sample); 8] = [
-            |sample, ordinary| sample.peer = ordinary.peer.clone(),
-            |sample, ordinary| sample.source_ip = ordinary.source_ip,
-            |sample, ordinary| sample.remote_ip = ordinary.remote_ip,
-            |sample, ordinary| sample.destination_ip = ordinary.destination_ip,
-            |sample, ordinary| sample.destination_port = ordinary.destination_port,
-            |sample, ordinary| sample.sni = ordinary.sni.clone(),
-            |sample, ordinary| sample.metadata = ordinary.metadata.clone(),
-            |sample, ordinary| sample.request = ordinary.request.clone(),
-        ];
-        let of_request: [fn(&mut Sample, &Sample); 5] = [
-            |sample, ordinary| request(sample, ordinary, |request, ordinary| request.method = ordinary.method.clone()),
-            |sample, ordinary| {
-                request(sample, ordinary, |request, ordinary| {
-                    request.authority = ordinary.authority.clone();
-                });
-            },
-            |sample, ordinary| request(sample, ordinary, |request, ordinary| request.path = ordinary.path.clone()),
-            |sample, ordinary| request(sample, ordinary, |request, _| request.headers.clear()),
-            |sample, ordinary| request(sample, ordinary, |request, ordinary| request.claims = ordinary.claims.clone()),
-        ];
-        for reset in resets.into_iter().chain(of_request) {
+        for take in FACTS {
             let mut simpler = witness.clone();
-            reset(&mut simpler, &ordinary);
+            take(&mut simpler, &ordinary);
             if (self.is_witness)(&simpler) {
                 witness = simpler;
             }
@@ -157,13 +139,38 @@ impl<F: Fn(&Sample) -> bool> Search<F> {
     }
 }
 
-fn request(
-    sample: &mut Sample,
-    ordinary: &Sample,
-    reset: impl Fn(&mut crate::facts::SampleRequest, &crate::facts::SampleRequest),
-) {
-    if let (Some(request), Some(ordinary)) = (&mut sample.request, &ordinary.request) {
-        reset(request, ordinary);
+/// Each takes one fact, or all about the request, from another sample.
+const FACTS: [fn(&mut Sample, &Sample); 13] = [
+    |sample, other| sample.peer.clone_from(&other.peer),
+    |sample, other| sample.source_ip = other.source_ip,
+    |sample, other| sample.remote_ip = other.remote_ip,
+    |sample, other| sample.destination_ip = other.destination_ip,
+    |sample, other| sample.destination_port = other.destination_port,
+    |sample, other| sample.sni.clone_from(&other.sni),
+    |sample, other| sample.metadata.clone_from(&other.metadata),
+    |sample, other| {
+        if sample.request.is_none() {
+            sample.request.clone_from(&other.request);
+        }
+    },
+    |sample, other| of_request(sample, other, |request, other| request.method.clone_from(&other.method)),
+    |sample, other| {
+        of_request(sample, other, |request, other| {
+            request.authority.clone_from(&other.authority);
+        });
+    },
+    |sample, other| of_request(sample, other, |request, other| request.path.clone_from(&other.path)),
+    |sample, other| {
+        of_request(sample, other, |request, other| {
+            request.headers.clone_from(&other.headers);
+        });
+    },
+    |sample, other| of_request(sample, other, |request, other| request.claims.clone_from(&other.claims)),
+];
+
+fn of_request(sample: &mut Sample, other: &Sample, take: impl Fn(&mut SampleRequest, &SampleRequest)) {
+    if let (Some(request), Some(other)) = (&mut sample.request, &other.request) {
+        take(request, other);
     }
 }
 
@@ -213,23 +220,12 @@ fn with(sample: &Sample, point: &Point) -> Sample {
 fn merged(one: &Sample, other: &Sample) -> Sample {
     let ordinary = ordinary();
     let mut merged = one.clone();
-    macro_rules! take {
-        ($($fact:ident)+) => {
-            $(if other.$fact != ordinary.$fact {
-                merged.$fact = other.$fact.clone();
-            })+
-        };
-    }
-    take!(peer source_ip remote_ip destination_ip destination_port sni metadata);
-    if let (Some(into), Some(from), Some(ordinary)) = (&mut merged.request, &other.request, &ordinary.request) {
-        macro_rules! take {
-            ($($fact:ident)+) => {
-                $(if from.$fact != ordinary.$fact {
-                    into.$fact = from.$fact.clone();
-                })+
-            };
+    for take in FACTS {
+        let mut special = ordinary.clone();
+        take(&mut special, other);
+        if special != ordinary {
+            take(&mut merged, other);
         }
-        take!(method authority path headers claims);
     }
     merged
 }

@@ -60,14 +60,15 @@ fn different() -> Vec<(Rule, Rule)> {
 fn every_kind_of_value_has_witnesses() {
     for (one, other) in different() {
         for make in [allow, |rule| AuthorizationPolicy::deny("n", "p").rule(rule)] {
-            let [before, after] =
-                [&one, &other].map(|rule| set(Dialect::EnvoyHttp, [make(rule.clone())]));
+            let [before, after] = [&one, &other].map(|rule| set(Dialect::EnvoyHttp, [make(rule.clone())]));
             let answer = Comparison::new(&before, &after).candidates(5_000).is_same();
             let Answer::Refuted(witness) = answer else {
                 panic!("{answer:?} for {one:?} and {other:?}")
             };
             let allowed = |decision: Decision| matches!(decision.verdict(), Verdict::Allow(_));
-            let both = witness.sample().with(|facts| (before.decide(facts), after.decide(facts)));
+            let both = witness
+                .sample()
+                .with(|facts| (before.decide(facts), after.decide(facts)));
             assert_eq!(both, (witness.before(), witness.after()));
             assert_ne!(allowed(both.0), allowed(both.1), "{witness:?}");
         }
@@ -78,11 +79,18 @@ fn every_kind_of_value_has_witnesses() {
 fn a_rule_is_found_among_many() {
     let many = |changed: &str| {
         let rules = (0..300).map(|at| {
-            let path = if at == 200 { changed.to_owned() } else { format!("/service-{at}/*") };
+            let path = if at == 200 {
+                changed.to_owned()
+            } else {
+                format!("/service-{at}/*")
+            };
             let namespace = format!("ns-{at}");
             from(SourceField::Namespaces, &[&namespace]).to(Operation::new().any_of(OperationField::Paths, [path]))
         });
-        set(Dialect::EnvoyHttp, [rules.fold(AuthorizationPolicy::allow("n", "p"), AuthorizationPolicy::rule)])
+        set(
+            Dialect::EnvoyHttp,
+            [rules.fold(AuthorizationPolicy::allow("n", "p"), AuthorizationPolicy::rule)],
+        )
     };
     let (before, after) = (many("/service-200/*"), many("/service-200/a*"));
     let Answer::Refuted(witness) = Comparison::new(&before, &after).candidates(2_000).is_same() else {
@@ -97,7 +105,10 @@ fn a_rule_is_found_among_many() {
 #[test]
 fn what_hides_behind_a_denial_takes_two_steps() {
     let deny = AuthorizationPolicy::deny("n", "deny").rule(to(OperationField::Methods, &["GET"]));
-    let before = set(Dialect::EnvoyHttp, [allow(from(SourceField::Namespaces, &["a"])), deny.clone()]);
+    let before = set(
+        Dialect::EnvoyHttp,
+        [allow(from(SourceField::Namespaces, &["a"])), deny.clone()],
+    );
     let after = set(Dialect::EnvoyHttp, [allow(from(SourceField::Namespaces, &["b"])), deny]);
     let answer = Comparison::new(&before, &after).candidates(2_000).is_same();
     assert!(matches!(answer, Answer::Refuted(_)), "{answer:?}");
@@ -105,26 +116,41 @@ fn what_hides_behind_a_denial_takes_two_steps() {
 
 #[test]
 fn equal_sets_are_proven_so() {
-    let rules = [to(OperationField::Ports, &["80", "81"]), from(SourceField::Namespaces, &["a"])];
+    let rules = [
+        to(OperationField::Ports, &["80", "81"]),
+        from(SourceField::Namespaces, &["a"]),
+    ];
     let [one, other] = rules;
     let before = set(Dialect::Strict, [allow(one.clone()).rule(other.clone())]);
     let reordered = AuthorizationPolicy::allow("n", "a").rule(other);
-    let after = set(Dialect::Strict, [reordered, AuthorizationPolicy::allow("n", "b").rule(one)]);
+    let after = set(
+        Dialect::Strict,
+        [reordered, AuthorizationPolicy::allow("n", "b").rule(one)],
+    );
     assert!(matches!(Comparison::new(&before, &after).is_same(), Answer::Proven));
 }
 
 #[test]
 fn no_policy_and_no_rule_are_not_the_same() {
-    let (before, after) = (set(Dialect::Strict, []), set(Dialect::Strict, [AuthorizationPolicy::allow("n", "p")]));
+    let (before, after) = (
+        set(Dialect::Strict, []),
+        set(Dialect::Strict, [AuthorizationPolicy::allow("n", "p")]),
+    );
     assert!(matches!(Comparison::new(&before, &after).is_same(), Answer::Refuted(_)));
     assert!(matches!(Comparison::new(&before, &after).is_no_wider(), Answer::Proven));
-    assert!(matches!(Comparison::new(&after, &before).is_no_wider(), Answer::Refuted(_)));
+    assert!(matches!(
+        Comparison::new(&after, &before).is_no_wider(),
+        Answer::Refuted(_)
+    ));
 }
 
 #[test]
 fn providers_count() {
     let custom = |name: &str| AuthorizationPolicy::custom("n", "p", name).rule(to(OperationField::Ports, &["80"]));
-    let (opa, other) = (set(Dialect::EnvoyHttp, [custom("opa")]), set(Dialect::EnvoyHttp, [custom("other")]));
+    let (opa, other) = (
+        set(Dialect::EnvoyHttp, [custom("opa")]),
+        set(Dialect::EnvoyHttp, [custom("other")]),
+    );
     let none = set(Dialect::EnvoyHttp, []);
     assert!(matches!(Comparison::new(&opa, &other).is_same(), Answer::Refuted(_)));
     assert!(matches!(Comparison::new(&none, &opa).is_no_wider(), Answer::Proven));
@@ -134,7 +160,10 @@ fn providers_count() {
 #[test]
 fn one_policy_differs_between_planes() {
     let policy = AuthorizationPolicy::deny("n", "p").rule(to(OperationField::Methods, &["DELETE"]));
-    let (sidecar, ambient) = (set(Dialect::EnvoyHttp, [policy.clone()]), set(Dialect::Ztunnel, [policy]));
+    let (sidecar, ambient) = (
+        set(Dialect::EnvoyHttp, [policy.clone()]),
+        set(Dialect::Ztunnel, [policy]),
+    );
     let Answer::Refuted(witness) = Comparison::new(&sidecar, &ambient).is_no_wider() else {
         panic!()
     };
@@ -144,9 +173,12 @@ fn one_policy_differs_between_planes() {
 #[test]
 fn what_several_rules_say_together_is_proven() {
     let one = to(OperationField::Ports, &["80", "81"]).from(Source::new().any_of(SourceField::Namespaces, ["a", "b"]));
-    let parts = [("80", "a"), ("81", "a"), ("80", "b"), ("81", "b")]
-        .map(|(port, namespace)| to(OperationField::Ports, &[port]).from(Source::new().any_of(SourceField::Namespaces, [namespace])));
-    let all = parts.into_iter().fold(AuthorizationPolicy::allow("n", "p"), AuthorizationPolicy::rule);
+    let parts = [("80", "a"), ("81", "a"), ("80", "b"), ("81", "b")].map(|(port, namespace)| {
+        to(OperationField::Ports, &[port]).from(Source::new().any_of(SourceField::Namespaces, [namespace]))
+    });
+    let all = parts
+        .into_iter()
+        .fold(AuthorizationPolicy::allow("n", "p"), AuthorizationPolicy::rule);
     let (before, after) = (set(Dialect::Strict, [allow(one)]), set(Dialect::Strict, [all]));
     let answer = Comparison::new(&before, &after).candidates(500).is_same();
     assert!(matches!(answer, Answer::Proven), "{answer:?}");

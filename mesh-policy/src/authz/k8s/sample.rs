@@ -1,5 +1,3 @@
-use std::{collections::BTreeMap, net::IpAddr};
-
 use super::{
     fault::{Problem, ReadError, ReadFault},
     node::{self, Kind, Node},
@@ -7,9 +5,10 @@ use super::{
 };
 use crate::{
     budget::Budget,
-    facts::{Claim, Claims, Found, Known, Peer, Sample, SampleRequest},
+    facts::{Claim, Claims, Known, Peer},
     matcher::port,
     normalize::PathNormalization,
+    sample::{FilterMetadata, Found, Sample, SampleRequest},
 };
 
 /// What a file has for something that is known not to be there.
@@ -71,12 +70,10 @@ pub fn read_sample(
 fn sample(mut object: Object, normalization: PathNormalization) -> Result<Sample, Problem> {
     let sample = Sample {
         peer: known(&mut object, "peer", peer)?,
-        source_ip: address(&mut object, "sourceIp")?,
-        remote_ip: address(&mut object, "remoteIp")?,
-        destination_ip: address(&mut object, "destinationIp")?,
-        destination_port: known(&mut object, "port", |path, node| {
-            parsed(path, node, port::parse).map(Known::Present)
-        })?,
+        source_ip: parsed(&mut object, "sourceIp", |text| text.parse().ok())?,
+        remote_ip: parsed(&mut object, "remoteIp", |text| text.parse().ok())?,
+        destination_ip: parsed(&mut object, "destinationIp", |text| text.parse().ok())?,
+        destination_port: parsed(&mut object, "port", port::parse)?,
         sni: known(&mut object, "sni", bytes)?,
         metadata: known(&mut object, "metadata", metadata)?,
         request: match object.object("request")? {
@@ -96,7 +93,15 @@ fn request(mut object: Object, normalization: PathNormalization) -> Result<Sampl
         let mut buffer = Vec::new();
         let path = normalization
             .normalize(target.as_bytes(), &mut buffer)
-            .map_err(|fault| (line, ReadFault::Path { path: target.into(), fault }))?;
+            .map_err(|fault| {
+                (
+                    line,
+                    ReadFault::Path {
+                        path: target.into(),
+                        fault,
+                    },
+                )
+            })?;
         Ok(Known::Present(path.to_owned()))
     })?;
     if let Some(headers) = object.object("headers")? {
@@ -132,18 +137,17 @@ fn bytes(path: &str, node: Node) -> Result<Known<Box<[u8]>>, Problem> {
     Ok(Known::Present(text.as_bytes().into()))
 }
 
-fn address(object: &mut Object, name: &str) -> Result<Known<IpAddr>, Problem> {
+fn parsed<T>(object: &mut Object, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Problem> {
     let path = object.path(name);
-    match object.take(name) {
-        None => Ok(Known::Unavailable),
-        Some(node) => parsed(&path, node, |text| text.parse().ok()).map(Known::Present),
+    let Some(node) = object.take(name) else { return Ok(None) };
+    let (line, text) = text(&path, node)?;
+    match parse(&text) {
+        Some(value) => Ok(Some(value)),
+        None => {
+            let (field, value) = (path.into(), text.into());
+            Err((line, ReadFault::Value { field, value }))
+        }
     }
-}
-
-fn parsed<T>(path: &str, node: Node, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Problem> {
-    let (line, text) = text(path, node)?;
-    let (field, value) = (path.into(), text.as_str().into());
-    parse(&text).ok_or((line, ReadFault::Value { field, value }))
 }
 
 fn peer(path: &str, node: Node) -> Result<Known<Peer>, Problem> {
@@ -172,14 +176,16 @@ fn texts(path: &str, node: Node) -> Result<Vec<String>, Problem> {
     match node.kind {
         Kind::List(items) => {
             let items = items.into_iter().enumerate();
-            items.map(|(at, node)| Ok(text(&format!("{path}[{at}]"), node)?.1)).collect()
+            items
+                .map(|(at, node)| Ok(text(&format!("{path}[{at}]"), node)?.1))
+                .collect()
         }
         _ => Ok(vec![text(path, node)?.1]),
     }
 }
 
-fn metadata(path: &str, node: Node) -> Result<Known<BTreeMap<(Box<str>, Box<str>), Found>>, Problem> {
-    let mut all = BTreeMap::new();
+fn metadata(path: &str, node: Node) -> Result<Known<FilterMetadata>, Problem> {
+    let mut all = FilterMetadata::new();
     for (path, filter, node) in Object::new(path, node)?.into_fields() {
         for (path, key, node) in Object::new(&path, node)?.into_fields() {
             let found = match node.kind {
@@ -193,9 +199,9 @@ fn metadata(path: &str, node: Node) -> Result<Known<BTreeMap<(Box<str>, Box<str>
 }
 
 fn claims(object: Object) -> Claims {
-    object
-        .into_fields()
-        .fold(Claims::default(), |claims, (_, name, node)| claims.with(&name, claim(node)))
+    object.into_fields().fold(Claims::default(), |claims, (_, name, node)| {
+        claims.with(&name, claim(node))
+    })
 }
 
 fn claim(node: Node) -> Claim {
@@ -204,11 +210,9 @@ fn claim(node: Node) -> Claim {
         Kind::Text(text) => Claim::Text(text.into()),
         Kind::Null => Claim::Other,
         Kind::List(items) => Claim::List(items.into_iter().map(claim).collect()),
-        Kind::Map(fields) => Claim::Object(
-            fields
-                .into_iter()
-                .fold(Claims::default(), |claims, (name, node)| claims.with(&name, claim(node))),
-        ),
+        Kind::Map(fields) => Claim::Object(fields.into_iter().fold(Claims::default(), |claims, (name, node)| {
+            claims.with(&name, claim(node))
+        })),
     }
 }
 
@@ -244,14 +248,17 @@ request:
 ";
         let sample = read(text).unwrap();
         assert_eq!(sample.peer.as_ref().present().unwrap().names().len(), 2);
-        assert_eq!(sample.destination_port, Known::Present(8080));
+        assert_eq!(sample.destination_port, Some(8080));
         let metadata = sample.metadata.clone().present().unwrap();
         assert_eq!(metadata[&("f".into(), "l".into())], Found::List(vec!["w".into()]));
         let request = sample.request.clone().unwrap();
         assert_eq!(request.path.present().unwrap().borrowed().target(), b"/a/b?c");
         assert_eq!(request.headers.len(), 3);
         let claims = request.claims.present().unwrap();
-        assert_eq!((claims.text("sub"), claims.get("age")), (Some("5"), Some(&Claim::Other)));
+        assert_eq!(
+            (claims.text("sub"), claims.get("age")),
+            (Some("5"), Some(&Claim::Other))
+        );
         assert!(sample.with(|facts| facts.is_request()));
     }
 
@@ -259,7 +266,7 @@ request:
     fn what_is_left_out_is_unavailable_and_none_is_absent() {
         let sample = read("{peer: none}").unwrap();
         assert_eq!(sample.peer, Known::Absent);
-        assert_eq!((sample.source_ip, sample.request), (Known::Unavailable, None));
+        assert_eq!((sample.source_ip, sample.request), (None, None));
         let request = read("request: {method: GET, claims: none}").unwrap().request.unwrap();
         assert_eq!((request.claims, request.path), (Known::Absent, Known::Unavailable));
     }
@@ -270,11 +277,20 @@ request:
             ("port: http", "f.yaml:1: `port` cannot be `http`"),
             ("port: 80\nsourceIp: here", "f.yaml:2: `sourceIp` cannot be `here`"),
             ("request:\n  methd: GET", "f.yaml:2: `request.method` is missing"),
-            ("request: {method: GET, pth: /}", "f.yaml:1: there is no field `request.pth`"),
-            ("request: {method: GET, path: a}", "f.yaml:1: `a`: the path does not begin with `/`"),
+            (
+                "request: {method: GET, pth: /}",
+                "f.yaml:1: there is no field `request.pth`",
+            ),
+            (
+                "request: {method: GET, path: a}",
+                "f.yaml:1: `a`: the path does not begin with `/`",
+            ),
             ("- a", "f.yaml:1: `the document` is not a mapping"),
             ("", "f.yaml:1: `the document` is not a mapping"),
-            ("a: b\n---\na: b", "f.yaml:3: `the document` is not the only one in its file"),
+            (
+                "a: b\n---\na: b",
+                "f.yaml:3: `the document` is not the only one in its file",
+            ),
         ] {
             assert_eq!(read(text).unwrap_err(), expected, "{text}");
         }

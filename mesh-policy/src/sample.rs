@@ -1,12 +1,17 @@
+//! Connections and requests that hold their facts.
+
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{Claims, ConnectionFacts, Facts, Known, Metadata, Peer, RequestFacts};
-use crate::normalize::OwnedPath;
+use crate::{
+    facts::{Claims, ConnectionFacts, Facts, Known, Metadata, Peer, RequestFacts},
+    normalize::OwnedPath,
+};
 
 /// A connection or a request that holds its facts, where [`ConnectionFacts`] and [`RequestFacts`]
 /// borrow them: to be kept, changed, and asked about again. For tools and tests, not for traffic.
 ///
-/// What nobody set is unavailable.
+/// What nobody set is unavailable. Addresses and the port are there or unavailable: no connection is
+/// without.
 ///
 /// ```
 /// use mesh_policy::{Known, Peer, Sample, authz::{Compiler, Dialect, Verdict}};
@@ -24,20 +29,23 @@ pub struct Sample {
     /// Who is at the other end.
     pub peer: Known<Peer>,
     /// The physical source.
-    pub source_ip: Known<IpAddr>,
+    pub source_ip: Option<IpAddr>,
     /// The original client.
-    pub remote_ip: Known<IpAddr>,
+    pub remote_ip: Option<IpAddr>,
     /// The destination's address.
-    pub destination_ip: Known<IpAddr>,
+    pub destination_ip: Option<IpAddr>,
     /// The destination's port.
-    pub destination_port: Known<u16>,
+    pub destination_port: Option<u16>,
     /// The server name of the TLS handshake.
     pub sni: Known<Box<[u8]>>,
-    /// What filters found out: a list of texts, or one, by filter and key.
-    pub metadata: Known<BTreeMap<(Box<str>, Box<str>), Found>>,
+    /// What filters found out.
+    pub metadata: Known<FilterMetadata>,
     /// The request, if it is one and not only a connection.
     pub request: Option<SampleRequest>,
 }
+
+/// What filters found out, by filter and key.
+pub type FilterMetadata = BTreeMap<(Box<str>, Box<str>), Found>;
 
 /// What a filter found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +77,10 @@ impl Default for Sample {
     fn default() -> Self {
         Self {
             peer: Known::Unavailable,
-            source_ip: Known::Unavailable,
-            remote_ip: Known::Unavailable,
-            destination_ip: Known::Unavailable,
-            destination_port: Known::Unavailable,
+            source_ip: None,
+            remote_ip: None,
+            destination_ip: None,
+            destination_port: None,
             sni: Known::Unavailable,
             metadata: Known::Unavailable,
             request: None,
@@ -96,15 +104,22 @@ impl SampleRequest {
 impl Sample {
     /// Hands the facts to a function.
     pub fn with<T>(&self, function: impl FnOnce(Facts<'_>) -> T) -> T {
-        let connection = ConnectionFacts {
-            peer: self.peer.as_ref(),
-            source_ip: self.source_ip.map(|address| address.to_canonical()),
-            remote_ip: self.remote_ip.map(|address| address.to_canonical()),
-            destination_ip: self.destination_ip.map(|address| address.to_canonical()),
-            destination_port: self.destination_port,
-            sni: self.sni.as_ref().map(|name| &**name),
-            metadata: self.metadata.as_ref().map(|found| found as &dyn Metadata),
-        };
+        let mut connection = ConnectionFacts::new()
+            .peer(self.peer.as_ref())
+            .sni(self.sni.as_ref().map(|name| &**name))
+            .metadata(self.metadata.as_ref().map(|found| found as &dyn Metadata));
+        if let Some(address) = self.source_ip {
+            connection = connection.source_ip(address);
+        }
+        if let Some(address) = self.remote_ip {
+            connection = connection.remote_ip(address);
+        }
+        if let Some(address) = self.destination_ip {
+            connection = connection.destination_ip(address);
+        }
+        if let Some(port) = self.destination_port {
+            connection = connection.destination_port(port);
+        }
         let Some(request) = &self.request else {
             return function(Facts::from(&connection));
         };
@@ -116,7 +131,7 @@ impl Sample {
     }
 }
 
-impl Metadata for BTreeMap<(Box<str>, Box<str>), Found> {
+impl Metadata for FilterMetadata {
     fn is_text(&self, filter: &str, key: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let found = self.get(&(filter.into(), key.into()));
         matches!(found, Some(Found::Text(text)) if test(text.as_bytes()))
