@@ -18,12 +18,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use self::finding::{Finding, Severity};
 use super::{
     compile::{CompileError, Compiler, PolicySet},
-    cover::Effort,
+    cover::{Effort, rules},
     dialect::{Diagnostic, Note},
     invalid::FieldPath,
     model::{AuthorizationPolicy, PolicyName},
@@ -82,25 +85,27 @@ impl Analysis {
         let mut findings = Vec::new();
         let policies = last_of_each_name(policies.into_iter().map(Into::into).collect(), &mut findings);
         let set = self.compile(policies, &mut findings)?;
+        let rules = rules(&set);
+        let mut views = BTreeMap::<_, Vec<_>>::new();
+        for rule in &rules {
+            views.entry(rule.name.policy().name()).or_default().push(rule);
+        }
+        let mut notes = BTreeMap::<_, Vec<_>>::new();
+        for diagnostic in set.diagnostics() {
+            notes.entry(&diagnostic.policy).or_default().push(diagnostic);
+        }
         for policy in set.policies() {
-            let notes = set
-                .diagnostics()
-                .filter(|diagnostic| diagnostic.policy == *policy.name());
-            findings.extend(
-                notes
-                    .filter(|note| concerns(policy, &note.note))
-                    .map(|diagnostic| Diagnostic {
-                        line: entry::line_at(policy, &diagnostic.field).unwrap_or(diagnostic.line),
-                        note: Finding::Note(diagnostic.note.clone()),
-                        policy: diagnostic.policy.clone(),
-                        file: diagnostic.file.clone(),
-                        field: diagnostic.field.clone(),
-                    }),
-            );
-            entry::check(&set, policy, &mut findings);
+            let notes = notes.remove(policy.name()).unwrap_or_default().into_iter();
+            let news = notes.filter(|diagnostic| concerns(policy, &diagnostic.note));
+            findings.extend(news.map(|diagnostic| {
+                let line = entry::line_at(policy, &diagnostic.field).unwrap_or(diagnostic.line);
+                Diagnostic::new(policy, line, diagnostic.field.clone(), diagnostic.note.clone().into())
+            }));
+            let views = views.remove(policy.name()).unwrap_or_default();
+            entry::check(&set, policy, &views, &mut findings);
         }
         let effort = Effort::new(MAX_PAIRS);
-        shadow::check(&set, &self.root_namespace, &effort, &mut findings);
+        shadow::check(&rules, &self.root_namespace, &effort, &mut findings);
         let place = |finding: &Diagnostic<Finding>| (finding.file.clone(), finding.policy.clone(), finding.line);
         findings.sort_by_cached_key(place);
         findings.dedup();
@@ -155,7 +160,7 @@ fn last_of_each_name(
     policies: Vec<Arc<AuthorizationPolicy>>,
     findings: &mut Vec<Diagnostic<Finding>>,
 ) -> Vec<Arc<AuthorizationPolicy>> {
-    let mut seen = std::collections::BTreeSet::<PolicyName>::new();
+    let mut seen = BTreeSet::<PolicyName>::new();
     let mut last = policies;
     last.reverse();
     last.retain(|policy| {

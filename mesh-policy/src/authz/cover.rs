@@ -86,6 +86,12 @@ impl<'s> RuleView<'s> {
         covered(self) || self.parts().is_some_and(|parts| parts.iter().all(covered))
     }
 
+    /// What the rule asks about.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = &'s Attribute> {
+        let entries = self.from.iter().chain(&self.to).flatten();
+        entries.chain(&self.when).map(|field| field.attribute)
+    }
+
     /// Rules of one source, one operation and one value for each field, one of which is as true as
     /// this rule; none if that takes too many.
     fn parts(&self) -> Option<Vec<Self>> {

@@ -8,21 +8,30 @@ use crate::{
             test::Test,
             value::{Effect, Reader},
         },
-        cover::has_one_value,
+        cover::{RuleView, has_one_value},
         dialect::Diagnostic,
         invalid::{Clause, FieldPath, FieldValue},
         model::{Action, AuthorizationPolicy, Constraint, Rule, Value},
         validate::constraints,
     },
     facts::Attribute,
+    matcher::principal::{NamespacePattern, Reading},
 };
 
-pub(super) fn check(set: &PolicySet, policy: &AuthorizationPolicy, findings: &mut Vec<Diagnostic<Finding>>) {
+/// `views` are the policy's rules as its dialect has them.
+pub(super) fn check(
+    set: &PolicySet,
+    policy: &AuthorizationPolicy,
+    views: &[&RuleView<'_>],
+    findings: &mut Vec<Diagnostic<Finding>>,
+) {
     for (index, rule) in policy.rules().iter().enumerate() {
+        let view = views.iter().find(|view| view.name.index() == index);
         let mut check = Check {
             reader: set.reader(policy),
             policy,
             index,
+            known: view.map_or(Vec::new(), |view| view.attributes().collect()),
             findings,
         };
         for (clause, entry, constraint) in constraints(rule) {
@@ -34,7 +43,10 @@ pub(super) fn check(set: &PolicySet, policy: &AuthorizationPolicy, findings: &mu
                 check.findings,
             );
         }
-        check.rule(rule);
+        // What the dialect leaves out has a note that says so.
+        if view.is_some() {
+            check.rule(rule);
+        }
     }
 }
 
@@ -66,6 +78,8 @@ struct Check<'c> {
     policy: &'c AuthorizationPolicy,
     /// Of the rule.
     index: usize,
+    /// What the dialect has of the rule's attributes.
+    known: Vec<&'c Attribute>,
     findings: &'c mut Vec<Diagnostic<Finding>>,
 }
 
@@ -104,8 +118,10 @@ impl Check<'_> {
     fn entry(&mut self, clause: Clause, entry: usize, fields: &[&Constraint], conditions: &[&Constraint]) -> bool {
         let by_itself = clause == Clause::When;
         let own = if by_itself { conditions } else { fields };
+        let is_known = |constraint: &&&Constraint| self.known.contains(&constraint.attribute());
         let mut is_dead = false;
-        for (at, constraint) in own.iter().enumerate() {
+        let known: Vec<_> = own.iter().enumerate().filter(|(_, own)| is_known(own)).collect();
+        for (at, constraint) in known {
             let entry = if by_itself { at } else { entry };
             if self.is_excluded(constraint) {
                 let attribute = constraint.attribute().clone();
@@ -184,10 +200,10 @@ impl Check<'_> {
         let negated: Vec<_> = constraint
             .none_of()
             .iter()
-            .flat_map(|value| self.tests(attribute, value))
+            .flat_map(|value| self.tests(attribute, value, true))
             .collect();
         let is_out = |value: &Value| {
-            let tests = self.tests(attribute, value);
+            let tests = self.tests(attribute, value, false);
             !tests.is_empty() && tests.iter().all(|test| negated.iter().any(|other| test.implies(other)))
         };
         !constraint.any_of().is_empty() && constraint.any_of().iter().all(is_out)
@@ -201,11 +217,15 @@ impl Check<'_> {
     }
 
     fn is_disjoint(&self, one: &Constraint, other: &Constraint) -> bool {
+        let is_read = |constraint: &Constraint| {
+            let mut values = constraint.any_of().iter();
+            values.all(|value| !self.tests(constraint.attribute(), value, false).is_empty())
+        };
         let mut pairs = one
             .any_of()
             .iter()
             .flat_map(|value| other.any_of().iter().map(move |other| (value, other)));
-        if one.any_of().is_empty() || other.any_of().is_empty() {
+        if one.any_of().is_empty() || other.any_of().is_empty() || !is_read(one) || !is_read(other) {
             return false;
         }
         let (first, second) = (one.attribute(), other.attribute());
@@ -222,16 +242,20 @@ impl Check<'_> {
         first == second
             && has_one_value(first)
             && pairs.all(|(value, other)| {
-                let (tests, others) = (self.tests(first, value), self.tests(second, other));
+                let (tests, others) = (self.tests(first, value, false), self.tests(second, other, false));
                 tests.iter().all(|test| others.iter().all(|other| test.excludes(other)))
             })
     }
 
-    /// What a value asks, as the dialect reads it; the same for what is negated, so that the two
-    /// can be compared.
-    fn tests(&self, attribute: &Attribute, value: &Value) -> Vec<Test> {
-        let read = self.reader.read(attribute, value.text(), Effect::Admits);
-        read.map(|read| read.tests).unwrap_or_else(|_| Vec::new())
+    /// What a value asks, as the dialect reads it, of a peer that has one name.
+    fn tests(&self, attribute: &Attribute, value: &Value, negated: bool) -> Vec<Test> {
+        let effect = match (*self.policy.action() == Action::Allow) != negated {
+            true => Effect::Admits,
+            false => Effect::Stops,
+        };
+        let read = self.reader.read(attribute, value.text(), effect);
+        let tests = read.map(|read| read.tests).unwrap_or_else(|_| Vec::new());
+        tests.into_iter().map(of_one_name).collect()
     }
 
     fn add(&mut self, clause: Clause, entry: usize, constraint: &Constraint, negated: bool, finding: Finding) {
@@ -248,5 +272,22 @@ impl Check<'_> {
         };
         let field = FieldPath::field(self.index, clause, entry, field);
         self.findings.push(Diagnostic::new(self.policy, line, field, finding));
+    }
+}
+
+/// The test without the differences that only peers with several names, or unusual ones, bring about.
+fn of_one_name(test: Test) -> Test {
+    match test {
+        Test::Principal(pattern, _) => Test::Principal(pattern, Reading::Sole),
+        Test::Namespace(NamespacePattern::Name(name), _) => {
+            Test::Namespace(NamespacePattern::Name(name), Reading::Sole)
+        }
+        Test::ServiceAccount { namespace, account, .. } => Test::ServiceAccount {
+            namespace,
+            account,
+            reading: Reading::Sole,
+        },
+        Test::TrustDomain(pattern, _) => Test::TrustDomain(pattern, Reading::Sole),
+        other => other,
     }
 }

@@ -1,29 +1,32 @@
 //! Rules that others leave without effect.
 
+use std::collections::BTreeSet;
+
 use super::{entry, finding::Finding};
 use crate::authz::{
     attach::selects,
-    compile::{PolicySet, RuleName},
-    cover::{Effort, RuleView, rules},
+    compile::RuleName,
+    cover::{Effort, RuleView},
     dialect::Diagnostic,
     invalid::FieldPath,
     model::{Action, AuthorizationPolicy},
     target::Target,
 };
 
-pub(super) fn check(set: &PolicySet, root: &str, effort: &Effort, findings: &mut Vec<Diagnostic<Finding>>) {
-    let rules = rules(set);
-    for rule in &rules {
+pub(super) fn check(rules: &[RuleView<'_>], root: &str, effort: &Effort, findings: &mut Vec<Diagnostic<Finding>>) {
+    let dead = findings.iter().filter_map(|found| match &found.field {
+        FieldPath::Rule { rule, .. } if found.note == Finding::NeverMatches => Some((found.policy.clone(), *rule)),
+        _ => None,
+    });
+    let dead: BTreeSet<_> = dead.collect();
+    for rule in rules {
         let policy = rule.name.policy();
         let field = FieldPath::Rule {
             rule: rule.name.index(),
             part: None,
         };
         // What never matches by itself needs no other rule for that.
-        let is_dead = |found: &Diagnostic<Finding>| {
-            found.note == Finding::NeverMatches && found.policy == *policy.name() && found.field == field
-        };
-        if findings.iter().any(is_dead) {
+        if dead.contains(&(policy.name().clone(), rule.name.index())) {
             continue;
         }
         let mut others = rules.iter().filter(|other| {

@@ -222,6 +222,15 @@ fn what_is_allowed_may_be_denied() {
 }
 
 #[test]
+fn a_denial_looks_at_no_fewer_names_than_what_allows() {
+    let from = || from(SourceField::Principals, &["td/ns/a/sa/x"]);
+    let allow = AuthorizationPolicy::allow("n", "allow").rule(Rule::new().from(from()));
+    let deny = AuthorizationPolicy::deny("n", "deny").rule(Rule::new().from(from()));
+    let overruled = ["rules[0]: rule 0 of `n/deny` denies everything that this rule allows"];
+    assert_eq!(findings(Dialect::Strict, [allow, deny]), overruled);
+}
+
+#[test]
 fn invalid_policies_do_not_hide_the_others() {
     let invalid = AuthorizationPolicy::deny("n", "invalid");
     let other = AuthorizationPolicy::allow("n", "other").rule(Rule::new().to(to(OperationField::Ports, &["80", "80"])));
