@@ -24,6 +24,7 @@ use self::policy::PolicyError;
 use self::sockets::BindError;
 use self::stdio::PipeError;
 use self::workers::Abandoned;
+use crate::usage::{one_line, printed};
 
 /// A flag, file or certificate is bad.
 const USAGE: u8 = 2;
@@ -44,21 +45,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, error.exit_code()),
     }
-}
-
-fn printed(help: &clap::Error) -> ExitCode {
-    match help.print() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
-/// What is wrong with the command line, without the usage that follows it.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let paragraph = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = paragraph.split_whitespace().collect();
-    words.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {

@@ -3,8 +3,10 @@
 mod admission;
 mod forward;
 pub mod hbone_cat;
+pub mod mesh_policy;
 pub mod quickstart;
 mod relay;
+mod usage;
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -1,7 +1,10 @@
 //! Authorization: who may connect to whom and ask for what, by Istio's AuthorizationPolicy.
 
+pub mod analyze;
 pub mod attach;
+pub mod compare;
 mod compile;
+mod cover;
 mod decision;
 mod dialect;
 mod eval;

@@ -6,8 +6,10 @@ pub mod facts;
 mod fingerprint;
 mod matcher;
 pub mod normalize;
+pub mod sample;
 
 pub use budget::{Budget, OverBudget, Resource};
 pub use facts::{Attribute, Claim, Claims, ConnectionFacts, Facts, Headers, Known, Metadata, Peer, RequestFacts};
 pub use matcher::path::TemplateError;
-pub use normalize::{NormalizedPath, PathError, PathNormalization};
+pub use normalize::{NormalizedPath, OwnedPath, PathError, PathNormalization};
+pub use sample::Sample;

@@ -57,6 +57,33 @@ impl<'b> NormalizedPath<'b> {
     }
 }
 
+impl NormalizedPath<'_> {
+    /// The same, held and not borrowed.
+    pub fn to_owned(&self) -> OwnedPath {
+        OwnedPath {
+            target: self.target.into(),
+            path_bytes: self.path_bytes,
+        }
+    }
+}
+
+/// A [`NormalizedPath`] that borrows nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedPath {
+    target: Box<[u8]>,
+    path_bytes: usize,
+}
+
+impl OwnedPath {
+    /// The path, to make facts of.
+    pub fn borrowed(&self) -> NormalizedPath<'_> {
+        NormalizedPath {
+            target: &self.target,
+            path_bytes: self.path_bytes,
+        }
+    }
+}
+
 impl PathNormalization {
     /// Normalizes a request target in origin form (RFC 9112 §3.2.1). Normalizing twice changes
     /// nothing.

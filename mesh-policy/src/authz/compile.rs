@@ -13,6 +13,6 @@ mod lower;
 pub(super) mod segment;
 mod set;
 pub(super) mod span;
-mod test;
+pub(super) mod test;
 mod trie;
-mod value;
+pub(super) mod value;

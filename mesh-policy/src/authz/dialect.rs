@@ -117,7 +117,7 @@ fn ends_as(text: &str, pattern: &str) -> bool {
 
 /// Something about a policy that its author would want to know, in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
+pub struct Diagnostic<N = Note> {
     /// Which policy.
     pub policy: PolicyName,
     /// The file that it was read from.
@@ -127,11 +127,11 @@ pub struct Diagnostic {
     /// Where in the policy.
     pub field: FieldPath,
     /// What there is to know.
-    pub note: Note,
+    pub note: N,
 }
 
-impl Diagnostic {
-    pub(crate) fn new(policy: &AuthorizationPolicy, line: u32, field: FieldPath, note: Note) -> Self {
+impl<N> Diagnostic<N> {
+    pub(crate) fn new(policy: &AuthorizationPolicy, line: u32, field: FieldPath, note: N) -> Self {
         Self {
             policy: policy.name().clone(),
             file: policy.file().cloned(),
@@ -142,7 +142,7 @@ impl Diagnostic {
     }
 }
 
-impl fmt::Display for Diagnostic {
+impl<N: fmt::Display> fmt::Display for Diagnostic<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{file}:{}: ", self.line)?;

@@ -159,6 +159,11 @@ impl<'s> ExplainedRule<'s> {
         self.policy
     }
 
+    /// The rule's index in the policy.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// Whether it matches.
     pub fn truth(&self) -> Truth {
         self.truth
@@ -199,6 +204,11 @@ impl fmt::Display for ExplainedRule<'_> {
 }
 
 impl<'s> ExplainedClause<'s> {
+    /// The list of the rule that it is of: `from`, `to` or `when`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Whether one of its entries is true.
     pub fn truth(&self) -> Truth {
         let entries = self.entries.iter().map(|fields| all(fields));
@@ -222,7 +232,7 @@ impl<'s> ExplainedClause<'s> {
 
 impl ExplainedField<'_> {
     /// The field as policies write it, or the key of a condition.
-    fn label(&self) -> String {
+    pub fn label(&self) -> String {
         match field_names(self.attribute) {
             Some((plain, _)) => plain.to_owned(),
             None => self.attribute.to_string(),

@@ -24,11 +24,14 @@
 
 use std::sync::Arc;
 
-pub use self::fault::{ReadError, ReadFault};
 use self::{
     fault::Problem,
     node::{Kind, Node},
     object::Object,
+};
+pub use self::{
+    fault::{ReadError, ReadFault},
+    sample::read_sample,
 };
 use super::{
     model::AuthorizationPolicy, peer_authentication::PeerAuthentication, request_authentication::RequestAuthentication,
@@ -41,6 +44,7 @@ mod fault;
 mod metadata;
 mod node;
 mod object;
+mod sample;
 
 /// The API group of all three kinds.
 const GROUP: &str = "security.istio.io";

@@ -30,6 +30,11 @@ impl Claims {
         self
     }
 
+    /// All claims, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Claim)> {
+        self.claims.iter().map(|(name, claim)| (&**name, claim))
+    }
+
     /// A claim by its name.
     pub fn get(&self, name: &str) -> Option<&Claim> {
         self.claims.get(name)

@@ -41,8 +41,31 @@ impl Cidr {
         self.first.is_ipv4() == address.is_ipv4() && mask(address, self.bits) == self.first
     }
 
+    /// Whether every address of this block is in the other.
+    pub(crate) fn implies(&self, other: &Self) -> bool {
+        self.bits >= other.bits && other.contains(self.first)
+    }
+
+    /// Whether no address is in both: blocks do not overlap in part.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        !self.implies(other) && !other.implies(self)
+    }
+
     pub(crate) fn first(&self) -> IpAddr {
         self.first
+    }
+
+    pub(crate) fn last(&self) -> IpAddr {
+        match self.first {
+            IpAddr::V4(v4) => {
+                let hosts = u32::MAX.checked_shr(u32::from(self.bits)).unwrap_or(0);
+                Ipv4Addr::from_bits(v4.to_bits() | hosts).into()
+            }
+            IpAddr::V6(v6) => {
+                let hosts = u128::MAX.checked_shr(u32::from(self.bits)).unwrap_or(0);
+                Ipv6Addr::from_bits(v6.to_bits() | hosts).into()
+            }
+        }
     }
 
     pub(crate) fn bits(&self) -> u8 {
@@ -91,6 +114,24 @@ mod tests {
         assert!(contains("0.0.0.0/0", "255.255.255.255") && !contains("0.0.0.0/0", "::1"));
         assert!(contains("::/0", "fe80::1") && !contains("::/0", "10.0.0.1"));
         assert_eq!(Cidr::parse("::ffff:10.0.0.0/104"), Cidr::parse("10.0.0.0/8"));
+    }
+
+    #[test]
+    fn blocks_lie_in_one_another_or_apart() {
+        let block = |value: &str| Cidr::parse(value).unwrap();
+        for (one, other, implies, excludes) in [
+            ("10.1.0.0/16", "10.0.0.0/8", true, false),
+            ("10.0.0.0/8", "10.1.0.0/16", false, false),
+            ("10.0.0.0/8", "11.0.0.0/8", false, true),
+            ("10.0.0.0/8", "::/0", false, true),
+            ("::1", "::/0", true, false),
+        ] {
+            assert_eq!(block(one).implies(&block(other)), implies, "{one} {other}");
+            assert_eq!(block(one).excludes(&block(other)), excludes, "{one} {other}");
+        }
+        assert_eq!(block("10.0.0.0/8").last().to_string(), "10.255.255.255");
+        assert_eq!(block("10.0.0.1").last().to_string(), "10.0.0.1");
+        assert_eq!(block("0.0.0.0/0").last().to_string(), "255.255.255.255");
     }
 
     #[test]

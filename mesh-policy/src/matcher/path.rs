@@ -124,6 +124,16 @@ impl PathTemplate {
         }
     }
 
+    /// A path that the template matches, with `segment` and `rest` in place of its operators.
+    pub(crate) fn fill(&self, segment: &[u8], rest: &[u8]) -> Vec<u8> {
+        let pieces = self.pieces.iter().flat_map(|piece| match piece {
+            Piece::Literal(literal) => literal,
+            Piece::Segment => segment,
+            Piece::Rest => rest,
+        });
+        pieces.copied().collect()
+    }
+
     /// What every path that matches begins with.
     pub(crate) fn literal_prefix(&self) -> &[u8] {
         match self.pieces.first() {

@@ -56,6 +56,29 @@ impl NamespacePattern {
         }
     }
 
+    /// Whether a peer that matches, under the same reading or a narrower one, matches the other.
+    pub(crate) fn implies(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(name), Self::Anywhere(glob)) => {
+                // Behind the namespace stands a slash, before it its mark: both are in the glob.
+                let inner = glob.strip_prefix(b"*/ns/").and_then(|glob| glob.strip_suffix(b"/*"));
+                inner.is_some_and(|inner| !inner.contains(&b'/') && glob_matches(inner, name))
+            }
+            (Self::Name(name), Self::Text(pattern)) => pattern.matches(name, Case::Counts),
+            (Self::Text(pattern), Self::Text(wider)) => pattern.implies(wider, Case::Counts),
+            (Self::Text(pattern), Self::Anywhere(glob)) => {
+                let value = match pattern {
+                    TextPattern::Exact(text) => text.to_vec(),
+                    TextPattern::Prefix(text) => [text, &b"*"[..]].concat(),
+                    TextPattern::Suffix(text) => [b"*", &**text].concat(),
+                    TextPattern::Present => b"*".to_vec(),
+                };
+                **glob == [b"*/ns/", &*value, b"/*"].concat()
+            }
+            _ => self == other,
+        }
+    }
+
     pub(crate) fn matches(&self, reading: Reading, peer: &Peer) -> bool {
         reading.names(peer).iter().any(|name| {
             let namespace = name.workload().map(|(namespace, _)| namespace);

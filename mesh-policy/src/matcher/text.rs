@@ -41,6 +41,30 @@ impl TextPattern {
                 .is_some_and(|tail| case.equal(tail, value)),
         }
     }
+
+    /// Whether all text that fits this pattern fits the other. Where presence is all that is asked,
+    /// an empty text is not looked at.
+    pub(crate) fn implies(&self, other: &Self, case: Case) -> bool {
+        match (self, other) {
+            (Self::Present, Self::Present) => true,
+            (Self::Present, _) => false,
+            (Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text), Self::Present) => !text.is_empty(),
+            (Self::Exact(text), _) => other.matches(text, case),
+            (Self::Prefix(text), Self::Prefix(_)) | (Self::Suffix(text), Self::Suffix(_)) => other.matches(text, case),
+            (Self::Prefix(_) | Self::Suffix(_), _) => false,
+        }
+    }
+
+    /// Whether no text fits both patterns.
+    pub(crate) fn excludes(&self, other: &Self, case: Case) -> bool {
+        match (self, other) {
+            (Self::Exact(text), pattern) | (pattern, Self::Exact(text)) => !pattern.matches(text, case),
+            (Self::Prefix(one), Self::Prefix(two)) | (Self::Suffix(one), Self::Suffix(two)) => {
+                !self.matches(two, case) && !other.matches(one, case)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Case {
@@ -83,5 +107,31 @@ mod tests {
         let pattern = TextPattern::parse(b"*.Example.com");
         assert!(pattern.matches(b"a.EXAMPLE.com", Case::Ignored));
         assert!(!pattern.matches(b"a.EXAMPLE.com", Case::Counts));
+    }
+
+    #[test]
+    fn patterns_imply_and_exclude_one_another() {
+        let pattern = |value: &str| TextPattern::parse(value.as_bytes());
+        for (one, other, implies, excludes) in [
+            ("a", "a", true, false),
+            ("a", "b", false, true),
+            ("a", "a*", true, false),
+            ("ab*", "a*", true, false),
+            ("a*", "ab*", false, false),
+            ("a*", "b*", false, true),
+            ("*a", "*ba", false, false),
+            ("*ba", "*a", true, false),
+            ("*a", "*b", false, true),
+            ("a*", "*b", false, false),
+            ("a*", "*", true, false),
+            ("*", "a*", false, false),
+            ("*", "*", true, false),
+            ("ba", "a*", false, true),
+        ] {
+            let (one, other) = (pattern(one), pattern(other));
+            assert_eq!(one.implies(&other, Case::Counts), implies, "{one:?} {other:?}");
+            assert_eq!(one.excludes(&other, Case::Counts), excludes, "{one:?} {other:?}");
+            assert_eq!(other.excludes(&one, Case::Counts), excludes, "{one:?} {other:?}");
+        }
     }
 }

@@ -84,11 +84,7 @@ impl<'c> Lowering<'c> {
                 diagnostics.push(Diagnostic::new(policy, line, field, Note::Tolerated(fault)));
             }
         }
-        let reader = Reader {
-            dialect,
-            trust_domains,
-            namespace: &policy.name().namespace,
-        };
+        let reader = Reader::new(dialect, trust_domains, policy);
         let mut lowering = Self {
             policy,
             reader,

@@ -5,6 +5,7 @@ use super::{
     compiler::{CompileError, Compiler, MAX_PROVIDERS},
     lower::{LoweredPolicy, LoweredRule, Lowering},
     segment::{Compiled, Segment},
+    value::Reader,
 };
 use crate::{
     authz::{
@@ -98,6 +99,11 @@ impl PolicySet {
     /// The dialect that the set was compiled for.
     pub fn dialect(&self) -> Dialect {
         self.compiler.dialect
+    }
+
+    /// Reads a policy's values as the set does.
+    pub(in crate::authz) fn reader<'s>(&'s self, policy: &'s AuthorizationPolicy) -> Reader<'s> {
+        Reader::new(self.dialect(), &self.compiler.trust_domains, policy)
     }
 
     /// The policies, in no particular order.

@@ -78,6 +78,68 @@ impl Test {
     }
 }
 
+impl Test {
+    /// Whether whatever passes this test passes the other, of the same attribute. `false` is no
+    /// proof of the contrary.
+    pub(crate) fn implies(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Text { pattern, case, empty },
+                Self::Text {
+                    pattern: wider,
+                    case: wider_case,
+                    empty: wider_empty,
+                },
+            ) => {
+                let presence = (pattern, wider) == (&TextPattern::Present, &TextPattern::Present);
+                // Only a prefix or suffix that is no more than its star fits empty text.
+                let admits_empty = presence && *empty == EmptyLine::Counts;
+                case == wider_case
+                    && pattern.implies(wider, *case)
+                    && (!admits_empty || *wider_empty == EmptyLine::Counts)
+            }
+            (Self::Principal(pattern, reading), Self::Principal(wider, wider_reading))
+            | (Self::TrustDomain(pattern, reading), Self::TrustDomain(wider, wider_reading)) => {
+                reading >= wider_reading && pattern.implies(wider, Case::Counts)
+            }
+            (Self::Namespace(one, reading), Self::Namespace(other, wider)) => reading >= wider && one.implies(other),
+            (
+                Self::ServiceAccount {
+                    namespace,
+                    account,
+                    reading,
+                },
+                Self::ServiceAccount {
+                    namespace: other_namespace,
+                    account: other_account,
+                    reading: wider,
+                },
+            ) => reading >= wider && (namespace, account) == (other_namespace, other_account),
+            (Self::Ip(block), Self::Ip(wider)) => block.implies(wider),
+            (Self::Template(one, charset), Self::Template(other, wider)) => one == other && charset <= wider,
+            (Self::Text { pattern, case, .. }, Self::Template(template, charset)) => {
+                matches!(pattern, TextPattern::Exact(path) if *case == Case::Counts && template.matches(path, *charset))
+            }
+            (Self::Listed(pattern), Self::Listed(wider)) => pattern.implies(wider, Case::Counts),
+            _ => self == other,
+        }
+    }
+
+    /// Whether no one value passes both tests. `false` is no proof of the contrary.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text { pattern, case, .. }, Self::Text { pattern: other, .. }) => pattern.excludes(other, *case),
+            (Self::Text { pattern, .. }, Self::Template(template, charset))
+            | (Self::Template(template, charset), Self::Text { pattern, .. }) => {
+                matches!(pattern, TextPattern::Exact(path) if !template.matches(path, *charset))
+            }
+            (Self::Ip(block), Self::Ip(other)) => block.excludes(other),
+            (Self::Port(port), Self::Port(other)) => port != other,
+            _ => false,
+        }
+    }
+}
+
 /// Whether one of the texts that an attribute has passes a test.
 pub(super) fn any_text(attribute: &Attribute, facts: &Facts<'_>, mut test: impl FnMut(&[u8]) -> bool) -> bool {
     let one = match attribute {

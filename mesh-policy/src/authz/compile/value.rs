@@ -3,6 +3,7 @@ use crate::{
     authz::{
         dialect::{Dialect, Note, TrustDomains},
         invalid::Fault,
+        model::AuthorizationPolicy,
         validate::check_value,
     },
     facts::Attribute,
@@ -18,7 +19,7 @@ use crate::{
 
 /// What follows for a request if a value matches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(in crate::authz) enum Effect {
     /// It may get further: a value that allows, or that exempts from what denies.
     Admits,
     /// It may be stopped: a value that denies, or that exempts from what allows.
@@ -27,7 +28,7 @@ pub(super) enum Effect {
 
 /// Reads values under the rules of a dialect.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'c> {
+pub(in crate::authz) struct Reader<'c> {
     pub(super) dialect: Dialect,
     pub(super) trust_domains: &'c TrustDomains,
     /// The policy's.
@@ -35,13 +36,21 @@ pub(super) struct Reader<'c> {
 }
 
 /// A value's tests, of which any will do; none never match.
-pub(super) struct Read {
-    pub(super) tests: Vec<Test>,
+pub(in crate::authz) struct Read {
+    pub(in crate::authz) tests: Vec<Test>,
     pub(super) note: Option<Note>,
 }
 
-impl Reader<'_> {
-    pub(super) fn read(&self, attribute: &Attribute, value: &str, effect: Effect) -> Result<Read, Fault> {
+impl<'c> Reader<'c> {
+    pub(super) fn new(dialect: Dialect, trust_domains: &'c TrustDomains, policy: &'c AuthorizationPolicy) -> Self {
+        Self {
+            dialect,
+            trust_domains,
+            namespace: &policy.name().namespace,
+        }
+    }
+
+    pub(in crate::authz) fn read(&self, attribute: &Attribute, value: &str, effect: Effect) -> Result<Read, Fault> {
         check_value(attribute, value)?;
         if attribute.is_identity() {
             return Ok(self.identity(attribute, value, effect));
@@ -187,7 +196,7 @@ fn text(pattern: TextPattern, case: Case, empty: EmptyLine) -> Test {
 }
 
 /// A star that is neither the first byte nor, without one there, the last.
-fn has_inner_star(value: &str) -> bool {
+pub(in crate::authz) fn has_inner_star(value: &str) -> bool {
     let inner = value
         .strip_prefix('*')
         .or_else(|| value.strip_suffix('*'))

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
-use crate::{authz::model::KeyError, budget::OverBudget};
+use crate::{authz::model::KeyError, budget::OverBudget, facts::PeerError, normalize::PathError};
 
 /// What is wrong, and in which line.
 pub(super) type Problem = (u32, ReadFault);
@@ -104,6 +104,17 @@ pub enum ReadFault {
         /// The object's `apiVersion`.
         api_version: Box<str>,
     },
+    /// The path of a request.
+    #[error("`{path}`: {fault}")]
+    Path {
+        /// The path.
+        path: Box<str>,
+        /// What is wrong with it.
+        fault: PathError,
+    },
+    /// The names of a peer.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// There is too much of something.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),

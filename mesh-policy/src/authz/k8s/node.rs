@@ -8,6 +8,8 @@ use crate::budget::{Budget, Resource};
 pub(super) struct Node {
     pub(super) line: u32,
     pub(super) kind: Kind,
+    /// Whether a text was written without quotes, so that it may be a number.
+    pub(super) plain: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(super) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Proble
             Event::SequenceEnd | Event::MappingEnd => open.pop().map(|open| Node {
                 line: open.line,
                 kind: open.kind,
+                plain: false,
             }),
             _ => None,
         };
@@ -101,11 +104,11 @@ impl Open {
 }
 
 fn scalar(line: u32, text: String, style: ScalarStyle) -> Node {
-    let quoted = style != ScalarStyle::Plain;
-    let kind = if !quoted && ["", "~", "null", "Null", "NULL"].contains(&text.as_str()) {
+    let plain = style == ScalarStyle::Plain;
+    let kind = if plain && ["", "~", "null", "Null", "NULL"].contains(&text.as_str()) {
         Kind::Null
     } else {
         Kind::Text(text)
     };
-    Node { line, kind }
+    Node { line, kind, plain }
 }

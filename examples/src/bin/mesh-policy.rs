@@ -1,0 +1,7 @@
+//! Checks, explains, lints and compares Istio's authorization policies.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh_examples::mesh_policy::main(std::env::args_os())
+}

@@ -1,0 +1,101 @@
+//! `mesh-policy`: checks, explains, lints and compares Istio's authorization policies.
+
+mod args;
+mod check;
+mod diff;
+mod explain;
+mod facts;
+mod lint;
+mod policies;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use mesh_policy::authz::CompileError;
+use serde::Serialize;
+
+use self::args::{Args, Command};
+use self::facts::FactsError;
+use self::policies::LoadError;
+use crate::usage::{one_line, printed};
+
+/// A request is denied, policies have findings, or sets differ.
+const FOUND: u8 = 1;
+
+/// A flag or a file is bad.
+const USAGE: u8 = 2;
+
+/// Runs the program with its command line, the program's own name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::parse_from(args) {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => return fail(&one_line(&error)),
+        Err(help) => return printed(&help),
+    };
+    let mut out = Out {
+        json: args.json,
+        stdout: io::stdout().lock(),
+    };
+    let result = match &args.command {
+        Command::Check(args) => check::run(args, &mut out),
+        Command::Explain(args) => explain::run(args, &mut out),
+        Command::Lint(args) => lint::run(args, &mut out),
+        Command::Diff(args) => diff::run(args, &mut out),
+    };
+    match result {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Found) => ExitCode::from(FOUND),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &impl std::fmt::Display) -> ExitCode {
+    match writeln!(io::stderr(), "mesh-policy: {error}") {
+        Ok(()) => ExitCode::from(USAGE),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// What a command comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Fine,
+    Found,
+}
+
+impl Outcome {
+    fn found(found: bool) -> Self {
+        if found { Self::Found } else { Self::Fine }
+    }
+}
+
+/// Where answers go.
+struct Out {
+    json: bool,
+    stdout: io::StdoutLock<'static>,
+}
+
+impl Out {
+    /// Prints an answer for programs, or for people.
+    fn print(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+        let text = match self.json {
+            true => serde_json::to_string_pretty(value).map_err(io::Error::from)?,
+            false => text.trim_end().to_owned(),
+        };
+        Ok(writeln!(self.stdout, "{text}")?)
+    }
+}
+
+/// Why the program fails.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+}

@@ -1,0 +1,181 @@
+//! Exit codes, and the one line for what is bad.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::{Run, mesh_policy};
+
+const ALLOW_80: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: n}
+spec:
+  rules:
+  - to:
+    - operation: {ports: [80]}
+";
+
+/// A folder with files.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn in_folder(folder: &TempDir, args: &[&str]) -> Run {
+    let path = folder.path().to_str().unwrap();
+    let args: Vec<_> = args.iter().map(|arg| arg.replace('@', path)).collect();
+    mesh_policy(args.iter().map(String::as_str))
+}
+
+/// The one line of a run that failed, without the folder's path.
+fn refusal(folder: &TempDir, args: &[&str]) -> String {
+    let run = in_folder(folder, args);
+    assert_eq!((run.code, run.stderr.lines().count()), (2, 1), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    run.stderr.trim_end().replace(folder.path().to_str().unwrap(), "@")
+}
+
+#[test]
+fn allowed_is_0_and_denied_is_1() {
+    let folder = folder(&[("a.yaml", ALLOW_80)]);
+    assert_eq!(in_folder(&folder, &["check", "@", "--port", "80"]).code, 0);
+    assert_eq!(in_folder(&folder, &["check", "@", "--port", "81"]).code, 1);
+    assert_eq!(in_folder(&folder, &["explain", "@", "--port", "81"]).code, 1);
+    assert_eq!(
+        in_folder(&folder, &["check", "@", "--port", "81", "--namespace", "other"]).code,
+        0
+    );
+    let unsaid = in_folder(&folder, &["check", "@"]);
+    assert_eq!(unsaid.code, 1, "what is not said does not allow: {}", unsaid.stdout);
+}
+
+#[test]
+fn findings_are_1_and_advice_only_if_asked() {
+    let wrong = ALLOW_80.replace("ports: [80]", "ports: [80], notPorts: [80]");
+    let advice = ALLOW_80.replace("ports: [80]", "hosts: [a.example]");
+    let folder = folder(&[
+        ("good.yaml", ALLOW_80),
+        ("wrong.yaml", &wrong),
+        ("advice.yaml", &advice),
+    ]);
+    assert_eq!(in_folder(&folder, &["lint", "@/good.yaml", "--strict"]).code, 0);
+    assert_eq!(in_folder(&folder, &["lint", "@/wrong.yaml"]).code, 1);
+    assert_eq!(in_folder(&folder, &["lint", "@/advice.yaml"]).code, 0);
+    assert_eq!(in_folder(&folder, &["lint", "@/advice.yaml", "--strict"]).code, 1);
+}
+
+#[test]
+fn differences_are_1() {
+    let wider = ALLOW_80.replace("[80]", "[80, 81]");
+    let folder = folder(&[("before/a.yaml", ALLOW_80), ("after/deep/b.yml", &wider)]);
+    assert_eq!(in_folder(&folder, &["diff", "@/before", "@/after"]).code, 1);
+    assert_eq!(in_folder(&folder, &["diff", "@/before", "@/after", "--wider"]).code, 1);
+    let narrower = in_folder(&folder, &["diff", "@/after", "@/before", "--wider"]);
+    assert_eq!((narrower.code, narrower.stdout.starts_with("proven")), (0, true));
+}
+
+#[test]
+fn what_is_not_found_is_not_called_proven() {
+    let of = |block: &str| ALLOW_80.replace("to:\n    - operation: {ports: [80]}", block);
+    let whole = of("from:\n    - source: {ipBlocks: [0.0.0.0/0]}");
+    let halves = of("from:\n    - source: {ipBlocks: [0.0.0.0/1]}\n    - source: {ipBlocks: [128.0.0.0/1]}");
+    let folder = folder(&[("a.yaml", &whole), ("b.yaml", &halves)]);
+    let run = in_folder(&folder, &["diff", "@/a.yaml", "@/b.yaml", "--candidates", "100"]);
+    assert_eq!(run.code, 0);
+    assert!(run.stdout.contains("100 requests, which is no proof"), "{}", run.stdout);
+}
+
+#[test]
+fn a_witness_can_be_checked() {
+    let after = ALLOW_80.replace("ports: [80]", "methods: [GET], hosts: [a.example], paths: [/b/*]");
+    let folder = folder(&[("a.yaml", ALLOW_80), ("b.yaml", &after)]);
+    let diff = in_folder(
+        &folder,
+        &["diff", "@/a.yaml", "@/b.yaml", "--dialect", "envoy-http", "--json"],
+    );
+    let answer: serde_json::Value = serde_json::from_str(&diff.stdout).unwrap();
+    assert_eq!(answer["answer"], "different");
+    fs::write(folder.path().join("facts.json"), answer["facts"].to_string()).unwrap();
+    for (file, side) in [("@/a.yaml", "before"), ("@/b.yaml", "after")] {
+        let check = ["check", file, "--dialect", "envoy-http", "--facts", "@/facts.json"];
+        let allowed = answer[side]["allowed"].as_bool().unwrap();
+        assert_eq!(in_folder(&folder, &check).code == 0, allowed, "{side}");
+    }
+}
+
+#[test]
+fn flags_count_before_the_file() {
+    let folder = folder(&[("a.yaml", ALLOW_80), ("facts.yml", "peer: none\nport: 81\n")]);
+    let facts = ["check", "@/a.yaml", "--facts", "@/facts.yml"];
+    assert_eq!(in_folder(&folder, &facts).code, 1);
+    let with_flag: Vec<_> = facts.into_iter().chain(["--port", "80"]).collect();
+    assert_eq!(in_folder(&folder, &with_flag).code, 0);
+}
+
+#[test]
+fn bad_input_is_one_line_with_its_place() {
+    let unknown = ALLOW_80.replace("ports", "port");
+    let invalid = ALLOW_80.replace("[80]", "[http]");
+    let folder = folder(&[
+        ("good.yaml", ALLOW_80),
+        ("unknown.yaml", &unknown),
+        ("invalid.yaml", &invalid),
+        ("no.yaml", "a: ["),
+        ("facts.yaml", "peer: none\nprot: 80\n"),
+        ("empty/readme.txt", ""),
+    ]);
+    for (args, expected) in [
+        (
+            &["check", "@/missing.yaml"][..],
+            "@/missing.yaml: No such file or directory (os error 2)",
+        ),
+        (
+            &["lint", "@/empty"],
+            "@/empty: there is no file that ends in .yaml, .yml or .json",
+        ),
+        (
+            &["lint", "@/unknown.yaml"],
+            "@/unknown.yaml:8: there is no field `spec.rules[0].to[0].operation.port`",
+        ),
+        (
+            &["check", "@/invalid.yaml"],
+            "@/invalid.yaml:8: policy `n/p`: rules[0].to[0].operation.ports[0]: `http` is no port from 0 to 65535",
+        ),
+        (
+            &["check", "@/good.yaml", "--facts", "@/facts.yaml"],
+            "@/facts.yaml:2: there is no field `prot`",
+        ),
+        (
+            &["check", "@/good.yaml", "--method", "GET", "--path", "cart"],
+            "--path `cart`: the path does not begin with `/`",
+        ),
+        (
+            &["check", "@/good.yaml", "--host", "a.example"],
+            "--method: a request has one",
+        ),
+        (
+            &["check", "@/good.yaml", "--port", "http"],
+            "invalid value 'http' for '--port <PORT>': invalid digit found in string",
+        ),
+    ] {
+        assert_eq!(refusal(&folder, args), format!("mesh-policy: {expected}"));
+    }
+    let syntax = refusal(&folder, &["lint", "@/no.yaml"]);
+    assert!(
+        syntax.starts_with("mesh-policy: @/no.yaml:2: this is no yaml"),
+        "{syntax}"
+    );
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let help = mesh_policy(["--help"]);
+    assert_eq!(help.code, 0);
+    assert!(help.stdout.contains("Exit code 0") && help.stdout.contains("2: a flag or a file is bad"));
+}

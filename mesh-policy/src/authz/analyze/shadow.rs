@@ -1,0 +1,79 @@
+//! Rules that others leave without effect.
+
+use std::collections::BTreeSet;
+
+use super::{entry, finding::Finding};
+use crate::authz::{
+    attach::selects,
+    compile::RuleName,
+    cover::{Effort, RuleView},
+    dialect::Diagnostic,
+    invalid::FieldPath,
+    model::{Action, AuthorizationPolicy},
+    target::Target,
+};
+
+pub(super) fn check(rules: &[RuleView<'_>], root: &str, effort: &Effort, findings: &mut Vec<Diagnostic<Finding>>) {
+    let dead = findings.iter().filter_map(|found| match &found.field {
+        FieldPath::Rule { rule, .. } if found.note == Finding::NeverMatches => Some((found.policy.clone(), *rule)),
+        _ => None,
+    });
+    let dead: BTreeSet<_> = dead.collect();
+    for rule in rules {
+        let policy = rule.name.policy();
+        let field = FieldPath::Rule {
+            rule: rule.name.index(),
+            part: None,
+        };
+        // What never matches by itself needs no other rule for that.
+        if dead.contains(&(policy.name().clone(), rule.name.index())) {
+            continue;
+        }
+        let mut others = rules.iter().filter(|other| {
+            other.reference != rule.reference
+                && policy.is_dry_run() == other.name.policy().is_dry_run()
+                && reaches_all_of(other.name.policy(), policy, root)
+        });
+        let overrules =
+            |other: &&RuleView<'_>| *policy.action() == Action::Allow && *other.name.policy().action() == Action::Deny;
+        let mut denying = others.clone().filter(overrules);
+        let found = if let Some(deny) = denying.find(|deny| rule.is_covered_by(deny, effort)) {
+            let (policy, rule) = place(&deny.name);
+            Finding::Overruled { policy, rule }
+        } else {
+            let shadow = others.find(|other| {
+                *policy.action() == *other.name.policy().action()
+                    && rule.is_covered_by(other, effort)
+                    // Of two that match the same, the first counts.
+                    && (comes_before(&other.name, &rule.name) || !other.is_covered_by(rule, effort))
+            });
+            let Some(shadow) = shadow else { continue };
+            let (policy, rule) = place(&shadow.name);
+            Finding::Shadowed { policy, rule }
+        };
+        let line = entry::line_of(policy, rule.name.index());
+        findings.push(Diagnostic::new(policy, line, field, found));
+    }
+}
+
+fn place(name: &RuleName<'_>) -> (Box<str>, usize) {
+    (name.policy().name().to_string().into(), name.index())
+}
+
+fn comes_before(one: &RuleName<'_>, other: &RuleName<'_>) -> bool {
+    (one.policy().name(), one.index()) < (other.policy().name(), other.index())
+}
+
+/// Whether a policy applies wherever the other does.
+fn reaches_all_of(policy: &AuthorizationPolicy, other: &AuthorizationPolicy, root: &str) -> bool {
+    let same = policy.name().namespace == other.name().namespace;
+    let reaches = same || *policy.name().namespace == *root;
+    match (policy.target(), other.target()) {
+        (Target::Namespace, Target::Namespace | Target::Selector(_)) => reaches,
+        (Target::Selector(wanted), Target::Selector(labels)) => reaches && selects(wanted, labels),
+        (Target::Selector(wanted), Target::Namespace) => reaches && wanted.is_empty(),
+        (Target::Refs(refs), Target::Refs(others)) => same && others.iter().all(|target| refs.contains(target)),
+        (Target::Namespace | Target::Selector(_), Target::Refs(_))
+        | (Target::Refs(_), Target::Namespace | Target::Selector(_)) => false,
+    }
+}

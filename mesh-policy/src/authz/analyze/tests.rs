@@ -1,0 +1,273 @@
+use super::*;
+use crate::authz::{
+    dialect::Dialect,
+    model::{Condition, Operation, OperationField, Rule, Source, SourceField},
+    target::Labels,
+};
+
+/// All findings, without the names of policies.
+fn findings(dialect: Dialect, policies: impl IntoIterator<Item = AuthorizationPolicy>) -> Vec<String> {
+    let report = Analysis::new(Compiler::new(dialect)).run(policies).unwrap();
+    assert!(report.is_complete());
+    let found = report.findings().iter();
+    found.map(|found| format!("{}: {}", found.field, found.note)).collect()
+}
+
+fn of_rule(rule: Rule) -> Vec<String> {
+    findings(Dialect::EnvoyHttp, [AuthorizationPolicy::allow("n", "p").rule(rule)])
+}
+
+fn from(field: SourceField, values: &[&str]) -> Source {
+    Source::new().any_of(field, values.iter().copied())
+}
+
+fn to(field: OperationField, values: &[&str]) -> Operation {
+    Operation::new().any_of(field, values.iter().copied())
+}
+
+fn when(key: &str, values: &[&str]) -> Condition {
+    Condition::new(key.parse().unwrap()).any_of(values.iter().copied())
+}
+
+#[test]
+fn values_that_never_match_make_the_rule_never_match() {
+    let cases = [
+        (
+            Rule::new().from(from(SourceField::Principals, &["spiffe://td/ns/a/sa/b"])),
+            "without `spiffe://`",
+        ),
+        (Rule::new().to(to(OperationField::Paths, &["admin"])), "begin with `/`"),
+        (Rule::new().to(to(OperationField::Paths, &["/a?x=1"])), "begin with `/`"),
+        (Rule::new().to(to(OperationField::Paths, &["/a/../b"])), "write `/b`"),
+        (
+            Rule::new().to(to(OperationField::Hosts, &["https://a.example"])),
+            "no authority is like",
+        ),
+    ];
+    for (rule, expected) in cases {
+        let found = of_rule(rule);
+        assert!(found.iter().any(|found| found.contains(expected)), "{found:?}");
+        assert!(
+            found.contains(&"rules[0]: the rule never matches".to_owned()),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn one_good_value_keeps_a_rule_alive() {
+    let rule = Rule::new().to(to(OperationField::Paths, &["admin", "/admin"]));
+    assert!(!of_rule(rule).contains(&"rules[0]: the rule never matches".to_owned()));
+}
+
+#[test]
+fn values_are_spelt_as_they_are_compared() {
+    for (source, expected) in [
+        (from(SourceField::Principals, &["td/ns/a/sa/B"]), Some("has upper case")),
+        (from(SourceField::Namespaces, &["Prod"]), Some("has upper case")),
+        (
+            from(SourceField::TrustDomains, &["Example.org"]),
+            Some("has upper case"),
+        ),
+        (from(SourceField::Principals, &["td/sa/b"]), Some("is not of the form")),
+        (from(SourceField::Principals, &["td/*/sa/b"]), Some("is no wildcard")),
+        (from(SourceField::IpBlocks, &["10.0.0.1/8"]), Some("whole block")),
+        (from(SourceField::IpBlocks, &["0.0.0.0/0"]), Some("other IP version")),
+        (
+            from(SourceField::IpBlocks, &["10.0.0.0/8", "10.1.0.0/16"]),
+            Some("in the same list"),
+        ),
+        (from(SourceField::IpBlocks, &["10.0.0.0/8"]), None),
+        (
+            from(SourceField::Principals, &["td/ns/a/sa/b", "*", "td/*"]),
+            Some("in the same list"),
+        ),
+        (from(SourceField::Principals, &["td/ns/a/sa/b"]), None),
+    ] {
+        let found = of_rule(Rule::new().from(source));
+        match expected {
+            Some(expected) => assert!(found[0].contains(expected), "{found:?}"),
+            None => assert_eq!(found, [""; 0]),
+        }
+    }
+    let found = of_rule(Rule::new().to(to(OperationField::Methods, &["get"])));
+    assert!(found[0].contains("not in upper case"), "{found:?}");
+}
+
+#[test]
+fn hosts_have_a_port_variant() {
+    let found = |hosts: &[&str]| of_rule(Rule::new().to(to(OperationField::Hosts, hosts)));
+    for hosts in [
+        &["a.example"][..],
+        &["*.example"],
+        &["[::1]"],
+        &["a.example", "b.example:*"],
+    ] {
+        assert!(found(hosts)[0].contains("writes a port"), "{hosts:?}");
+    }
+    for hosts in [
+        &["a.example", "a.example:*"][..],
+        &["*"],
+        &["a.example*"],
+        &["a.example:8080"],
+        &["[::1]:80"],
+    ] {
+        assert_eq!(found(hosts), [""; 0], "{hosts:?}");
+    }
+}
+
+#[test]
+fn what_is_negated_again_never_matches() {
+    let ports = to(OperationField::Ports, &["80", "81"]).none_of(OperationField::Ports, ["80", "81", "82"]);
+    assert_eq!(
+        of_rule(Rule::new().to(ports)),
+        [
+            "rules[0].to[0].operation.notPorts: the negated values leave out every value of `destination.port`, so it never matches",
+            "rules[0]: the rule never matches",
+        ]
+    );
+    let paths = to(OperationField::Paths, &["/a/b"]).none_of(OperationField::Paths, ["/a/*"]);
+    assert_eq!(of_rule(Rule::new().to(paths)).len(), 2);
+    let some_left = to(OperationField::Ports, &["80", "81"]).none_of(OperationField::Ports, ["80"]);
+    assert_eq!(of_rule(Rule::new().to(some_left)), [""; 0]);
+}
+
+#[test]
+fn fields_that_exclude_each_other_never_match() {
+    let disjoint = from(SourceField::Principals, &["td/ns/a/sa/x"]).any_of(SourceField::Namespaces, ["b"]);
+    let found = of_rule(Rule::new().from(disjoint.clone()));
+    assert_eq!(
+        found,
+        [
+            "rules[0].from[0].source.principals: nothing matches both `source.principal` and `source.namespace` here",
+            "rules[0]: the rule never matches",
+        ]
+    );
+    let other = from(SourceField::Namespaces, &["c"]);
+    let found = of_rule(Rule::new().from(disjoint).from(other));
+    assert_eq!(found.len(), 1, "the other source keeps the rule alive: {found:?}");
+    let by_condition = Rule::new()
+        .to(to(OperationField::Ports, &["80"]))
+        .when(when("destination.port", &["81"]));
+    assert!(of_rule(by_condition).contains(&"rules[0]: the rule never matches".to_owned()));
+    let conditions = Rule::new()
+        .when(when("source.ip", &["10.0.0.0/8"]))
+        .when(when("source.ip", &["11.0.0.0/8"]));
+    assert!(of_rule(conditions).contains(&"rules[0]: the rule never matches".to_owned()));
+}
+
+#[test]
+fn negations_alone_admit_those_without() {
+    let plain = "peers without a certificate are allowed too";
+    let negated = Source::new().none_of(SourceField::Namespaces, ["dev"]);
+    let has = |rule: Rule, what: &str| of_rule(rule).iter().any(|found| found.contains(what));
+    assert!(has(Rule::new().from(negated.clone()), plain));
+    assert!(!has(
+        Rule::new().from(negated.clone().any_of(SourceField::Principals, ["*"])),
+        plain
+    ));
+    assert!(!has(
+        Rule::new().from(negated.clone()).when(when("source.principal", &["*"])),
+        plain
+    ));
+    let condition = Condition::new("source.namespace".parse().unwrap()).none_of(["dev"]);
+    assert!(has(Rule::new().when(condition.clone()), plain));
+    let identified = from(SourceField::Principals, &["*"]);
+    assert!(!has(Rule::new().from(identified).when(condition), plain));
+    let token = Source::new().none_of(SourceField::RequestPrincipals, ["i/s"]);
+    assert!(has(Rule::new().from(token), "requests without a token"));
+    let deny = AuthorizationPolicy::deny("n", "p").rule(Rule::new().from(negated));
+    assert_eq!(findings(Dialect::EnvoyHttp, [deny]), [""; 0]);
+}
+
+#[test]
+fn rules_are_shadowed_by_wider_ones() {
+    let get = |path: &str| to(OperationField::Methods, &["GET"]).any_of(OperationField::Paths, [path]);
+    let wide = AuthorizationPolicy::allow("n", "wide").rule(Rule::new().to(get("/a/*")));
+    let narrow = |namespace: &str| {
+        let from = from(SourceField::Namespaces, &["x"]);
+        AuthorizationPolicy::allow(namespace, "narrow").rule(Rule::new().from(from).to(get("/a/b")))
+    };
+    let shadowed = ["rules[0]: rule 0 of `n/wide` matches everything that this rule matches"];
+    assert_eq!(findings(Dialect::EnvoyHttp, [wide.clone(), narrow("n")]), shadowed);
+    assert_eq!(findings(Dialect::EnvoyHttp, [wide.clone(), narrow("other")]), [""; 0]);
+    let labels = Labels::from([("app".to_owned(), "web".to_owned())]);
+    let selecting = wide.selector(labels.clone());
+    assert_eq!(findings(Dialect::EnvoyHttp, [selecting.clone(), narrow("n")]), [""; 0]);
+    assert_eq!(
+        findings(Dialect::EnvoyHttp, [selecting, narrow("n").selector(labels)]),
+        shadowed
+    );
+    let twice = AuthorizationPolicy::allow("n", "p")
+        .rule(Rule::new().to(get("/a")))
+        .rule(Rule::new().to(get("/a")));
+    assert_eq!(
+        findings(Dialect::EnvoyHttp, [twice]),
+        ["rules[1]: rule 0 of `n/p` matches everything that this rule matches"]
+    );
+}
+
+#[test]
+fn what_is_allowed_may_be_denied() {
+    let from = || from(SourceField::Namespaces, &["a*"]);
+    let allow = AuthorizationPolicy::allow("n", "allow").rule(Rule::new().from(from()));
+    let deny = |name: &str| AuthorizationPolicy::deny(name, "deny").rule(Rule::new().from(from()));
+    for dialect in [Dialect::Strict, Dialect::Ztunnel, Dialect::EnvoyTcp, Dialect::EnvoyHttp] {
+        let overruled = ["rules[0]: rule 0 of `n/deny` denies everything that this rule allows"];
+        assert_eq!(findings(dialect, [allow.clone(), deny("n")]), overruled, "{dialect:?}");
+        let of_the_mesh = findings(dialect, [allow.clone(), deny("istio-system")]);
+        assert_eq!(of_the_mesh.len(), 1, "{dialect:?}");
+        assert_eq!(findings(dialect, [allow.clone(), deny("n").dry_run(true)]), [""; 0]);
+    }
+}
+
+#[test]
+fn a_denial_looks_at_no_fewer_names_than_what_allows() {
+    let from = || from(SourceField::Principals, &["td/ns/a/sa/x"]);
+    let allow = AuthorizationPolicy::allow("n", "allow").rule(Rule::new().from(from()));
+    let deny = AuthorizationPolicy::deny("n", "deny").rule(Rule::new().from(from()));
+    let overruled = ["rules[0]: rule 0 of `n/deny` denies everything that this rule allows"];
+    assert_eq!(findings(Dialect::Strict, [allow, deny]), overruled);
+}
+
+#[test]
+fn invalid_policies_do_not_hide_the_others() {
+    let invalid = AuthorizationPolicy::deny("n", "invalid");
+    let other = AuthorizationPolicy::allow("n", "other").rule(Rule::new().to(to(OperationField::Ports, &["80", "80"])));
+    let lower = AuthorizationPolicy::allow("n", "p").rule(Rule::new().to(to(OperationField::Methods, &["get"])));
+    let found = findings(Dialect::Strict, [invalid, other, lower.clone(), lower]);
+    assert!(found[0].contains("needs a rule"), "{found:?}");
+    assert!(
+        found.iter().any(|found| found.contains("not in upper case")),
+        "{found:?}"
+    );
+    assert!(found.iter().any(|found| found.contains("takes its place")), "{found:?}");
+}
+
+#[test]
+fn notes_of_the_dialect_are_findings() {
+    let policy = AuthorizationPolicy::allow("n", "p").rule(Rule::new().to(to(OperationField::Methods, &["GET"])));
+    let report = Analysis::new(Compiler::new(Dialect::EnvoyTcp))
+        .run([policy.clone()])
+        .unwrap();
+    let [found] = report.findings() else {
+        panic!("{report:?}")
+    };
+    assert!(matches!(found.note, Finding::Note(_)) && found.note.severity() == Severity::Warning);
+    let report = Analysis::new(Compiler::new(Dialect::Strict)).run([policy]).unwrap();
+    assert!(
+        report
+            .findings()
+            .iter()
+            .all(|found| found.note.severity() == Severity::Advice)
+    );
+}
+
+#[test]
+fn what_stops_has_gaps() {
+    let deny =
+        |path: &str| AuthorizationPolicy::deny("n", "p").rule(Rule::new().to(to(OperationField::Paths, &[path])));
+    assert!(findings(Dialect::EnvoyHttp, [deny("/admin")])[0].contains("only `/admin` itself"));
+    assert!(findings(Dialect::EnvoyHttp, [deny("/admin/{**}")])[0].contains("such as `[`"));
+    assert_eq!(findings(Dialect::EnvoyHttp, [deny("/admin*")]), [""; 0]);
+}
