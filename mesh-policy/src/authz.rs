@@ -4,6 +4,8 @@ pub mod attach;
 mod compile;
 mod decision;
 mod dialect;
+#[cfg(feature = "envoy")]
+pub mod envoy;
 mod eval;
 mod explain;
 mod invalid;

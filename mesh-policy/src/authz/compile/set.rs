@@ -6,6 +6,8 @@ use super::{
     lower::{LoweredPolicy, LoweredRule, Lowering},
     segment::{Compiled, Segment},
 };
+#[cfg(feature = "envoy")]
+use crate::authz::dialect::TrustDomains;
 use crate::{
     authz::{
         dialect::{Diagnostic, Dialect},
@@ -98,6 +100,11 @@ impl PolicySet {
     /// The dialect that the set was compiled for.
     pub fn dialect(&self) -> Dialect {
         self.compiler.dialect
+    }
+
+    #[cfg(feature = "envoy")]
+    pub(in crate::authz) fn trust_domains(&self) -> &TrustDomains {
+        &self.compiler.trust_domains
     }
 
     /// The policies, in no particular order.
@@ -320,6 +327,11 @@ pub struct RuleName<'s> {
 }
 
 impl<'s> RuleName<'s> {
+    #[cfg(feature = "envoy")]
+    pub(in crate::authz) fn new(policy: &'s AuthorizationPolicy, index: usize) -> Self {
+        Self { policy, index }
+    }
+
     /// The policy that the rule is in.
     pub fn policy(&self) -> &'s AuthorizationPolicy {
         self.policy
