@@ -7,7 +7,7 @@ use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, PolicySet};
 use mesh_testkit::policy::generate::{meshes, policies};
 use mesh_testkit::policy::wire::{Connection, Request, connections, requests};
 use proptest::collection::vec;
-use proptest::strategy::{Strategy, ValueTree};
+use proptest::strategy::{Just, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio::task::JoinSet;
 
@@ -157,18 +157,15 @@ pub type Heard = (usize, Option<usize>, Voice);
 pub enum Voice {
     /// The answer to a request says it all.
     Http(Answer),
-    /// A connection is let through or closed; which rule it was is in the log, under this address.
-    Tcp {
-        client: std::net::SocketAddr,
-        is_denied: bool,
-    },
+    /// A connection is let through or closed; which rule it was is in the log, under this name.
+    Tcp { name: String, is_denied: bool },
 }
 
 impl Voice {
     fn answer(&self, log: &tcp::Log) -> Answer {
         match self {
             Self::Http(answer) => answer.clone(),
-            Self::Tcp { client, is_denied } => log.answer(*client, *is_denied),
+            Self::Tcp { name, is_denied } => log.answer(name, *is_denied),
         }
     }
 }
@@ -179,7 +176,7 @@ impl Case {
         let dialect = layer.dialect();
         let requests = match layer {
             Layer::Http => vec(requests(), REQUESTS).boxed(),
-            Layer::Tcp => vec(requests(), 0).boxed(),
+            Layer::Tcp => Just(Vec::new()).boxed(),
         };
         let connections = vec((connections(is_tls), requests), CONNECTIONS);
         let (mesh, policies, connections) = (meshes(dialect), policies(dialect), connections)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::answer::CUSTOM;
 use crate::batch::{Case, Layer};
 use crate::pki::Pki;
-use crate::proxy::METADATA_TLV;
+use crate::proxy::{METADATA_TLV, NAME_TLV};
 use crate::token;
 
 /// The header that brings metadata, in a form that is no concern of policies.
@@ -24,7 +24,7 @@ pub fn configuration(layer: Layer, cases: &[Case], pki: &Pki) -> String {
     let chains: Vec<_> = cases.iter().map(|case| chain(layer, case, pki)).collect();
     let metadata = json!({ "metadata_namespace": format!("envoy.filters.{FILTER}"), "key": KEY });
     let log = format!(
-        "{LOG_MARK} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %CONNECTION_TERMINATION_DETAILS% %DYNAMIC_METADATA({NETWORK_RBAC})%\n"
+        "{LOG_MARK} %DYNAMIC_METADATA(test:name)% %CONNECTION_TERMINATION_DETAILS% %DYNAMIC_METADATA({NETWORK_RBAC})%\n"
     );
     let access_log = match layer {
         Layer::Http => json!([]),
@@ -40,7 +40,10 @@ pub fn configuration(layer: Layer, cases: &[Case], pki: &Pki) -> String {
         "listener_filters": [
             { "name": "proxy", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
-                "rules": [{ "tlv_type": METADATA_TLV, "on_tlv_present": metadata }],
+                "rules": [
+                    { "tlv_type": METADATA_TLV, "on_tlv_present": metadata },
+                    { "tlv_type": NAME_TLV, "on_tlv_present": { "metadata_namespace": "test", "key": "name" } },
+                ],
             } },
             { "name": "tls", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",

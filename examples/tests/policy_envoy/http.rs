@@ -19,7 +19,7 @@ use crate::{proxy, token};
 pub async fn ask(envoy: SocketAddr, case: &Case, pki: &Pki) -> Vec<Heard> {
     let mut heard = Vec::new();
     for (index, (connection, requests)) in case.connections.iter().enumerate() {
-        let stream = proxy::connect(envoy, connection, case.source_port).await;
+        let stream = proxy::connect(envoy, connection, case.source_port, "-").await;
         let answers = if case.is_tls {
             exchange(connection, requests, pki.handshake(connection, stream).await).await
         } else {

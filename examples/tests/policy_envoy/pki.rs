@@ -62,6 +62,7 @@ impl Pki {
         };
         json!({ "name": "tls", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": false,
             "common_tls_context": {
                 "alpn_protocols": protocols,
                 "tls_certificates": [{

@@ -16,35 +16,38 @@ use crate::world::{eventually, soon};
 pub async fn ask(envoy: SocketAddr, case: &Case, pki: &Pki) -> Vec<Heard> {
     let mut heard = Vec::new();
     for (index, (connection, _)) in case.connections.iter().enumerate() {
-        let stream = proxy::connect(envoy, connection, case.source_port).await;
-        let client = stream.local_addr().unwrap();
+        let name = format!("{}-{index}", case.source_port);
+        let stream = proxy::connect(envoy, connection, case.source_port, &name).await;
         let is_denied = if case.is_tls {
             is_closed(pki.handshake(connection, stream).await).await
         } else {
             is_closed(stream).await
         };
-        heard.push((index, None, Voice::Tcp { client, is_denied }));
+        heard.push((index, None, Voice::Tcp { name, is_denied }));
     }
     heard
 }
 
-/// Whether a byte does not come back.
+/// Longer than the head of a TLS record, for which Envoy waits before it takes bytes for anything else.
+const WORDS: &[u8] = b"is anybody there?";
+
+/// Whether what is said does not come back.
 async fn is_closed(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
     // It may be closed already, as far as the writing side knows.
-    drop(stream.write_all(b"?").await);
+    drop(stream.write_all(WORDS).await);
     match soon("echo", stream.read_u8()).await {
         Ok(byte) => {
-            assert_eq!(byte, b'?');
+            assert_eq!(byte, WORDS[0]);
             false
         }
         Err(_) => true,
     }
 }
 
-/// What Envoy has logged about connections, by the client's address.
+/// What Envoy has logged about connections, by their names.
 #[derive(Default)]
 pub struct Log {
-    lines: HashMap<SocketAddr, String>,
+    lines: HashMap<String, String>,
 }
 
 impl Log {
@@ -58,15 +61,15 @@ impl Log {
         .await;
         let mut lines = HashMap::new();
         for line in text.lines().filter_map(|line| line.strip_prefix(LOG_MARK)) {
-            let (client, rest) = line.trim_start().split_once(' ').unwrap();
-            let before = lines.insert(client.parse().unwrap(), rest.to_owned());
-            assert_eq!(before, None, "{client} was used twice");
+            let (name, rest) = line.trim_start().split_once(' ').unwrap();
+            let before = lines.insert(name.to_owned(), rest.to_owned());
+            assert_eq!(before, None, "{name} was used twice");
         }
         Self { lines }
     }
 
-    pub fn answer(&self, client: SocketAddr, is_denied: bool) -> Answer {
-        let (details, metadata) = self.lines[&client].split_once(' ').unwrap();
+    pub fn answer(&self, name: &str, is_denied: bool) -> Answer {
+        let (details, metadata) = self.lines[name].split_once(' ').unwrap();
         let metadata = if metadata == "-" { "null" } else { metadata };
         Answer::of_envoy(is_denied, details, &serde_json::from_str(metadata).unwrap())
     }

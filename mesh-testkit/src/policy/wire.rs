@@ -149,11 +149,8 @@ impl Metadata for Text {
 
 /// Connections, with a TLS handshake or without.
 pub fn connections(is_tls: bool) -> impl Strategy<Value = Connection> {
-    let certificate = option::weighted(if is_tls { 0.85 } else { 0.0 }, 0..CERTIFICATES.len());
-    let sni = option::weighted(
-        if is_tls { 0.8 } else { 0.0 },
-        select(vec!["a.example", "b.example", "other.test"]),
-    );
+    let certificate = option::weighted(0.85, 0..CERTIFICATES.len());
+    let sni = option::weighted(0.8, select(vec!["a.example", "b.example", "other.test"]));
     let addresses = |texts: &[&'static str]| {
         let addresses: Vec<IpAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
         select(addresses)
@@ -165,9 +162,9 @@ pub fn connections(is_tls: bool) -> impl Strategy<Value = Connection> {
     let port = select(vec![80, 443, 8080, 9003, 1]);
     let metadata = option::of(select(vec!["v", "w", "vx"]));
     (certificate, sni, source, ends, port, metadata).prop_map(
-        |(certificate, sni, source, (remote, destination), port, metadata)| Connection {
-            certificate,
-            sni,
+        move |(certificate, sni, source, (remote, destination), port, metadata)| Connection {
+            certificate: certificate.filter(|_| is_tls),
+            sni: sni.filter(|_| is_tls),
             source,
             remote,
             destination,
