@@ -18,6 +18,8 @@ mod rule_ref;
 mod target;
 mod truth;
 mod validate;
+#[cfg(feature = "xds")]
+pub mod xds;
 
 pub use self::{
     compile::{CompileError, Compiler, MAX_PROVIDERS, PolicySet, RuleName},

@@ -1,7 +1,7 @@
 //! Batches of policy sets, each put to an Envoy of its own.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, PolicySet};
 use mesh_testkit::policy::generate::{meshes, policies};
