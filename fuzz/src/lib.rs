@@ -161,7 +161,9 @@ pub fn authorization(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else {
         return;
     };
-    let dialect = DIALECTS[usize::from(*first) % DIALECTS.len()];
+    let Some(dialect) = DIALECTS.get(usize::from(*first) % DIALECTS.len()).copied() else {
+        return;
+    };
     let mut seed = [0; 32];
     seed.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);

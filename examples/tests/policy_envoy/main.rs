@@ -34,12 +34,12 @@ use batch::{Layer, compare};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoy_decides_about_requests_alike() {
-    compare(Layer::Http, wanted("POLICY_ENVOY_HTTP", 6_000)).await;
+    compare(Layer::Http, wanted("POLICY_ENVOY_HTTP", 20_000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoy_decides_about_connections_alike() {
-    compare(Layer::Tcp, wanted("POLICY_ENVOY_TCP", 1_500)).await;
+    compare(Layer::Tcp, wanted("POLICY_ENVOY_TCP", 4_000)).await;
 }
 
 /// A number that the environment may ask for.
