@@ -53,6 +53,8 @@ impl Translation<'_> {
         let operations = rule.operations().iter().map(|operation| operation.fields());
         let sources = rule.sources().iter().map(|source| source.fields());
         let principal = |attribute: &Attribute, value: &str| self.writer.principal(attribute, value);
+        let permission =
+            |attribute: &Attribute, value: &str| permission(attribute, value).map(|permission| vec![permission]);
         let permissions: Written<Vec<Permission>> = self.half(operations, &OPERATION, &of_operation, permission);
         let principals: Written<Vec<Principal>> = self.half(sources, &SOURCE, &of_source, principal);
         Ok(match (permissions?, principals?) {

@@ -42,12 +42,29 @@ pub enum ExportError {
         /// The set's dialect.
         dialect: Dialect,
     },
+    /// There is no matcher of Envoy for a value. Left out, it would make a rule match more.
+    #[error("envoy has nothing to compare `{attribute}` with `{value}`")]
+    Value {
+        /// What is asked about.
+        attribute: Attribute,
+        /// The value.
+        value: Box<str>,
+    },
     /// Envoy refuses a configuration with such a header.
     #[error("`{}` is no name of a header for envoy", name.escape_debug())]
     HeaderName {
         /// The name.
         name: Box<str>,
     },
+}
+
+impl ExportError {
+    fn value(attribute: &Attribute, value: &str) -> Self {
+        Self::Value {
+            attribute: attribute.clone(),
+            value: value.into(),
+        }
+    }
 }
 
 /// Writes the values of one policy's sources.
@@ -59,8 +76,9 @@ pub(super) struct Writer<'s> {
 }
 
 /// A value of an operation, or of a condition that stands with the operations.
-pub(super) fn permission(attribute: &Attribute, value: &str) -> Result<Vec<Permission>, ExportError> {
-    Ok(vec![match attribute {
+pub(super) fn permission(attribute: &Attribute, value: &str) -> Result<Permission, ExportError> {
+    let unknown = || ExportError::value(attribute, value);
+    Ok(match attribute {
         Attribute::Host => Permission::Header(HeaderMatcher::of(":authority", value).ignoring_case()),
         Attribute::Method => Permission::Header(HeaderMatcher::of(":method", value)),
         Attribute::Path if PathTemplate::is_one(value) => Permission::UriTemplate(UriTemplate {
@@ -72,15 +90,8 @@ pub(super) fn permission(attribute: &Attribute, value: &str) -> Result<Vec<Permi
         Attribute::Path => Permission::UrlPath(PathMatcher {
             path: StringMatcher::of(value),
         }),
-        Attribute::DestinationPort => {
-            return Ok(port::parse(value)
-                .map(Permission::DestinationPort)
-                .into_iter()
-                .collect());
-        }
-        Attribute::DestinationIp => {
-            return Ok(block(value).map(Permission::DestinationIp).into_iter().collect());
-        }
+        Attribute::DestinationPort => Permission::DestinationPort(port::parse(value).ok_or_else(unknown)?),
+        Attribute::DestinationIp => Permission::DestinationIp(block(value).ok_or_else(unknown)?),
         Attribute::Sni => Permission::RequestedServerName(StringMatcher::of(value)),
         Attribute::Metadata { filter, key } => Permission::Metadata(MetadataMatcher {
             filter: format!("envoy.filters.{filter}"),
@@ -90,21 +101,22 @@ pub(super) fn permission(attribute: &Attribute, value: &str) -> Result<Vec<Permi
                 None => ValueMatcher::Text(StringMatcher::of(value)),
             },
         }),
-        _ => return Ok(Vec::new()),
-    }])
+        _ => return Err(unknown()),
+    })
 }
 
 impl Writer<'_> {
     /// A value of a source, or of a condition that stands with the sources.
     pub(super) fn principal(&self, attribute: &Attribute, value: &str) -> Result<Vec<Principal>, ExportError> {
+        let unknown = || ExportError::value(attribute, value);
         Ok(match attribute {
             Attribute::Principal | Attribute::Namespace | Attribute::ServiceAccount | Attribute::TrustDomain => {
                 let matchers = self.identity(attribute, value).into_iter();
                 matchers.map(|matcher| self.peer(matcher)).collect()
             }
             Attribute::RequestPrincipal => vec![request_principal(value)],
-            Attribute::SourceIp => block(value).map(Principal::DirectRemoteIp).into_iter().collect(),
-            Attribute::RemoteIp => block(value).map(Principal::RemoteIp).into_iter().collect(),
+            Attribute::SourceIp => vec![Principal::DirectRemoteIp(block(value).ok_or_else(unknown)?)],
+            Attribute::RemoteIp => vec![Principal::RemoteIp(block(value).ok_or_else(unknown)?)],
             Attribute::Header(name) if name.contains(['\0', '\r', '\n']) => {
                 return Err(ExportError::HeaderName { name: name.clone() });
             }
@@ -112,7 +124,7 @@ impl Writer<'_> {
             Attribute::Audiences => vec![claim(&["aud".into()], value)],
             Attribute::Presenter => vec![claim(&["azp".into()], value)],
             Attribute::Claim(path) => vec![claim(path, value)],
-            _ => Vec::new(),
+            _ => return Err(unknown()),
         })
     }
 
