@@ -11,6 +11,14 @@ use hbone::Authority;
 use hbone::TunnelRequest;
 use hbone::metadata::{Baggage, Forwarded, TraceParent};
 use mesh_identity::SpiffeId;
+use mesh_policy::Budget;
+use mesh_policy::authz::{Compiler, Dialect, k8s, xds};
+use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies};
+use mesh_testkit::policy::{Outcome, decide};
+use proptest::collection::vec;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use prost::Message;
 
 /// Answers for any input.
 pub type Target = fn(&[u8]);
@@ -18,6 +26,7 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also the name of its folder of regressions.
 pub const TARGETS: &[(&str, Target)] = &[
     ("authority", authority),
+    ("authorization", authorization),
     ("baggage", baggage),
     ("bundle", bundle),
     ("certificate_request", certificate_request),
@@ -28,6 +37,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("leaf", leaf),
     ("mesh_file", mesh_file),
     ("pem", pem),
+    ("policy_message", policy_message),
+    ("policy_yaml", policy_yaml),
     ("pool_ops", pool_ops),
     ("revocation_list", revocation_list),
     ("spiffe_id", spiffe_id),
@@ -171,6 +182,63 @@ pub fn xds_response(data: &[u8]) {
 #[expect(clippy::disallowed_methods, reason = "an instant has no constructor but a clock")]
 fn origin() -> Instant {
     Instant::now()
+}
+
+/// Policies and what they are asked about: the first byte is the dialect, and the next ones are the
+/// generators' seed. They cannot take bytes for randomness itself, because some draw again until
+/// they get another value. The compiled evaluator answers like the naive one.
+pub fn authorization(data: &[u8]) {
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
+    let Some(dialect) = DIALECTS.get(usize::from(*first) % DIALECTS.len()).copied() else {
+        return;
+    };
+    let mut seed = [0; 32];
+    seed.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let inputs = (policies(dialect), meshes(dialect), vec(cases(), 4));
+    let Ok(tree) = inputs.new_tree(&mut TestRunner::new_with_rng(Config::default(), rng)) else {
+        return;
+    };
+    let (policies, mesh, cases) = tree.current();
+    let compiler = Compiler::new(dialect).trust_domains(mesh.trust_domains.clone());
+    let set = compiler
+        .compile(policies.clone())
+        .expect("generated policies are valid");
+    for case in cases {
+        case.with(|facts| {
+            let decision = set.decide(facts);
+            assert_eq!(Outcome::of(&decision, &set), decide(&policies, &mesh, &facts));
+            assert_eq!(set.explain(facts).verdict(), decision.verdict());
+        });
+    }
+}
+
+/// A file of policies.
+pub fn policy_yaml(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match k8s::read("fuzz.yaml", &text, &Budget::new()) {
+        Ok(manifests) => {
+            for dialect in DIALECTS {
+                let _set = Compiler::new(dialect).compile(manifests.authorization.clone());
+            }
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    }
+}
+
+/// A policy as ztunnel receives it.
+pub fn policy_message(data: &[u8]) {
+    let Ok(message) = mesh_xds_types::security::Authorization::decode(data) else {
+        return;
+    };
+    let Ok(received) = xds::read(message) else { return };
+    let again = xds::write(&received.policy, "root").expect("what was sent is sent again");
+    let again = xds::read(again).expect("what was written is read");
+    assert_eq!(again.policy.action(), received.policy.action());
+    assert_eq!(again.policy.rules().len(), received.policy.rules().len());
+    let _set = Compiler::new(Dialect::Ztunnel).compile([received.policy]);
 }
 
 fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {

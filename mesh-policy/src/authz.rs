@@ -7,6 +7,8 @@ mod compile;
 mod cover;
 mod decision;
 mod dialect;
+#[cfg(feature = "envoy")]
+pub mod envoy;
 mod eval;
 mod explain;
 mod invalid;
@@ -19,6 +21,8 @@ mod rule_ref;
 mod target;
 mod truth;
 mod validate;
+#[cfg(feature = "xds")]
+pub mod xds;
 
 pub use self::{
     compile::{CompileError, Compiler, MAX_PROVIDERS, PolicySet, RuleName},

@@ -7,6 +7,7 @@
 pub mod generate;
 mod naive;
 mod value;
+pub mod wire;
 
 use mesh_policy::authz::{AllowReason, Decision, DenyReason, PolicySet, Verdict};
 

@@ -7,6 +7,8 @@ use super::{
     segment::{Compiled, Segment},
     value::Reader,
 };
+#[cfg(feature = "envoy")]
+use crate::authz::dialect::TrustDomains;
 use crate::{
     authz::{
         dialect::{Diagnostic, Dialect},
@@ -104,6 +106,11 @@ impl PolicySet {
     /// Reads a policy's values as the set does.
     pub(in crate::authz) fn reader<'s>(&'s self, policy: &'s AuthorizationPolicy) -> Reader<'s> {
         Reader::new(self.dialect(), &self.compiler.trust_domains, policy)
+    }
+
+    #[cfg(feature = "envoy")]
+    pub(in crate::authz) fn trust_domains(&self) -> &TrustDomains {
+        &self.compiler.trust_domains
     }
 
     /// The policies, in no particular order.
@@ -326,6 +333,11 @@ pub struct RuleName<'s> {
 }
 
 impl<'s> RuleName<'s> {
+    #[cfg(feature = "envoy")]
+    pub(in crate::authz) fn new(policy: &'s AuthorizationPolicy, index: usize) -> Self {
+        Self { policy, index }
+    }
+
     /// The policy that the rule is in.
     pub fn policy(&self) -> &'s AuthorizationPolicy {
         self.policy
