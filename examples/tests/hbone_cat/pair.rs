@@ -1,12 +1,14 @@
 //! A client and a server of one mesh.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
 
 use mesh_testkit::ca::{client, server};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::world::{Files, Pki, Process, exchange, hbone_cat};
+use crate::world::{Files, Pki, Process, exchange, hbone_cat, soon};
 
 /// A server, and what it takes to reach it.
 pub struct Served {
@@ -78,6 +80,13 @@ pub struct Listening {
 impl Listening {
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    /// A connection for which there is no tunnel. It may be reset before it is known to be made.
+    pub async fn is_reset(&self) {
+        let reset = async { TcpStream::connect(self.addr).await?.read_u8().await };
+        let error = soon("reset", reset).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 
     /// Sends bytes through a tunnel of their own to an echo.

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use mesh_testkit::ca::{client, waypoint};
-use tokio::io::AsyncReadExt;
 
 use crate::pair::{Listening, Served};
 use crate::tunnel::Tunnel;
-use crate::world::{App, Pki, Process, hbone_cat, soon};
+use crate::world::{App, Pki, Process, hbone_cat};
 
 /// A policy of namespace `default` with these rules.
 fn policy(action: &str, name: &str, rules: &str) -> String {
@@ -62,8 +61,7 @@ impl Policed {
     }
 
     async fn is_refused(&self, listening: &Listening, reason: &str) {
-        let mut tcp = listening.connect().await;
-        soon("reset", tcp.read_u8()).await.unwrap_err();
+        listening.is_reset().await;
         let line = listening.process.says("no tunnel").await;
         assert!(line.contains("peer refused the tunnel with status 401"), "{line}");
         let line = self.served.server.says("tunnel refused").await;
