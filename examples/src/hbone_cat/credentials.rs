@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::{io, thread};
 
-use mesh_identity::live::Live;
+use mesh_identity::live::{ClosePolicy, Live};
 use mesh_identity::source::files::{FileError, FileLayout, FileProblem, load_bundle, load_svid};
 use mesh_identity::tls::{ClientTls, Identities, IdentityUnavailable, ServerTls};
 use mesh_identity::{BundleError, PeerPattern, PeerPolicy, SpiffeId, TrustBundles, TrustDomain, provider};
@@ -36,7 +36,11 @@ impl Credentials {
             }
             (None, None) => return Err(CredentialError::Nothing),
         };
-        let (live, driver) = Live::builder(origin.follower().clone(), Arc::clone(&provider)).build();
+        // A tunnel may outlive the certificates that it began with: short ones are renewed all the
+        // time, and nothing in HTTP/2 could show a peer the next.
+        let closing = ClosePolicy::default().keep_expired();
+        let live = Live::builder(origin.follower().clone(), Arc::clone(&provider)).close_policy(closing);
+        let (live, driver) = live.build();
         let runtime = Builder::new_current_thread().enable_time().build()?;
         thread::Builder::new()
             .name("trust".to_owned())

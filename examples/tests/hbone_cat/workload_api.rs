@@ -84,11 +84,18 @@ fn entry<'r>(
     X509Message::new().with(X509Entry::new(id, &issued, roots))
 }
 
-/// An SVID for half a minute, and its certificate.
+/// How long the SVIDs are valid that are rotated, in seconds: `SVID_SECONDS`, or little, so that the
+/// test is soon over.
+fn lifetime() -> Duration {
+    let seconds = std::env::var("SVID_SECONDS").map(|seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds.unwrap_or(4))
+}
+
+/// An SVID for as long, and its certificate.
 fn short(authority: &DevCa, id: &SpiffeId) -> (X509Message, CertificateDer<'static>) {
     let now = UnixTime::now();
     let template = Template {
-        not_after: UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + 30)),
+        not_after: UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + lifetime()),
         ..Template::leaf(id, now)
     };
     let issued = authority.issue_with(template).unwrap();
@@ -96,16 +103,21 @@ fn short(authority: &DevCa, id: &SpiffeId) -> (X509Message, CertificateDer<'stat
     (message, issued.chain()[0].clone())
 }
 
+/// Both sides' SVIDs are renewed at half their life, so that the tunnel outlives those that it began
+/// with five times.
 #[tokio::test]
 async fn ten_rotations_reach_new_connections_and_leave_tunnels_alone() {
     let (mesh, echo) = (Mesh::new(), App::echo().await);
-    let (near, far) = (Agent::of(&mesh, &client()), Agent::of(&mesh, &server()));
+    let authority = mesh.authority(server().trust_domain());
+    let (near, far) = (Agent::start(), Agent::start());
+    near.api.say_x509(short(authority, &client()).0);
+    far.api.say_x509(short(authority, &server()).0);
     let (serving, peer) = far.serve(&client()).await;
     let (dialing, addr) = near.listen(peer, echo.addr).await;
     let mut tunnel = Tunnel::open(addr).await;
     let tls = mesh.client_tls(&client(), PeerPolicy::exact(server()));
-    let authority = mesh.authority(server().trust_domain());
     for rotation in 1..=10 {
+        tokio::time::sleep(lifetime() / 2).await;
         let mut certificates = Vec::new();
         for (agent, id, process) in [(&near, client(), &dialing), (&far, server(), &serving)] {
             let (message, certificate) = short(authority, &id);
@@ -118,8 +130,8 @@ async fn ten_rotations_reach_new_connections_and_leave_tunnels_alone() {
         tunnel.exchange().await;
         let answering = look(peer, &tls).await.unwrap();
         assert_eq!(answering.chain()[0], certificates[1], "{rotation}");
+        exchange(TcpStream::connect(addr).await.unwrap(), 1, 1000).await;
     }
-    exchange(TcpStream::connect(addr).await.unwrap(), 1, 1000).await;
     tunnel.finish().await;
 }
 

@@ -126,8 +126,9 @@ impl ClosePolicy {
     }
 
     /// The same policy, under which expiry closes nothing: what Envoy, ztunnel and other proxies do.
-    /// Use it where peers cannot reconnect, and certificates are short-lived for another reason than
-    /// to end trust.
+    /// Use it where connections carry what lasts longer than a certificate, such as tunnels between
+    /// peers that renew short-lived ones all the time: a drain has a deadline. Whatever else ends
+    /// trust in the peer still closes the connection.
     #[must_use]
     pub fn keep_expired(self) -> Self {
         Self {
