@@ -135,8 +135,8 @@ async fn ten_rotations_reach_new_connections_and_leave_tunnels_alone() {
     tunnel.finish().await;
 }
 
-/// Prepare, activate, revoke: at each step new connections are made, and at the end none by the old
-/// root.
+/// Prepare, activate, taint, revoke: at each step new connections are made, and at the end none by
+/// the old root. Those that are open then end if it vouches for their peer, and only those.
 #[tokio::test]
 async fn a_root_is_replaced_step_by_step() {
     let (mesh, echo) = (Mesh::new(), App::echo().await);
@@ -169,6 +169,8 @@ async fn a_root_is_replaced_step_by_step() {
         (&new, &[old_root, new_root], true),
         (&new, &[new_root], false),
     ];
+    let moved = Agent::start();
+    let mut kept = None;
     for (step, (authority, roots, old_is_believed)) in steps.into_iter().enumerate() {
         far.api.say_x509(entry(authority, &server(), roots.iter().copied()));
         serving.says_times("svid rotated: ", step + 1).await;
@@ -178,7 +180,16 @@ async fn a_root_is_replaced_step_by_step() {
             true => tunnel.exchange().await,
             false => tunnel.is_reset().await,
         }
+        if step == 1 {
+            // The old authority is tainted: whoever has an SVID of it gets one of the new.
+            moved.api.say_x509(entry(&new, &client(), [old_root, new_root]));
+            let (process, addr) = moved.listen(peer, echo.addr).await;
+            kept = Some((Tunnel::open(addr).await, process));
+        }
     }
+    let (mut kept, _process) = kept.unwrap();
+    kept.exchange().await;
+    kept.finish().await;
 }
 
 #[tokio::test]
