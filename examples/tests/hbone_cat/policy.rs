@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use mesh_testkit::ca::{client, waypoint};
 
 use crate::pair::{Listening, Served};
-use crate::tunnel::Tunnel;
-use crate::world::{App, Pki, Process, hbone_cat};
+use crate::world::{App, Pki, Process, Tunnel, hbone_cat};
 
 /// A policy of namespace `default` with these rules.
 fn policy(action: &str, name: &str, rules: &str) -> String {

@@ -4,11 +4,15 @@ mod app;
 mod half_close;
 mod pki;
 mod process;
+mod tunnel;
+mod workload;
 
 pub use app::{App, exchange};
 pub use half_close::{half_close_first, half_close_last, receive_last_words};
 pub use pki::{Files, NoCertificate, Pki};
-pub use process::{Process, hbone_cat, hbone_cat_of};
+pub use process::{Process, hbone_cat, hbone_cat_of, peer};
+pub use tunnel::{Tunnel, look};
+pub use workload::{hbone_cat_by, listen_by, serve_by};
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -36,6 +37,21 @@ pub fn hbone_cat_of(command: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_hbone-cat"));
     program.args([command, "--json"]).env_remove("RUST_LOG");
     program
+}
+
+/// The program of a peer, which `install-peers.sh` installs.
+pub fn peer(name: &str) -> PathBuf {
+    let installed = std::env::var_os("PEERS_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.peers"),
+        PathBuf::from,
+    );
+    let executable = installed.join("bin").join(name);
+    assert!(
+        executable.is_file(),
+        "{name} is not installed as {}: run `bash examples/tests/install-peers.sh`",
+        executable.display()
+    );
+    executable
 }
 
 impl Process {

@@ -9,7 +9,7 @@ use mesh_testkit::payload::Payload;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::soon;
+use super::soon;
 
 /// Who answers at `addr`, to somebody whom it lets in.
 pub async fn look(addr: SocketAddr, tls: &ClientTls) -> Option<VerifiedPeer> {
