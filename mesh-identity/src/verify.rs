@@ -85,7 +85,8 @@ pub fn verify_under(
     };
     let outcome = Cell::new(None);
     let judge = |path: &VerifiedPath<'_>| {
-        let judged = judge_path(path, bundle, id.trust_domain(), profile, now);
+        let judged = judge_path(path, bundle, id.trust_domain(), profile, now)
+            .and_then(|anchor| ask_every_list(path, bundle, now, usage, algorithms).map(|()| anchor));
         let refused = judged.is_err();
         outcome.set(Some(judged));
         // The kind is of no account: `outcome` holds the reason.
@@ -495,6 +496,48 @@ fn judge_path(
         anchor: Arc::clone(anchor),
         not_after,
     })
+}
+
+/// Asks each revocation list that names a certificate of the path about the path, as if there were
+/// no other.
+///
+/// Of the lists that cover a certificate, webpki asks the first one and no more. It has not asked
+/// those here, or the path would not have come so far, unless they cover something else.
+fn ask_every_list(
+    path: &VerifiedPath<'_>,
+    bundle: &TrustBundle,
+    now: UnixTime,
+    usage: KeyUsage,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<(), VerifyError> {
+    let leaf = path.end_entity();
+    let intermediates: Vec<_> = path.intermediate_certificates().map(|known| known.der()).collect();
+    for der in std::iter::once(leaf.der()).chain(intermediates.iter().cloned()) {
+        let certificate = Certificate::parse(&der).map_err(LeafError::from)?;
+        let naming = bundle.revocation_lists().iter().filter(|list| list.names(&certificate));
+        for list in naming {
+            let alone = [list.as_webpki()];
+            let found = leaf.verify_for_usage(
+                algorithms,
+                std::slice::from_ref(path.anchor()),
+                &intermediates,
+                now,
+                usage,
+                // What the list does not cover was judged with all lists at hand.
+                revocation(&alone, Profile::istio()),
+                None,
+            );
+            match found {
+                Ok(_) => {}
+                Err(Fault::CertRevoked) => {
+                    let serial = SerialNumber::of(&certificate);
+                    return Err(VerifyError::Revoked { serial });
+                }
+                Err(fault) => return Err(VerifyError::of(&fault, bundle.trust_domain())),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn unknown_issuer(trust_domain: &TrustDomain) -> VerifyError {
