@@ -106,7 +106,8 @@ impl TrustBundle {
     /// The same bundle with these revocation lists in place of those that it had.
     ///
     /// A certificate that is listed is refused, in whichever place of a path, by whichever of the
-    /// lists that cover it. What the lists do not cover, and whether they grow old, is for the [`Profile`](crate::Profile) to judge.
+    /// lists that cover it. What the lists do not cover, and whether they grow old, is for the
+    /// [`Profile`](crate::Profile) to judge.
     ///
     /// # Errors
     ///

@@ -2,7 +2,8 @@
 //!
 //! Other sections, and text before and between sections, are passed over, because common tools
 //! write both. What would make part of a file vanish unnoticed is an error: a boundary in the
-//! middle of a line, a section that does not end, anything but white space after the last section.
+//! middle of a line, a section that does not end or does not begin, anything but white space after
+//! the last section.
 
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
@@ -100,7 +101,8 @@ fn check_boundaries(text: &[u8]) -> Result<(), PemError> {
             open = true;
             after_end = false;
         } else if line.starts_with(END) {
-            if !line.trim_ascii_end().ends_with(b"-----") || find(line, BEGIN) {
+            // Without a beginning the section would be passed over as text.
+            if !open || !line.trim_ascii_end().ends_with(b"-----") || find(line, BEGIN) {
                 return Err(PemError::Boundary);
             }
             open = false;
@@ -152,8 +154,9 @@ pub enum PemError {
     /// The private key is encrypted, and there is no way to give a passphrase.
     #[error("the private key is encrypted")]
     EncryptedKey,
-    /// A `BEGIN` or `END` boundary is misspelt or does not stand on a line of its own.
-    #[error("a PEM boundary is not on a line of its own")]
+    /// A `BEGIN` or `END` boundary is misspelt, does not stand on a line of its own, or ends what
+    /// has not begun.
+    #[error("a PEM boundary is misspelt or misplaced")]
     Boundary,
     /// A section has no `END` boundary: the text was cut short.
     #[error("a PEM section does not end")]

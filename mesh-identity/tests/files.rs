@@ -13,6 +13,7 @@ mod support;
 
 use std::{fs, path::PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use mesh_identity::{
     Svid, SvidError, TrustBundle,
     pem::{self, PemError},
@@ -157,12 +158,35 @@ fn rejects_texts_that_would_lose_something() {
             chain.replacen("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE---", 1),
             PemError::Boundary,
         ),
+        (
+            format!("{}\n{chain}", chain.replacen("-----BEGIN", "----BEGIN", 1)),
+            PemError::Boundary,
+        ),
+        (format!("-----END CERTIFICATE-----\n{chain}"), PemError::Boundary),
         (chain.replacen("MII", "M!I", 1), PemError::Base64),
         (format!("{chain}\n{}", "x".repeat(1 << 20)), PemError::TooLarge),
         (format!("{chain}\n").repeat(513), PemError::TooManySections),
     ] {
         assert_eq!(pem::certificates(text.as_bytes()).unwrap_err(), error);
     }
+}
+
+/// A list that goes unread revokes nobody.
+#[test]
+fn rejects_a_revocation_list_whose_beginning_is_misspelt() {
+    let list = |name| {
+        let list = ca(name).revocation_list([[1u8].as_slice()], now(), at(now().as_secs() + 60));
+        let base64 = BASE64.encode(list.unwrap());
+        format!("-----BEGIN X509 CRL-----\n{base64}\n-----END X509 CRL-----\n")
+    };
+    let (first, second) = (list(TD), list("other"));
+    let both = format!("{first}{second}");
+    assert_eq!(pem::revocation_lists(both.as_bytes()).unwrap().len(), 2);
+    let misspelt = both.replacen("-----BEGIN", "----BEGIN", 1);
+    assert_eq!(
+        pem::revocation_lists(misspelt.as_bytes()).unwrap_err(),
+        PemError::Boundary
+    );
 }
 
 #[test]
