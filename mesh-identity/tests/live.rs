@@ -13,6 +13,7 @@ mod support;
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc,
@@ -397,6 +398,61 @@ fn a_dropped_guard_ends_the_registration() {
 }
 
 #[test]
+fn connections_do_not_outlive_the_driver_that_watches_over_them() {
+    let ca = ca(TD);
+    let never_polled: fn(&mut World) = |_| {};
+    let polled: fn(&mut World) = World::settle;
+    for before in [never_polled, polled] {
+        let mut world = World::new(bundles(&[&ca]));
+        let scope = world.live.scope(anybody());
+        let mut guards = ["/a", "/b"].map(|path| world.register(&scope, &peer(&ca, path)));
+        before(&mut world);
+        assert_eq!(guards.each_mut().map(closing), [None; 2]);
+        world.driver = Box::pin(std::future::pending());
+        let unattended = Some((CloseReason::Unattended, Urgency::Drain));
+        assert_eq!(guards.each_mut().map(closing), [unattended; 2]);
+        assert_eq!(world.live.connections(), 0);
+        let refused = scope.register(world.own.id(), peer(&ca, "/c"));
+        assert_eq!(refused.unwrap_err(), CloseReason::Unattended);
+    }
+}
+
+#[test]
+fn connections_do_not_outlive_a_panic_under_their_lock() {
+    let ca = ca(TD);
+    let renewed = || TrustBundle::new(td(TD), [ca.renew(authority()).unwrap()]).unwrap();
+    for by_driver in [true, false] {
+        let fails = Arc::new(AtomicBool::new(false));
+        let failing = Arc::clone(&fails);
+        let provider = provider_calling(move || assert!(!failing.load(Ordering::Relaxed), "as the test wants it"));
+        let mut world = World::with(
+            bundles(&[&ca]),
+            provider,
+            Profile::istio(),
+            ClosePolicy::default().urgency(CloseReason::Unattended, Urgency::Abort),
+        );
+        let scope = world.live.scope(anybody());
+        let mut guard = world.register(&scope, &peer(&ca, "/a"));
+        // Now the peer has to be verified anew.
+        world.publish(renewed());
+        fails.store(true, Ordering::Relaxed);
+        let panics = catch_unwind(AssertUnwindSafe(|| match by_driver {
+            true => world.settle(),
+            false => drop(scope.register(world.own.id(), peer(&ca, "/b"))),
+        }));
+        assert!(panics.is_err());
+        fails.store(false, Ordering::Relaxed);
+        if !by_driver {
+            world.settle();
+        }
+        let unattended = Some((CloseReason::Unattended, Urgency::Abort));
+        assert_eq!(closing(&mut guard), unattended);
+        let refused = scope.register(world.own.id(), peer(&ca, "/c"));
+        assert_eq!(refused.unwrap_err(), CloseReason::Unattended);
+    }
+}
+
+#[test]
 fn urgency_is_by_reason() {
     let ca = ca(TD);
     let policy = ClosePolicy::default().urgency(CloseReason::AnchorRemoved, Urgency::Drain);
@@ -563,7 +619,14 @@ fn reasons_are_one_line_and_have_stable_names() {
     let names = CloseReason::ALL.map(CloseReason::name);
     assert_eq!(
         names,
-        ["anchor_removed", "revoked", "expired", "deauthorized", "withdrawn"]
+        [
+            "anchor_removed",
+            "revoked",
+            "expired",
+            "deauthorized",
+            "withdrawn",
+            "unattended"
+        ]
     );
     for reason in CloseReason::ALL {
         let text = reason.to_string();

@@ -23,16 +23,21 @@ pub enum CloseReason {
     /// The source has taken back the identity that this side presented.
     #[error("this side's identity was withdrawn")]
     Withdrawn,
+    /// The future that [`LiveBuilder::build`](super::LiveBuilder::build) gave was dropped, or it
+    /// panicked: whatever happens to trust in the peer, nobody would notice.
+    #[error("nothing watches over open connections any more")]
+    Unattended,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AnchorRemoved,
         Self::Revoked,
         Self::Expired,
         Self::Deauthorized,
         Self::Withdrawn,
+        Self::Unattended,
     ];
 
     /// A short name, fit for a metric's label. It does not change between releases.
@@ -43,6 +48,7 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::Deauthorized => "deauthorized",
             Self::Withdrawn => "withdrawn",
+            Self::Unattended => "unattended",
         }
     }
 }
