@@ -71,6 +71,27 @@ pub fn verify_under(
     now: UnixTime,
     algorithms: &[&dyn SignatureVerificationAlgorithm],
 ) -> Result<VerifiedPeer, VerifyError> {
+    verify_as_of(profile, chain, role, trust, Moment { now, as_of: now }, algorithms)
+}
+
+/// The moment at which a chain is verified.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: UnixTime,
+    /// What expired after this has not expired. It may lie before the time of a root that was put
+    /// in place since, so roots begin by `now`.
+    pub(crate) as_of: UnixTime,
+}
+
+/// As [`verify_under`], but what has expired lately may count.
+pub(crate) fn verify_as_of(
+    profile: Profile,
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    trust: &TrustBundles,
+    moment: Moment,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<VerifiedPeer, VerifyError> {
     let (leaf, intermediates) = chain.split_first().ok_or(VerifyError::EmptyChain)?;
     check_sizes(chain)?;
     let facts = Certificate::parse(leaf).map_err(LeafError::from)?;
@@ -85,8 +106,8 @@ pub fn verify_under(
     };
     let outcome = Cell::new(None);
     let judge = |path: &VerifiedPath<'_>| {
-        let judged = judge_path(path, bundle, id.trust_domain(), profile, now)
-            .and_then(|anchor| ask_every_list(path, bundle, now, usage, algorithms).map(|()| anchor));
+        let judged = judge_path(path, bundle, id.trust_domain(), profile, moment)
+            .and_then(|anchor| ask_every_list(path, bundle, moment, usage, algorithms).map(|()| anchor));
         let refused = judged.is_err();
         outcome.set(Some(judged));
         // The kind is of no account: `outcome` holds the reason.
@@ -97,7 +118,7 @@ pub fn verify_under(
         algorithms,
         bundle.anchors(),
         intermediates,
-        now,
+        moment.as_of,
         usage,
         revocation(&lists, profile),
         Some(&judge),
@@ -458,17 +479,17 @@ fn judge_path(
     bundle: &TrustBundle,
     trust_domain: &TrustDomain,
     profile: Profile,
-    now: UnixTime,
+    moment: Moment,
 ) -> Result<AnchorOfPath, VerifyError> {
     let anchor = bundle
         .known(path.anchor())
         .ok_or_else(|| unknown_issuer(bundle.trust_domain()))?;
-    if now < anchor.not_before {
+    if moment.now < anchor.not_before {
         return Err(VerifyError::AnchorNotYetValid {
             not_before: anchor.not_before,
         });
     }
-    if now > anchor.not_after {
+    if moment.as_of > anchor.not_after {
         return Err(VerifyError::AnchorExpired {
             not_after: anchor.not_after,
         });
@@ -506,7 +527,7 @@ fn judge_path(
 fn ask_every_list(
     path: &VerifiedPath<'_>,
     bundle: &TrustBundle,
-    now: UnixTime,
+    moment: Moment,
     usage: KeyUsage,
     algorithms: &[&dyn SignatureVerificationAlgorithm],
 ) -> Result<(), VerifyError> {
@@ -521,7 +542,7 @@ fn ask_every_list(
                 algorithms,
                 std::slice::from_ref(path.anchor()),
                 &intermediates,
-                now,
+                moment.as_of,
                 usage,
                 // What the list does not cover was judged with all lists at hand.
                 revocation(&alone, Profile::istio()),

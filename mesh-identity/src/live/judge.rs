@@ -11,7 +11,7 @@ use crate::{
     profile::{Profile, ProfileRule},
     source::Snapshot,
     spiffe_id::SpiffeId,
-    verify::{VerifiedPeer, VerifyError, verify_under},
+    verify::{Moment, VerifiedPeer, VerifyError, verify_as_of},
 };
 
 /// What connections are judged by, besides what changes.
@@ -102,7 +102,7 @@ impl Rules {
         } else {
             let moment = self.moment(peer, now);
             let algorithms = self.algorithms.all;
-            let verified = verify_under(self.profile, peer.chain(), peer.role(), trust, moment, algorithms);
+            let verified = verify_as_of(self.profile, peer.chain(), peer.role(), trust, moment, algorithms);
             Some(verified.map_err(|error| reason(&error))?)
         };
         match policy.check_under(trust.aliases(), peer.id()) {
@@ -121,11 +121,12 @@ impl Rules {
     }
 
     /// When to verify: while expiry is no reason to close, as if the peer had not expired.
-    fn moment(&self, peer: &VerifiedPeer, now: UnixTime) -> UnixTime {
-        match self.deadline(peer) {
+    fn moment(&self, peer: &VerifiedPeer, now: UnixTime) -> Moment {
+        let as_of = match self.deadline(peer) {
             Some(deadline) if now > deadline => now,
             _ => now.min(peer.not_after()),
-        }
+        };
+        Moment { now, as_of }
     }
 }
 

@@ -368,3 +368,34 @@ fn expiry_has_grace_or_no_effect_if_that_is_the_policy() {
     assert_eq!(closed_at(Expiry::CloseAfter(Duration::from_secs(60))), Some(61));
     assert_eq!(closed_at(Expiry::Keep), None);
 }
+
+#[test]
+fn a_root_signed_anew_after_the_peer_expired_counts_by_its_own_dates() {
+    let ca = DevCa::new(td("a"), at(0)).unwrap();
+    let leaf = Template {
+        not_after: at(LIVES[0]),
+        ..Template::leaf(&id("spiffe://a/x"), at(0))
+    };
+    let chain = ca.issue_with(leaf).unwrap().chain().to_vec();
+    let peer = WORLD
+        .verify(&chain, Role::Client, &ca.bundle().unwrap().into(), at(0))
+        .unwrap();
+    let since = |second| {
+        let renewed = Template {
+            not_before: at(second),
+            ..Template::authority(&td("a"), at(0))
+        };
+        let bundle = TrustBundle::new(td("a"), [ca.renew(renewed).unwrap()]).unwrap();
+        snapshot(bundle.into(), 3)
+    };
+    for expiry in [Expiry::Keep, Expiry::CloseAfter(Duration::from_secs(60))] {
+        let mut registry = Registry::new(Rules { expiry, ..rules() }, snapshot(ca.bundle().unwrap().into(), 3));
+        let scope = registry.open_scope(policy(0));
+        let local = WORLD.locals[0].id().clone();
+        let key = registry.register(scope, local, peer.clone(), at(0)).unwrap();
+        registry.apply(since(LIVES[0] + 20));
+        assert_eq!(registry.judge(at(LIVES[0] + 20), 8), []);
+        registry.apply(since(LIVES[0] + 40));
+        assert_eq!(registry.judge(at(LIVES[0] + 39), 8), [(key, CloseReason::Expired)]);
+    }
+}
