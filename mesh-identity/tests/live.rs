@@ -263,6 +263,30 @@ fn a_strict_profile_closes_what_no_list_covers() {
 }
 
 #[test]
+fn a_list_that_grows_old_admits_nobody_and_closes_nothing() {
+    let [ca, next] = [(); 2].map(|()| ca(TD));
+    let strict = (provider::aws_lc_rs(), Profile::spiffe(), ClosePolicy::default());
+    let covered = |bundle: TrustBundle| bundle.with_revocation_lists([list(&ca, &peer(&ca, "/gone"))]).unwrap();
+    let mut world = World::with(covered(ca.bundle().unwrap()).into(), strict.0, strict.1, strict.2);
+    let scope = world.live.scope(anybody());
+    let kept = peer(&ca, "/a");
+    let mut guard = world.register(&scope, &kept);
+    world.clock.set(Some(at(now().as_secs() + 61)));
+    scope.set_policy(PeerPolicy::exact(kept.id().clone()));
+    world.settle();
+    assert_eq!(closing(&mut guard), None);
+    world.publish(covered(both(&ca, &next)));
+    world.settle();
+    assert_eq!(closing(&mut guard), None);
+    let refused = scope.register(world.own.id(), kept.clone());
+    assert_eq!(refused.unwrap_err(), CloseReason::Revoked);
+    // What it names is revoked all the same.
+    world.publish(ca.bundle().unwrap().with_revocation_lists([list(&ca, &kept)]).unwrap());
+    world.settle();
+    assert_eq!(closing(&mut guard), Some((CloseReason::Revoked, Urgency::Abort)));
+}
+
+#[test]
 fn a_policy_closes_those_of_its_scope_that_it_does_not_permit() {
     let ca = ca(TD);
     let mut world = World::new(bundles(&[&ca]));

@@ -21,6 +21,16 @@ pub(super) struct Rules {
     pub(super) expiry: Expiry,
 }
 
+/// How far a connection has come.
+#[derive(Clone, Copy)]
+pub(super) enum Stage {
+    /// It is about to be used.
+    New,
+    /// It is in use, so the lists of its time were judged to be fresh enough. That they have grown
+    /// old since says nothing about its peer.
+    Open,
+}
+
 /// What a connection depends on.
 pub(super) struct Grounds {
     /// The identity that this side presented.
@@ -75,8 +85,9 @@ impl Rules {
 
     /// Whether every change of revocation lists may concern every certificate, rather than only
     /// those that are named.
-    pub(super) fn ask_for_lists(&self) -> bool {
-        self.profile.enforces(ProfileRule::KnownRevocation) || self.profile.enforces(ProfileRule::FreshRevocation)
+    pub(super) fn ask_for_lists(&self, stage: Stage) -> bool {
+        let profile = self.profile(stage);
+        profile.enforces(ProfileRule::KnownRevocation) || profile.enforces(ProfileRule::FreshRevocation)
     }
 
     /// Whether a peer that was once verified is acceptable under `snapshot` and `policy` at `now`.
@@ -84,6 +95,7 @@ impl Rules {
     pub(super) fn judge(
         &self,
         grounds: &Grounds,
+        stage: Stage,
         policy: &PeerPolicy,
         snapshot: &Snapshot,
         now: UnixTime,
@@ -94,7 +106,7 @@ impl Rules {
         }
         let trust = snapshot.trust();
         let stands = match trust.for_members_of(peer.id().trust_domain()) {
-            Some(bundle) => self.stand(grounds, bundle, now),
+            Some(bundle) => self.stand(grounds, stage, bundle, now),
             None => return Err(CloseReason::AnchorRemoved),
         };
         let anew = if stands {
@@ -102,7 +114,14 @@ impl Rules {
         } else {
             let moment = self.moment(peer, now);
             let algorithms = self.algorithms.all;
-            let verified = verify_as_of(self.profile, peer.chain(), peer.role(), trust, moment, algorithms);
+            let verified = verify_as_of(
+                self.profile(stage),
+                peer.chain(),
+                peer.role(),
+                trust,
+                moment,
+                algorithms,
+            );
             Some(verified.map_err(|error| reason(&error))?)
         };
         match policy.check_under(trust.aliases(), peer.id()) {
@@ -113,11 +132,18 @@ impl Rules {
 
     /// Whether verifying anew could not but succeed: signatures and rules are as they were when the
     /// peer was verified, and what else counts is looked at here.
-    fn stand(&self, grounds: &Grounds, bundle: &TrustBundle, now: UnixTime) -> bool {
+    fn stand(&self, grounds: &Grounds, stage: Stage, bundle: &TrustBundle, now: UnixTime) -> bool {
         let has_lists = !bundle.revocation_lists().is_empty();
         bundle.holds(grounds.peer.anchor())
             && self.deadline(&grounds.peer).is_none_or(|deadline| now <= deadline)
-            && !(has_lists && (self.ask_for_lists() || grounds.are_listed(bundle)))
+            && !(has_lists && (self.ask_for_lists(stage) || grounds.are_listed(bundle)))
+    }
+
+    fn profile(&self, stage: Stage) -> Profile {
+        match stage {
+            Stage::New => self.profile,
+            Stage::Open => self.profile.relaxing(ProfileRule::FreshRevocation),
+        }
     }
 
     /// When to verify: while expiry is no reason to close, as if the peer had not expired.

@@ -11,7 +11,7 @@ use rustls_pki_types::UnixTime;
 
 use super::{
     closing::CloseReason,
-    judge::{Grounds, Rules},
+    judge::{Grounds, Rules, Stage},
 };
 use crate::{
     authorize::PeerPolicy,
@@ -106,7 +106,10 @@ impl Registry {
             return Err(CloseReason::Deauthorized);
         };
         let mut grounds = Grounds::new(local, peer);
-        if let Some(anew) = self.rules.judge(&grounds, &members.policy, &self.snapshot, now)? {
+        if let Some(anew) = self
+            .rules
+            .judge(&grounds, Stage::New, &members.policy, &self.snapshot, now)?
+        {
             grounds.peer = anew;
         }
         let key = self.new_key();
@@ -221,7 +224,8 @@ impl Registry {
         let orphans = index.iter().filter(|(anchor, _)| !new.holds(anchor));
         concerned.extend(orphans.flat_map(|(_, keys)| keys));
         if old.map(TrustBundle::revocation_lists) != Some(new.revocation_lists()) {
-            concerned.extend(members().filter(|key| self.rules.ask_for_lists() || self.is_listed(**key, new)));
+            concerned
+                .extend(members().filter(|key| self.rules.ask_for_lists(Stage::Open) || self.is_listed(**key, new)));
         }
     }
 
@@ -254,7 +258,9 @@ impl Registry {
         connection.is_suspect = false;
         let policy = self.scopes.get(&connection.scope).map(|members| &members.policy);
         let policy = policy.ok_or(CloseReason::Deauthorized)?;
-        let anew = self.rules.judge(&connection.grounds, policy, &self.snapshot, now)?;
+        let anew = self
+            .rules
+            .judge(&connection.grounds, Stage::Open, policy, &self.snapshot, now)?;
         if let Some(anew) = anew {
             self.renew(key, &anew);
         }
