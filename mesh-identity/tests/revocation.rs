@@ -167,6 +167,29 @@ fn a_list_counts_only_by_its_issuers_signature() {
     }
 }
 
+/// Lists are told apart by the name of their issuer, and what is in doubt is refused.
+#[test]
+fn roots_of_one_name_cannot_have_a_list_each() {
+    let named = || Template {
+        common_name: Some("root".into()),
+        ..authority()
+    };
+    let [first, second] = [(); 2].map(|()| DevCa::root(td(TD), named()).unwrap());
+    let roots = [&first, &second].map(|ca| ca.root_certificate().clone());
+    let bundle = TrustBundle::new(td(TD), roots).unwrap();
+    let trust = |lists: Vec<RevocationList>| bundle.clone().with_revocation_lists(lists);
+    let only_firsts = trust(vec![list(&first, &[SERIAL])]).unwrap().into();
+    for (ca, is_believed) in [(&first, true), (&second, false)] {
+        let issued = ca.issue_with(numbered(OTHER_SERIAL, leaf())).unwrap();
+        let outcome = check_at(Profile::istio(), &issued, &only_firsts, now());
+        assert_eq!(outcome.is_ok(), is_believed);
+    }
+    assert_eq!(
+        trust(vec![list(&first, &[]), list(&second, &[])]).unwrap_err(),
+        BundleError::RivalRevocationLists { number: 2 }
+    );
+}
+
 #[test]
 fn an_issuer_that_may_not_sign_lists_signs_none() {
     let root = ca(TD);
