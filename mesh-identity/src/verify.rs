@@ -109,7 +109,10 @@ pub(crate) fn verify_as_of(
         let judged = judge_path(path, bundle, id.trust_domain(), profile, moment)
             .and_then(|anchor| ask_every_list(path, bundle, moment, usage, algorithms).map(|()| anchor));
         let refused = judged.is_err();
-        outcome.set(Some(judged));
+        outcome.set(Some(match outcome.take() {
+            Some(Err(before @ VerifyError::Revoked { .. })) if refused => Err(before),
+            _ => judged,
+        }));
         // The kind is of no account: `outcome` holds the reason.
         if refused { Err(Fault::UnknownIssuer) } else { Ok(()) }
     };
@@ -125,8 +128,9 @@ pub(crate) fn verify_as_of(
     );
     let anchor = match (found, outcome.into_inner()) {
         (Ok(_), Some(Ok(anchor))) => anchor,
-        (Err(_), Some(Err(refusal))) => return Err(refusal),
+        // Of the reasons of several paths, this one is the most urgent.
         (Err(Fault::CertRevoked), _) => return Err(revoked(chain, &facts, bundle)),
+        (Err(_), Some(Err(refusal))) => return Err(refusal),
         (Err(fault), _) => return Err(VerifyError::of(&fault, id.trust_domain())),
         // webpki asks about each path before it answers with it.
         (Ok(_), _) => return Err(unknown_issuer(id.trust_domain())),

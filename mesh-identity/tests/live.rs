@@ -386,6 +386,29 @@ fn an_identity_that_is_released_closes_its_own_connections() {
 }
 
 #[test]
+fn the_most_urgent_of_several_reasons_counts() {
+    let ca = ca(TD);
+    let both_drain = ClosePolicy::default().urgency(CloseReason::Revoked, Urgency::Drain);
+    for (policy, expected) in [
+        (ClosePolicy::default(), (CloseReason::Revoked, Urgency::Abort)),
+        (both_drain, (CloseReason::Withdrawn, Urgency::Drain)),
+    ] {
+        let mut world = World::with(bundles(&[&ca]), provider::aws_lc_rs(), Profile::istio(), policy);
+        let scope = world.live.scope(anybody());
+        let revoked = peer(&ca, "/a");
+        let mut guard = world.register(&scope, &revoked);
+        // One snapshot has neither this side's identity nor any trust in the peer.
+        let trust = ca.bundle().unwrap().with_revocation_lists([list(&ca, &revoked)]);
+        let trust = Arc::new(TrustBundles::from(trust.unwrap()));
+        let other = svid(&ca.issue(&member(&ca, "/b"), now()).unwrap(), &provider::aws_lc_rs());
+        world.publisher.publish(Snapshot::new([other], trust));
+        scope.set_policy(PeerPolicy::one_of([]));
+        world.settle();
+        assert_eq!(closing(&mut guard), Some(expected));
+    }
+}
+
+#[test]
 fn what_was_verified_with_superseded_trust_is_not_registered() {
     let (first, second) = (ca(TD), ca(TD));
     let world = World::new(bundles(&[&first]));

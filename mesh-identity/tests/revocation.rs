@@ -96,6 +96,24 @@ fn a_listed_intermediate_takes_its_leaves_along() {
 }
 
 #[test]
+fn no_other_fault_hides_a_revocation() {
+    let root = ca(TD);
+    let below = root.intermediate_with(numbered(SERIAL, authority())).unwrap();
+    let issued = below.issue(&workload(), now()).unwrap();
+    // The same key has been a root as well: one path ends there, one at the root above it.
+    let expired = below.renew(Template {
+        not_after: at(now().as_secs() - 1),
+        ..authority()
+    });
+    let roots = [expired.unwrap(), root.root_certificate().clone()];
+    let bundle = TrustBundle::new(td(TD), roots).unwrap();
+    let reason = |trust| reason(Profile::istio(), &issued, &trust);
+    assert_eq!(reason(bundle.clone().into()), "");
+    let lists = [list(&root, &[SERIAL])];
+    assert_eq!(reason(bundle.with_revocation_lists(lists).unwrap().into()), "revoked");
+}
+
+#[test]
 fn both_sides_of_a_handshake_refuse_what_is_revoked() {
     let ca = ca(TD);
     let revoked = ca.issue_with(numbered(SERIAL, leaf())).unwrap();

@@ -3,10 +3,10 @@ use std::time::Duration;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::closing::{CloseReason, Expiry};
+use super::closing::{ClosePolicy, CloseReason, Expiry};
 use crate::{
     authorize::PeerPolicy,
-    bundle::TrustBundle,
+    bundle::{TrustBundle, TrustBundles},
     certificate::Certificate,
     profile::{Profile, ProfileRule},
     source::Snapshot,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Rules {
     pub(super) profile: Profile,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    pub(super) expiry: Expiry,
+    pub(super) closing: ClosePolicy,
 }
 
 /// How far a connection has come.
@@ -74,7 +74,7 @@ impl Link {
 impl Rules {
     /// The last second in which expiry is no reason to close; none if it never is.
     pub(super) fn deadline(&self, peer: &VerifiedPeer) -> Option<UnixTime> {
-        match self.expiry {
+        match self.closing.expiry() {
             Expiry::Keep => None,
             Expiry::CloseAfter(grace) => {
                 let expiry = Duration::from_secs(peer.not_after().as_secs());
@@ -91,7 +91,8 @@ impl Rules {
     }
 
     /// Whether a peer that was once verified is acceptable under `snapshot` and `policy` at `now`.
-    /// If it had to be verified anew, that is the answer.
+    /// If it had to be verified anew, that is the answer. Of several reasons against it, the first
+    /// of the most urgent ones counts.
     pub(super) fn judge(
         &self,
         grounds: &Grounds,
@@ -101,32 +102,41 @@ impl Rules {
         now: UnixTime,
     ) -> Result<Option<VerifiedPeer>, CloseReason> {
         let Grounds { local, peer, .. } = grounds;
-        if snapshot.svid(local).is_none() {
-            return Err(CloseReason::Withdrawn);
-        }
         let trust = snapshot.trust();
-        let stands = match trust.for_members_of(peer.id().trust_domain()) {
-            Some(bundle) => self.stand(grounds, stage, bundle, now),
-            None => return Err(CloseReason::AnchorRemoved),
+        let withdrawn = snapshot.svid(local).is_none().then_some(CloseReason::Withdrawn);
+        // A source that took back all it had says nothing about peers.
+        let verified = match withdrawn {
+            Some(reason) if snapshot.is_blank() => return Err(reason),
+            _ => self.verify(grounds, stage, trust, now),
         };
-        let anew = if stands {
-            None
-        } else {
-            let moment = self.moment(peer, now);
-            let algorithms = self.algorithms.all;
-            let verified = verify_as_of(
-                self.profile(stage),
-                peer.chain(),
-                peer.role(),
-                trust,
-                moment,
-                algorithms,
-            );
-            Some(verified.map_err(|error| reason(&error))?)
-        };
-        match policy.check_under(trust.aliases(), peer.id()) {
-            Ok(()) => Ok(anew),
-            Err(_) => Err(CloseReason::Deauthorized),
+        let denied = policy.check_under(trust.aliases(), peer.id()).is_err();
+        let denied = denied.then_some(CloseReason::Deauthorized);
+        let reasons = [withdrawn, verified.as_ref().err().copied(), denied];
+        match self.closing.most_urgent(reasons.into_iter().flatten()) {
+            Some(reason) => Err(reason),
+            None => verified,
+        }
+    }
+
+    /// Verifies a peer, if that could fail.
+    fn verify(
+        &self,
+        grounds: &Grounds,
+        stage: Stage,
+        trust: &TrustBundles,
+        now: UnixTime,
+    ) -> Result<Option<VerifiedPeer>, CloseReason> {
+        let peer = &grounds.peer;
+        let bundle = trust.for_members_of(peer.id().trust_domain());
+        let bundle = bundle.ok_or(CloseReason::AnchorRemoved)?;
+        if self.stand(grounds, stage, bundle, now) {
+            return Ok(None);
+        }
+        let (profile, moment) = (self.profile(stage), self.moment(peer, now));
+        let algorithms = self.algorithms.all;
+        match verify_as_of(profile, peer.chain(), peer.role(), trust, moment, algorithms) {
+            Ok(anew) => Ok(Some(anew)),
+            Err(error) => Err(reason(&error)),
         }
     }
 

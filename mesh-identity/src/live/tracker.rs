@@ -138,7 +138,7 @@ impl LiveBuilder {
         let rules = Rules {
             profile: self.profile,
             algorithms: self.provider.signature_verification_algorithms,
-            expiry: self.policy.expiry(),
+            closing: self.policy,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {

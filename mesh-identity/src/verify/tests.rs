@@ -17,7 +17,8 @@ const B: &str = "http://b/";
 
 /// A root that signs leaves and lists with any distribution points.
 struct Root {
-    certificate: CertificateDer<'static>,
+    /// The second one has expired: whatever a list refuses, a path to this one is refused otherwise.
+    certificates: [CertificateDer<'static>; 2],
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -30,8 +31,10 @@ impl Root {
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
         );
         root.distinguished_name.push(rcgen::DnType::CommonName, "root");
+        let mut expired = root.clone();
+        expired.not_after = date_time_ymd(2030, 1, 2);
         Self {
-            certificate: root.self_signed(&key).unwrap().der().clone(),
+            certificates: [&root, &expired].map(|root| root.self_signed(&key).unwrap().der().clone()),
             issuer: Issuer::new(root, key),
         }
     }
@@ -70,9 +73,9 @@ impl Root {
         RevocationList::from_der(list.signed_by(&self.issuer).unwrap().der()).unwrap()
     }
 
-    /// The reason for which these lists refuse a chain, under either profile.
+    /// The reason for which these lists refuse a chain.
     fn judge(&self, chain: &[CertificateDer<'_>], lists: &[&RevocationList]) -> &'static str {
-        let bundle = TrustBundle::new("td".parse().unwrap(), [self.certificate.clone()]).unwrap();
+        let bundle = TrustBundle::new("td".parse().unwrap(), self.certificates.clone()).unwrap();
         let lists = lists.iter().copied().cloned();
         let trust = bundle.with_revocation_lists(lists).unwrap().into();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));

@@ -11,7 +11,7 @@ use crate::{
     aliases::TrustDomainAliases,
     bundle::TrustBundles,
     leaf::Role,
-    live::closing::{ClosePolicy, Expiry},
+    live::closing::ClosePolicy,
     profile::Profile,
     provider,
     revocation::RevocationList,
@@ -213,20 +213,28 @@ impl Model {
     fn judge(&self, peer: usize, scope: usize, local: &SpiffeId) -> Result<(), CloseReason> {
         let peer = &WORLD.peers[peer];
         let trust = self.snapshot.trust();
+        let mut reasons = Vec::new();
         if self.snapshot.svids().iter().all(|svid| svid.id() != local) {
-            return Err(CloseReason::Withdrawn);
+            if self.snapshot.svids().is_empty() && trust.iter().next().is_none() {
+                return Err(CloseReason::Withdrawn);
+            }
+            reasons.push(CloseReason::Withdrawn);
         }
         if let Err(error) = WORLD.verify(peer.chain(), peer.role(), trust, at(self.now)) {
-            return Err(match error.reason() {
+            reasons.push(match error.reason() {
                 "revoked" => CloseReason::Revoked,
                 "expired" | "anchor_expired" => CloseReason::Expired,
                 "unknown_issuer" | "unknown_trust_domain" => CloseReason::AnchorRemoved,
                 other => panic!("{other}"),
             });
         }
-        match self.policies[scope].check_under(trust.aliases(), peer.id()) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(CloseReason::Deauthorized),
+        if self.policies[scope].check_under(trust.aliases(), peer.id()).is_err() {
+            reasons.push(CloseReason::Deauthorized);
+        }
+        let aborts = |reason: &&CloseReason| matches!(reason, CloseReason::Revoked | CloseReason::AnchorRemoved);
+        match reasons.iter().find(aborts).or(reasons.first()) {
+            Some(reason) => Err(*reason),
+            None => Ok(()),
         }
     }
 
@@ -248,7 +256,7 @@ fn rules() -> Rules {
     Rules {
         profile: Profile::istio(),
         algorithms: provider::aws_lc_rs().signature_verification_algorithms,
-        expiry: ClosePolicy::default().expiry(),
+        closing: ClosePolicy::default(),
     }
 }
 
@@ -350,8 +358,8 @@ fn a_dropped_scope_goes_with_its_last_connection() {
 #[test]
 fn expiry_has_grace_or_no_effect_if_that_is_the_policy() {
     let trust = |roots| snapshot(WORLD.trust([roots, 0b111], [0, 0], true), 3);
-    let closed_at = |expiry| {
-        let mut registry = Registry::new(Rules { expiry, ..rules() }, trust(0b111));
+    let closed_at = |closing| {
+        let mut registry = Registry::new(Rules { closing, ..rules() }, trust(0b111));
         let scope = registry.open_scope(policy(0));
         let local = WORLD.locals[0].id().clone();
         registry.register(scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
@@ -363,9 +371,10 @@ fn expiry_has_grace_or_no_effect_if_that_is_the_policy() {
             })
             .map(|second| second as u64 - LIVES[0])
     };
-    assert_eq!(closed_at(Expiry::CloseAfter(Duration::ZERO)), Some(1));
-    assert_eq!(closed_at(Expiry::CloseAfter(Duration::from_secs(60))), Some(61));
-    assert_eq!(closed_at(Expiry::Keep), None);
+    let policy = ClosePolicy::default;
+    assert_eq!(closed_at(policy()), Some(1));
+    assert_eq!(closed_at(policy().expiry_grace(Duration::from_secs(60))), Some(61));
+    assert_eq!(closed_at(policy().keep_expired()), None);
 }
 
 #[test]
@@ -387,8 +396,9 @@ fn a_root_signed_anew_after_the_peer_expired_counts_by_its_own_dates() {
         let bundle = TrustBundle::new(td("a"), [ca.renew(renewed).unwrap()]).unwrap();
         snapshot(bundle.into(), 3)
     };
-    for expiry in [Expiry::Keep, Expiry::CloseAfter(Duration::from_secs(60))] {
-        let mut registry = Registry::new(Rules { expiry, ..rules() }, snapshot(ca.bundle().unwrap().into(), 3));
+    let grace = ClosePolicy::default().expiry_grace(Duration::from_secs(60));
+    for closing in [ClosePolicy::default().keep_expired(), grace] {
+        let mut registry = Registry::new(Rules { closing, ..rules() }, snapshot(ca.bundle().unwrap().into(), 3));
         let scope = registry.open_scope(policy(0));
         let local = WORLD.locals[0].id().clone();
         let key = registry.register(scope, local, peer.clone(), at(0)).unwrap();
