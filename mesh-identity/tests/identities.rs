@@ -142,6 +142,16 @@ fn what_was_replaced_is_not_kept() {
 }
 
 #[test]
+fn what_was_withdrawn_is_not_kept() {
+    let world = World::new();
+    let config = Arc::downgrade(&world.server().config());
+    world.publisher.withdraw(SourceEnded);
+    assert!(config.upgrade().is_some());
+    assert!(world.identities.client(None, &members()).is_err());
+    assert!(config.upgrade().is_none());
+}
+
+#[test]
 fn a_full_cache_hands_out_all_the_same() {
     let world = World::new();
     let follower = world.publisher.follow();
