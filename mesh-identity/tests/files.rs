@@ -15,7 +15,7 @@ use std::{fs, path::PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use mesh_identity::{
-    Svid, SvidError, TrustBundle,
+    MAX_REVOCATION_LIST_BYTES, Svid, SvidError, TrustBundle,
     pem::{self, PemError},
     provider,
     source::{
@@ -164,11 +164,32 @@ fn rejects_texts_that_would_lose_something() {
         ),
         (format!("-----END CERTIFICATE-----\n{chain}"), PemError::Boundary),
         (chain.replacen("MII", "M!I", 1), PemError::Base64),
-        (format!("{chain}\n{}", "x".repeat(1 << 20)), PemError::TooLarge),
+        (
+            format!("{chain}\n{}", "x".repeat(1 << 20)),
+            PemError::TooLarge { limit: 1 << 20 },
+        ),
         (format!("{chain}\n").repeat(513), PemError::TooManySections),
     ] {
         assert_eq!(pem::certificates(text.as_bytes()).unwrap_err(), error);
     }
+}
+
+#[test]
+fn the_largest_revocation_list_is_read_from_text() {
+    let text = |bytes: usize| {
+        let base64 = BASE64.encode(vec![0; bytes]);
+        format!("-----BEGIN X509 CRL-----\n{base64}\n-----END X509 CRL-----\n")
+    };
+    let lists = pem::revocation_lists(text(MAX_REVOCATION_LIST_BYTES).as_bytes()).unwrap();
+    assert_eq!(lists[0].len(), MAX_REVOCATION_LIST_BYTES);
+    let limit = 8 << 20;
+    let larger = pem::revocation_lists(text(limit).as_bytes()).unwrap_err();
+    assert_eq!(larger, PemError::TooLarge { limit });
+    let key = format!("{}{}", "x".repeat(1 << 20), issued().key_pem()).replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    assert_eq!(
+        pem::private_key(key.as_bytes()).unwrap_err(),
+        PemError::TooLarge { limit: 1 << 20 }
+    );
 }
 
 /// A list that goes unread revokes nobody.
