@@ -12,12 +12,14 @@
 mod support;
 
 use std::{
+    collections::VecDeque,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     task::{Context, Poll, Waker},
     thread,
@@ -41,7 +43,7 @@ use support::*;
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct World {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     clock: Arc<Manual>,
     own: Arc<mesh_identity::Svid>,
     live: Live,
@@ -56,7 +58,7 @@ impl World {
     }
 
     fn with(trust: TrustBundles, provider: Arc<CryptoProvider>, profile: Profile, policy: ClosePolicy) -> Self {
-        let (publisher, clock) = (Publisher::new(), Arc::new(Manual::default()));
+        let (publisher, clock) = (Arc::new(Publisher::new()), Arc::new(Manual::default()));
         clock.set(Some(now()));
         let own = svid(&ca(TD).issue(&workload(), now()).unwrap(), &provider);
         let (live, driver) = Live::builder(publisher.follow(), provider)
@@ -81,8 +83,14 @@ impl World {
     }
 
     fn publish(&self, trust: impl Into<TrustBundles>) {
+        self.publishing(trust)();
+    }
+
+    /// The same, at another time.
+    fn publishing(&self, trust: impl Into<TrustBundles>) -> impl FnOnce() + Send + 'static {
         let snapshot = Snapshot::new([Arc::clone(&self.own)], Arc::new(trust.into()));
-        self.publisher.publish(snapshot);
+        let publisher = Arc::clone(&self.publisher);
+        move || publisher.publish(snapshot)
     }
 
     fn register(&self, scope: &Scope, peer: &VerifiedPeer) -> Guard {
@@ -464,31 +472,59 @@ fn connections_do_not_outlive_the_driver_that_watches_over_them() {
     }
 }
 
+/// What happens while signatures are checked, one thing at each.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<VecDeque<Event>>>);
+
+type Event = Box<dyn FnOnce() + Send>;
+
+impl Script {
+    fn push(&self, event: impl FnOnce() + Send + 'static) {
+        self.0.lock().unwrap().push_back(Box::new(event));
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+
+    fn provider(&self) -> Arc<CryptoProvider> {
+        let script = self.clone();
+        provider_calling(move || {
+            let event = script.0.lock().unwrap().pop_front();
+            if let Some(event) = event {
+                event();
+            }
+        })
+    }
+
+    fn world(&self, trust: TrustBundles) -> World {
+        let policy = ClosePolicy::default().urgency(CloseReason::Unattended, Urgency::Abort);
+        World::with(trust, self.provider(), Profile::istio(), policy)
+    }
+}
+
 #[test]
 fn connections_do_not_outlive_a_panic_under_their_lock() {
     let ca = ca(TD);
+    // With this every peer has to be verified anew.
     let renewed = || TrustBundle::new(td(TD), [ca.renew(authority()).unwrap()]).unwrap();
     for by_driver in [true, false] {
-        let fails = Arc::new(AtomicBool::new(false));
-        let failing = Arc::clone(&fails);
-        let provider = provider_calling(move || assert!(!failing.load(Ordering::Relaxed), "as the test wants it"));
-        let mut world = World::with(
-            bundles(&[&ca]),
-            provider,
-            Profile::istio(),
-            ClosePolicy::default().urgency(CloseReason::Unattended, Urgency::Abort),
-        );
+        let script = Script::default();
+        let mut world = script.world(bundles(&[&ca]));
         let scope = world.live.scope(anybody());
         let mut guard = world.register(&scope, &peer(&ca, "/a"));
-        // Now the peer has to be verified anew.
         world.publish(renewed());
-        fails.store(true, Ordering::Relaxed);
+        if !by_driver {
+            // A peer is verified under the lock only if it was in vain before.
+            let publish = world.publishing(renewed());
+            script.push(publish);
+        }
+        script.push(|| panic!("as the test wants it"));
         let panics = catch_unwind(AssertUnwindSafe(|| match by_driver {
             true => world.settle(),
             false => drop(scope.register(world.own.id(), peer(&ca, "/b"))),
         }));
-        assert!(panics.is_err());
-        fails.store(false, Ordering::Relaxed);
+        assert!(panics.is_err() && script.is_over());
         if !by_driver {
             world.settle();
         }
@@ -497,6 +533,49 @@ fn connections_do_not_outlive_a_panic_under_their_lock() {
         let refused = scope.register(world.own.id(), peer(&ca, "/c"));
         assert_eq!(refused.unwrap_err(), CloseReason::Unattended);
     }
+}
+
+#[test]
+fn what_changes_while_a_new_peer_is_verified_counts() {
+    let ca = ca(TD);
+    let peer = peer(&ca, "/a");
+    let renewed = || TrustBundle::new(td(TD), [ca.renew(authority()).unwrap()]).unwrap();
+    let script = Script::default();
+    let world = script.world(renewed().into());
+    let scope = Arc::new(world.live.scope(anybody()));
+    let changed = Arc::clone(&scope);
+    script.push(move || changed.set_policy(PeerPolicy::one_of([])));
+    let refused = scope.register(world.own.id(), peer.clone());
+    assert_eq!(refused.unwrap_err(), CloseReason::Deauthorized);
+
+    scope.set_policy(anybody());
+    let lists = [list(&ca, &peer)];
+    script.push(world.publishing(renewed().with_revocation_lists(lists).unwrap()));
+    let refused = scope.register(world.own.id(), peer.clone());
+    assert_eq!(refused.unwrap_err(), CloseReason::Revoked);
+
+    world.publish(renewed());
+    script.push(world.publishing(renewed()));
+    assert!(scope.register(world.own.id(), peer).is_ok());
+    assert!(script.is_over());
+}
+
+#[test]
+fn nobody_waits_while_a_new_peer_is_verified() {
+    let ca = ca(TD);
+    let script = Script::default();
+    let renewed = TrustBundle::new(td(TD), [ca.renew(authority()).unwrap()]).unwrap();
+    let world = script.world(renewed.into());
+    let scope = world.live.scope(anybody());
+    let live = world.live.clone();
+    let (answer, answered) = mpsc::channel();
+    script.push(move || {
+        let (asked, waited) = mpsc::channel();
+        thread::spawn(move || asked.send(live.connections()));
+        answer.send(waited.recv_timeout(Duration::from_secs(10))).unwrap();
+    });
+    let _guard = world.register(&scope, &peer(&ca, "/a"));
+    assert_eq!(answered.recv().unwrap(), Ok(0));
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) type ScopeKey = u64;
 /// A change makes suspects of the connections that it may concern, found by the indexes; suspects
 /// are judged by and by, so that no single call takes long.
 pub(super) struct Registry {
-    rules: Rules,
+    rules: Arc<Rules>,
     snapshot: Arc<Snapshot>,
     connections: HashMap<Key, Connection>,
     scopes: HashMap<ScopeKey, Members>,
@@ -49,6 +49,14 @@ struct Connection {
     is_suspect: bool,
 }
 
+/// What a new connection is judged by: nothing that is in the registry itself, so that others may
+/// use it in the meantime.
+pub(super) struct Terms {
+    rules: Arc<Rules>,
+    snapshot: Arc<Snapshot>,
+    policy: PeerPolicy,
+}
+
 /// The connections that one policy decides about.
 struct Members {
     policy: PeerPolicy,
@@ -60,7 +68,7 @@ struct Members {
 impl Registry {
     pub(super) fn new(rules: Rules, snapshot: Arc<Snapshot>) -> Self {
         Self {
-            rules,
+            rules: Arc::new(rules),
             snapshot,
             connections: HashMap::new(),
             scopes: HashMap::new(),
@@ -93,25 +101,22 @@ impl Registry {
         }
     }
 
-    /// Takes in a connection, unless its peer is not acceptable now.
-    pub(super) fn register(
-        &mut self,
-        scope: ScopeKey,
-        local: SpiffeId,
-        peer: VerifiedPeer,
-        now: UnixTime,
-    ) -> Result<Key, CloseReason> {
-        // A scope is open as long as somebody can register in it.
-        let Some(members) = self.scopes.get(&scope) else {
-            return Err(CloseReason::Deauthorized);
-        };
-        let mut grounds = Grounds::new(local, peer);
-        if let Some(anew) = self
-            .rules
-            .judge(&grounds, Stage::New, &members.policy, &self.snapshot, now)?
-        {
-            grounds.peer = anew;
-        }
+    /// What a new connection of this scope is judged by.
+    ///
+    /// # Errors
+    ///
+    /// The scope is closed; it is open as long as somebody can register in it.
+    pub(super) fn terms(&self, scope: ScopeKey) -> Result<Terms, CloseReason> {
+        let members = self.scopes.get(&scope).ok_or(CloseReason::Deauthorized)?;
+        Ok(Terms {
+            rules: Arc::clone(&self.rules),
+            snapshot: Arc::clone(&self.snapshot),
+            policy: members.policy.clone(),
+        })
+    }
+
+    /// Takes in a connection that was judged by the terms of this moment.
+    pub(super) fn admit(&mut self, scope: ScopeKey, grounds: Grounds) -> Key {
         let key = self.new_key();
         self.insert(
             key,
@@ -121,7 +126,7 @@ impl Registry {
                 is_suspect: false,
             },
         );
-        Ok(key)
+        key
     }
 
     pub(super) fn remove(&mut self, key: Key) {
@@ -313,6 +318,22 @@ impl Registry {
     fn new_key(&mut self) -> u64 {
         self.last_key += 1;
         self.last_key
+    }
+}
+
+impl Terms {
+    pub(super) fn judge(&self, grounds: &mut Grounds, now: UnixTime) -> Result<(), CloseReason> {
+        let anew = self
+            .rules
+            .judge(grounds, Stage::New, &self.policy, &self.snapshot, now)?;
+        if let Some(anew) = anew {
+            grounds.peer = anew;
+        }
+        Ok(())
+    }
+
+    pub(super) fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.snapshot, &others.snapshot) && self.policy == others.policy
     }
 }
 

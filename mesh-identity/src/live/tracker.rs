@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     closing::{ClosePolicy, CloseReason, Closing},
-    judge::Rules,
+    judge::{Grounds, Rules},
     registry::{Key, Registry, ScopeKey},
 };
 use crate::{
@@ -179,13 +179,18 @@ impl Scope {
     pub fn register(&self, local: &SpiffeId, peer: VerifiedPeer) -> Result<Guard, CloseReason> {
         let now = self.shared.clock.current_time().ok_or(CloseReason::Expired)?;
         let (sender, receiver) = oneshot::channel();
-        let mut state = self.shared.state();
-        if state.is_unattended {
-            return Err(CloseReason::Unattended);
+        let mut grounds = Grounds::new(local.clone(), peer);
+        // Verifying may take milliseconds, which others need not wait for.
+        let terms = self.shared.attended()?.registry.terms(self.key)?;
+        let mut judged = terms.judge(&mut grounds, now);
+        let mut state = self.shared.attended()?;
+        let latest = state.registry.terms(self.key)?;
+        if !latest.are(&terms) {
+            judged = latest.judge(&mut grounds, now);
         }
-        self.shared.catch_up(&mut state);
+        judged?;
         let before = state.registry.next_deadline();
-        let key = state.registry.register(self.key, local.clone(), peer, now)?;
+        let key = state.registry.admit(self.key, grounds);
         state.waiting.insert(key, sender);
         let is_sooner = state.registry.next_deadline() != before;
         drop(state);
@@ -271,6 +276,16 @@ impl Shared {
             self.abandon(&mut state);
             state
         })
+    }
+
+    /// The state with what was published last, for connections that somebody watches over.
+    fn attended(&self) -> Result<MutexGuard<'_, State>, CloseReason> {
+        let mut state = self.state();
+        if state.is_unattended {
+            return Err(CloseReason::Unattended);
+        }
+        self.catch_up(&mut state);
+        Ok(state)
     }
 
     /// Has every connection closed, and admits no other.

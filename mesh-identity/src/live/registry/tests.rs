@@ -264,6 +264,18 @@ fn snapshot(trust: TrustBundles, locals: u8) -> Arc<Snapshot> {
     Arc::new(Snapshot::new(chosen(&WORLD.locals, locals), Arc::new(trust)))
 }
 
+fn register(
+    registry: &mut Registry,
+    scope: ScopeKey,
+    local: SpiffeId,
+    peer: VerifiedPeer,
+    now: UnixTime,
+) -> Result<Key, CloseReason> {
+    let mut grounds = Grounds::new(local, peer);
+    registry.terms(scope)?.judge(&mut grounds, now)?;
+    Ok(registry.admit(scope, grounds))
+}
+
 fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
     let first = snapshot(WORLD.trust([0b111, 0b111], [0, 0], true), 3);
     let mut registry = Registry::new(rules(), Arc::clone(&first));
@@ -281,7 +293,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
                 let local = WORLD.locals[local].id().clone();
                 let expected = model.judge(peer, scope, &local);
                 let verified = WORLD.peers[peer].clone();
-                let registered = registry.register(scopes[scope], local.clone(), verified, at(model.now));
+                let registered = register(&mut registry, scopes[scope], local.clone(), verified, at(model.now));
                 prop_assert_eq!(registered.map(drop), expected);
                 if let Ok(key) = registered {
                     model.open.insert(key, (peer, scope, local));
@@ -348,7 +360,7 @@ fn a_dropped_scope_goes_with_its_last_connection() {
     let mut registry = Registry::new(rules(), trust);
     let scope = registry.open_scope(policy(0));
     let local = WORLD.locals[0].id().clone();
-    let key = registry.register(scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
+    let key = register(&mut registry, scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
     registry.close_scope(scope);
     assert_eq!(registry.scopes.len(), 1);
     registry.remove(key);
@@ -362,7 +374,7 @@ fn expiry_has_grace_or_no_effect_if_that_is_the_policy() {
         let mut registry = Registry::new(Rules { closing, ..rules() }, trust(0b111));
         let scope = registry.open_scope(policy(0));
         let local = WORLD.locals[0].id().clone();
-        registry.register(scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
+        register(&mut registry, scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
         (0..400)
             .find(|second| {
                 // Its root, and the same signed anew, by turns: the peer is verified every second.
@@ -401,7 +413,7 @@ fn a_root_signed_anew_after_the_peer_expired_counts_by_its_own_dates() {
         let mut registry = Registry::new(Rules { closing, ..rules() }, snapshot(ca.bundle().unwrap().into(), 3));
         let scope = registry.open_scope(policy(0));
         let local = WORLD.locals[0].id().clone();
-        let key = registry.register(scope, local, peer.clone(), at(0)).unwrap();
+        let key = register(&mut registry, scope, local, peer.clone(), at(0)).unwrap();
         registry.apply(since(LIVES[0] + 20));
         assert_eq!(registry.judge(at(LIVES[0] + 20), 8), []);
         registry.apply(since(LIVES[0] + 40));
