@@ -16,6 +16,7 @@ use super::{
 use crate::{
     authorize::PeerPolicy,
     bundle::{Anchor, TrustBundle},
+    revocation::RevocationList,
     source::Snapshot,
     spiffe_id::SpiffeId,
     trust_domain::TrustDomain,
@@ -26,6 +27,9 @@ use crate::{
 pub(super) type Key = u64;
 /// Names a scope. No name is given twice.
 pub(super) type ScopeKey = u64;
+
+/// How many bytes of a revocation list are hashed while one signature is checked, roughly.
+const BYTES_PER_SIGNATURE: usize = 128 << 10;
 
 /// The open connections, and what each depends on.
 ///
@@ -172,15 +176,17 @@ impl Registry {
         }
     }
 
-    /// Judges up to `budget` suspects, and says which connections are to be closed. They are no
-    /// longer held.
+    /// Judges some suspects, one or as many as may cost up to `budget` signatures, and says which
+    /// connections are to be closed. They are no longer held.
     pub(super) fn judge(&mut self, now: UnixTime, budget: usize) -> Vec<(Key, CloseReason)> {
         self.suspect_expired(now);
         let mut closing = Vec::new();
-        for _ in 0..budget {
+        let mut spent = 0;
+        while spent < budget {
             let Some(key) = self.suspects.pop_front() else {
                 break;
             };
+            spent += self.cost(key);
             if let Err(reason) = self.judge_one(key, now) {
                 self.remove(key);
                 closing.push((key, reason));
@@ -254,6 +260,15 @@ impl Registry {
         let expired = self.deadlines.iter().take_while(|(deadline, _)| *deadline < now);
         let expired = expired.map(|(_, key)| *key).collect();
         self.suspect(expired);
+    }
+
+    /// What judging a connection may cost, in signatures.
+    fn cost(&self, key: Key) -> usize {
+        let connection = self.connections.get(&key);
+        let trust_domain = connection.map(|connection| connection.grounds.peer.id().trust_domain());
+        let bundle = trust_domain.and_then(|name| self.snapshot.trust().for_members_of(name));
+        let lists = bundle.map_or(&[][..], TrustBundle::revocation_lists);
+        1 + lists.iter().map(RevocationList::size).sum::<usize>() / BYTES_PER_SIGNATURE
     }
 
     fn judge_one(&mut self, key: Key, now: UnixTime) -> Result<(), CloseReason> {

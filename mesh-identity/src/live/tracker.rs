@@ -30,8 +30,8 @@ use crate::{
     verify::VerifiedPeer,
 };
 
-/// How many connections are judged before others may use the thread: a few milliseconds if each has
-/// to be verified anew.
+/// How much judging may cost, in signatures, before others may use the thread and the lock: a few
+/// milliseconds.
 const BATCH: usize = 32;
 
 /// The open connections of a process. Cloning is cheap.

@@ -355,6 +355,33 @@ proptest! {
 }
 
 #[test]
+fn large_lists_make_small_batches() {
+    let serials: Vec<_> = (0..10_000u32)
+        .map(|serial| [[1; 4], serial.to_be_bytes()].concat())
+        .collect();
+    let ca = DevCa::new(td("a"), at(0)).unwrap();
+    let list = ca.revocation_list(serials.iter().map(Vec::as_slice), at(0), at(10_000));
+    let list = RevocationList::from_der(&list.unwrap()).unwrap();
+    let cost = 1 + list.size() / BYTES_PER_SIGNATURE;
+    assert!(cost > 2);
+    let bundle = ca.bundle().unwrap().with_revocation_lists([list]).unwrap();
+    let mut registry = Registry::new(rules(), snapshot(bundle.into(), 3));
+    let scope = registry.open_scope(policy(0));
+    let chain = ca.issue(&id("spiffe://a/x"), at(0)).unwrap().chain().to_vec();
+    let trust = ca.bundle().unwrap().into();
+    let peer = WORLD.verify(&chain, Role::Client, &trust, at(0)).unwrap();
+    for _ in 0..10 {
+        let local = WORLD.locals[0].id().clone();
+        register(&mut registry, scope, local, peer.clone(), at(0)).unwrap();
+    }
+    registry.set_policy(scope, policy(1));
+    for (budget, left) in [(1, 9), (cost, 8), (cost + 1, 6), (1000, 0)] {
+        assert_eq!(registry.judge(at(0), budget), []);
+        assert_eq!(registry.suspects.len(), left);
+    }
+}
+
+#[test]
 fn a_dropped_scope_goes_with_its_last_connection() {
     let trust = snapshot(WORLD.trust([0b111, 0b111], [0, 0], true), 3);
     let mut registry = Registry::new(rules(), trust);
