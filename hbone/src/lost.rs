@@ -53,7 +53,7 @@ impl Lost {
             Self::GoAway(_) | Self::Violation(_) | Self::Dead(Dead::Stalled) | Self::Flood(_) => Blame::Peer,
             Self::Drained | Self::Busy | Self::Dropped => Blame::Local,
             #[cfg(feature = "tls")]
-            Self::Distrusted(CloseReason::Withdrawn) => Blame::Local,
+            Self::Distrusted(CloseReason::Withdrawn | CloseReason::Unattended) => Blame::Local,
             #[cfg(feature = "tls")]
             Self::Distrusted(_) => Blame::Peer,
         }

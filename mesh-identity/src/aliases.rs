@@ -65,7 +65,6 @@ impl TrustDomainAliases {
     }
 
     /// Every other name of a trust domain: what it stands for, and what else stands for that.
-    #[cfg(feature = "source")]
     pub(crate) fn synonyms<'a>(&'a self, trust_domain: &'a TrustDomain) -> Vec<&'a TrustDomain> {
         let target = self.resolve(trust_domain);
         let aliases = self
@@ -77,14 +76,9 @@ impl TrustDomainAliases {
 
     /// The same workload under every name of its trust domain, its own among them.
     pub(crate) fn spellings<'a>(&self, id: &'a SpiffeId) -> Vec<Cow<'a, SpiffeId>> {
-        let target = self.resolve(id.trust_domain());
-        let synonyms = self
-            .targets
-            .iter()
-            .filter_map(|(alias, named)| (named == target).then_some(alias));
-        std::iter::once(target)
-            .chain(synonyms)
-            .filter(|name| *name != id.trust_domain())
+        let others = self.synonyms(id.trust_domain());
+        others
+            .into_iter()
             .map(|name| Cow::Owned(id.moved_to(name.clone())))
             .chain([Cow::Borrowed(id)])
             .collect()

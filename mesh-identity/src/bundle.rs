@@ -105,8 +105,13 @@ impl TrustBundle {
 
     /// The same bundle with these revocation lists in place of those that it had.
     ///
-    /// A certificate that is listed is refused, in whichever place of a path. What the lists do not
-    /// cover, and whether they grow old, is for the [`Profile`](crate::Profile) to judge.
+    /// A certificate that is listed is refused, in whichever place of a path, by whichever of the
+    /// lists that cover it. What the lists do not cover, and whether they grow old, is for the
+    /// [`Profile`](crate::Profile) to judge.
+    ///
+    /// A list belongs to the name of its issuer, whatever key has signed it. So while a root that
+    /// has a list is replaced by another one of the same name, only one of them can have its list
+    /// here, and members under the other one are refused. Give the next root a name of its own.
     ///
     /// # Errors
     ///
@@ -351,8 +356,8 @@ pub enum BundleError {
     /// There are more than [`MAX_REVOCATION_LISTS`] revocation lists.
     #[error("there are more than {MAX_REVOCATION_LISTS} revocation lists")]
     TooManyRevocationLists,
-    /// A revocation list has the issuer and the distribution point of one before it, and which of
-    /// them counts cannot be told.
+    /// A revocation list has the issuer's name and the distribution point of one before it, and which
+    /// of them counts cannot be told.
     #[error("revocation list {number} has the issuer of another one")]
     RivalRevocationLists {
         /// Which list, counting from one.

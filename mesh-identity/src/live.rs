@@ -14,6 +14,8 @@
 //!   handshakes for it.
 //! - **No gap.** Registering judges the peer by what the source has published by then, whatever it
 //!   was verified with. What is published later finds the connection registered.
+//! - **Nobody unwatched.** Where the driver is gone, be it by a panic, open connections are to be
+//!   closed and no others are admitted.
 //! - **Rotation is no reason.** A new SVID of one's own, a new root beside the old one, or a root
 //!   that leaves after its last certificate closes nothing.
 //!

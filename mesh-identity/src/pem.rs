@@ -2,7 +2,8 @@
 //!
 //! Other sections, and text before and between sections, are passed over, because common tools
 //! write both. What would make part of a file vanish unnoticed is an error: a boundary in the
-//! middle of a line, a section that does not end, anything but white space after the last section.
+//! middle of a line, a section that does not end or does not begin, anything but white space after
+//! the last section.
 
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
@@ -10,8 +11,12 @@ use rustls_pki_types::{
 };
 use thiserror::Error;
 
-/// The largest text that is read, in bytes.
+/// The largest text of certificates and keys that is read, in bytes.
 pub const MAX_PEM_BYTES: usize = 1 << 20;
+/// The largest text of revocation lists that is read, in bytes: room for one of
+/// [`MAX_REVOCATION_LIST_BYTES`](crate::MAX_REVOCATION_LIST_BYTES), which base64 makes a third
+/// larger, and for others beside it.
+pub const MAX_REVOCATION_LIST_PEM_BYTES: usize = 8 << 20;
 /// The most sections in a text.
 pub const MAX_PEM_SECTIONS: usize = 512;
 
@@ -24,7 +29,7 @@ const END: &[u8] = b"-----END ";
 ///
 /// A text that is too large, is malformed, or holds no certificate.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let certificates: Vec<_> = sections(text)?
+    let certificates: Vec<_> = sections(text, MAX_PEM_BYTES)?
         .into_iter()
         .filter(|(kind, _)| *kind == SectionKind::Certificate)
         .map(|(_, der)| CertificateDer::from(der))
@@ -41,7 +46,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErro
 ///
 /// A text that is too large, is malformed, or holds no revocation list.
 pub fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
-    let lists: Vec<_> = sections(text)?
+    let lists: Vec<_> = sections(text, MAX_REVOCATION_LIST_PEM_BYTES)?
         .into_iter()
         .filter(|(kind, _)| *kind == SectionKind::Crl)
         .map(|(_, der)| CertificateRevocationListDer::from(der))
@@ -58,10 +63,11 @@ pub fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<
 ///
 /// A text that is too large, is malformed, or holds no key, several keys or an encrypted one.
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+    check_size(text, MAX_PEM_BYTES)?;
     if is_encrypted(text) {
         return Err(PemError::EncryptedKey);
     }
-    let mut keys = sections(text)?
+    let mut keys = sections(text, MAX_PEM_BYTES)?
         .into_iter()
         .filter_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
     match (keys.next(), keys.next()) {
@@ -71,10 +77,8 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     }
 }
 
-fn sections(text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, PemError> {
-    if text.len() > MAX_PEM_BYTES {
-        return Err(PemError::TooLarge);
-    }
+fn sections(text: &[u8], limit: usize) -> Result<Vec<(SectionKind, Vec<u8>)>, PemError> {
+    check_size(text, limit)?;
     check_boundaries(text)?;
     let mut sections = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
@@ -84,6 +88,13 @@ fn sections(text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, PemError> {
         sections.push(section?);
     }
     Ok(sections)
+}
+
+fn check_size(text: &[u8], limit: usize) -> Result<(), PemError> {
+    if text.len() > limit {
+        return Err(PemError::TooLarge { limit });
+    }
+    Ok(())
 }
 
 /// The reader looks for boundaries at the start of lines only and does not look behind the last
@@ -100,7 +111,8 @@ fn check_boundaries(text: &[u8]) -> Result<(), PemError> {
             open = true;
             after_end = false;
         } else if line.starts_with(END) {
-            if !line.trim_ascii_end().ends_with(b"-----") || find(line, BEGIN) {
+            // Without a beginning the section would be passed over as text.
+            if !open || !line.trim_ascii_end().ends_with(b"-----") || find(line, BEGIN) {
                 return Err(PemError::Boundary);
             }
             open = false;
@@ -131,9 +143,13 @@ fn find(text: &[u8], part: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PemError {
-    /// The text is larger than [`MAX_PEM_BYTES`].
-    #[error("larger than {MAX_PEM_BYTES} bytes")]
-    TooLarge,
+    /// The text is larger than [`MAX_PEM_BYTES`], or [`MAX_REVOCATION_LIST_PEM_BYTES`] where
+    /// revocation lists are read.
+    #[error("larger than {limit} bytes")]
+    TooLarge {
+        /// The most bytes that are read.
+        limit: usize,
+    },
     /// There are more than [`MAX_PEM_SECTIONS`] sections.
     #[error("more than {MAX_PEM_SECTIONS} PEM sections")]
     TooManySections,
@@ -152,8 +168,9 @@ pub enum PemError {
     /// The private key is encrypted, and there is no way to give a passphrase.
     #[error("the private key is encrypted")]
     EncryptedKey,
-    /// A `BEGIN` or `END` boundary is misspelt or does not stand on a line of its own.
-    #[error("a PEM boundary is not on a line of its own")]
+    /// A `BEGIN` or `END` boundary is misspelt, does not stand on a line of its own, or ends what
+    /// has not begun.
+    #[error("a PEM boundary is misspelt or misplaced")]
     Boundary,
     /// A section has no `END` boundary: the text was cut short.
     #[error("a PEM section does not end")]
@@ -171,7 +188,7 @@ impl From<Fault> for PemError {
         match fault {
             Fault::MissingSectionEnd { .. } => Self::Unended,
             Fault::IllegalSectionStart { .. } => Self::Boundary,
-            Fault::SectionTooLarge => Self::TooLarge,
+            Fault::SectionTooLarge => Self::TooLarge { limit: MAX_PEM_BYTES },
             Fault::NoItemsFound => Self::NoCertificate,
             // The only fault that is left for a text in memory.
             _ => Self::Base64,

@@ -60,6 +60,11 @@ impl RevocationList {
         &self.list
     }
 
+    #[cfg(feature = "source")]
+    pub(crate) fn size(&self) -> usize {
+        self.der.len()
+    }
+
     /// Whether two lists are about the same certificates, so that only one of them can count.
     pub(crate) fn rivals(&self, other: &Self) -> bool {
         self.list.issuer() == other.list.issuer()

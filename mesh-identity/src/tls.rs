@@ -42,6 +42,7 @@ mod identities;
 mod server;
 #[cfg(feature = "source")]
 mod shelf;
+mod verdicts;
 mod verifier;
 
 #[cfg(feature = "source")]

@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod tests;
+
 use std::{cell::Cell, fmt, sync::Arc};
 
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
@@ -68,6 +71,27 @@ pub fn verify_under(
     now: UnixTime,
     algorithms: &[&dyn SignatureVerificationAlgorithm],
 ) -> Result<VerifiedPeer, VerifyError> {
+    verify_as_of(profile, chain, role, trust, Moment { now, as_of: now }, algorithms)
+}
+
+/// The moment at which a chain is verified.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: UnixTime,
+    /// What expired after this has not expired. It may lie before the time of a root that was put
+    /// in place since, so roots begin by `now`.
+    pub(crate) as_of: UnixTime,
+}
+
+/// As [`verify_under`], but what has expired lately may count.
+pub(crate) fn verify_as_of(
+    profile: Profile,
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    trust: &TrustBundles,
+    moment: Moment,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<VerifiedPeer, VerifyError> {
     let (leaf, intermediates) = chain.split_first().ok_or(VerifyError::EmptyChain)?;
     check_sizes(chain)?;
     let facts = Certificate::parse(leaf).map_err(LeafError::from)?;
@@ -82,9 +106,13 @@ pub fn verify_under(
     };
     let outcome = Cell::new(None);
     let judge = |path: &VerifiedPath<'_>| {
-        let judged = judge_path(path, bundle, id.trust_domain(), profile, now);
+        let judged = judge_path(path, bundle, id.trust_domain(), profile, moment)
+            .and_then(|anchor| ask_every_list(path, bundle, moment, usage, algorithms).map(|()| anchor));
         let refused = judged.is_err();
-        outcome.set(Some(judged));
+        outcome.set(Some(match outcome.take() {
+            Some(Err(before @ VerifyError::Revoked { .. })) if refused => Err(before),
+            _ => judged,
+        }));
         // The kind is of no account: `outcome` holds the reason.
         if refused { Err(Fault::UnknownIssuer) } else { Ok(()) }
     };
@@ -93,15 +121,16 @@ pub fn verify_under(
         algorithms,
         bundle.anchors(),
         intermediates,
-        now,
+        moment.as_of,
         usage,
         revocation(&lists, profile),
         Some(&judge),
     );
     let anchor = match (found, outcome.into_inner()) {
         (Ok(_), Some(Ok(anchor))) => anchor,
-        (Err(_), Some(Err(refusal))) => return Err(refusal),
+        // Of the reasons of several paths, this one is the most urgent.
         (Err(Fault::CertRevoked), _) => return Err(revoked(chain, &facts, bundle)),
+        (Err(_), Some(Err(refusal))) => return Err(refusal),
         (Err(fault), _) => return Err(VerifyError::of(&fault, id.trust_domain())),
         // webpki asks about each path before it answers with it.
         (Ok(_), _) => return Err(unknown_issuer(id.trust_domain())),
@@ -454,17 +483,17 @@ fn judge_path(
     bundle: &TrustBundle,
     trust_domain: &TrustDomain,
     profile: Profile,
-    now: UnixTime,
+    moment: Moment,
 ) -> Result<AnchorOfPath, VerifyError> {
     let anchor = bundle
         .known(path.anchor())
         .ok_or_else(|| unknown_issuer(bundle.trust_domain()))?;
-    if now < anchor.not_before {
+    if moment.now < anchor.not_before {
         return Err(VerifyError::AnchorNotYetValid {
             not_before: anchor.not_before,
         });
     }
-    if now > anchor.not_after {
+    if moment.as_of > anchor.not_after {
         return Err(VerifyError::AnchorExpired {
             not_after: anchor.not_after,
         });
@@ -494,92 +523,50 @@ fn judge_path(
     })
 }
 
+/// Asks each revocation list that names a certificate of the path about the path, as if there were
+/// no other.
+///
+/// Of the lists that cover a certificate, webpki asks the first one and no more. It has not asked
+/// those here, or the path would not have come so far, unless they cover something else.
+fn ask_every_list(
+    path: &VerifiedPath<'_>,
+    bundle: &TrustBundle,
+    moment: Moment,
+    usage: KeyUsage,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<(), VerifyError> {
+    let leaf = path.end_entity();
+    let intermediates: Vec<_> = path.intermediate_certificates().map(|known| known.der()).collect();
+    for der in std::iter::once(leaf.der()).chain(intermediates.iter().cloned()) {
+        let certificate = Certificate::parse(&der).map_err(LeafError::from)?;
+        let naming = bundle.revocation_lists().iter().filter(|list| list.names(&certificate));
+        for list in naming {
+            let alone = [list.as_webpki()];
+            let found = leaf.verify_for_usage(
+                algorithms,
+                std::slice::from_ref(path.anchor()),
+                &intermediates,
+                moment.as_of,
+                usage,
+                // What the list does not cover was judged with all lists at hand.
+                revocation(&alone, Profile::istio()),
+                None,
+            );
+            match found {
+                Ok(_) => {}
+                Err(Fault::CertRevoked) => {
+                    let serial = SerialNumber::of(&certificate);
+                    return Err(VerifyError::Revoked { serial });
+                }
+                Err(fault) => return Err(VerifyError::of(&fault, bundle.trust_domain())),
+            }
+        }
+    }
+    Ok(())
+}
+
 fn unknown_issuer(trust_domain: &TrustDomain) -> VerifyError {
     VerifyError::UnknownIssuer {
         trust_domain: trust_domain.clone(),
-    }
-}
-
-#[cfg(test)]
-#[cfg(all(feature = "aws-lc-rs", feature = "dev-ca"))]
-mod tests {
-    use std::time::Duration;
-
-    use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-        CrlIssuingDistributionPoint, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
-        KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber as Serial, date_time_ymd,
-    };
-
-    use super::*;
-    use crate::{provider, revocation::RevocationList};
-
-    fn params(id: &str, is_ca: IsCa, usages: Vec<KeyUsagePurpose>) -> CertificateParams {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
-        (params.not_before, params.not_after) = (date_time_ymd(2030, 1, 1), date_time_ymd(2030, 12, 31));
-        params.is_ca = is_ca;
-        params.key_usages = usages;
-        params
-    }
-
-    fn at(url: &str) -> CrlDistributionPoint {
-        CrlDistributionPoint {
-            uris: vec![url.to_owned()],
-        }
-    }
-
-    /// A verifier that looks at the first distribution point only would find no list for the leaf.
-    #[test]
-    fn a_list_counts_for_whichever_distribution_point_names_it() {
-        let (key, leaf_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let mut root = params(
-            "spiffe://td",
-            IsCa::Ca(BasicConstraints::Unconstrained),
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
-        );
-        root.distinguished_name.push(rcgen::DnType::CommonName, "root");
-        let der = root.self_signed(&key).unwrap().der().clone();
-        let issuer = Issuer::new(root, key);
-
-        let mut leaf = params(
-            "spiffe://td/a",
-            IsCa::ExplicitNoCa,
-            vec![KeyUsagePurpose::DigitalSignature],
-        );
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        leaf.serial_number = Some(Serial::from(7));
-        leaf.crl_distribution_points = vec![at("http://a/"), at("http://b/")];
-        let chain = [leaf.signed_by(&leaf_key, &issuer).unwrap().der().clone()];
-
-        let judge = |place: &str| {
-            let list = CertificateRevocationListParams {
-                this_update: date_time_ymd(2030, 1, 1),
-                next_update: date_time_ymd(2030, 12, 31),
-                crl_number: Serial::from(1),
-                issuing_distribution_point: Some(CrlIssuingDistributionPoint {
-                    distribution_point: at(place),
-                    scope: None,
-                }),
-                revoked_certs: vec![RevokedCertParams {
-                    serial_number: Serial::from(7),
-                    revocation_time: date_time_ymd(2030, 1, 1),
-                    reason_code: None,
-                    invalidity_date: None,
-                }],
-                key_identifier_method: KeyIdMethod::Sha256,
-            };
-            let list = RevocationList::from_der(list.signed_by(&issuer).unwrap().der()).unwrap();
-            let bundle = TrustBundle::new("td".parse().unwrap(), [der.clone()]).unwrap();
-            let trust = bundle.with_revocation_lists([list]).unwrap().into();
-            let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
-            let algorithms = provider::aws_lc_rs().signature_verification_algorithms.all;
-            let outcome = verify_under(Profile::istio(), &chain, Role::Client, &trust, now, algorithms);
-            outcome.map_or_else(|refusal| refusal.reason(), |_| "")
-        };
-        assert_eq!(judge("http://a/"), "revoked");
-        assert_eq!(judge("http://b/"), "revoked");
-        assert_eq!(judge("http://c/"), "");
     }
 }

@@ -463,6 +463,13 @@ fn look_alike_intermediates_do_not_multiply_the_work() {
         ["too_many_paths", "bad_signature", "unknown_issuer"].contains(&error.reason()),
         "{error}"
     );
+    // The root could have signed each of them by its name, so every path costs a signature.
+    let (provider, signatures) = counting_provider();
+    let algorithms = provider.signature_verification_algorithms.all;
+    let root = trust(&DevCa::root(td(TD), named()).unwrap());
+    let error = verify(&chain, Role::Client, &root, now(), algorithms).unwrap_err();
+    assert_eq!(error, VerifyError::TooManyPaths);
+    assert!((2..=100).contains(&signatures()), "{} signatures", signatures());
 }
 
 #[test]

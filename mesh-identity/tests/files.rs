@@ -13,8 +13,9 @@ mod support;
 
 use std::{fs, path::PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use mesh_identity::{
-    Svid, SvidError, TrustBundle,
+    MAX_REVOCATION_LIST_BYTES, Svid, SvidError, TrustBundle,
     pem::{self, PemError},
     provider,
     source::{
@@ -157,12 +158,56 @@ fn rejects_texts_that_would_lose_something() {
             chain.replacen("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE---", 1),
             PemError::Boundary,
         ),
+        (
+            format!("{}\n{chain}", chain.replacen("-----BEGIN", "----BEGIN", 1)),
+            PemError::Boundary,
+        ),
+        (format!("-----END CERTIFICATE-----\n{chain}"), PemError::Boundary),
         (chain.replacen("MII", "M!I", 1), PemError::Base64),
-        (format!("{chain}\n{}", "x".repeat(1 << 20)), PemError::TooLarge),
+        (
+            format!("{chain}\n{}", "x".repeat(1 << 20)),
+            PemError::TooLarge { limit: 1 << 20 },
+        ),
         (format!("{chain}\n").repeat(513), PemError::TooManySections),
     ] {
         assert_eq!(pem::certificates(text.as_bytes()).unwrap_err(), error);
     }
+}
+
+#[test]
+fn the_largest_revocation_list_is_read_from_text() {
+    let text = |bytes: usize| {
+        let base64 = BASE64.encode(vec![0; bytes]);
+        format!("-----BEGIN X509 CRL-----\n{base64}\n-----END X509 CRL-----\n")
+    };
+    let lists = pem::revocation_lists(text(MAX_REVOCATION_LIST_BYTES).as_bytes()).unwrap();
+    assert_eq!(lists[0].len(), MAX_REVOCATION_LIST_BYTES);
+    let limit = 8 << 20;
+    let larger = pem::revocation_lists(text(limit).as_bytes()).unwrap_err();
+    assert_eq!(larger, PemError::TooLarge { limit });
+    let key = format!("{}{}", "x".repeat(1 << 20), issued().key_pem()).replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    assert_eq!(
+        pem::private_key(key.as_bytes()).unwrap_err(),
+        PemError::TooLarge { limit: 1 << 20 }
+    );
+}
+
+/// A list that goes unread revokes nobody.
+#[test]
+fn rejects_a_revocation_list_whose_beginning_is_misspelt() {
+    let list = |name| {
+        let list = ca(name).revocation_list([[1u8].as_slice()], now(), at(now().as_secs() + 60));
+        let base64 = BASE64.encode(list.unwrap());
+        format!("-----BEGIN X509 CRL-----\n{base64}\n-----END X509 CRL-----\n")
+    };
+    let (first, second) = (list(TD), list("other"));
+    let both = format!("{first}{second}");
+    assert_eq!(pem::revocation_lists(both.as_bytes()).unwrap().len(), 2);
+    let misspelt = both.replacen("-----BEGIN", "----BEGIN", 1);
+    assert_eq!(
+        pem::revocation_lists(misspelt.as_bytes()).unwrap_err(),
+        PemError::Boundary
+    );
 }
 
 #[test]

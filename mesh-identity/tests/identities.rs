@@ -12,14 +12,25 @@
 
 mod support;
 
-use std::{collections::HashSet, sync::Arc, thread};
+use std::{
+    fmt,
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use mesh_identity::{
     PeerPolicy, RevocationList, SpiffeId, Svid, TrustBundle, TrustBundles, VerifyError, provider,
     source::{Publisher, Snapshot, SourceEnded, dev_ca::DevCa},
     tls::{Caller, ClientTls, HandshakeError, Identities, IdentityUnavailable, PermissiveServerTls, ServerTls},
 };
-use rustls::client::Resumption;
+use rustls::{
+    NamedGroup,
+    client::Resumption,
+    crypto::{ActiveKeyExchange, SupportedKxGroup},
+};
 use support::*;
 
 struct World {
@@ -138,6 +149,16 @@ fn what_was_replaced_is_not_kept() {
     assert!(config.upgrade().is_some());
     world.publish(world.ca.bundle().unwrap());
     drop(world.server());
+    assert!(config.upgrade().is_none());
+}
+
+#[test]
+fn what_was_withdrawn_is_not_kept() {
+    let world = World::new();
+    let config = Arc::downgrade(&world.server().config());
+    world.publisher.withdraw(SourceEnded);
+    assert!(config.upgrade().is_some());
+    assert!(world.identities.client(None, &members()).is_err());
     assert!(config.upgrade().is_none());
 }
 
@@ -295,28 +316,74 @@ fn a_bad_certificate_does_not_make_a_caller_anonymous() {
 
 #[test]
 fn many_threads_see_one_generation_each_and_never_an_older_one() {
+    const THREADS: usize = 4;
     let world = World::new();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    // The SVIDs of each generation; nothing was published in the first.
+    let published = Mutex::new(vec![Vec::new(), world.publisher.follow().snapshot().svids().to_vec()]);
+    let (start, done) = (Barrier::new(THREADS + 1), AtomicBool::new(false));
     thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..THREADS {
             scope.spawn(|| {
-                let mut newest = 0;
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    let before = world.publisher.follow().generation().1;
+                start.wait();
+                while !done.load(Ordering::Relaxed) {
+                    let before = world.publisher.follow().generation().0;
                     let identity = Arc::clone(world.client().identity());
-                    let is_before = before.svids().iter().any(|svid| Arc::ptr_eq(svid, &identity));
-                    let after = world.publisher.follow().generation();
-                    assert!(is_before || !Arc::ptr_eq(&before, &after.1), "an SVID from before");
-                    assert!(after.0 >= newest);
-                    newest = after.0;
+                    let is_among = |svids: &Vec<_>| svids.iter().any(|svid| Arc::ptr_eq(svid, &identity));
+                    let generation = published.lock().unwrap().iter().position(is_among).unwrap();
+                    assert!(generation as u64 >= before, "{generation} after {before}");
                 }
             });
         }
+        start.wait();
         for _ in 0..50 {
+            let mut published = published.lock().unwrap();
             world.publish(world.ca.bundle().unwrap());
+            published.push(world.publisher.follow().snapshot().svids().to_vec());
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
     });
-    let ids: HashSet<_> = (0..3).map(|_| world.client().identity().id().clone()).collect();
-    assert_eq!(ids.len(), 1);
+}
+
+/// A key exchange that calls this whenever it is asked for its name, as in making a configuration.
+struct Asked<F>(&'static dyn SupportedKxGroup, F);
+
+impl<F> fmt::Debug for Asked<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<F: Fn() + Send + Sync> SupportedKxGroup for Asked<F> {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, rustls::Error> {
+        self.0.start()
+    }
+
+    fn name(&self) -> NamedGroup {
+        (self.1)();
+        self.0.name()
+    }
+}
+
+#[test]
+fn what_is_published_while_a_configuration_is_made_counts() {
+    let world = World::new();
+    let publisher = Arc::new(Publisher::new());
+    let trust = Arc::new(TrustBundles::from(world.ca.bundle().unwrap()));
+    let snapshot = || Snapshot::new([world.svid(&cart())], Arc::clone(&trust));
+    publisher.publish(snapshot());
+    let later = Arc::new(Mutex::new(Some(snapshot())));
+
+    let mut provider = (*provider::aws_lc_rs()).clone();
+    let (publishing, next) = (Arc::clone(&publisher), Arc::clone(&later));
+    let asked = Asked(provider.kx_groups[0], move || {
+        if let Some(next) = next.lock().unwrap().take() {
+            publishing.publish(next);
+        }
+    });
+    provider.kx_groups = vec![Box::leak(Box::new(asked))];
+    let identities = Identities::new(publisher.follow(), Arc::new(provider)).clock(Arc::new(Still(now())));
+    let client = identities.client(None, &members()).unwrap();
+    assert!(later.lock().unwrap().is_none(), "nothing was published in between");
+    let newest = publisher.follow().snapshot();
+    assert!(Arc::ptr_eq(client.identity(), newest.default_svid().unwrap()));
 }

@@ -12,11 +12,14 @@
 mod support;
 
 use std::{
+    collections::VecDeque,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     task::{Context, Poll, Waker},
     thread,
@@ -40,7 +43,7 @@ use support::*;
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct World {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     clock: Arc<Manual>,
     own: Arc<mesh_identity::Svid>,
     live: Live,
@@ -55,7 +58,7 @@ impl World {
     }
 
     fn with(trust: TrustBundles, provider: Arc<CryptoProvider>, profile: Profile, policy: ClosePolicy) -> Self {
-        let (publisher, clock) = (Publisher::new(), Arc::new(Manual::default()));
+        let (publisher, clock) = (Arc::new(Publisher::new()), Arc::new(Manual::default()));
         clock.set(Some(now()));
         let own = svid(&ca(TD).issue(&workload(), now()).unwrap(), &provider);
         let (live, driver) = Live::builder(publisher.follow(), provider)
@@ -80,8 +83,14 @@ impl World {
     }
 
     fn publish(&self, trust: impl Into<TrustBundles>) {
+        self.publishing(trust)();
+    }
+
+    /// The same, at another time.
+    fn publishing(&self, trust: impl Into<TrustBundles>) -> impl FnOnce() + Send + 'static {
         let snapshot = Snapshot::new([Arc::clone(&self.own)], Arc::new(trust.into()));
-        self.publisher.publish(snapshot);
+        let publisher = Arc::clone(&self.publisher);
+        move || publisher.publish(snapshot)
     }
 
     fn register(&self, scope: &Scope, peer: &VerifiedPeer) -> Guard {
@@ -262,6 +271,30 @@ fn a_strict_profile_closes_what_no_list_covers() {
 }
 
 #[test]
+fn a_list_that_grows_old_admits_nobody_and_closes_nothing() {
+    let [ca, next] = [(); 2].map(|()| ca(TD));
+    let strict = (provider::aws_lc_rs(), Profile::spiffe(), ClosePolicy::default());
+    let covered = |bundle: TrustBundle| bundle.with_revocation_lists([list(&ca, &peer(&ca, "/gone"))]).unwrap();
+    let mut world = World::with(covered(ca.bundle().unwrap()).into(), strict.0, strict.1, strict.2);
+    let scope = world.live.scope(anybody());
+    let kept = peer(&ca, "/a");
+    let mut guard = world.register(&scope, &kept);
+    world.clock.set(Some(at(now().as_secs() + 61)));
+    scope.set_policy(PeerPolicy::exact(kept.id().clone()));
+    world.settle();
+    assert_eq!(closing(&mut guard), None);
+    world.publish(covered(both(&ca, &next)));
+    world.settle();
+    assert_eq!(closing(&mut guard), None);
+    let refused = scope.register(world.own.id(), kept.clone());
+    assert_eq!(refused.unwrap_err(), CloseReason::Revoked);
+    // What it names is revoked all the same.
+    world.publish(ca.bundle().unwrap().with_revocation_lists([list(&ca, &kept)]).unwrap());
+    world.settle();
+    assert_eq!(closing(&mut guard), Some((CloseReason::Revoked, Urgency::Abort)));
+}
+
+#[test]
 fn a_policy_closes_those_of_its_scope_that_it_does_not_permit() {
     let ca = ca(TD);
     let mut world = World::new(bundles(&[&ca]));
@@ -361,6 +394,29 @@ fn an_identity_that_is_released_closes_its_own_connections() {
 }
 
 #[test]
+fn the_most_urgent_of_several_reasons_counts() {
+    let ca = ca(TD);
+    let both_drain = ClosePolicy::default().urgency(CloseReason::Revoked, Urgency::Drain);
+    for (policy, expected) in [
+        (ClosePolicy::default(), (CloseReason::Revoked, Urgency::Abort)),
+        (both_drain, (CloseReason::Withdrawn, Urgency::Drain)),
+    ] {
+        let mut world = World::with(bundles(&[&ca]), provider::aws_lc_rs(), Profile::istio(), policy);
+        let scope = world.live.scope(anybody());
+        let revoked = peer(&ca, "/a");
+        let mut guard = world.register(&scope, &revoked);
+        // One snapshot has neither this side's identity nor any trust in the peer.
+        let trust = ca.bundle().unwrap().with_revocation_lists([list(&ca, &revoked)]);
+        let trust = Arc::new(TrustBundles::from(trust.unwrap()));
+        let other = svid(&ca.issue(&member(&ca, "/b"), now()).unwrap(), &provider::aws_lc_rs());
+        world.publisher.publish(Snapshot::new([other], trust));
+        scope.set_policy(PeerPolicy::one_of([]));
+        world.settle();
+        assert_eq!(closing(&mut guard), Some(expected));
+    }
+}
+
+#[test]
 fn what_was_verified_with_superseded_trust_is_not_registered() {
     let (first, second) = (ca(TD), ca(TD));
     let world = World::new(bundles(&[&first]));
@@ -394,6 +450,132 @@ fn a_dropped_guard_ends_the_registration() {
     assert_eq!(world.live.connections(), 2);
     drop(guards);
     assert_eq!(world.live.connections(), 0);
+}
+
+#[test]
+fn connections_do_not_outlive_the_driver_that_watches_over_them() {
+    let ca = ca(TD);
+    let never_polled: fn(&mut World) = |_| {};
+    let polled: fn(&mut World) = World::settle;
+    for before in [never_polled, polled] {
+        let mut world = World::new(bundles(&[&ca]));
+        let scope = world.live.scope(anybody());
+        let mut guards = ["/a", "/b"].map(|path| world.register(&scope, &peer(&ca, path)));
+        before(&mut world);
+        assert_eq!(guards.each_mut().map(closing), [None; 2]);
+        world.driver = Box::pin(std::future::pending());
+        let unattended = Some((CloseReason::Unattended, Urgency::Drain));
+        assert_eq!(guards.each_mut().map(closing), [unattended; 2]);
+        assert_eq!(world.live.connections(), 0);
+        let refused = scope.register(world.own.id(), peer(&ca, "/c"));
+        assert_eq!(refused.unwrap_err(), CloseReason::Unattended);
+    }
+}
+
+/// What happens while signatures are checked, one thing at each.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<VecDeque<Event>>>);
+
+type Event = Box<dyn FnOnce() + Send>;
+
+impl Script {
+    fn push(&self, event: impl FnOnce() + Send + 'static) {
+        self.0.lock().unwrap().push_back(Box::new(event));
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+
+    fn provider(&self) -> Arc<CryptoProvider> {
+        let script = self.clone();
+        provider_calling(move || {
+            let event = script.0.lock().unwrap().pop_front();
+            if let Some(event) = event {
+                event();
+            }
+        })
+    }
+
+    fn world(&self, trust: TrustBundles) -> World {
+        let policy = ClosePolicy::default().urgency(CloseReason::Unattended, Urgency::Abort);
+        World::with(trust, self.provider(), Profile::istio(), policy)
+    }
+}
+
+#[test]
+fn connections_do_not_outlive_a_panic_under_their_lock() {
+    let ca = ca(TD);
+    // With this every peer has to be verified anew.
+    let renewed = || TrustBundle::new(td(TD), [ca.renew(authority()).unwrap()]).unwrap();
+    for by_driver in [true, false] {
+        let script = Script::default();
+        let mut world = script.world(bundles(&[&ca]));
+        let scope = world.live.scope(anybody());
+        let mut guard = world.register(&scope, &peer(&ca, "/a"));
+        world.publish(renewed());
+        if !by_driver {
+            // A peer is verified under the lock only if it was in vain before.
+            let publish = world.publishing(renewed());
+            script.push(publish);
+        }
+        script.push(|| panic!("as the test wants it"));
+        let panics = catch_unwind(AssertUnwindSafe(|| match by_driver {
+            true => world.settle(),
+            false => drop(scope.register(world.own.id(), peer(&ca, "/b"))),
+        }));
+        assert!(panics.is_err() && script.is_over());
+        if !by_driver {
+            world.settle();
+        }
+        let unattended = Some((CloseReason::Unattended, Urgency::Abort));
+        assert_eq!(closing(&mut guard), unattended);
+        let refused = scope.register(world.own.id(), peer(&ca, "/c"));
+        assert_eq!(refused.unwrap_err(), CloseReason::Unattended);
+    }
+}
+
+#[test]
+fn what_changes_while_a_new_peer_is_verified_counts() {
+    let ca = ca(TD);
+    let peer = peer(&ca, "/a");
+    let renewed = || TrustBundle::new(td(TD), [ca.renew(authority()).unwrap()]).unwrap();
+    let script = Script::default();
+    let world = script.world(renewed().into());
+    let scope = Arc::new(world.live.scope(anybody()));
+    let changed = Arc::clone(&scope);
+    script.push(move || changed.set_policy(PeerPolicy::one_of([])));
+    let refused = scope.register(world.own.id(), peer.clone());
+    assert_eq!(refused.unwrap_err(), CloseReason::Deauthorized);
+
+    scope.set_policy(anybody());
+    let lists = [list(&ca, &peer)];
+    script.push(world.publishing(renewed().with_revocation_lists(lists).unwrap()));
+    let refused = scope.register(world.own.id(), peer.clone());
+    assert_eq!(refused.unwrap_err(), CloseReason::Revoked);
+
+    world.publish(renewed());
+    script.push(world.publishing(renewed()));
+    assert!(scope.register(world.own.id(), peer).is_ok());
+    assert!(script.is_over());
+}
+
+#[test]
+fn nobody_waits_while_a_new_peer_is_verified() {
+    let ca = ca(TD);
+    let script = Script::default();
+    let renewed = TrustBundle::new(td(TD), [ca.renew(authority()).unwrap()]).unwrap();
+    let world = script.world(renewed.into());
+    let scope = world.live.scope(anybody());
+    let live = world.live.clone();
+    let (answer, answered) = mpsc::channel();
+    script.push(move || {
+        let (asked, waited) = mpsc::channel();
+        thread::spawn(move || asked.send(live.connections()));
+        answer.send(waited.recv_timeout(Duration::from_secs(10))).unwrap();
+    });
+    let _guard = world.register(&scope, &peer(&ca, "/a"));
+    assert_eq!(answered.recv().unwrap(), Ok(0));
 }
 
 #[test]
@@ -563,7 +745,14 @@ fn reasons_are_one_line_and_have_stable_names() {
     let names = CloseReason::ALL.map(CloseReason::name);
     assert_eq!(
         names,
-        ["anchor_removed", "revoked", "expired", "deauthorized", "withdrawn"]
+        [
+            "anchor_removed",
+            "revoked",
+            "expired",
+            "deauthorized",
+            "withdrawn",
+            "unattended"
+        ]
     );
     for reason in CloseReason::ALL {
         let text = reason.to_string();

@@ -96,6 +96,24 @@ fn a_listed_intermediate_takes_its_leaves_along() {
 }
 
 #[test]
+fn no_other_fault_hides_a_revocation() {
+    let root = ca(TD);
+    let below = root.intermediate_with(numbered(SERIAL, authority())).unwrap();
+    let issued = below.issue(&workload(), now()).unwrap();
+    // The same key has been a root as well: one path ends there, one at the root above it.
+    let expired = below.renew(Template {
+        not_after: at(now().as_secs() - 1),
+        ..authority()
+    });
+    let roots = [expired.unwrap(), root.root_certificate().clone()];
+    let bundle = TrustBundle::new(td(TD), roots).unwrap();
+    let reason = |trust| reason(Profile::istio(), &issued, &trust);
+    assert_eq!(reason(bundle.clone().into()), "");
+    let lists = [list(&root, &[SERIAL])];
+    assert_eq!(reason(bundle.with_revocation_lists(lists).unwrap().into()), "revoked");
+}
+
+#[test]
 fn both_sides_of_a_handshake_refuse_what_is_revoked() {
     let ca = ca(TD);
     let revoked = ca.issue_with(numbered(SERIAL, leaf())).unwrap();
@@ -165,6 +183,29 @@ fn a_list_counts_only_by_its_issuers_signature() {
             assert_eq!(reason(profile, &issued, &trust), "revocation_list_signature");
         }
     }
+}
+
+/// Lists are told apart by the name of their issuer, and what is in doubt is refused.
+#[test]
+fn roots_of_one_name_cannot_have_a_list_each() {
+    let named = || Template {
+        common_name: Some("root".into()),
+        ..authority()
+    };
+    let [first, second] = [(); 2].map(|()| DevCa::root(td(TD), named()).unwrap());
+    let roots = [&first, &second].map(|ca| ca.root_certificate().clone());
+    let bundle = TrustBundle::new(td(TD), roots).unwrap();
+    let trust = |lists: Vec<RevocationList>| bundle.clone().with_revocation_lists(lists);
+    let only_firsts = trust(vec![list(&first, &[SERIAL])]).unwrap().into();
+    for (ca, is_believed) in [(&first, true), (&second, false)] {
+        let issued = ca.issue_with(numbered(OTHER_SERIAL, leaf())).unwrap();
+        let outcome = check_at(Profile::istio(), &issued, &only_firsts, now());
+        assert_eq!(outcome.is_ok(), is_believed);
+    }
+    assert_eq!(
+        trust(vec![list(&first, &[]), list(&second, &[])]).unwrap_err(),
+        BundleError::RivalRevocationLists { number: 2 }
+    );
 }
 
 #[test]

@@ -375,6 +375,20 @@ fn time_counts_to_the_second_and_leeway_is_bounded() {
 }
 
 #[test]
+fn claims_are_judged_before_any_signature() {
+    let trust = bundles([es256().authority("k")]);
+    let forged = |claims: Value| es256().sign(&header().to_string(), &claims.to_string());
+    let reason = |claims| {
+        let outcome = validate(&JwtValidator::new(AUDIENCE), &forged(claims), &trust, NOW);
+        outcome.unwrap_err().reason()
+    };
+    assert_eq!(reason(claims()), "jwt_bad_signature");
+    assert_eq!(reason(with(claims(), "exp", json!(NOW))), "jwt_expired");
+    assert_eq!(reason(with(claims(), "nbf", json!(NOW + 1))), "jwt_not_yet_valid");
+    assert_eq!(reason(with(claims(), "aud", json!("other"))), "jwt_audience");
+}
+
+#[test]
 fn only_the_subjects_own_trust_domain_signs() {
     let (ours, theirs) = (es256(), es256());
     let map = BundleMap::new([

@@ -23,16 +23,21 @@ pub enum CloseReason {
     /// The source has taken back the identity that this side presented.
     #[error("this side's identity was withdrawn")]
     Withdrawn,
+    /// The future that [`LiveBuilder::build`](super::LiveBuilder::build) gave was dropped, or it
+    /// panicked: whatever happens to trust in the peer, nobody would notice.
+    #[error("nothing watches over open connections any more")]
+    Unattended,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AnchorRemoved,
         Self::Revoked,
         Self::Expired,
         Self::Deauthorized,
         Self::Withdrawn,
+        Self::Unattended,
     ];
 
     /// A short name, fit for a metric's label. It does not change between releases.
@@ -43,6 +48,7 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::Deauthorized => "deauthorized",
             Self::Withdrawn => "withdrawn",
+            Self::Unattended => "unattended",
         }
     }
 }
@@ -50,7 +56,8 @@ impl CloseReason {
 /// How soon a connection is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Urgency {
-    /// Nothing new is begun, and what is under way may finish in its time: in HTTP/2, GOAWAY.
+    /// Nothing new is begun, and what is under way may finish in its time: in HTTP/2, GOAWAY. That
+    /// time needs an end, because nothing that happens in it is told any more, be it a revocation.
     Drain,
     /// At once: the peer is not to read or write another byte.
     Abort,
@@ -85,7 +92,7 @@ impl fmt::Display for Closing {
 ///
 /// The default aborts where the peer may be somebody else by now ([`AnchorRemoved`] and
 /// [`Revoked`]) and drains otherwise; expired peers are drained with the last second of their
-/// certificate.
+/// certificate. Where several reasons come at once, one that aborts is given.
 ///
 /// [`AnchorRemoved`]: CloseReason::AnchorRemoved
 /// [`Revoked`]: CloseReason::Revoked
@@ -144,6 +151,14 @@ impl ClosePolicy {
             reason,
             urgency: urgency.map_or(Urgency::Abort, |(_, urgency)| urgency),
         }
+    }
+
+    /// The first of those reasons that are to be acted upon the soonest.
+    pub(super) fn most_urgent(&self, reasons: impl Iterator<Item = CloseReason>) -> Option<CloseReason> {
+        reasons.min_by_key(|reason| match self.closing(*reason).urgency {
+            Urgency::Abort => 0,
+            Urgency::Drain => 1,
+        })
     }
 
     pub(super) fn expiry(&self) -> Expiry {

@@ -3,22 +3,32 @@ use std::time::Duration;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::closing::{CloseReason, Expiry};
+use super::closing::{ClosePolicy, CloseReason, Expiry};
 use crate::{
     authorize::PeerPolicy,
-    bundle::TrustBundle,
+    bundle::{TrustBundle, TrustBundles},
     certificate::Certificate,
     profile::{Profile, ProfileRule},
     source::Snapshot,
     spiffe_id::SpiffeId,
-    verify::{VerifiedPeer, VerifyError, verify_under},
+    verify::{Moment, VerifiedPeer, VerifyError, verify_as_of},
 };
 
 /// What connections are judged by, besides what changes.
 pub(super) struct Rules {
     pub(super) profile: Profile,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    pub(super) expiry: Expiry,
+    pub(super) closing: ClosePolicy,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy)]
+pub(super) enum Stage {
+    /// It is about to be used.
+    New,
+    /// It is in use, so the lists of its time were judged to be fresh enough. That they have grown
+    /// old since says nothing about its peer.
+    Open,
 }
 
 /// What a connection depends on.
@@ -64,7 +74,7 @@ impl Link {
 impl Rules {
     /// The last second in which expiry is no reason to close; none if it never is.
     pub(super) fn deadline(&self, peer: &VerifiedPeer) -> Option<UnixTime> {
-        match self.expiry {
+        match self.closing.expiry() {
             Expiry::Keep => None,
             Expiry::CloseAfter(grace) => {
                 let expiry = Duration::from_secs(peer.not_after().as_secs());
@@ -75,57 +85,84 @@ impl Rules {
 
     /// Whether every change of revocation lists may concern every certificate, rather than only
     /// those that are named.
-    pub(super) fn ask_for_lists(&self) -> bool {
-        self.profile.enforces(ProfileRule::KnownRevocation) || self.profile.enforces(ProfileRule::FreshRevocation)
+    pub(super) fn ask_for_lists(&self, stage: Stage) -> bool {
+        let profile = self.profile(stage);
+        profile.enforces(ProfileRule::KnownRevocation) || profile.enforces(ProfileRule::FreshRevocation)
     }
 
     /// Whether a peer that was once verified is acceptable under `snapshot` and `policy` at `now`.
-    /// If it had to be verified anew, that is the answer.
+    /// If it had to be verified anew, that is the answer. Of several reasons against it, the first
+    /// of the most urgent ones counts.
     pub(super) fn judge(
         &self,
         grounds: &Grounds,
+        stage: Stage,
         policy: &PeerPolicy,
         snapshot: &Snapshot,
         now: UnixTime,
     ) -> Result<Option<VerifiedPeer>, CloseReason> {
         let Grounds { local, peer, .. } = grounds;
-        if snapshot.svid(local).is_none() {
-            return Err(CloseReason::Withdrawn);
-        }
         let trust = snapshot.trust();
-        let stands = match trust.for_members_of(peer.id().trust_domain()) {
-            Some(bundle) => self.stand(grounds, bundle, now),
-            None => return Err(CloseReason::AnchorRemoved),
+        let withdrawn = snapshot.svid(local).is_none().then_some(CloseReason::Withdrawn);
+        // A source that took back all it had says nothing about peers.
+        let verified = match withdrawn {
+            Some(reason) if snapshot.is_blank() => return Err(reason),
+            _ => self.verify(grounds, stage, trust, now),
         };
-        let anew = if stands {
-            None
-        } else {
-            let moment = self.moment(peer, now);
-            let algorithms = self.algorithms.all;
-            let verified = verify_under(self.profile, peer.chain(), peer.role(), trust, moment, algorithms);
-            Some(verified.map_err(|error| reason(&error))?)
-        };
-        match policy.check_under(trust.aliases(), peer.id()) {
-            Ok(()) => Ok(anew),
-            Err(_) => Err(CloseReason::Deauthorized),
+        let denied = policy.check_under(trust.aliases(), peer.id()).is_err();
+        let denied = denied.then_some(CloseReason::Deauthorized);
+        let reasons = [withdrawn, verified.as_ref().err().copied(), denied];
+        match self.closing.most_urgent(reasons.into_iter().flatten()) {
+            Some(reason) => Err(reason),
+            None => verified,
+        }
+    }
+
+    /// Verifies a peer, if that could fail.
+    fn verify(
+        &self,
+        grounds: &Grounds,
+        stage: Stage,
+        trust: &TrustBundles,
+        now: UnixTime,
+    ) -> Result<Option<VerifiedPeer>, CloseReason> {
+        let peer = &grounds.peer;
+        let bundle = trust.for_members_of(peer.id().trust_domain());
+        let bundle = bundle.ok_or(CloseReason::AnchorRemoved)?;
+        if self.stand(grounds, stage, bundle, now) {
+            return Ok(None);
+        }
+        let (profile, moment) = (self.profile(stage), self.moment(peer, now));
+        let algorithms = self.algorithms.all;
+        match verify_as_of(profile, peer.chain(), peer.role(), trust, moment, algorithms) {
+            Ok(anew) => Ok(Some(anew)),
+            Err(error) => Err(reason(&error)),
         }
     }
 
     /// Whether verifying anew could not but succeed: signatures and rules are as they were when the
     /// peer was verified, and what else counts is looked at here.
-    fn stand(&self, grounds: &Grounds, bundle: &TrustBundle, now: UnixTime) -> bool {
+    fn stand(&self, grounds: &Grounds, stage: Stage, bundle: &TrustBundle, now: UnixTime) -> bool {
         let has_lists = !bundle.revocation_lists().is_empty();
         bundle.holds(grounds.peer.anchor())
             && self.deadline(&grounds.peer).is_none_or(|deadline| now <= deadline)
-            && !(has_lists && (self.ask_for_lists() || grounds.are_listed(bundle)))
+            && !(has_lists && (self.ask_for_lists(stage) || grounds.are_listed(bundle)))
+    }
+
+    fn profile(&self, stage: Stage) -> Profile {
+        match stage {
+            Stage::New => self.profile,
+            Stage::Open => self.profile.relaxing(ProfileRule::FreshRevocation),
+        }
     }
 
     /// When to verify: while expiry is no reason to close, as if the peer had not expired.
-    fn moment(&self, peer: &VerifiedPeer, now: UnixTime) -> UnixTime {
-        match self.deadline(peer) {
+    fn moment(&self, peer: &VerifiedPeer, now: UnixTime) -> Moment {
+        let as_of = match self.deadline(peer) {
             Some(deadline) if now > deadline => now,
             _ => now.min(peer.not_after()),
-        }
+        };
+        Moment { now, as_of }
     }
 }
 

@@ -11,11 +11,12 @@ use rustls_pki_types::UnixTime;
 
 use super::{
     closing::CloseReason,
-    judge::{Grounds, Rules},
+    judge::{Grounds, Rules, Stage},
 };
 use crate::{
     authorize::PeerPolicy,
     bundle::{Anchor, TrustBundle},
+    revocation::RevocationList,
     source::Snapshot,
     spiffe_id::SpiffeId,
     trust_domain::TrustDomain,
@@ -27,12 +28,15 @@ pub(super) type Key = u64;
 /// Names a scope. No name is given twice.
 pub(super) type ScopeKey = u64;
 
+/// How many bytes of a revocation list are hashed while one signature is checked, roughly.
+const BYTES_PER_SIGNATURE: usize = 128 << 10;
+
 /// The open connections, and what each depends on.
 ///
 /// A change makes suspects of the connections that it may concern, found by the indexes; suspects
 /// are judged by and by, so that no single call takes long.
 pub(super) struct Registry {
-    rules: Rules,
+    rules: Arc<Rules>,
     snapshot: Arc<Snapshot>,
     connections: HashMap<Key, Connection>,
     scopes: HashMap<ScopeKey, Members>,
@@ -49,6 +53,14 @@ struct Connection {
     is_suspect: bool,
 }
 
+/// What a new connection is judged by: nothing that is in the registry itself, so that others may
+/// use it in the meantime.
+pub(super) struct Terms {
+    rules: Arc<Rules>,
+    snapshot: Arc<Snapshot>,
+    policy: PeerPolicy,
+}
+
 /// The connections that one policy decides about.
 struct Members {
     policy: PeerPolicy,
@@ -60,7 +72,7 @@ struct Members {
 impl Registry {
     pub(super) fn new(rules: Rules, snapshot: Arc<Snapshot>) -> Self {
         Self {
-            rules,
+            rules: Arc::new(rules),
             snapshot,
             connections: HashMap::new(),
             scopes: HashMap::new(),
@@ -93,22 +105,22 @@ impl Registry {
         }
     }
 
-    /// Takes in a connection, unless its peer is not acceptable now.
-    pub(super) fn register(
-        &mut self,
-        scope: ScopeKey,
-        local: SpiffeId,
-        peer: VerifiedPeer,
-        now: UnixTime,
-    ) -> Result<Key, CloseReason> {
-        // A scope is open as long as somebody can register in it.
-        let Some(members) = self.scopes.get(&scope) else {
-            return Err(CloseReason::Deauthorized);
-        };
-        let mut grounds = Grounds::new(local, peer);
-        if let Some(anew) = self.rules.judge(&grounds, &members.policy, &self.snapshot, now)? {
-            grounds.peer = anew;
-        }
+    /// What a new connection of this scope is judged by.
+    ///
+    /// # Errors
+    ///
+    /// The scope is closed; it is open as long as somebody can register in it.
+    pub(super) fn terms(&self, scope: ScopeKey) -> Result<Terms, CloseReason> {
+        let members = self.scopes.get(&scope).ok_or(CloseReason::Deauthorized)?;
+        Ok(Terms {
+            rules: Arc::clone(&self.rules),
+            snapshot: Arc::clone(&self.snapshot),
+            policy: members.policy.clone(),
+        })
+    }
+
+    /// Takes in a connection that was judged by the terms of this moment.
+    pub(super) fn admit(&mut self, scope: ScopeKey, grounds: Grounds) -> Key {
         let key = self.new_key();
         self.insert(
             key,
@@ -118,7 +130,7 @@ impl Registry {
                 is_suspect: false,
             },
         );
-        Ok(key)
+        key
     }
 
     pub(super) fn remove(&mut self, key: Key) {
@@ -164,15 +176,17 @@ impl Registry {
         }
     }
 
-    /// Judges up to `budget` suspects, and says which connections are to be closed. They are no
-    /// longer held.
+    /// Judges some suspects, one or as many as may cost up to `budget` signatures, and says which
+    /// connections are to be closed. They are no longer held.
     pub(super) fn judge(&mut self, now: UnixTime, budget: usize) -> Vec<(Key, CloseReason)> {
         self.suspect_expired(now);
         let mut closing = Vec::new();
-        for _ in 0..budget {
+        let mut spent = 0;
+        while spent < budget {
             let Some(key) = self.suspects.pop_front() else {
                 break;
             };
+            spent += self.cost(key);
             if let Err(reason) = self.judge_one(key, now) {
                 self.remove(key);
                 closing.push((key, reason));
@@ -221,7 +235,8 @@ impl Registry {
         let orphans = index.iter().filter(|(anchor, _)| !new.holds(anchor));
         concerned.extend(orphans.flat_map(|(_, keys)| keys));
         if old.map(TrustBundle::revocation_lists) != Some(new.revocation_lists()) {
-            concerned.extend(members().filter(|key| self.rules.ask_for_lists() || self.is_listed(**key, new)));
+            concerned
+                .extend(members().filter(|key| self.rules.ask_for_lists(Stage::Open) || self.is_listed(**key, new)));
         }
     }
 
@@ -247,6 +262,15 @@ impl Registry {
         self.suspect(expired);
     }
 
+    /// What judging a connection may cost, in signatures.
+    fn cost(&self, key: Key) -> usize {
+        let connection = self.connections.get(&key);
+        let trust_domain = connection.map(|connection| connection.grounds.peer.id().trust_domain());
+        let bundle = trust_domain.and_then(|name| self.snapshot.trust().for_members_of(name));
+        let lists = bundle.map_or(&[][..], TrustBundle::revocation_lists);
+        1 + lists.iter().map(RevocationList::size).sum::<usize>() / BYTES_PER_SIGNATURE
+    }
+
     fn judge_one(&mut self, key: Key, now: UnixTime) -> Result<(), CloseReason> {
         let Some(connection) = self.connections.get_mut(&key) else {
             return Ok(());
@@ -254,7 +278,9 @@ impl Registry {
         connection.is_suspect = false;
         let policy = self.scopes.get(&connection.scope).map(|members| &members.policy);
         let policy = policy.ok_or(CloseReason::Deauthorized)?;
-        let anew = self.rules.judge(&connection.grounds, policy, &self.snapshot, now)?;
+        let anew = self
+            .rules
+            .judge(&connection.grounds, Stage::Open, policy, &self.snapshot, now)?;
         if let Some(anew) = anew {
             self.renew(key, &anew);
         }
@@ -307,6 +333,22 @@ impl Registry {
     fn new_key(&mut self) -> u64 {
         self.last_key += 1;
         self.last_key
+    }
+}
+
+impl Terms {
+    pub(super) fn judge(&self, grounds: &mut Grounds, now: UnixTime) -> Result<(), CloseReason> {
+        let anew = self
+            .rules
+            .judge(grounds, Stage::New, &self.policy, &self.snapshot, now)?;
+        if let Some(anew) = anew {
+            grounds.peer = anew;
+        }
+        Ok(())
+    }
+
+    pub(super) fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.snapshot, &others.snapshot) && self.policy == others.policy
     }
 }
 

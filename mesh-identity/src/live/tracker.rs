@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::{Future, pending},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     closing::{ClosePolicy, CloseReason, Closing},
-    judge::Rules,
+    judge::{Grounds, Rules},
     registry::{Key, Registry, ScopeKey},
 };
 use crate::{
@@ -30,8 +30,8 @@ use crate::{
     verify::VerifiedPeer,
 };
 
-/// How many connections are judged before others may use the thread: a few milliseconds if each has
-/// to be verified anew.
+/// How much judging may cost, in signatures, before others may use the thread and the lock: a few
+/// milliseconds.
 const BATCH: usize = 32;
 
 /// The open connections of a process. Cloning is cheap.
@@ -62,6 +62,13 @@ struct Shared {
 struct State {
     registry: Registry,
     waiting: HashMap<Key, oneshot::Sender<Closing>>,
+    /// Whether the driver will judge nobody any more.
+    is_unattended: bool,
+}
+
+/// Goes with the driver, whether that was polled or not, and ends what it watched over.
+struct Watch {
+    shared: Arc<Shared>,
 }
 
 impl Live {
@@ -121,18 +128,23 @@ impl LiveBuilder {
     /// The connections, none so far, and the future that has to be polled for any to be closed. It
     /// never completes, and may be dropped with the last connection.
     ///
+    /// Without it nobody would notice that trust in a peer has ended. So if it is dropped before
+    /// that, or the task that polls it panics, connections that are still open are to be closed,
+    /// and no others are admitted: [`CloseReason::Unattended`].
+    ///
     /// When the source ends, what it last published stays in force.
     #[must_use = "nothing is closed unless the future is polled"]
     pub fn build(self) -> (Live, impl Future<Output = ()> + Send + 'static) {
         let rules = Rules {
             profile: self.profile,
             algorithms: self.provider.signature_verification_algorithms,
-            expiry: self.policy.expiry(),
+            closing: self.policy,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 registry: Registry::new(rules, self.follower.snapshot()),
                 waiting: HashMap::new(),
+                is_unattended: false,
             }),
             follower: self.follower.clone(),
             policy: self.policy,
@@ -142,7 +154,7 @@ impl LiveBuilder {
         let live = Live {
             shared: Arc::clone(&shared),
         };
-        (live, drive(shared, self.follower))
+        (live, drive(Watch { shared }, self.follower))
     }
 }
 
@@ -167,10 +179,18 @@ impl Scope {
     pub fn register(&self, local: &SpiffeId, peer: VerifiedPeer) -> Result<Guard, CloseReason> {
         let now = self.shared.clock.current_time().ok_or(CloseReason::Expired)?;
         let (sender, receiver) = oneshot::channel();
-        let mut state = self.shared.state();
-        self.shared.catch_up(&mut state);
+        let mut grounds = Grounds::new(local.clone(), peer);
+        // Verifying may take milliseconds, which others need not wait for.
+        let terms = self.shared.attended()?.registry.terms(self.key)?;
+        let mut judged = terms.judge(&mut grounds, now);
+        let mut state = self.shared.attended()?;
+        let latest = state.registry.terms(self.key)?;
+        if !latest.are(&terms) {
+            judged = latest.judge(&mut grounds, now);
+        }
+        judged?;
         let before = state.registry.next_deadline();
-        let key = state.registry.register(self.key, local.clone(), peer, now)?;
+        let key = state.registry.admit(self.key, grounds);
         state.waiting.insert(key, sender);
         let is_sooner = state.registry.next_deadline() != before;
         drop(state);
@@ -250,7 +270,33 @@ impl fmt::Debug for Guard {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|poisoned| {
+            // Whoever panicked may have left indexes that do not fit their connections.
+            let mut state = poisoned.into_inner();
+            self.abandon(&mut state);
+            state
+        })
+    }
+
+    /// The state with what was published last, for connections that somebody watches over.
+    fn attended(&self) -> Result<MutexGuard<'_, State>, CloseReason> {
+        let mut state = self.state();
+        if state.is_unattended {
+            return Err(CloseReason::Unattended);
+        }
+        self.catch_up(&mut state);
+        Ok(state)
+    }
+
+    /// Has every connection closed, and admits no other.
+    fn abandon(&self, state: &mut State) {
+        state.is_unattended = true;
+        let closing = self.policy.closing(CloseReason::Unattended);
+        for (key, sender) in std::mem::take(&mut state.waiting) {
+            state.registry.remove(key);
+            // Fails if the guard is being dropped, which then has no use for it.
+            sender.send(closing).unwrap_or_default();
+        }
     }
 
     /// Has what was published last count.
@@ -282,7 +328,15 @@ impl Shared {
     }
 }
 
-async fn drive(shared: Arc<Shared>, mut follower: Follower) {
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        self.shared.abandon(&mut state);
+    }
+}
+
+async fn drive(watch: Watch, mut follower: Follower) {
+    let shared = &*watch.shared;
     let mut source = Ok(());
     loop {
         // Without a clock nobody can be judged; `reached` waits for it.

@@ -38,8 +38,9 @@ impl ClientTls {
     /// still refuse: that shows as an error of the first read.
     ///
     /// Signatures of the chain are not checked again: the verdict of the handshake is handed over.
-    /// Verdicts that are not asked for are forgotten after some hundreds of later handshakes, and
-    /// then the chain is verified anew. Ask once per connection.
+    /// Verdicts that are not asked for are forgotten after some hundreds of later handshakes, or
+    /// fewer if those present long chains, and then the chain is verified anew. Ask once per
+    /// connection.
     ///
     /// # Errors
     ///

@@ -151,8 +151,9 @@ impl Identities {
         let now = self.clock.current_time().ok_or(IdentityUnavailable::NoClock)?;
         loop {
             let (generation, snapshot) = self.follower.generation();
-            let svid = self.svid(identity, generation, &snapshot, now)?;
+            // First of all, so that the keys of what was withdrawn go though nothing takes their place.
             let made = self.made(generation);
+            let svid = self.svid(identity, generation, &snapshot, now)?;
             if let Some(end) = made.and_then(|mut made| S::shelf(&mut made).get(svid.id(), policy)) {
                 return Ok(end);
             }

@@ -1,8 +1,4 @@
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use rustls::{
     CertificateError, CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, OtherError,
@@ -14,7 +10,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::handshake::HandshakeError;
+use super::{handshake::HandshakeError, verdicts::Verdicts};
 use crate::{
     authorize::PeerPolicy,
     bundle::TrustBundles,
@@ -26,10 +22,6 @@ use crate::{
 /// The application protocol of mesh traffic (RFC 9113 §3.1).
 pub(super) const ALPN: &[u8] = b"h2";
 
-/// How many verdicts wait to be collected. An entry lives from the peer's certificate message to
-/// the end of its handshake, so this bounds handshakes in that stage, not connections.
-const HANDED_OVER: usize = 512;
-
 /// Verifies and authorizes peers, for both sides of rustls.
 ///
 /// rustls keeps nothing of what a verifier finds out, and checking the signatures of a chain is
@@ -39,8 +31,7 @@ pub(crate) struct PeerVerifier {
     expected: Expectations,
     algorithms: WebPkiSupportedAlgorithms,
     clock: Arc<dyn TimeProvider>,
-    /// Oldest first.
-    verdicts: Mutex<VecDeque<VerifiedPeer>>,
+    verdicts: Verdicts,
 }
 
 /// What a peer has to be.
@@ -69,7 +60,7 @@ impl PeerVerifier {
             expected,
             algorithms,
             clock,
-            verdicts: Mutex::default(),
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -98,7 +89,7 @@ impl PeerVerifier {
             .peer_certificates()
             .ok_or(HandshakeError::NoPeerCertificate)?;
         let now = self.clock.current_time().ok_or(HandshakeError::NoClock)?;
-        match self.collect(chain) {
+        match self.verdicts.collect(chain) {
             Some(peer) if now <= peer.not_after() => Ok(peer),
             _ => self.admit(chain, now),
         }
@@ -131,22 +122,8 @@ impl PeerVerifier {
         let peer = self
             .admit(&chain, now)
             .map_err(|refusal| CertificateError::Other(OtherError(Arc::new(refusal))))?;
-        self.put_aside(peer);
+        self.verdicts.put_aside(peer);
         Ok(())
-    }
-
-    fn put_aside(&self, peer: VerifiedPeer) {
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdicts.len() == HANDED_OVER {
-            verdicts.pop_front();
-        }
-        verdicts.push_back(peer);
-    }
-
-    fn collect(&self, chain: &[CertificateDer<'_>]) -> Option<VerifiedPeer> {
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = verdicts.iter().position(|peer| peer.chain() == chain)?;
-        verdicts.remove(place)
     }
 }
 

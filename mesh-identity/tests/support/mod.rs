@@ -605,12 +605,27 @@ impl Pair {
 
 /// A provider that counts the ECDSA P-256 signatures it checks, and the count.
 pub fn counting_provider() -> (Arc<CryptoProvider>, impl Fn() -> usize) {
-    #[derive(Debug)]
-    struct Counting(&'static dyn SignatureVerificationAlgorithm, AtomicUsize);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let provider = provider_calling(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    (provider, move || count.load(Ordering::Relaxed))
+}
 
-    impl SignatureVerificationAlgorithm for Counting {
+/// A provider that checks ECDSA P-256 signatures and calls this before each.
+pub fn provider_calling(before: impl Fn() + Send + Sync + 'static) -> Arc<CryptoProvider> {
+    struct Calling<F>(&'static dyn SignatureVerificationAlgorithm, F);
+
+    impl<F> std::fmt::Debug for Calling<F> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl<F: Fn() + Send + Sync> SignatureVerificationAlgorithm for Calling<F> {
         fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-            self.1.fetch_add(1, Ordering::Relaxed);
+            (self.1)();
             self.0.verify_signature(key, message, signature)
         }
 
@@ -630,11 +645,11 @@ pub fn counting_provider() -> (Arc<CryptoProvider>, impl Fn() -> usize) {
         .iter()
         .find(|(scheme, _)| *scheme == SignatureScheme::ECDSA_NISTP256_SHA256)
         .unwrap();
-    let counting: &'static Counting = Box::leak(Box::new(Counting(real[0], AtomicUsize::new(0))));
-    let all: &'static [&'static dyn SignatureVerificationAlgorithm] = Box::leak(Box::new([counting as _]));
+    let calling: &'static Calling<_> = Box::leak(Box::new(Calling(real[0], before)));
+    let all: &'static [&'static dyn SignatureVerificationAlgorithm] = Box::leak(Box::new([calling as _]));
     provider.signature_verification_algorithms = WebPkiSupportedAlgorithms {
         all,
         mapping: Box::leak(Box::new([(*scheme, all)])),
     };
-    (Arc::new(provider), || counting.1.load(Ordering::Relaxed))
+    Arc::new(provider)
 }

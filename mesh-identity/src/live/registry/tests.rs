@@ -11,7 +11,7 @@ use crate::{
     aliases::TrustDomainAliases,
     bundle::TrustBundles,
     leaf::Role,
-    live::closing::{ClosePolicy, Expiry},
+    live::closing::ClosePolicy,
     profile::Profile,
     provider,
     revocation::RevocationList,
@@ -213,20 +213,28 @@ impl Model {
     fn judge(&self, peer: usize, scope: usize, local: &SpiffeId) -> Result<(), CloseReason> {
         let peer = &WORLD.peers[peer];
         let trust = self.snapshot.trust();
+        let mut reasons = Vec::new();
         if self.snapshot.svids().iter().all(|svid| svid.id() != local) {
-            return Err(CloseReason::Withdrawn);
+            if self.snapshot.svids().is_empty() && trust.iter().next().is_none() {
+                return Err(CloseReason::Withdrawn);
+            }
+            reasons.push(CloseReason::Withdrawn);
         }
         if let Err(error) = WORLD.verify(peer.chain(), peer.role(), trust, at(self.now)) {
-            return Err(match error.reason() {
+            reasons.push(match error.reason() {
                 "revoked" => CloseReason::Revoked,
                 "expired" | "anchor_expired" => CloseReason::Expired,
                 "unknown_issuer" | "unknown_trust_domain" => CloseReason::AnchorRemoved,
                 other => panic!("{other}"),
             });
         }
-        match self.policies[scope].check_under(trust.aliases(), peer.id()) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(CloseReason::Deauthorized),
+        if self.policies[scope].check_under(trust.aliases(), peer.id()).is_err() {
+            reasons.push(CloseReason::Deauthorized);
+        }
+        let aborts = |reason: &&CloseReason| matches!(reason, CloseReason::Revoked | CloseReason::AnchorRemoved);
+        match reasons.iter().find(aborts).or(reasons.first()) {
+            Some(reason) => Err(*reason),
+            None => Ok(()),
         }
     }
 
@@ -248,12 +256,24 @@ fn rules() -> Rules {
     Rules {
         profile: Profile::istio(),
         algorithms: provider::aws_lc_rs().signature_verification_algorithms,
-        expiry: ClosePolicy::default().expiry(),
+        closing: ClosePolicy::default(),
     }
 }
 
 fn snapshot(trust: TrustBundles, locals: u8) -> Arc<Snapshot> {
     Arc::new(Snapshot::new(chosen(&WORLD.locals, locals), Arc::new(trust)))
+}
+
+fn register(
+    registry: &mut Registry,
+    scope: ScopeKey,
+    local: SpiffeId,
+    peer: VerifiedPeer,
+    now: UnixTime,
+) -> Result<Key, CloseReason> {
+    let mut grounds = Grounds::new(local, peer);
+    registry.terms(scope)?.judge(&mut grounds, now)?;
+    Ok(registry.admit(scope, grounds))
 }
 
 fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
@@ -273,7 +293,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
                 let local = WORLD.locals[local].id().clone();
                 let expected = model.judge(peer, scope, &local);
                 let verified = WORLD.peers[peer].clone();
-                let registered = registry.register(scopes[scope], local.clone(), verified, at(model.now));
+                let registered = register(&mut registry, scopes[scope], local.clone(), verified, at(model.now));
                 prop_assert_eq!(registered.map(drop), expected);
                 if let Ok(key) = registered {
                     model.open.insert(key, (peer, scope, local));
@@ -335,12 +355,39 @@ proptest! {
 }
 
 #[test]
+fn large_lists_make_small_batches() {
+    let serials: Vec<_> = (0..10_000u32)
+        .map(|serial| [[1; 4], serial.to_be_bytes()].concat())
+        .collect();
+    let ca = DevCa::new(td("a"), at(0)).unwrap();
+    let list = ca.revocation_list(serials.iter().map(Vec::as_slice), at(0), at(10_000));
+    let list = RevocationList::from_der(&list.unwrap()).unwrap();
+    let cost = 1 + list.size() / BYTES_PER_SIGNATURE;
+    assert!(cost > 2);
+    let bundle = ca.bundle().unwrap().with_revocation_lists([list]).unwrap();
+    let mut registry = Registry::new(rules(), snapshot(bundle.into(), 3));
+    let scope = registry.open_scope(policy(0));
+    let chain = ca.issue(&id("spiffe://a/x"), at(0)).unwrap().chain().to_vec();
+    let trust = ca.bundle().unwrap().into();
+    let peer = WORLD.verify(&chain, Role::Client, &trust, at(0)).unwrap();
+    for _ in 0..10 {
+        let local = WORLD.locals[0].id().clone();
+        register(&mut registry, scope, local, peer.clone(), at(0)).unwrap();
+    }
+    registry.set_policy(scope, policy(1));
+    for (budget, left) in [(1, 9), (cost, 8), (cost + 1, 6), (1000, 0)] {
+        assert_eq!(registry.judge(at(0), budget), []);
+        assert_eq!(registry.suspects.len(), left);
+    }
+}
+
+#[test]
 fn a_dropped_scope_goes_with_its_last_connection() {
     let trust = snapshot(WORLD.trust([0b111, 0b111], [0, 0], true), 3);
     let mut registry = Registry::new(rules(), trust);
     let scope = registry.open_scope(policy(0));
     let local = WORLD.locals[0].id().clone();
-    let key = registry.register(scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
+    let key = register(&mut registry, scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
     registry.close_scope(scope);
     assert_eq!(registry.scopes.len(), 1);
     registry.remove(key);
@@ -349,22 +396,54 @@ fn a_dropped_scope_goes_with_its_last_connection() {
 
 #[test]
 fn expiry_has_grace_or_no_effect_if_that_is_the_policy() {
-    let trust = || snapshot(WORLD.trust([0b111, 0b111], [0, 0], true), 3);
-    let closed_at = |expiry| {
-        let mut registry = Registry::new(Rules { expiry, ..rules() }, trust());
+    let trust = |roots| snapshot(WORLD.trust([roots, 0b111], [0, 0], true), 3);
+    let closed_at = |closing| {
+        let mut registry = Registry::new(Rules { closing, ..rules() }, trust(0b111));
         let scope = registry.open_scope(policy(0));
         let local = WORLD.locals[0].id().clone();
-        registry.register(scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
+        register(&mut registry, scope, local, WORLD.peers[0].clone(), at(0)).unwrap();
         (0..400)
             .find(|second| {
-                // A change in between does not cut the grace short.
-                registry.apply(trust());
-                registry.apply(snapshot(WORLD.trust([0b011, 0b111], [0, 0], true), 3));
-                !registry.judge(at(*second), 8).is_empty()
+                // Its root, and the same signed anew, by turns: the peer is verified every second.
+                registry.apply(trust([0b101, 0b110][second % 2]));
+                !registry.judge(at(*second as u64), 8).is_empty()
             })
-            .map(|second| second - LIVES[0])
+            .map(|second| second as u64 - LIVES[0])
     };
-    assert_eq!(closed_at(Expiry::CloseAfter(Duration::ZERO)), Some(1));
-    assert_eq!(closed_at(Expiry::CloseAfter(Duration::from_secs(60))), Some(61));
-    assert_eq!(closed_at(Expiry::Keep), None);
+    let policy = ClosePolicy::default;
+    assert_eq!(closed_at(policy()), Some(1));
+    assert_eq!(closed_at(policy().expiry_grace(Duration::from_secs(60))), Some(61));
+    assert_eq!(closed_at(policy().keep_expired()), None);
+}
+
+#[test]
+fn a_root_signed_anew_after_the_peer_expired_counts_by_its_own_dates() {
+    let ca = DevCa::new(td("a"), at(0)).unwrap();
+    let leaf = Template {
+        not_after: at(LIVES[0]),
+        ..Template::leaf(&id("spiffe://a/x"), at(0))
+    };
+    let chain = ca.issue_with(leaf).unwrap().chain().to_vec();
+    let peer = WORLD
+        .verify(&chain, Role::Client, &ca.bundle().unwrap().into(), at(0))
+        .unwrap();
+    let since = |second| {
+        let renewed = Template {
+            not_before: at(second),
+            ..Template::authority(&td("a"), at(0))
+        };
+        let bundle = TrustBundle::new(td("a"), [ca.renew(renewed).unwrap()]).unwrap();
+        snapshot(bundle.into(), 3)
+    };
+    let grace = ClosePolicy::default().expiry_grace(Duration::from_secs(60));
+    for closing in [ClosePolicy::default().keep_expired(), grace] {
+        let mut registry = Registry::new(Rules { closing, ..rules() }, snapshot(ca.bundle().unwrap().into(), 3));
+        let scope = registry.open_scope(policy(0));
+        let local = WORLD.locals[0].id().clone();
+        let key = register(&mut registry, scope, local, peer.clone(), at(0)).unwrap();
+        registry.apply(since(LIVES[0] + 20));
+        assert_eq!(registry.judge(at(LIVES[0] + 20), 8), []);
+        registry.apply(since(LIVES[0] + 40));
+        assert_eq!(registry.judge(at(LIVES[0] + 39), 8), [(key, CloseReason::Expired)]);
+    }
 }

@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileProblem> {
         .and_then(|file| file.take(limit).read_to_end(&mut text))
         .map_err(FileProblem::Io)?;
     if text.len() > MAX_PEM_BYTES {
-        return Err(FileProblem::Pem(PemError::TooLarge));
+        return Err(FileProblem::Pem(PemError::TooLarge { limit: MAX_PEM_BYTES }));
     }
     Ok(text)
 }
