@@ -27,7 +27,7 @@ use mesh_identity::{
         Relationship,
     },
     provider,
-    source::Source,
+    source::{FixedSource, MergedSource, Share, Snapshot, Source, dev_ca::DevCa},
 };
 
 use crate::world::*;
@@ -189,6 +189,34 @@ async fn one_trust_domains_success_does_not_hide_anothers_failure() {
     tokio::time::sleep(MINUTE * 3).await;
     let shown = problem(&mut federation.follow()).await;
     assert!(shown.starts_with("trust domain `c.example`: "), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partner_that_cannot_be_reached_takes_nothing_from_ones_own_identity() {
+    let mut world = World::new();
+    let home = DevCa::new(td("a.example"), world.calendar.now()).unwrap();
+    let own = home
+        .issue(&id("spiffe://a.example/cart"), world.calendar.now())
+        .unwrap();
+    let own = own.svid(&provider::aws_lc_rs(), world.calendar.now()).unwrap();
+    let own = FixedSource::new(Snapshot::new([Arc::new(own)], Arc::new(home.bundle().unwrap().into())));
+    let alone = world.config();
+    let down = world.config().relate(by_web());
+    for (config, name) in [(alone, "no relationship"), (down, "a partner that is down")] {
+        let federation = world.start(config);
+        let (merged, driver) = MergedSource::new([(Share::All, own.follow()), (Share::Trust, federation.follow())]);
+        world.driver.spawn(driver);
+        tokio::time::sleep(MINUTE).await;
+        let snapshot = merged.follow().snapshot();
+        assert_eq!(snapshot.svids().len(), 1, "{name}");
+        assert!(snapshot.trust().get(&td("a.example")).is_some(), "{name}");
+        let body = world.document(1).to_json();
+        world.site("b-web.example", move |_| Some(ok(&body)));
+        tokio::time::sleep(MINUTE * 10).await;
+        let trusted = merged.follow().snapshot().trust().iter().count();
+        assert_eq!(trusted, if federation.documents().is_empty() { 1 } else { 2 }, "{name}");
+        world.web.close("b-web.example");
+    }
 }
 
 #[tokio::test(start_paused = true)]
