@@ -16,14 +16,18 @@ use tokio::{
 };
 
 use super::{
-    contents::{Contents, Judge},
+    contents::{Contents, Judge, Verdict},
     layout::FileLayout,
-    read::read,
+    read::{FileError, read},
     settle::{DEBOUNCE, Settling, Step},
 };
 use crate::{
+    bundle::TrustBundles,
     profile::Profile,
-    source::follower::{Follower, Publisher, Source},
+    source::{
+        follower::{Follower, Publisher, Source},
+        snapshot::Snapshot,
+    },
     svid::Svid,
 };
 
@@ -32,6 +36,9 @@ use crate::{
 /// A set is taken if each file can be read and makes sense, the key is the chain's, the chain leads
 /// to the roots, and the identity is of the layout's trust domain and the same as before. Until then
 /// the last good set stays in use, and the source's problem is one line that names the file.
+///
+/// If nothing but the identity is wrong, bundles and revocation lists are taken nonetheless: with the
+/// identity before, as long as it leads to the roots, or with none if that one has expired.
 ///
 /// The files are read again every [`interval`](FileSourceBuilder::interval), by name. That follows
 /// whatever way they were replaced in: written over, renamed onto, or swapped as a folder behind
@@ -107,6 +114,7 @@ impl FileSourceBuilder {
             publisher,
             settling: Settling::default(),
             own: None,
+            trust: Arc::default(),
             refusal: None,
         };
         (source, reload.run())
@@ -117,8 +125,10 @@ struct Reload {
     files: FileSourceBuilder,
     publisher: Arc<Publisher>,
     settling: Settling,
-    /// The identity that was published last.
+    /// The last good identity, expired or not.
     own: Option<Arc<Svid>>,
+    /// The bundles that were published last.
+    trust: Arc<TrustBundles>,
     /// What was last said about the files, if they were refused.
     refusal: Option<String>,
 }
@@ -155,21 +165,39 @@ impl Reload {
             layout: &self.files.layout,
             provider: &self.files.provider,
             profile: self.files.profile,
-            before: self.own.as_ref().map(|svid| svid.id()),
+            before: self.own.as_ref(),
         };
-        match judge.snapshot(contents, now) {
-            Ok(snapshot) => {
+        match judge.verdict(contents, now) {
+            Ok(Verdict { snapshot, fault: None }) => {
                 self.own = snapshot.default_svid().cloned();
                 self.refusal = None;
-                self.publisher.publish(snapshot);
+                self.publish(snapshot);
             }
-            Err(error) => {
-                let text = Some(error.to_string());
-                if self.refusal != text {
-                    self.refusal = text;
-                    self.publisher.report(error);
+            Ok(Verdict {
+                snapshot,
+                fault: Some(fault),
+            }) => {
+                if *snapshot.trust() != self.trust {
+                    // Publishing ends what was the problem, which this one is not.
+                    self.refusal = None;
+                    self.publish(snapshot);
                 }
+                self.refuse(fault);
             }
+            Err(fault) => self.refuse(fault),
+        }
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        self.trust = Arc::clone(snapshot.trust());
+        self.publisher.publish(snapshot);
+    }
+
+    fn refuse(&mut self, fault: FileError) {
+        let text = Some(fault.to_string());
+        if self.refusal != text {
+            self.refusal = text;
+            self.publisher.report(fault);
         }
     }
 
