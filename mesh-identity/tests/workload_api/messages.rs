@@ -301,6 +301,38 @@ async fn two_lists_of_one_authority_refuse_the_message() {
     }
 }
 
+/// As many roots with one name as a bundle may have, none of which signed the lists.
+#[tokio::test(start_paused = true)]
+async fn signatures_are_checked_with_a_bounded_number_of_keys() {
+    let mut world = World::new();
+    let template = || Template {
+        common_name: Some("Authority".to_owned()),
+        ..Template::authority(&td("abroad"), at(NOW))
+    };
+    let [many, other] = [template(), template()].map(|template| DevCa::root(td("abroad"), template).unwrap());
+    let roots: Vec<_> = (0..256).map(|_| many.renew(template()).unwrap()).collect();
+    let (_api, mut follower) = world.connect();
+    for (lists, fault) in [
+        (
+            4,
+            "the bundle of `abroad`: revocation list 2 has the issuer of another one",
+        ),
+        (5, "the revocation lists may be of more than 1024 authorities in all"),
+    ] {
+        let message = world.message().federated(&td("abroad"), &roots);
+        let list = revoke_the_seventh(&other);
+        world
+            .agent
+            .say_x509((0..lists).fold(message, |message, _| message.revocation_list(&list)));
+        while follower.problem().is_none_or(|problem| problem.to_string() != fault) {
+            tokio::time::timeout(std::time::Duration::from_secs(60), follower.changed())
+                .await
+                .expect(fault)
+                .unwrap();
+        }
+    }
+}
+
 fn seventh(name: &str) -> Template {
     Template {
         serial: Some(vec![7]),
