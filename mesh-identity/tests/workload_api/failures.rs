@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use mesh_identity::source::{Source as _, workload_api::WorkloadApi};
+use mesh_identity::source::{Source as _, dev_ca::Template, workload_api::WorkloadApi};
 use mesh_testkit::pipe::{self, Direction};
 use mesh_testkit::workload_api::{Call, FakeWorkloadApi, Reply, X509Entry, X509Message, code};
 use tokio::{
     io::copy_bidirectional,
     net::TcpListener,
     runtime::Handle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::world::*;
@@ -193,6 +193,35 @@ async fn a_server_that_calls_the_request_wrong_is_not_asked_again() {
         assert!(world.clock.now() > at(NOW + 3600));
         assert_eq!(world.agent.calls().len(), 1, "{status}");
     }
+}
+
+/// The clock may be behind the agent's, and the stream would never say it again.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_valid_yet_is_asked_for_again() {
+    let mut world = World::new();
+    world.agent.say_x509(world.message());
+    let (_api, mut follower) = world.connect();
+    next(&mut follower).await;
+    let template = Template {
+        not_before: at(NOW + 5),
+        ..Template::leaf(&till(), at(NOW))
+    };
+    let early = world.home.issue_with(template).unwrap();
+    let entry = X509Entry::new(&till(), &early, [world.home.root_certificate()]);
+    world.agent.say_x509(X509Message::new().with(entry));
+    assert_eq!(
+        problem(&mut follower).await,
+        "svid 1: the certificate is not valid before 2030-03-17T17:46:45Z"
+    );
+    assert_eq!(ids(&follower.snapshot()), [&cart()]);
+    let renewed = async {
+        while ids(&follower.snapshot()) != [&till()] {
+            follower.changed().await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(15), renewed).await.unwrap();
+    assert!(follower.problem().is_none());
+    assert!((3..=8).contains(&world.agent.calls().len()), "with growing pauses");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,8 +12,9 @@ use super::{
     channel::{Channel, Consequence, RpcError},
     retry::Backoff,
     wire::Empty,
-    x509::MessageError,
+    x509::{MessageError, SvidFault},
 };
+use crate::svid::SvidError;
 
 /// The longest wait for a stream's first message, which servers have to send at once (SPIFFE
 /// Workload API §4.2).
@@ -73,10 +74,10 @@ pub(super) async fn follow<F: Feed>(mut feed: F, link: Link) {
     loop {
         let failure = attend(&mut feed, &link, &mut backoff).await;
         match failure.consequence() {
-            Consequence::Retry => feed.report(failure.into()),
-            Consequence::Withdraw => feed.withdraw(failure.into()),
+            Consequence::Retry => feed.report(failure),
+            Consequence::Withdraw => feed.withdraw(failure),
             Consequence::GiveUp => {
-                feed.report(failure.into());
+                feed.report(failure);
                 while feed.expires().is_some() {
                     meanwhile(&mut feed, &link, sleep(LONGEST_SLEEP)).await;
                 }
@@ -91,15 +92,16 @@ pub(super) async fn follow<F: Feed>(mut feed: F, link: Link) {
 /// Opens a stream and takes its messages until it fails.
 ///
 /// A message that says nothing sensible is reported and the stream stays: asking again at once
-/// would get the same one. That a stream is silent after its first message is no failure, since
+/// would get the same one. One that is ahead of its time is asked for again, since the server has no
+/// reason to repeat it. That a stream is silent after its first message is no failure, since
 /// nothing may have changed; the connection below it is probed.
-async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> RpcError {
-    let timed_out = RpcError::Timeout { after: FIRST_MESSAGE };
+async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> StreamError {
+    let timed_out = RpcError::Timeout { after: FIRST_MESSAGE }.into();
     let deadline = Instant::now() + FIRST_MESSAGE;
     let opening = timeout_at(deadline, link.channel.stream::<Empty, F::Message>(F::PATH, Empty {}));
     let mut stream = match meanwhile(feed, link, opening).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(failure)) => return failure,
+        Ok(Err(failure)) => return failure.into(),
         Err(_) => return timed_out,
     };
     let Ok(mut next) = meanwhile(feed, link, timeout_at(deadline, stream.message())).await else {
@@ -109,10 +111,11 @@ async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> Rp
         match next {
             Ok(Some(message)) => match feed.take(&message, link.now()) {
                 Ok(()) => backoff.reset(),
+                Err(problem) if problem.heals_with_time() => return problem,
                 Err(problem) => feed.report(problem),
             },
-            Ok(None) => return RpcError::Ended,
-            Err(status) => return status.into(),
+            Ok(None) => return RpcError::Ended.into(),
+            Err(status) => return RpcError::from(status).into(),
         }
         next = meanwhile(feed, link, stream.message()).await;
     }
@@ -152,4 +155,24 @@ pub enum StreamError {
     /// An SVID expired, and the server sent no other.
     #[error("an svid expired and was not renewed")]
     NotRenewed,
+}
+
+impl StreamError {
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::Rpc(error) => error.consequence(),
+            _ => Consequence::Retry,
+        }
+    }
+
+    /// Whether the same message will do later: the clock may be behind the server's.
+    fn heals_with_time(&self) -> bool {
+        matches!(
+            self,
+            Self::Message(MessageError::Svid {
+                fault: SvidFault::Svid(SvidError::NotYetValid { .. }),
+                ..
+            })
+        )
+    }
 }
