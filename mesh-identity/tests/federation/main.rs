@@ -90,6 +90,7 @@ async fn an_empty_bundle_takes_the_place_of_roots() {
 struct Shelf {
     texts: Mutex<HashMap<TrustDomain, Vec<u8>>>,
     full: Mutex<bool>,
+    saved: Mutex<usize>,
 }
 
 impl BundleStore for Shelf {
@@ -101,6 +102,7 @@ impl BundleStore for Shelf {
         if *self.full.lock().unwrap() {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        *self.saved.lock().unwrap() += 1;
         let text = document.to_json().into_bytes();
         self.texts.lock().unwrap().insert(document.trust_domain().clone(), text);
         Ok(())
@@ -167,13 +169,40 @@ async fn a_store_that_fails_is_reported_and_stops_nothing() {
     let shelf = Arc::new(Shelf::default());
     shelf.texts.lock().unwrap().insert(td("b.example"), b"rotten".to_vec());
     *shelf.full.lock().unwrap() = true;
-    let config = world.config().store(shelf).relate(by_web());
+    let config = world.config().store(Arc::clone(&shelf) as _).relate(by_web());
     let federation = world.start(config);
     let shown = problem(&mut federation.follow()).await;
     assert!(shown.contains("the bundle store holds no bundle"), "{shown}");
     published(&federation, 1).await;
     let shown = problem(&mut federation.follow()).await;
     assert!(shown.contains("the bundle store failed"), "{shown}");
+    // The same bundle again is no reason to forget that it was not saved.
+    tokio::time::sleep(MINUTE * 2).await;
+    assert!(world.web.asked().len() > 1);
+    let shown = federation.follow().problem().map(|problem| problem.to_string());
+    assert!(shown.is_some_and(|shown| shown.contains("the bundle store failed")));
+    *shelf.full.lock().unwrap() = false;
+    tokio::time::sleep(MINUTE * 2).await;
+    assert!(federation.follow().problem().is_none());
+    assert_eq!(
+        shelf.texts.lock().unwrap()[&td("b.example")],
+        world.document(1).to_json().into_bytes()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_to_begin_with_is_saved_once_it_was_fetched_and_no_bundle_twice() {
+    let mut world = World::new();
+    let body = world.document(1).to_json();
+    world.site("b-web.example", move |_| Some(ok(&body)));
+    let shelf = Arc::new(Shelf::default());
+    for start in 1..=2 {
+        let config = world.config().store(Arc::clone(&shelf) as _);
+        let federation = world.start(config.relate(by_web().bootstrap(world.document(1))));
+        tokio::time::sleep(MINUTE * 5).await;
+        assert!(federation.follow().problem().is_none());
+        assert_eq!(*shelf.saved.lock().unwrap(), 1, "after start {start}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
