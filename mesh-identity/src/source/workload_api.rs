@@ -16,7 +16,8 @@
 //! - Permission that is denied withdraws all that was given. Whatever else goes wrong is
 //!   [reported](super::Follower::problem), what is there stays until it expires, and the stream is
 //!   opened again after a pause that grows up to 15 seconds; except when the server calls the
-//!   request itself wrong, which asking again does not change.
+//!   request itself wrong, which asking again does not change. Bundles go with the last SVID then,
+//!   and JWT bundles at once.
 //!
 //! ```no_run
 //! use mesh_identity::{

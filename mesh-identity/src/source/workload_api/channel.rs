@@ -205,7 +205,7 @@ pub(super) enum Consequence {
     Retry,
     /// Use nothing of it any more, and try again (SPIFFE Workload API §4.3).
     Withdraw,
-    /// Keep what there is, and do not ask again (SPIFFE Workload Endpoint §6).
+    /// Keep what expires by itself until then, and do not ask again (SPIFFE Workload Endpoint §6).
     GiveUp,
 }
 

@@ -68,7 +68,8 @@ impl Link {
 }
 
 /// Keeps a stream open, again and again, and feeds `feed` by it. Ends only when the server says
-/// that there is no such stream, and then when nothing is left that could expire.
+/// that there is no such stream, and then when nothing is left that could expire; what has no end of
+/// its own is taken back.
 pub(super) async fn follow<F: Feed>(mut feed: F, link: Link) {
     let mut backoff = Backoff::default();
     loop {
@@ -77,10 +78,12 @@ pub(super) async fn follow<F: Feed>(mut feed: F, link: Link) {
             Consequence::Retry => feed.report(failure),
             Consequence::Withdraw => feed.withdraw(failure),
             Consequence::GiveUp => {
-                feed.report(failure);
+                feed.report(failure.clone());
                 while feed.expires().is_some() {
                     meanwhile(&mut feed, &link, sleep(LONGEST_SLEEP)).await;
                 }
+                // Nobody would say any more that a bundle is not to be believed.
+                feed.withdraw(failure);
                 return;
             }
         }
