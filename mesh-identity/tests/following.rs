@@ -279,6 +279,34 @@ async fn files_that_come_late_are_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_no_clock_can_judge_are_reported_and_taken_when_one_can() {
+    let world = World::new("clock").await;
+    let layout = FileLayout::istio(td(TD), &world.folder);
+    let clock = Arc::new(Manual::default());
+    let (source, driver) = FileSource::builder(layout, provider::aws_lc_rs())
+        .clock(clock.clone())
+        .build();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(driver);
+    let follower = source.follow();
+    world.settle().await;
+    assert_eq!(follower.generation().0, 0);
+    let said = follower.problem().map(|problem| problem.to_string());
+    assert_eq!(said.as_deref(), Some("the clock could not be read"));
+    clock.set(Some(now()));
+    world.settle().await;
+    assert_eq!(follower.generation().0, 1);
+    assert!(follower.problem().is_none());
+    clock.set(None);
+    world.settle().await;
+    assert_eq!(follower.generation().0, 1);
+    assert!(follower.problem().is_some());
+    clock.set(Some(now()));
+    world.settle().await;
+    assert!(follower.problem().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expiry_that_nobody_prevented_is_reported_and_a_fault_of_time_heals() {
     let world = World::new("time").await;
     let later = |seconds| at(now().as_secs() + seconds);

@@ -21,7 +21,7 @@ use self::read::read;
 pub use self::read::{FileError, FileProblem};
 #[cfg(feature = "source")]
 pub use self::{
-    follow::{FileSource, FileSourceBuilder},
+    follow::{FileSource, FileSourceBuilder, NoClock},
     layout::FileLayout,
 };
 #[cfg(feature = "tls")]

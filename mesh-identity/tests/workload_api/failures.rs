@@ -225,6 +225,19 @@ async fn a_certificate_that_is_not_valid_yet_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_taken_without_a_clock_and_nothing_is_lost() {
+    let mut world = World::new();
+    let clock = Unsteady::standing();
+    world.agent.say_x509(world.message());
+    let (_api, mut follower) = world.connect_with(|config| _ = config.set_clock(clock.clone()));
+    assert_eq!(problem(&mut follower).await, "the clock could not be read");
+    assert!(follower.snapshot().is_blank());
+    clock.go();
+    let ready = timeout(Duration::from_secs(30), follower.ready()).await;
+    assert_eq!(ids(&ready.unwrap().unwrap()), [&cart()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn attempts_grow_rarer_up_to_fifteen_seconds() {
     for reply in [
         Reply::Status(code::UNAVAILABLE, "starting".into()),

@@ -367,6 +367,18 @@ async fn tokens_for_everybody_are_not_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_token_is_taken_without_a_clock() {
+    let mut world = World::new();
+    let expired = Signer::new().token("spiffe://home/cart", &[SHOP], NOW - 60);
+    world
+        .agent
+        .answer(move |_| Reply::Message(jwt_svids([("spiffe://home/cart", &*expired, "")])));
+    let (api, _) = world.connect_with(|config| _ = config.set_clock(Unsteady::standing()));
+    let error = api.fetch_jwt_svids(&[SHOP], None).await.unwrap_err();
+    assert_eq!(error.to_string(), "the clock could not be read");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_has_fifteen_seconds() {
     let mut world = World::new();
     let start = Instant::now();

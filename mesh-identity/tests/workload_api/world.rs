@@ -1,6 +1,12 @@
 //! A workload, its agent, and the authorities behind both.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use mesh_identity::{
     Role, SpiffeId, TrustDomain, VerifiedPeer, VerifyError, provider,
@@ -11,6 +17,7 @@ use mesh_identity::{
     },
     verify,
 };
+use mesh_testkit::clock::Calendar;
 use mesh_testkit::workload_api::{FakeWorkloadApi, X509Entry, X509Message};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
@@ -56,6 +63,34 @@ impl Clock {
 impl TimeProvider for Clock {
     fn current_time(&self) -> Option<UnixTime> {
         Some(self.now())
+    }
+}
+
+/// A clock that can be read at some times only.
+#[derive(Debug)]
+pub struct Unsteady {
+    calendar: Calendar,
+    stands: AtomicBool,
+}
+
+impl Unsteady {
+    /// One that cannot be read yet.
+    pub fn standing() -> Arc<Self> {
+        Arc::new(Self {
+            calendar: Calendar::new(),
+            stands: AtomicBool::new(true),
+        })
+    }
+
+    pub fn go(&self) {
+        self.stands.store(false, Ordering::Relaxed);
+    }
+}
+
+impl TimeProvider for Unsteady {
+    fn current_time(&self) -> Option<UnixTime> {
+        let stands = self.stands.load(Ordering::Relaxed);
+        (!stands).then(|| self.calendar.now())
     }
 }
 

@@ -1,4 +1,5 @@
 use std::{
+    error::Error,
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,6 +11,7 @@ use rustls::{
     time_provider::{DefaultTimeProvider, TimeProvider},
 };
 use rustls_pki_types::UnixTime;
+use thiserror::Error;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep},
@@ -18,7 +20,7 @@ use tokio::{
 use super::{
     contents::{Contents, Judge, Verdict},
     layout::FileLayout,
-    read::{FileError, read},
+    read::read,
     settle::{DEBOUNCE, Settling, Step},
 };
 use crate::{
@@ -35,7 +37,8 @@ use crate::{
 ///
 /// A set is taken if each file can be read and makes sense, the key is the chain's, the chain leads
 /// to the roots, and the identity is of the layout's trust domain and the same as before. Until then
-/// the last good set stays in use, and the source's problem is one line that names the file.
+/// the last good set stays in use, and the source's problem is one line that names the file, a
+/// [`FileError`](super::FileError); or [`NoClock`].
 ///
 /// If nothing but the identity is wrong, bundles and revocation lists are taken nonetheless: with the
 /// identity before, as long as it leads to the roots, or with none if that one has expired.
@@ -141,8 +144,8 @@ impl Reload {
             let Ok(contents) = spawn_blocking(move || read_all(&reading)).await else {
                 return;
             };
-            if let Some(now) = self.files.clock.current_time() {
-                match self.settling.take(contents, Instant::now().into_std()) {
+            match self.files.clock.current_time() {
+                Some(now) => match self.settling.take(contents, Instant::now().into_std()) {
                     Step::ReadAgain(delay) => {
                         sleep(delay).await;
                         continue;
@@ -151,7 +154,8 @@ impl Reload {
                     // Time may have healed the fault or brought one.
                     Step::Rest if self.refusal.is_some() || self.has_expired(now) => self.judge(now),
                     Step::Rest => {}
-                }
+                },
+                None => self.refuse(NoClock),
             }
             sleep(self.files.interval).await;
         }
@@ -193,7 +197,7 @@ impl Reload {
         self.publisher.publish(snapshot);
     }
 
-    fn refuse(&mut self, fault: FileError) {
+    fn refuse(&mut self, fault: impl Error + Send + Sync + 'static) {
         let text = Some(fault.to_string());
         if self.refusal != text {
             self.refusal = text;
@@ -205,6 +209,11 @@ impl Reload {
         self.own.as_ref().is_some_and(|svid| now > svid.not_after())
     }
 }
+
+/// The clock could not be read, by which files are judged. They are read again at the next interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the clock could not be read")]
+pub struct NoClock;
 
 fn read_all(paths: &[PathBuf]) -> Contents {
     Contents::new(paths.iter().map(|path| (path.clone(), read(path))))

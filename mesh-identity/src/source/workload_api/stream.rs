@@ -52,10 +52,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Without a clock it is 1970, when no certificate was valid.
-    pub(super) fn now(&self) -> UnixTime {
-        let start = UnixTime::since_unix_epoch(Duration::ZERO);
-        self.clock.current_time().unwrap_or(start)
+    /// What the clock shows, if it can be read.
+    pub(super) fn now(&self) -> Option<UnixTime> {
+        self.clock.current_time()
     }
 
     fn random(&self) -> u32 {
@@ -112,11 +111,14 @@ async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> St
     };
     loop {
         match next {
-            Ok(Some(message)) => match feed.take(&message, link.now()) {
-                Ok(()) => backoff.reset(),
-                Err(problem) if problem.heals_with_time() => return problem,
-                Err(problem) => feed.report(problem),
-            },
+            Ok(Some(message)) => {
+                let now = link.now().ok_or(StreamError::NoClock);
+                match now.and_then(|now| feed.take(&message, now)) {
+                    Ok(()) => backoff.reset(),
+                    Err(problem) if problem.heals_with_time() => return problem,
+                    Err(problem) => feed.report(problem),
+                }
+            }
             Ok(None) => return RpcError::Ended.into(),
             Err(status) => return RpcError::from(status).into(),
         }
@@ -128,11 +130,13 @@ async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> St
 async fn meanwhile<F: Feed, T>(feed: &mut F, link: &Link, done: impl Future<Output = T>) -> T {
     let mut done = pin!(done);
     loop {
-        let now = link.now();
-        feed.expire(now);
-        // What is valid in its last second is not in the next.
-        let left = |expires: UnixTime| Duration::from_secs(expires.as_secs().saturating_sub(now.as_secs()) + 1);
-        let next = feed.expires().map_or(LONGEST_SLEEP, left).min(LONGEST_SLEEP);
+        let mut next = LONGEST_SLEEP;
+        if let Some(now) = link.now() {
+            feed.expire(now);
+            // What is valid in its last second is not in the next.
+            let left = |expires: UnixTime| Duration::from_secs(expires.as_secs().saturating_sub(now.as_secs()) + 1);
+            next = feed.expires().map_or(next, left).min(next);
+        }
         tokio::select! {
             biased;
             value = &mut done => return value,
@@ -155,6 +159,9 @@ pub enum StreamError {
     #[cfg(feature = "jwt")]
     #[error(transparent)]
     JwtBundles(#[from] JwtBundlesError),
+    /// The clock could not be read, by which a message is judged. It is asked for again.
+    #[error("the clock could not be read")]
+    NoClock,
     /// An SVID expired, and the server sent no other.
     #[error("an svid expired and was not renewed")]
     NotRenewed,
@@ -168,14 +175,15 @@ impl StreamError {
         }
     }
 
-    /// Whether the same message will do later: the clock may be behind the server's.
+    /// Whether the same message will do later: the clock may be behind the server's, or not there yet.
     fn heals_with_time(&self) -> bool {
         matches!(
             self,
-            Self::Message(MessageError::Svid {
-                fault: SvidFault::Svid(SvidError::NotYetValid { .. }),
-                ..
-            })
+            Self::NoClock
+                | Self::Message(MessageError::Svid {
+                    fault: SvidFault::Svid(SvidError::NotYetValid { .. }),
+                    ..
+                })
         )
     }
 }
