@@ -31,6 +31,10 @@ use crate::{
     pem::{self, MAX_PEM_BYTES, PemError},
 };
 
+/// The most tasks that hyper makes in one exchange: the connection's, and for its one request that of
+/// the body and that of the answer. Nothing that the authority sends makes one.
+const MAX_TASKS: usize = 3;
+
 /// Runs `exchange` over a new connection, which ends with it.
 pub(super) async fn exchange<T, E: From<ConnectError>>(
     config: &CaConfig,
@@ -38,7 +42,7 @@ pub(super) async fn exchange<T, E: From<ConnectError>>(
     exchange: impl AsyncFnOnce(Requests) -> Result<T, E>,
 ) -> Result<T, E> {
     let link = connect(&config.address, config, provider).await?;
-    let (tasks, mut new_tasks) = mpsc::unbounded_channel();
+    let (tasks, mut new_tasks) = mpsc::channel(MAX_TASKS);
     let (requests, connection) = http2::handshake(Tasks(tasks), TokioIo::new(link))
         .await
         .map_err(ConnectError::Http)?;
@@ -162,14 +166,14 @@ impl tower_service::Service<http::Request<Body>> for Requests {
 
 /// What hyper would have spawned runs beside the exchange, and ends with it.
 #[derive(Clone)]
-struct Tasks(mpsc::UnboundedSender<Task<()>>);
+struct Tasks(mpsc::Sender<Task<()>>);
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
         // Without a receiver the exchange is over, and so is what belonged to it.
-        drop(self.0.send(Box::pin(task)));
+        drop(self.0.try_send(Box::pin(task)));
     }
 }
 

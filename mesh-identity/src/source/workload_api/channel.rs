@@ -117,8 +117,10 @@ fn with_header<Q>(request: Q) -> Request<Q> {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Takes the tasks of a channel, for [`Tasks`] to run. There are three for each connection, of
-/// which there is one at a time, and one for each call.
+/// Takes the tasks of a channel, for [`Tasks`] to run. They are unbounded in type only: there is one
+/// for the channel, two for a connection, of which there is one at a time, and at most two for a call
+/// of ours. Calls are the two streams and a bounded number of questions, and nothing that the server
+/// sends makes a task.
 struct Spawner(mpsc::UnboundedSender<Task>);
 
 impl Executor<Task> for Spawner {
