@@ -154,6 +154,22 @@ async fn other_failures_keep_what_is_valid() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_is_no_answer_of_the_server() {
+    for (message, fault) in [
+        (vec![0xff, 0xff], "the workload api sent a malformed message"),
+        (
+            [0x0a, 0].repeat(1025),
+            "the workload api sent a message of more than 1024 fields",
+        ),
+    ] {
+        let mut world = World::new();
+        world.agent.say_x509(Reply::Message(message));
+        let (_api, mut follower) = world.connect();
+        assert_eq!(problem(&mut follower).await, fault);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_cut_is_opened_again() {
     let mut world = World::new();
     world.agent.say_x509(world.message());

@@ -24,7 +24,7 @@ use tonic::{Code, Request, Status, Streaming, client::Grpc, metadata::MetadataVa
 use tower_service::Service;
 
 use super::{
-    codec::CountingCodec,
+    codec::{CountingCodec, MAX_FIELDS, Unreadable},
     endpoint::{Endpoint, Place},
 };
 
@@ -195,6 +195,12 @@ pub enum RpcError {
         /// How long it was given.
         after: Duration,
     },
+    /// A message of the server is malformed.
+    #[error("the workload api sent a malformed message")]
+    Malformed,
+    /// A message of the server has so many fields that it was not decoded.
+    #[error("the workload api sent a message of more than {MAX_FIELDS} fields")]
+    TooManyFields,
     /// The server ended a stream that has no end.
     #[error("the workload api ended the stream")]
     Ended,
@@ -237,7 +243,11 @@ impl From<Status> for RpcError {
     /// A status that has a cause was not sent by the server.
     fn from(status: Status) -> Self {
         if let Some(cause) = status.source() {
-            return Self::lost(cause);
+            return match cause.downcast_ref() {
+                Some(Unreadable::Malformed) => Self::Malformed,
+                Some(Unreadable::TooManyFields) => Self::TooManyFields,
+                None => Self::lost(cause),
+            };
         }
         let shown = status.message().chars().take(SHOWN_MESSAGE);
         let message = shown.flat_map(char::escape_debug).collect();
