@@ -57,7 +57,7 @@ impl Follower {
     }
 
     /// Another follower, that waits for what comes from now on.
-    #[cfg(any(feature = "istio-ca", feature = "federation"))]
+    #[cfg(any(feature = "istio-ca", feature = "federation", feature = "workload-api"))]
     pub(crate) fn anew(&self) -> Self {
         let mut states = self.states.clone();
         states.mark_unchanged();

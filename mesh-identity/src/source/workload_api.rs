@@ -271,7 +271,7 @@ impl WorkloadApi {
 
 impl Source for WorkloadApi {
     fn follow(&self) -> Follower {
-        self.identities.clone()
+        self.identities.anew()
     }
 }
 

@@ -21,10 +21,10 @@ use mesh_testkit::clock::Calendar;
 use mesh_testkit::workload_api::{FakeWorkloadApi, X509Entry, X509Message};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::task::JoinSet;
 
 /// What the clock shows when a test begins.
-pub const NOW: u64 = 1_900_000_000;
+pub const NOW: u64 = Calendar::EPOCH.as_secs();
 
 pub fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -44,26 +44,6 @@ pub fn cart() -> SpiffeId {
 
 pub fn till() -> SpiffeId {
     id("spiffe://home/till")
-}
-
-/// The wall clock, which goes with tokio's virtual time.
-#[derive(Debug)]
-pub struct Clock(Instant);
-
-impl Clock {
-    pub fn start() -> Arc<Self> {
-        Arc::new(Self(Instant::now()))
-    }
-
-    pub fn now(&self) -> UnixTime {
-        at(NOW + self.0.elapsed().as_secs())
-    }
-}
-
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(self.now())
-    }
 }
 
 /// A clock that can be read at some times only.
@@ -98,7 +78,7 @@ pub struct World {
     pub home: DevCa,
     pub abroad: DevCa,
     pub agent: FakeWorkloadApi,
-    pub clock: Arc<Clock>,
+    pub clock: Calendar,
     pub driver: JoinSet<()>,
 }
 
@@ -109,14 +89,14 @@ impl World {
             home: authority("home"),
             abroad: authority("abroad"),
             agent: FakeWorkloadApi::new(),
-            clock: Clock::start(),
+            clock: Calendar::new(),
             driver: JoinSet::new(),
         }
     }
 
     pub fn config(&self) -> Config {
         let mut config = Config::new(provider::aws_lc_rs());
-        config.set_clock(self.clock.clone());
+        config.set_clock(Arc::new(self.clock.clone()));
         config
     }
 

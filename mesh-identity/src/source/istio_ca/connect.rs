@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -28,7 +28,8 @@ use super::{
 };
 use crate::{
     dial::Link,
-    pem::{self, MAX_PEM_BYTES, PemError},
+    pem::{self, PemError},
+    source::files::read_at_most,
 };
 
 /// The most tasks that hyper makes in one exchange: the connection's, and for its one request that of
@@ -124,7 +125,7 @@ fn read(roots: &RootsFrom) -> Result<Vec<CertificateDer<'static>>, ConnectError>
     match roots {
         RootsFrom::Text(roots) => Ok(roots.clone()),
         RootsFrom::File(path) => {
-            let text = read_file(path).map_err(|error| ConnectError::RootsFile {
+            let text = read_at_most(path).map_err(|error| ConnectError::RootsFile {
                 path: path.clone(),
                 kind: error.kind(),
             })?;
@@ -134,16 +135,6 @@ fn read(roots: &RootsFrom) -> Result<Vec<CertificateDer<'static>>, ConnectError>
             })
         }
     }
-}
-
-/// Reads at most one byte more than is permitted.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-
-    let limit = u64::try_from(MAX_PEM_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(limit).read_to_end(&mut text)?;
-    Ok(text)
 }
 
 /// Where an exchange sends its requests.

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::{
     bundle::{BundleError, TrustBundle},
-    der::{BIT_STRING, INTEGER, Malformed, Reader, SEQUENCE},
+    der::{BIT_STRING, INTEGER, Malformed, Reader, SEQUENCE, octets},
     revocation::{MAX_REVOCATION_LISTS, RevocationList, RevocationListError},
     trust_domain::TrustDomain,
 };
@@ -205,14 +205,6 @@ impl Check<'_> {
     fn holds(&self) -> bool {
         let Signed { message, signature, .. } = self.signed;
         self.algorithm.verify_signature(self.key, message, signature).is_ok()
-    }
-}
-
-/// The contents of a BIT STRING of whole octets.
-fn octets(contents: &[u8]) -> Result<&[u8], Malformed> {
-    match contents.split_first() {
-        Some((0, octets)) => Ok(octets),
-        _ => Err(Malformed),
     }
 }
 
