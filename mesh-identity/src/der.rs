@@ -129,6 +129,15 @@ pub(crate) fn bits(contents: &[u8]) -> Result<u16, Malformed> {
     Ok(byte(0) << 8 | byte(1))
 }
 
+/// The octets of a BIT STRING's contents, which has whole ones only.
+#[cfg(any(feature = "dev-ca", feature = "workload-api"))]
+pub(crate) fn octets(contents: &[u8]) -> Result<&[u8], Malformed> {
+    match contents.split_first() {
+        Some((0, octets)) => Ok(octets),
+        _ => Err(Malformed),
+    }
+}
+
 /// One to three bytes of definite length; nothing that is read here is longer than 16 MiB.
 fn length(bytes: &[u8]) -> Result<(usize, &[u8]), Malformed> {
     match bytes {
@@ -177,6 +186,16 @@ mod tests {
         assert_eq!(bits(&[0x07, 0x00, 0x80]), Ok(0x0080));
         for contents in [&[][..], &[0x01], &[0x08, 0x00], &[0x07, 0x81]] {
             assert_eq!(bits(contents), Err(Malformed), "{contents:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(any(feature = "dev-ca", feature = "workload-api"))]
+    fn reads_bit_strings_of_whole_octets() {
+        assert_eq!(octets(&[0]), Ok(&[][..]));
+        assert_eq!(octets(&[0, 1, 2]), Ok(&[1, 2][..]));
+        for contents in [&[][..], &[1, 2], &[8, 0]] {
+            assert_eq!(octets(contents), Err(Malformed), "{contents:?}");
         }
     }
 

@@ -21,12 +21,13 @@ use std::{
 };
 
 use mesh_identity::{
-    SpiffeId, TrustBundle, provider,
+    Role, SpiffeId, TrustBundle, VerifiedPeer, VerifyError, provider,
     source::{
         Follower, MergedSource, Publisher, Share, Snapshot, Source,
         dev_ca::{DevCa, Issued, Template},
         files::{FileLayout, FileSource},
     },
+    verify,
 };
 use mesh_testkit::clock::Calendar;
 use support::*;
@@ -92,6 +93,31 @@ impl World {
 
     fn chain(&self) -> Vec<u8> {
         self.follower.snapshot().default_svid().unwrap().chain()[0].to_vec()
+    }
+}
+
+impl World {
+    /// Puts a peer's certificate onto the revocation list.
+    fn revoke_a_peer(&self) -> Issued {
+        let template = Template {
+            serial: Some(vec![7]),
+            ..Template::leaf(&id("spiffe://cluster.local/peer"), now())
+        };
+        let peer = self.ca.issue_with(template).unwrap();
+        assert!(self.judge(&peer).is_ok());
+        self.put("ca-crl.pem", crl_pem(&self.ca, &[&[7]]));
+        peer
+    }
+
+    fn judge(&self, peer: &Issued) -> Result<VerifiedPeer, VerifyError> {
+        let algorithms = provider::aws_lc_rs().signature_verification_algorithms.all;
+        verify(
+            peer.chain(),
+            Role::Client,
+            self.follower.snapshot().trust(),
+            now(),
+            algorithms,
+        )
     }
 }
 
@@ -253,6 +279,34 @@ async fn files_that_come_late_are_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_no_clock_can_judge_are_reported_and_taken_when_one_can() {
+    let world = World::new("clock").await;
+    let layout = FileLayout::istio(td(TD), &world.folder);
+    let clock = Arc::new(Manual::default());
+    let (source, driver) = FileSource::builder(layout, provider::aws_lc_rs())
+        .clock(clock.clone())
+        .build();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(driver);
+    let follower = source.follow();
+    world.settle().await;
+    assert_eq!(follower.generation().0, 0);
+    let said = follower.problem().map(|problem| problem.to_string());
+    assert_eq!(said.as_deref(), Some("the clock could not be read"));
+    clock.set(Some(now()));
+    world.settle().await;
+    assert_eq!(follower.generation().0, 1);
+    assert!(follower.problem().is_none());
+    clock.set(None);
+    world.settle().await;
+    assert_eq!(follower.generation().0, 1);
+    assert!(follower.problem().is_some());
+    clock.set(Some(now()));
+    world.settle().await;
+    assert!(follower.problem().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expiry_that_nobody_prevented_is_reported_and_a_fault_of_time_heals() {
     let world = World::new("time").await;
     let later = |seconds| at(now().as_secs() + seconds);
@@ -293,6 +347,88 @@ async fn a_list_that_names_ones_own_certificate_is_used_against_others_all_the_s
     assert_eq!(world.problem(), None);
     let snapshot = world.follower.snapshot();
     assert_eq!(snapshot.trust().get(&td(TD)).unwrap().revocation_lists().len(), 1);
+}
+
+/// Whom the files revoke, whatever is wrong with one's own chain.
+#[tokio::test(start_paused = true)]
+async fn a_fault_in_ones_own_chain_holds_up_no_revocation() {
+    let stranger = ca(TD);
+    let broken = [
+        stranger.issue(&workload(), now()).unwrap().chain_pem(),
+        "rubbish".to_owned(),
+    ];
+    for (place, broken) in broken.into_iter().enumerate() {
+        let world = World::with(&format!("broken-chain-{place}"), with_empty_list).await;
+        let (generation, chain) = (world.follower.generation().0, world.chain());
+        world.put("cert-chain.pem", broken);
+        world.settle().await;
+        let fault = world.problem().unwrap();
+        assert!(
+            fault.starts_with("cert-chain.pem: ") || fault.starts_with("key.pem: "),
+            "{fault}"
+        );
+        assert_eq!(
+            world.follower.generation().0,
+            generation,
+            "nobody is to be believed less"
+        );
+
+        let peer = world.revoke_a_peer();
+        world.settle().await;
+        assert!(matches!(world.judge(&peer), Err(VerifyError::Revoked { .. })));
+        assert_eq!(world.chain(), chain, "what is good for the roots stays in use");
+        assert_eq!(world.problem(), Some(fault), "and the fault is still one");
+        assert_eq!(world.follower.generation().0, generation + 1);
+        world.settle().await;
+        assert_eq!(world.follower.generation().0, generation + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_chain_holds_up_no_revocation_and_is_no_identity() {
+    let world = World::with("expired-chain", with_empty_list).await;
+    let short = Template {
+        not_after: at(now().as_secs() + 200),
+        ..leaf()
+    };
+    write(&world.folder, &world.ca, &world.ca.issue_with(short).unwrap());
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let peer = world.revoke_a_peer();
+    world.settle().await;
+    assert!(matches!(world.judge(&peer), Err(VerifyError::Revoked { .. })));
+    assert!(world.follower.snapshot().is_empty());
+    let expired = "cert-chain.pem: the certificate expired at 2030-03-17T17:50:00Z";
+    assert_eq!(world.problem().as_deref(), Some(expired));
+    // Who the process is stays what it was.
+    let renamed = world.ca.issue(&id("spiffe://cluster.local/other"), now()).unwrap();
+    write(&world.folder, &world.ca, &renamed);
+    world.settle().await;
+    assert!(world.follower.snapshot().is_empty());
+    write(&world.folder, &world.ca, &world.ca.issue(&workload(), now()).unwrap());
+    world.settle().await;
+    assert_eq!(world.follower.snapshot().svids().len(), 1);
+    assert_eq!(world.problem(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn roots_that_ones_own_certificate_is_not_under_wait_for_one_that_is() {
+    let world = World::with("other-roots", with_empty_list).await;
+    let (generation, chain) = (world.follower.generation().0, world.chain());
+    let next = ca(TD);
+    world.put("root-cert.pem", next.roots_pem());
+    world.put("ca-crl.pem", crl_pem(&next, &[]));
+    world.settle().await;
+    assert_eq!((world.follower.generation().0, world.chain()), (generation, chain));
+    write(&world.folder, &next, &next.issue(&workload(), now()).unwrap());
+    world.settle().await;
+    assert_eq!(world.follower.generation().0, generation + 1);
+    assert_eq!(world.problem(), None);
+}
+
+fn with_empty_list(layout: FileLayout, folder: &Path) -> FileLayout {
+    let list = folder.join("ca-crl.pem");
+    fs::write(&list, crl_pem(&ca(TD), &[])).unwrap();
+    layout.with_revocation_lists(list)
 }
 
 #[tokio::test(start_paused = true)]

@@ -181,6 +181,63 @@ async fn one_withdrawal_withdraws_all_and_no_other_source_fills_the_gap() {
     }
 }
 
+/// A federation has nothing before its first fetch, and says so.
+#[test]
+fn a_source_that_has_nothing_yet_takes_nothing_back() {
+    let ca = ca(TD);
+    let own = FixedSource::new(snapshot(&[&svid_of(&ca, "/a")], bundles(&[&ca])));
+    let none = FixedSource::new(Snapshot::default());
+    let merged = |first| MergedSource::new([first, (Share::Trust, none.follow())]).0.follow();
+    assert_eq!(ids(&merged((Share::All, own.follow()))), ["spiffe://cluster.local/a"]);
+    // An identity is waited for, since it is what such a part is for.
+    for share in [Share::All, Share::Identities] {
+        let merged = MergedSource::new([(share, none.follow()), (Share::All, own.follow())]);
+        assert_eq!(merged.0.follow().generation().0, 0, "{share:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_loses_its_identity_or_its_bundles_withdraws_all() {
+    let (mine, theirs) = (ca(TD), ca("other"));
+    let whole = || snapshot(&[&svid_of(&mine, "/a")], bundles(&[&mine]));
+    let second = FixedSource::new(snapshot(&[&svid_of(&theirs, "/b")], bundles(&[&theirs])));
+    let no_identity = snapshot(&[], bundles(&[&mine]));
+    let no_bundle = snapshot(&[&svid_of(&mine, "/a")], TrustBundles::default());
+    for (share, rest, withdraws) in [
+        (Share::All, &no_identity, true),
+        (Share::All, &no_bundle, true),
+        (Share::Identities, &no_identity, true),
+        (Share::Identities, &no_bundle, false),
+        (Share::Trust, &no_identity, false),
+        (Share::Trust, &no_bundle, true),
+    ] {
+        let first = Publisher::new();
+        first.publish(whole());
+        let (merged, driver) = MergedSource::new([(share, first.follow()), (Share::All, second.follow())]);
+        let merged = merged.follow();
+        tokio::pin!(driver);
+        assert!(!merged.snapshot().is_empty());
+        first.publish(rest.clone());
+        assert!(!settle!(driver));
+        assert_eq!(merged.snapshot().is_blank(), withdraws, "{share:?}");
+    }
+}
+
+/// Whether it was seen to have something or not.
+#[test]
+fn what_was_withdrawn_before_anybody_looked_is_withdrawn() {
+    let ca = ca(TD);
+    let own = FixedSource::new(snapshot(&[&svid_of(&ca, "/a")], bundles(&[&ca])));
+    for share in [Share::All, Share::Identities, Share::Trust] {
+        let first = Publisher::new();
+        first.publish(snapshot(&[&svid_of(&ca, "/b")], bundles(&[&ca])));
+        first.withdraw(SourceEnded);
+        let merged = MergedSource::new([(share, first.follow()), (Share::All, own.follow())]).0;
+        assert!(merged.follow().snapshot().is_blank(), "{share:?}");
+        assert!(merged.follow().problem().is_some(), "{share:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_source_that_ended_leaves_what_it_had() {
     let ca = ca(TD);

@@ -65,9 +65,12 @@ impl FakeIstioCa {
     /// Makes a connection to the authority, whatever the address.
     #[must_use]
     pub fn dialer(&self) -> Dialer {
-        let (state, connections) = (Arc::clone(&self.state), Arc::clone(&self.connections));
+        let (state, connections) = (Arc::clone(&self.state), Arc::downgrade(&self.connections));
         Dialer::new(move |_, _| {
-            let accepted = accept(&state, &connections);
+            let accepted = match connections.upgrade() {
+                Some(connections) => accept(&state, &connections),
+                None => Err(io::ErrorKind::ConnectionRefused.into()),
+            };
             async move { accepted }
         })
     }

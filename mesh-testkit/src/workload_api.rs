@@ -154,9 +154,11 @@ impl FakeWorkloadApi {
     /// When the socket cannot be made.
     pub fn listen(&self, path: &Path) {
         let listener = UnixListener::bind(path).unwrap();
-        let (shared, tasks) = (Arc::clone(&self.shared), Arc::clone(&self.tasks));
+        // It is one of the tasks, which would never end if they held themselves.
+        let (shared, tasks) = (Arc::clone(&self.shared), Arc::downgrade(&self.tasks));
         let accept = async move {
             while let Ok((stream, _)) = listener.accept().await {
+                let Some(tasks) = tasks.upgrade() else { return };
                 tasks.lock().unwrap().spawn(grpc::serve(Arc::clone(&shared), stream));
             }
         };
@@ -192,11 +194,12 @@ impl FakeWorkloadApi {
 
     /// Makes connections in memory, for tests whose time is virtual.
     pub fn connector(&self) -> impl Fn() -> Connecting + Send + Sync + 'static {
-        let (shared, tasks) = (Arc::clone(&self.shared), Arc::clone(&self.tasks));
+        let (shared, tasks) = (Arc::clone(&self.shared), Arc::downgrade(&self.tasks));
         move || {
-            if *shared.refusing.borrow() {
+            let tasks = tasks.upgrade().filter(|_| !*shared.refusing.borrow());
+            let Some(tasks) = tasks else {
                 return Connecting(Some(Err(io::ErrorKind::ConnectionRefused.into())));
-            }
+            };
             let (near, far) = duplex(PIPE);
             tasks.lock().unwrap().spawn(grpc::serve(Arc::clone(&shared), far));
             Connecting(Some(Ok(near)))
@@ -221,5 +224,34 @@ impl Future for Connecting {
 
     fn poll(mut self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
         std::task::Poll::Ready(self.0.take().expect("polled again after it was ready"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn with_the_server_go_its_connections_and_its_socket() {
+        let path = std::env::temp_dir().join(format!("fake-workload-api-{}.sock", std::process::id()));
+        drop(std::fs::remove_file(&path));
+        let server = FakeWorkloadApi::new();
+        let connect = server.connector();
+        server.listen(&path);
+        let mut by_socket = UnixStream::connect(&path).await.unwrap();
+        let mut in_memory = connect().await.unwrap();
+        // The server's preface shows that the connection was accepted.
+        assert!(by_socket.read_u8().await.is_ok());
+        assert!(in_memory.read_u8().await.is_ok());
+        drop(server);
+        let mut rest = Vec::new();
+        drop(by_socket.read_to_end(&mut rest).await);
+        drop(in_memory.read_to_end(&mut rest).await);
+        assert!(connect().await.is_err());
+        assert!(UnixStream::connect(&path).await.is_err());
+        std::fs::remove_file(&path).unwrap();
     }
 }

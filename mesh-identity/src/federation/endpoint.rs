@@ -56,14 +56,17 @@ impl BundleEndpoint {
     ///
     /// # Errors
     ///
-    /// The bundle is of another trust domain, or it differs from the one that was served and its
-    /// sequence number is not higher.
+    /// The bundle is of another trust domain, or it differs from the one that was served, which has a
+    /// sequence number, and does not have a higher one.
     pub fn publish(&self, document: BundleDocument) -> Result<(), UnpublishableBundle> {
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
         if document == served.document {
             return Ok(());
         }
-        if !document.supersedes(&served.document) {
+        // Readers may take a bundle without a number for newer. Whoever published that after one with a
+        // number could publish any older number next.
+        let drops_number = document.sequence().is_none() && served.document.sequence().is_some();
+        if drops_number || !document.supersedes(&served.document) {
             return Err(UnpublishableBundle);
         }
         *served = Arc::new(Served::new(document));
@@ -196,10 +199,19 @@ mod tests {
 
     #[test]
     fn a_bundle_changes_with_a_higher_sequence_number_only() {
-        let endpoint = BundleEndpoint::new(document(2));
+        let unnumbered = || BundleDocument::new("example.org".parse().unwrap(), [], []).unwrap();
+        let endpoint = BundleEndpoint::new(unnumbered());
+        let changed = unnumbered().with_refresh_hint(std::time::Duration::from_secs(1));
+        assert_eq!(
+            endpoint.publish(changed),
+            Ok(()),
+            "there is no number to be higher than"
+        );
+        assert_eq!(endpoint.publish(document(2)), Ok(()));
         assert_eq!(endpoint.publish(document(2)), Ok(()));
         for other in [
             document(1),
+            unnumbered(),
             document(2).with_refresh_hint(std::time::Duration::from_secs(1)),
             BundleDocument::new("other.example".parse().unwrap(), [], []).unwrap(),
         ] {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -28,6 +28,8 @@ struct Member {
     relationship: Relationship,
     record: Record,
     failure: Option<Arc<FetchError>>,
+    /// Whether the store has the bundle that is held.
+    is_saved: bool,
 }
 
 /// What a fetch has changed.
@@ -103,20 +105,27 @@ impl Members {
         let taken = BundleDocument::parse(member.relationship.trust_domain.clone(), text)
             .map_err(FetchError::from)
             .and_then(|document| member.record.take(document).map_err(FetchError::from));
-        match taken {
+        let change = match taken {
             Ok(true) => {
-                if let (Some(store), Some(document)) = (&self.store, member.record.document())
-                    && let Err(error) = store.save(document)
-                {
-                    member.failure = Some(Arc::new(FetchError::Store(error)));
-                }
+                member.is_saved = false;
                 Change::Bundle
             }
             Ok(false) if failed => Change::Recovery,
             Ok(false) => Change::Nothing,
             Err(error) => {
                 member.failure = Some(Arc::new(error));
-                Change::Nothing
+                return Change::Nothing;
+            }
+        };
+        match member.save(self.store.as_deref()) {
+            Ok(()) => change,
+            Err(error) => {
+                member.failure = Some(Arc::new(FetchError::Store(error)));
+                if change == Change::Bundle {
+                    change
+                } else {
+                    Change::Nothing
+                }
             }
         }
     }
@@ -157,11 +166,22 @@ impl Member {
                 None
             })
         });
+        let record = Record::new(relationship.bootstrap.take(), stored.clone());
         Self {
-            record: Record::new(relationship.bootstrap.take(), stored),
+            is_saved: stored.is_some() && record.document().map(|held| &**held) == stored.as_ref(),
+            record,
             relationship,
             failure,
         }
+    }
+
+    /// Saves the bundle, unless that was done.
+    fn save(&mut self, store: Option<&dyn BundleStore>) -> io::Result<()> {
+        if let (Some(store), Some(document), false) = (store, self.record.document(), self.is_saved) {
+            store.save(document)?;
+            self.is_saved = true;
+        }
+        Ok(())
     }
 
     fn problem(&self) -> Option<FederationProblem> {

@@ -103,6 +103,20 @@ mod tests {
         assert_eq!(polling.next(now), Step::Fetch(0));
     }
 
+    /// So that those who started together do not ask together for ever.
+    #[test]
+    fn chance_takes_up_to_a_tenth_of_an_interval() {
+        let hint = Duration::from_secs(1000);
+        for (random, seconds) in [(0, 1000), (1, 999), (50, 950), (100, 900), (101, 1000)] {
+            let now = start();
+            let mut polling = Polling::new(1, now);
+            polling.next(now);
+            polling.fetched(0, Some(hint), now, random);
+            let at = now + Duration::from_secs(seconds);
+            assert_eq!(polling.next(now), Step::Wait(Some(at)), "{random}");
+        }
+    }
+
     proptest! {
         #[test]
         fn intervals_follow_the_hint_within_bounds(hint: Option<u64>, random: u64) {

@@ -21,6 +21,6 @@ pub trait BundleStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// It was not saved. The bundle is used nonetheless.
+    /// It was not saved. The bundle is used nonetheless, and saved with the next fetch that succeeds.
     fn save(&self, document: &BundleDocument) -> io::Result<()>;
 }

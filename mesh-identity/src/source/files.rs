@@ -18,10 +18,12 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::UnixTime;
 
 use self::read::read;
+#[cfg(feature = "istio-ca")]
+pub(super) use self::read::read_at_most;
 pub use self::read::{FileError, FileProblem};
 #[cfg(feature = "source")]
 pub use self::{
-    follow::{FileSource, FileSourceBuilder},
+    follow::{FileSource, FileSourceBuilder, NoClock},
     layout::FileLayout,
 };
 #[cfg(feature = "tls")]

@@ -14,10 +14,18 @@ pub trait Source: Send + Sync {
 
 /// What a source last published.
 #[derive(Clone, Debug, Default)]
-struct State {
-    generation: u64,
-    snapshot: Arc<Snapshot>,
-    problem: Option<Problem>,
+pub(super) struct State {
+    pub(super) generation: u64,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) problem: Option<Problem>,
+    pub(super) ever: Ever,
+}
+
+/// What a source had in any of its snapshots so far. What it never had it cannot have taken back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ever {
+    pub(super) identity: bool,
+    pub(super) bundle: bool,
 }
 
 /// Sees what a source publishes. Cloning is cheap, and each clone follows by itself.
@@ -38,13 +46,18 @@ impl Follower {
         (state.generation, Arc::clone(&state.snapshot))
     }
 
+    /// All that is known of the source at this moment.
+    pub(super) fn state(&self) -> State {
+        self.states.borrow().clone()
+    }
+
     /// Why the source could not renew what it has; `None` when its last attempt succeeded.
     pub fn problem(&self) -> Option<Problem> {
         self.states.borrow().problem.clone()
     }
 
     /// Another follower, that waits for what comes from now on.
-    #[cfg(any(feature = "istio-ca", feature = "federation"))]
+    #[cfg(any(feature = "istio-ca", feature = "federation", feature = "workload-api"))]
     pub(crate) fn anew(&self) -> Self {
         let mut states = self.states.clone();
         states.mark_unchanged();
@@ -111,6 +124,10 @@ impl Publisher {
         self.states.send_modify(|state| {
             *state = State {
                 generation: state.generation + 1,
+                ever: Ever {
+                    identity: state.ever.identity || !snapshot.is_empty(),
+                    bundle: state.ever.bundle || snapshot.has_bundles(),
+                },
                 snapshot: Arc::new(snapshot),
                 problem: None,
             }
@@ -131,6 +148,7 @@ impl Publisher {
                 generation: state.generation + 1,
                 snapshot: Arc::default(),
                 problem: Some(Problem(Arc::new(reason))),
+                ever: state.ever,
             }
         });
     }

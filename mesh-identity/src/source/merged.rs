@@ -9,7 +9,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    follower::{Follower, Problem, Publisher, Source},
+    follower::{Follower, Problem, Publisher, Source, State},
     snapshot::Snapshot,
 };
 use crate::{bundle::TrustBundles, spiffe_id::SpiffeId};
@@ -22,11 +22,12 @@ use crate::{bundle::TrustBundles, spiffe_id::SpiffeId};
 /// - **Bundles** are never merged. A trust domain belongs to the first source that knows it, whether
 ///   by a bundle, an empty one included, or as an alias; what later sources say about it is passed
 ///   over. Aliases of a later source for what an earlier one calls an alias are left out.
-/// - **Nothing is published** until every source has published, so that no half of a configuration
-///   is ever in use.
-/// - **A source that withdraws** what it published, or has no identity left where its identities are
-///   taken, withdraws all: no other one fills the gap, since it might still say what has just been
-///   taken back.
+/// - **Nothing is published** until every source has published, and those whose identities are taken
+///   have had something, so that no half of a configuration is ever in use. A source of bundles may
+///   have none yet, as a federation before its first fetch.
+/// - **A source that withdraws** what it published, or has no identity or no bundle left where those
+///   are taken and it had some, withdraws all: no other one fills the gap, since it might still say
+///   what has just been taken back.
 /// - **A source that ends** leaves what it last published. Its problem, and that of a source that
 ///   cannot renew, is this source's problem.
 #[derive(Debug)]
@@ -122,25 +123,45 @@ impl Merge {
     }
 
     fn publish(&mut self, publisher: &Publisher) {
-        let states: Vec<_> = self.parts.iter().map(|part| part.follower.generation()).collect();
-        let problem = self.parts.iter().find_map(|part| part.follower.problem());
-        let generations: Vec<_> = states.iter().map(|(generation, _)| *generation).collect();
+        let states: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| (part.share, part.follower.state()))
+            .collect();
+        let problem = states.iter().find_map(|(_, state)| state.problem.clone());
+        let generations: Vec<_> = states.iter().map(|(_, state)| state.generation).collect();
         let published = std::mem::replace(&mut self.published, generations);
-        if published != self.published && !self.published.contains(&0) {
-            let shares: Vec<_> = self
-                .parts
-                .iter()
-                .zip(&states)
-                .map(|(part, (_, snapshot))| (part.share, &**snapshot))
-                .collect();
-            match merge(&shares) {
-                Some(merged) => publisher.publish(merged),
-                None => return withdraw(publisher, problem),
+        if published != self.published && states.iter().all(|(share, state)| has_come(*share, state)) {
+            if states.iter().any(|(share, state)| is_withdrawn(*share, state)) {
+                return withdraw(publisher, problem);
             }
+            publisher.publish(merge(&states));
         }
         if let Some(problem) = problem {
             publisher.report(problem);
         }
+    }
+}
+
+/// Whether what a part is for has been there.
+fn has_come(share: Share, state: &State) -> bool {
+    let ever = state.ever;
+    state.generation > 0
+        && match share {
+            Share::All => ever.identity || ever.bundle,
+            Share::Identities => ever.identity,
+            Share::Trust => true,
+        }
+}
+
+/// Whether a part has nothing left of what it had. What others have does not count in its place.
+fn is_withdrawn(share: Share, State { snapshot, ever, .. }: &State) -> bool {
+    let identities = ever.identity && snapshot.is_empty();
+    let bundles = ever.bundle && !snapshot.has_bundles();
+    match share {
+        Share::All => identities || bundles,
+        Share::Identities => identities,
+        Share::Trust => bundles,
     }
 }
 
@@ -151,32 +172,23 @@ fn withdraw(publisher: &Publisher, problem: Option<Problem>) {
     }
 }
 
-/// The parts in order of precedence as one, or nothing if one of them has taken back what it had.
-fn merge(parts: &[(Share, &Snapshot)]) -> Option<Snapshot> {
-    if parts.iter().any(|(share, snapshot)| is_withdrawn(*share, snapshot)) {
-        return None;
-    }
+/// The parts in order of precedence as one.
+fn merge(parts: &[(Share, State)]) -> Snapshot {
     let mut ids: HashSet<&SpiffeId> = HashSet::new();
     let svids: Vec<_> = parts
         .iter()
         .filter(|(share, _)| *share != Share::Trust)
-        .flat_map(|(_, snapshot)| snapshot.svids())
+        .flat_map(|(_, state)| state.snapshot.svids())
         .filter(|svid| ids.insert(svid.id()))
         .cloned()
         .collect();
     let trust = parts
         .iter()
         .filter(|(share, _)| *share != Share::Identities)
-        .fold(TrustBundles::default(), |trust, (_, part)| trust.or(part.trust()));
-    Some(Snapshot::new(svids, Arc::new(trust)))
-}
-
-/// Before a source is asked here it has published, so what it lacks it has taken back.
-fn is_withdrawn(share: Share, snapshot: &Snapshot) -> bool {
-    match share {
-        Share::Identities => snapshot.is_empty(),
-        Share::All | Share::Trust => snapshot.is_blank(),
-    }
+        .fold(TrustBundles::default(), |trust, (_, part)| {
+            trust.or(part.snapshot.trust())
+        });
+    Snapshot::new(svids, Arc::new(trust))
 }
 
 /// One of several sources took back what it had published, and did not say why.

@@ -53,6 +53,11 @@ impl Snapshot {
     /// Whether there is nothing to present and nobody is trusted: before a source has published
     /// anything, and after it took back all it had.
     pub fn is_blank(&self) -> bool {
-        self.is_empty() && self.trust.iter().next().is_none()
+        self.is_empty() && !self.has_bundles()
+    }
+
+    /// Whether there is any bundle, be it one that distrusts its trust domain.
+    pub(super) fn has_bundles(&self) -> bool {
+        self.trust.iter().next().is_some()
     }
 }

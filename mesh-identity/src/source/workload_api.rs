@@ -11,10 +11,13 @@
 //!   one is not taken.
 //! - The bundle of one's own trust domain is the one that came with the SVID; one that calls itself
 //!   federated does not take its place.
+//! - Revocation lists come without saying whose they are, and a signature tells. Where two
+//!   authorities bear one name and only one has a list, those under the other are refused.
 //! - Permission that is denied withdraws all that was given. Whatever else goes wrong is
 //!   [reported](super::Follower::problem), what is there stays until it expires, and the stream is
 //!   opened again after a pause that grows up to 15 seconds; except when the server calls the
-//!   request itself wrong, which asking again does not change.
+//!   request itself wrong, which asking again does not change. Bundles go with the last SVID then,
+//!   and JWT bundles at once.
 //!
 //! ```no_run
 //! use mesh_identity::{
@@ -268,7 +271,7 @@ impl WorkloadApi {
 
 impl Source for WorkloadApi {
     fn follow(&self) -> Follower {
-        self.identities.clone()
+        self.identities.anew()
     }
 }
 

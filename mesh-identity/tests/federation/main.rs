@@ -27,7 +27,7 @@ use mesh_identity::{
         Relationship,
     },
     provider,
-    source::Source,
+    source::{FixedSource, MergedSource, Share, Snapshot, Source, dev_ca::DevCa},
 };
 
 use crate::world::*;
@@ -90,6 +90,7 @@ async fn an_empty_bundle_takes_the_place_of_roots() {
 struct Shelf {
     texts: Mutex<HashMap<TrustDomain, Vec<u8>>>,
     full: Mutex<bool>,
+    saved: Mutex<usize>,
 }
 
 impl BundleStore for Shelf {
@@ -101,6 +102,7 @@ impl BundleStore for Shelf {
         if *self.full.lock().unwrap() {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        *self.saved.lock().unwrap() += 1;
         let text = document.to_json().into_bytes();
         self.texts.lock().unwrap().insert(document.trust_domain().clone(), text);
         Ok(())
@@ -167,13 +169,40 @@ async fn a_store_that_fails_is_reported_and_stops_nothing() {
     let shelf = Arc::new(Shelf::default());
     shelf.texts.lock().unwrap().insert(td("b.example"), b"rotten".to_vec());
     *shelf.full.lock().unwrap() = true;
-    let config = world.config().store(shelf).relate(by_web());
+    let config = world.config().store(Arc::clone(&shelf) as _).relate(by_web());
     let federation = world.start(config);
     let shown = problem(&mut federation.follow()).await;
     assert!(shown.contains("the bundle store holds no bundle"), "{shown}");
     published(&federation, 1).await;
     let shown = problem(&mut federation.follow()).await;
     assert!(shown.contains("the bundle store failed"), "{shown}");
+    // The same bundle again is no reason to forget that it was not saved.
+    tokio::time::sleep(MINUTE * 2).await;
+    assert!(world.web.asked().len() > 1);
+    let shown = federation.follow().problem().map(|problem| problem.to_string());
+    assert!(shown.is_some_and(|shown| shown.contains("the bundle store failed")));
+    *shelf.full.lock().unwrap() = false;
+    tokio::time::sleep(MINUTE * 2).await;
+    assert!(federation.follow().problem().is_none());
+    assert_eq!(
+        shelf.texts.lock().unwrap()[&td("b.example")],
+        world.document(1).to_json().into_bytes()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_to_begin_with_is_saved_once_it_was_fetched_and_no_bundle_twice() {
+    let mut world = World::new();
+    let body = world.document(1).to_json();
+    world.site("b-web.example", move |_| Some(ok(&body)));
+    let shelf = Arc::new(Shelf::default());
+    for start in 1..=2 {
+        let config = world.config().store(Arc::clone(&shelf) as _);
+        let federation = world.start(config.relate(by_web().bootstrap(world.document(1))));
+        tokio::time::sleep(MINUTE * 5).await;
+        assert!(federation.follow().problem().is_none());
+        assert_eq!(*shelf.saved.lock().unwrap(), 1, "after start {start}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,6 +218,34 @@ async fn one_trust_domains_success_does_not_hide_anothers_failure() {
     tokio::time::sleep(MINUTE * 3).await;
     let shown = problem(&mut federation.follow()).await;
     assert!(shown.starts_with("trust domain `c.example`: "), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partner_that_cannot_be_reached_takes_nothing_from_ones_own_identity() {
+    let mut world = World::new();
+    let home = DevCa::new(td("a.example"), world.calendar.now()).unwrap();
+    let own = home
+        .issue(&id("spiffe://a.example/cart"), world.calendar.now())
+        .unwrap();
+    let own = own.svid(&provider::aws_lc_rs(), world.calendar.now()).unwrap();
+    let own = FixedSource::new(Snapshot::new([Arc::new(own)], Arc::new(home.bundle().unwrap().into())));
+    let alone = world.config();
+    let down = world.config().relate(by_web());
+    for (config, name) in [(alone, "no relationship"), (down, "a partner that is down")] {
+        let federation = world.start(config);
+        let (merged, driver) = MergedSource::new([(Share::All, own.follow()), (Share::Trust, federation.follow())]);
+        world.driver.spawn(driver);
+        tokio::time::sleep(MINUTE).await;
+        let snapshot = merged.follow().snapshot();
+        assert_eq!(snapshot.svids().len(), 1, "{name}");
+        assert!(snapshot.trust().get(&td("a.example")).is_some(), "{name}");
+        let body = world.document(1).to_json();
+        world.site("b-web.example", move |_| Some(ok(&body)));
+        tokio::time::sleep(MINUTE * 10).await;
+        let trusted = merged.follow().snapshot().trust().iter().count();
+        assert_eq!(trusted, if federation.documents().is_empty() { 1 } else { 2 }, "{name}");
+        world.web.close("b-web.example");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
 //! Answers that must not be used.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use mesh_identity::source::{
     Source,
@@ -185,9 +188,13 @@ async fn a_bad_answer_leaves_the_certificate_that_is_there() {
 async fn templates_of_the_authority_are_honest_by_default() {
     // Guards the other tests: were every answer bad, they would prove nothing.
     let mut world = World::new();
-    world.authority.answer(Answer::changed(|template: &mut Template| {
-        assert_eq!(template.names, Template::leaf(&workload(0), UnixTime::now()).names);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let names = Arc::clone(&seen);
+    world.authority.answer(Answer::changed(move |template: &mut Template| {
+        names.lock().unwrap().push(template.names.clone());
     }));
     let config = world.workload();
     assert!(world.start(config).follow().ready().await.is_ok());
+    let honest = Template::leaf(&workload(0), UnixTime::now()).names;
+    assert_eq!(*seen.lock().unwrap(), [honest]);
 }

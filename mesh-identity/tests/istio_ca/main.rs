@@ -376,3 +376,18 @@ async fn neither_tokens_nor_keys_are_shown() {
     let shown = format!("{shown}{ca:?}{lease:?}{causes}{:?}", ca.follow());
     assert!(!shown.contains("own-token") && !shown.contains("PRIVATE"), "{shown}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_is_gone_leaves_nobody_waiting() {
+    let mut world = World::new();
+    world.authority.answer(Answer::Silence);
+    let config = world.workload();
+    let ca = world.start(config);
+    let mut lease = ca.request(&workload(0), Priority::RealTime).unwrap();
+    world.authority.called(1).await;
+    drop(world.authority);
+    for _ in 0..2 {
+        let error = failure(lease.svid().await.unwrap_err());
+        assert!(!matches!(*error, CaError::Deadline { .. }), "{error}");
+    }
+}

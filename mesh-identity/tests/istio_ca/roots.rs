@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mesh_identity::{
-    TrustBundle,
+    BundleError, TrustBundle,
     source::{
         Follower, Source,
         dev_ca::DevCa,
@@ -34,6 +34,48 @@ async fn roots_are_those_of_the_certificates_in_use() {
     drop(old);
     follower.changed().await.unwrap();
     assert!(!trusts(&follower, &before) && trusts(&follower, &after));
+}
+
+/// Each answer alone would do. Were the last one held, nothing could be published any more, and what has to go
+/// would stay.
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_roots_are_too_many_together_with_the_others_is_refused() {
+    let mut world = World::new();
+    let roots = |count: usize| {
+        let mut roots = vec![world.authority.root()];
+        roots.extend((0..count).map(|_| {
+            let root = DevCa::new(trust_domain(), world.calendar.now()).unwrap();
+            root.root_certificate().clone()
+        }));
+        roots
+    };
+    let (first, second) = (roots(150), roots(150));
+    let config = world.node_agent();
+    let ca = world.start(config);
+    let mut follower = ca.follow();
+    world.authority.hand_out(first.clone());
+    let mut kept = ca.request(&workload(0), Priority::RealTime).unwrap();
+    let mut released = ca.request(&workload(1), Priority::RealTime).unwrap();
+    kept.svid().await.unwrap();
+    released.svid().await.unwrap();
+
+    world.authority.hand_out(second.clone());
+    let mut excess = ca.request(&workload(2), Priority::RealTime).unwrap();
+    let error = failure(excess.svid().await.unwrap_err());
+    assert!(
+        matches!(*error, CaError::Answer(AnswerError::Roots(BundleError::TooManyRoots))),
+        "{error}"
+    );
+    assert!(trusts(&follower, &first[150]) && !trusts(&follower, &second[150]));
+    drop(released);
+    while follower.snapshot().svids().len() != 1 {
+        follower.changed().await.unwrap();
+    }
+    drop(kept);
+    while follower.snapshot().svid(&workload(2)).is_none() {
+        follower.changed().await.unwrap();
+    }
+    assert!(!trusts(&follower, &first[150]) && trusts(&follower, &second[150]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use mesh_identity::source::{Source as _, workload_api::WorkloadApi};
+use mesh_identity::source::{Source as _, dev_ca::Template, workload_api::WorkloadApi};
 use mesh_testkit::pipe::{self, Direction};
 use mesh_testkit::workload_api::{Call, FakeWorkloadApi, Reply, X509Entry, X509Message, code};
 use tokio::{
     io::copy_bidirectional,
     net::TcpListener,
     runtime::Handle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::world::*;
@@ -154,6 +154,22 @@ async fn other_failures_keep_what_is_valid() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_is_no_answer_of_the_server() {
+    for (message, fault) in [
+        (vec![0xff, 0xff], "the workload api sent a malformed message"),
+        (
+            [0x0a, 0].repeat(1025),
+            "the workload api sent a message of more than 1024 fields",
+        ),
+    ] {
+        let mut world = World::new();
+        world.agent.say_x509(Reply::Message(message));
+        let (_api, mut follower) = world.connect();
+        assert_eq!(problem(&mut follower).await, fault);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_cut_is_opened_again() {
     let mut world = World::new();
     world.agent.say_x509(world.message());
@@ -189,10 +205,52 @@ async fn a_server_that_calls_the_request_wrong_is_not_asked_again() {
         assert_eq!(world.agent.calls().len(), 1, "{status}");
         // When nothing is left to expire, nothing will ever come.
         while follower.changed().await.is_ok() {}
-        assert!(follower.snapshot().is_empty());
+        assert!(follower.snapshot().is_blank(), "nor is anybody believed without end");
         assert!(world.clock.now() > at(NOW + 3600));
         assert_eq!(world.agent.calls().len(), 1, "{status}");
     }
+}
+
+/// The clock may be behind the agent's, and the stream would never say it again.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_valid_yet_is_asked_for_again() {
+    let mut world = World::new();
+    world.agent.say_x509(world.message());
+    let (_api, mut follower) = world.connect();
+    next(&mut follower).await;
+    let template = Template {
+        not_before: at(NOW + 5),
+        ..Template::leaf(&till(), at(NOW))
+    };
+    let early = world.home.issue_with(template).unwrap();
+    let entry = X509Entry::new(&till(), &early, [world.home.root_certificate()]);
+    world.agent.say_x509(X509Message::new().with(entry));
+    assert_eq!(
+        problem(&mut follower).await,
+        "svid 1: the certificate is not valid before 2030-03-17T17:46:45Z"
+    );
+    assert_eq!(ids(&follower.snapshot()), [&cart()]);
+    let renewed = async {
+        while ids(&follower.snapshot()) != [&till()] {
+            follower.changed().await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(15), renewed).await.unwrap();
+    assert!(follower.problem().is_none());
+    assert!((3..=8).contains(&world.agent.calls().len()), "with growing pauses");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_without_a_clock_and_nothing_is_lost() {
+    let mut world = World::new();
+    let clock = Unsteady::standing();
+    world.agent.say_x509(world.message());
+    let (_api, mut follower) = world.connect_with(|config| _ = config.set_clock(clock.clone()));
+    assert_eq!(problem(&mut follower).await, "the clock could not be read");
+    assert!(follower.snapshot().is_blank());
+    clock.go();
+    let ready = timeout(Duration::from_secs(30), follower.ready()).await;
+    assert_eq!(ids(&ready.unwrap().unwrap()), [&cart()]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -194,6 +194,29 @@ async fn an_agent_without_jwt_bundles_is_asked_once_and_serves_the_rest() {
     assert!(world.agent.calls().iter().all(|call| call.has_header));
 }
 
+/// Keys have no end of their own, and nobody would say any more that one was withdrawn.
+#[tokio::test(start_paused = true)]
+async fn bundles_do_not_outlive_a_stream_that_is_not_asked_for_again() {
+    for status in [code::UNIMPLEMENTED, code::INVALID_ARGUMENT] {
+        let mut world = World::new();
+        world.agent.say_x509(world.message());
+        let signer = Signer::new();
+        let token = signer.token("spiffe://home/cart", &[SHOP], NOW + 60);
+        let set = keys(&[signer.jwk("k")]);
+        world
+            .agent
+            .say_jwt_bundles(Reply::Message(jwt_bundles([("spiffe://home", &*set)])));
+        let (api, _) = world.connect_with(|config| _ = config.follow_jwt_bundles());
+        let mut bundles = api.jwt_bundles().unwrap();
+        let first = next_bundles(&mut bundles).await;
+        assert!(validates(&first, &token));
+        world.agent.say_jwt_bundles(Reply::Status(status, "no".into()));
+        while bundles.changed().await.is_ok() {}
+        assert!(!validates(&bundles.bundles(), &token));
+        assert!(bundles.problem().unwrap().to_string().ends_with("`no`"));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn bundles_are_not_asked_for_unless_wanted() {
     let mut world = World::new();
@@ -341,6 +364,18 @@ async fn tokens_for_everybody_are_not_asked_for() {
         );
     }
     assert!(world.agent.calls().iter().all(|call| call.method != "FetchJWTSVID"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_token_is_taken_without_a_clock() {
+    let mut world = World::new();
+    let expired = Signer::new().token("spiffe://home/cart", &[SHOP], NOW - 60);
+    world
+        .agent
+        .answer(move |_| Reply::Message(jwt_svids([("spiffe://home/cart", &*expired, "")])));
+    let (api, _) = world.connect_with(|config| _ = config.set_clock(Unsteady::standing()));
+    let error = api.fetch_jwt_svids(&[SHOP], None).await.unwrap_err();
+    assert_eq!(error.to_string(), "the clock could not be read");
 }
 
 #[tokio::test(start_paused = true)]

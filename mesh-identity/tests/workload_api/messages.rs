@@ -159,6 +159,191 @@ async fn a_list_of_an_intermediate_authority_counts_as_well() {
     ));
 }
 
+/// A certificate is an anchor to one trust domain and an intermediate to another.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_anothers_anchor_counts_where_that_is_an_intermediate() {
+    let mut world = World::new();
+    let template = Template {
+        names: None,
+        ..Template::authority(&td("home"), at(NOW))
+    };
+    let shared = world.home.intermediate_with(template).unwrap();
+    let revoked = shared.issue_with(seventh("spiffe://home/x")).unwrap();
+    let good = shared.issue(&till(), at(NOW)).unwrap();
+    let message = world
+        .message()
+        .federated(&td("abroad"), [&revoked.chain()[1]])
+        .revocation_list(&revoke_the_seventh(&shared));
+    world.agent.say_x509(message);
+    let (_api, mut follower) = world.connect();
+    let snapshot = next(&mut follower).await;
+    assert!(matches!(
+        judge(&snapshot, &revoked, at(NOW)),
+        Err(VerifyError::Revoked { .. })
+    ));
+    assert!(judge(&snapshot, &good, at(NOW)).is_ok());
+}
+
+/// The name is the same, and one's own chain tells which list is whose.
+#[tokio::test(start_paused = true)]
+async fn lists_of_intermediates_with_one_name_are_told_apart_by_ones_own_chain() {
+    let mut world = World::new();
+    let [near, far] = [&world.home, &world.abroad].map(|root| {
+        let template = Template {
+            common_name: Some("Authority".to_owned()),
+            organization: None,
+            ..Template::authority(root.trust_domain(), at(NOW))
+        };
+        root.intermediate_with(template).unwrap()
+    });
+    let own = near.issue(&cart(), at(NOW)).unwrap();
+    let base = || {
+        let entry = X509Entry::new(&cart(), &own, [world.home.root_certificate()]);
+        let message = X509Message::new().with(entry);
+        message.federated(&td("abroad"), [world.abroad.root_certificate()])
+    };
+    let [near_list, far_list] = [&near, &far].map(revoke_the_seventh);
+    let near_revoked = near.issue_with(seventh("spiffe://home/x")).unwrap();
+    let far_revoked = far.issue_with(seventh("spiffe://abroad/x")).unwrap();
+    let near_good = near.issue(&till(), at(NOW)).unwrap();
+    let far_good = far.issue(&id("spiffe://abroad/y"), at(NOW)).unwrap();
+    let messages = [
+        base().revocation_list(&near_list).revocation_list(&far_list),
+        base().revocation_list(&far_list).revocation_list(&near_list),
+        base().revocation_list(&near_list),
+    ];
+    let (_api, mut follower) = {
+        world.agent.say_x509(base());
+        world.connect()
+    };
+    next(&mut follower).await;
+    for (place, message) in messages.into_iter().enumerate() {
+        world.agent.say_x509(message);
+        let snapshot = next(&mut follower).await;
+        assert!(follower.problem().is_none(), "{place}");
+        assert!(matches!(
+            judge(&snapshot, &near_revoked, at(NOW)),
+            Err(VerifyError::Revoked { .. })
+        ));
+        assert!(judge(&snapshot, &near_good, at(NOW)).is_ok());
+        let (revoked, good) = (
+            judge(&snapshot, &far_revoked, at(NOW)),
+            judge(&snapshot, &far_good, at(NOW)),
+        );
+        if place < 2 {
+            assert!(matches!(revoked, Err(VerifyError::Revoked { .. })));
+            assert!(good.is_ok());
+        } else {
+            // Without a list of their own they are not told apart, and nobody is believed.
+            assert!(revoked.is_err());
+            assert_eq!(good, Err(VerifyError::RevocationListSignature));
+        }
+    }
+}
+
+/// Namesakes of two other trust domains are none of a third one's business.
+#[tokio::test(start_paused = true)]
+async fn lists_of_other_trust_domains_do_not_stand_in_each_others_way() {
+    let mut world = World::new();
+    let named = |name: &str| {
+        let template = Template {
+            common_name: Some("Authority".to_owned()),
+            organization: None,
+            ..Template::authority(&td(name), at(NOW))
+        };
+        DevCa::root(td(name), template).unwrap()
+    };
+    let others = ["one", "two"].map(named);
+    let message = others.iter().fold(world.message(), |message, other| {
+        let message = message.federated(other.trust_domain(), [other.root_certificate()]);
+        message.revocation_list(&revoke_the_seventh(other))
+    });
+    world.agent.say_x509(message);
+    let (_api, mut follower) = world.connect();
+    let snapshot = next(&mut follower).await;
+    assert!(follower.problem().is_none());
+    for other in &others {
+        let name = format!("spiffe://{}/x", other.trust_domain());
+        let revoked = other.issue_with(seventh(&name)).unwrap();
+        assert!(matches!(
+            judge(&snapshot, &revoked, at(NOW)),
+            Err(VerifyError::Revoked { .. })
+        ));
+    }
+    assert!(judge(&snapshot, &world.issue(&till()), at(NOW)).is_ok());
+}
+
+/// Two lists that one authority signed are not chosen from.
+#[tokio::test(start_paused = true)]
+async fn two_lists_of_one_authority_refuse_the_message() {
+    let mut world = World::new();
+    let intermediate = world.home.intermediate(at(NOW)).unwrap();
+    let lists = |ca: &DevCa| {
+        let newer = ca.revocation_list([], at(NOW + 1), at(NOW + 3600)).unwrap();
+        let message = world.message().revocation_list(&revoke_the_seventh(ca));
+        message.revocation_list(&newer)
+    };
+    let messages = [lists(&world.home), lists(&intermediate)];
+    let (_api, mut follower) = world.connect();
+    for message in messages {
+        world.agent.say_x509(message);
+        let said = loop {
+            let said = problem(&mut follower).await;
+            if !said.contains("status 7") {
+                break said;
+            }
+        };
+        assert_eq!(
+            said,
+            "the bundle of `home`: revocation list 2 has the issuer of another one"
+        );
+        assert!(follower.snapshot().is_blank());
+    }
+}
+
+/// As many roots with one name as a bundle may have, none of which signed the lists.
+#[tokio::test(start_paused = true)]
+async fn signatures_are_checked_with_a_bounded_number_of_keys() {
+    let mut world = World::new();
+    let template = || Template {
+        common_name: Some("Authority".to_owned()),
+        ..Template::authority(&td("abroad"), at(NOW))
+    };
+    let [many, other] = [template(), template()].map(|template| DevCa::root(td("abroad"), template).unwrap());
+    let roots: Vec<_> = (0..256).map(|_| many.renew(template()).unwrap()).collect();
+    let (_api, mut follower) = world.connect();
+    for (lists, fault) in [
+        (
+            4,
+            "the bundle of `abroad`: revocation list 2 has the issuer of another one",
+        ),
+        (5, "the revocation lists may be of more than 1024 authorities in all"),
+    ] {
+        let message = world.message().federated(&td("abroad"), &roots);
+        let list = revoke_the_seventh(&other);
+        world
+            .agent
+            .say_x509((0..lists).fold(message, |message, _| message.revocation_list(&list)));
+        while follower.problem().is_none_or(|problem| problem.to_string() != fault) {
+            tokio::time::timeout(std::time::Duration::from_secs(60), follower.changed())
+                .await
+                .expect(fault)
+                .unwrap();
+        }
+    }
+}
+
+fn seventh(name: &str) -> Template {
+    Template {
+        serial: Some(vec![7]),
+        ..Template::leaf(&id(name), at(NOW))
+    }
+}
+
+fn revoke_the_seventh(ca: &DevCa) -> Vec<u8> {
+    ca.revocation_list([&[7][..]], at(NOW), at(NOW + 3600)).unwrap()
+}
+
 /// What came before stays, the stream stays, and the next good message ends the problem.
 #[tokio::test(start_paused = true)]
 async fn a_message_with_any_fault_is_reported_and_not_taken() {

@@ -1,6 +1,12 @@
 //! A workload, its agent, and the authorities behind both.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use mesh_identity::{
     Role, SpiffeId, TrustDomain, VerifiedPeer, VerifyError, provider,
@@ -11,13 +17,14 @@ use mesh_identity::{
     },
     verify,
 };
+use mesh_testkit::clock::Calendar;
 use mesh_testkit::workload_api::{FakeWorkloadApi, X509Entry, X509Message};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::task::JoinSet;
 
 /// What the clock shows when a test begins.
-pub const NOW: u64 = 1_900_000_000;
+pub const NOW: u64 = Calendar::EPOCH.as_secs();
 
 pub fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -39,23 +46,31 @@ pub fn till() -> SpiffeId {
     id("spiffe://home/till")
 }
 
-/// The wall clock, which goes with tokio's virtual time.
+/// A clock that can be read at some times only.
 #[derive(Debug)]
-pub struct Clock(Instant);
+pub struct Unsteady {
+    calendar: Calendar,
+    stands: AtomicBool,
+}
 
-impl Clock {
-    pub fn start() -> Arc<Self> {
-        Arc::new(Self(Instant::now()))
+impl Unsteady {
+    /// One that cannot be read yet.
+    pub fn standing() -> Arc<Self> {
+        Arc::new(Self {
+            calendar: Calendar::new(),
+            stands: AtomicBool::new(true),
+        })
     }
 
-    pub fn now(&self) -> UnixTime {
-        at(NOW + self.0.elapsed().as_secs())
+    pub fn go(&self) {
+        self.stands.store(false, Ordering::Relaxed);
     }
 }
 
-impl TimeProvider for Clock {
+impl TimeProvider for Unsteady {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(self.now())
+        let stands = self.stands.load(Ordering::Relaxed);
+        (!stands).then(|| self.calendar.now())
     }
 }
 
@@ -63,7 +78,7 @@ pub struct World {
     pub home: DevCa,
     pub abroad: DevCa,
     pub agent: FakeWorkloadApi,
-    pub clock: Arc<Clock>,
+    pub clock: Calendar,
     pub driver: JoinSet<()>,
 }
 
@@ -74,14 +89,14 @@ impl World {
             home: authority("home"),
             abroad: authority("abroad"),
             agent: FakeWorkloadApi::new(),
-            clock: Clock::start(),
+            clock: Calendar::new(),
             driver: JoinSet::new(),
         }
     }
 
     pub fn config(&self) -> Config {
         let mut config = Config::new(provider::aws_lc_rs());
-        config.set_clock(self.clock.clone());
+        config.set_clock(Arc::new(self.clock.clone()));
         config
     }
 

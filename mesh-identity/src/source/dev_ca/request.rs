@@ -2,7 +2,7 @@ use rcgen::{PublicKeyData, SignatureAlgorithm};
 use rustls_pki_types::{SignatureVerificationAlgorithm, alg_id};
 use thiserror::Error;
 
-use crate::der::{BIT_STRING, INTEGER, Malformed, Reader, SEQUENCE, constructed};
+use crate::der::{BIT_STRING, INTEGER, Malformed, Reader, SEQUENCE, constructed, octets};
 
 /// The largest request that is read, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
@@ -114,13 +114,6 @@ impl<'a> Parts<'a> {
         .into_iter()
         .find(|(id, _)| id.as_ref() == self.key_algorithm)
         .map(|(_, algorithm)| algorithm)
-    }
-}
-
-fn octets(bits: &[u8]) -> Result<&[u8], Malformed> {
-    match bits.split_first() {
-        Some((0, octets)) => Ok(octets),
-        _ => Err(Malformed),
     }
 }
 

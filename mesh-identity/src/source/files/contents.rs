@@ -19,7 +19,6 @@ use crate::{
     profile::Profile,
     revocation::RevocationList,
     source::snapshot::Snapshot,
-    spiffe_id::SpiffeId,
     svid::Svid,
     verify::verify_under,
 };
@@ -41,8 +40,15 @@ pub(super) struct Judge<'a> {
     pub(super) layout: &'a FileLayout,
     pub(super) provider: &'a CryptoProvider,
     pub(super) profile: Profile,
-    /// Who the files identified before, if they did.
-    pub(super) before: Option<&'a SpiffeId>,
+    /// The identity that the files gave last, if they did.
+    pub(super) before: Option<&'a Arc<Svid>>,
+}
+
+/// What a set of files is good for.
+pub(super) struct Verdict {
+    pub(super) snapshot: Snapshot,
+    /// What is wrong with the identity in the files, in whose place is the one before, or none.
+    pub(super) fault: Option<FileError>,
 }
 
 impl Contents {
@@ -74,18 +80,35 @@ impl fmt::Debug for Contents {
 
 impl Judge<'_> {
     /// What all files say together at `now`, or the first of them that fits not.
-    pub(super) fn snapshot(&self, contents: &Contents, now: UnixTime) -> Result<Snapshot, FileError> {
+    ///
+    /// Bundles do not wait for the identity, since whom a list revokes is not to be believed. Half of
+    /// a new set is not taken for that: if the identity before is not good under its roots, the whole
+    /// set before stays.
+    pub(super) fn verdict(&self, contents: &Contents, now: UnixTime) -> Result<Verdict, FileError> {
         let (mut bundles, mut without_lists) = (Vec::new(), Vec::new());
         for files in self.layout.bundles() {
             let bundle = bundle(files, contents)?;
             bundles.push(lists(files, contents, bundle.clone())?);
             without_lists.push(bundle);
         }
-        let svid = match &self.layout.identity {
-            Some(files) => Some(self.svid(files, contents, &self.trust(without_lists)?, now)?),
-            None => None,
+        let (trust, without_lists) = (self.trust(bundles)?, self.trust(without_lists)?);
+        let (svid, fault) = match &self.layout.identity {
+            None => (None, None),
+            Some(files) => match self.svid(files, contents, &without_lists, now) {
+                Ok(svid) => (Some(Arc::new(svid)), None),
+                Err(fault) => match self.before {
+                    Some(before) if now > before.not_after() => (None, Some(fault)),
+                    Some(before) if self.check(before, &without_lists, now).is_ok() => {
+                        (Some(Arc::clone(before)), Some(fault))
+                    }
+                    _ => return Err(fault),
+                },
+            },
         };
-        Ok(Snapshot::new(svid.map(Arc::new), Arc::new(self.trust(bundles)?)))
+        Ok(Verdict {
+            snapshot: Snapshot::new(svid, Arc::new(trust)),
+            fault,
+        })
     }
 
     fn trust(&self, bundles: Vec<TrustBundle>) -> Result<TrustBundles, FileError> {
@@ -120,9 +143,9 @@ impl Judge<'_> {
             });
         }
         match self.before {
-            Some(before) if before != svid.id() => {
+            Some(before) if before.id() != svid.id() => {
                 return Err(FileProblem::OtherIdentity {
-                    before: before.clone(),
+                    before: before.id().clone(),
                     now: svid.id().clone(),
                 });
             }

@@ -1,4 +1,5 @@
 use std::{
+    error::Error,
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,20 +11,25 @@ use rustls::{
     time_provider::{DefaultTimeProvider, TimeProvider},
 };
 use rustls_pki_types::UnixTime;
+use thiserror::Error;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep},
 };
 
 use super::{
-    contents::{Contents, Judge},
+    contents::{Contents, Judge, Verdict},
     layout::FileLayout,
     read::read,
     settle::{DEBOUNCE, Settling, Step},
 };
 use crate::{
+    bundle::TrustBundles,
     profile::Profile,
-    source::follower::{Follower, Publisher, Source},
+    source::{
+        follower::{Follower, Publisher, Source},
+        snapshot::Snapshot,
+    },
     svid::Svid,
 };
 
@@ -31,7 +37,11 @@ use crate::{
 ///
 /// A set is taken if each file can be read and makes sense, the key is the chain's, the chain leads
 /// to the roots, and the identity is of the layout's trust domain and the same as before. Until then
-/// the last good set stays in use, and the source's problem is one line that names the file.
+/// the last good set stays in use, and the source's problem is one line that names the file, a
+/// [`FileError`](super::FileError); or [`NoClock`].
+///
+/// If nothing but the identity is wrong, bundles and revocation lists are taken nonetheless: with the
+/// identity before, as long as it leads to the roots, or with none if that one has expired.
 ///
 /// The files are read again every [`interval`](FileSourceBuilder::interval), by name. That follows
 /// whatever way they were replaced in: written over, renamed onto, or swapped as a folder behind
@@ -107,6 +117,7 @@ impl FileSourceBuilder {
             publisher,
             settling: Settling::default(),
             own: None,
+            trust: Arc::default(),
             refusal: None,
         };
         (source, reload.run())
@@ -117,8 +128,10 @@ struct Reload {
     files: FileSourceBuilder,
     publisher: Arc<Publisher>,
     settling: Settling,
-    /// The identity that was published last.
+    /// The last good identity, expired or not.
     own: Option<Arc<Svid>>,
+    /// The bundles that were published last.
+    trust: Arc<TrustBundles>,
     /// What was last said about the files, if they were refused.
     refusal: Option<String>,
 }
@@ -131,8 +144,8 @@ impl Reload {
             let Ok(contents) = spawn_blocking(move || read_all(&reading)).await else {
                 return;
             };
-            if let Some(now) = self.files.clock.current_time() {
-                match self.settling.take(contents, Instant::now().into_std()) {
+            match self.files.clock.current_time() {
+                Some(now) => match self.settling.take(contents, Instant::now().into_std()) {
                     Step::ReadAgain(delay) => {
                         sleep(delay).await;
                         continue;
@@ -141,7 +154,8 @@ impl Reload {
                     // Time may have healed the fault or brought one.
                     Step::Rest if self.refusal.is_some() || self.has_expired(now) => self.judge(now),
                     Step::Rest => {}
-                }
+                },
+                None => self.refuse(NoClock),
             }
             sleep(self.files.interval).await;
         }
@@ -155,21 +169,39 @@ impl Reload {
             layout: &self.files.layout,
             provider: &self.files.provider,
             profile: self.files.profile,
-            before: self.own.as_ref().map(|svid| svid.id()),
+            before: self.own.as_ref(),
         };
-        match judge.snapshot(contents, now) {
-            Ok(snapshot) => {
+        match judge.verdict(contents, now) {
+            Ok(Verdict { snapshot, fault: None }) => {
                 self.own = snapshot.default_svid().cloned();
                 self.refusal = None;
-                self.publisher.publish(snapshot);
+                self.publish(snapshot);
             }
-            Err(error) => {
-                let text = Some(error.to_string());
-                if self.refusal != text {
-                    self.refusal = text;
-                    self.publisher.report(error);
+            Ok(Verdict {
+                snapshot,
+                fault: Some(fault),
+            }) => {
+                if *snapshot.trust() != self.trust {
+                    // Publishing ends what was the problem, which this one is not.
+                    self.refusal = None;
+                    self.publish(snapshot);
                 }
+                self.refuse(fault);
             }
+            Err(fault) => self.refuse(fault),
+        }
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        self.trust = Arc::clone(snapshot.trust());
+        self.publisher.publish(snapshot);
+    }
+
+    fn refuse(&mut self, fault: impl Error + Send + Sync + 'static) {
+        let text = Some(fault.to_string());
+        if self.refusal != text {
+            self.refusal = text;
+            self.publisher.report(fault);
         }
     }
 
@@ -177,6 +209,11 @@ impl Reload {
         self.own.as_ref().is_some_and(|svid| now > svid.not_after())
     }
 }
+
+/// The clock could not be read, by which files are judged. They are read again at the next interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the clock could not be read")]
+pub struct NoClock;
 
 fn read_all(paths: &[PathBuf]) -> Contents {
     Contents::new(paths.iter().map(|path| (path.clone(), read(path))))

@@ -15,16 +15,19 @@ use crate::{
 #[cfg(feature = "source")]
 use crate::{revocation::RevocationListError, spiffe_id::SpiffeId, trust_domain::TrustDomain, verify::VerifyError};
 
-/// Reads at most one byte more than is permitted, so that a special file cannot fill the memory.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileProblem> {
-    let mut text = Vec::new();
-    let limit = u64::try_from(MAX_PEM_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut text))
-        .map_err(FileProblem::Io)?;
+    let text = read_at_most(path).map_err(FileProblem::Io)?;
     if text.len() > MAX_PEM_BYTES {
         return Err(FileProblem::Pem(PemError::TooLarge { limit: MAX_PEM_BYTES }));
     }
+    Ok(text)
+}
+
+/// Reads at most one byte more than a PEM text may have, so that a special file cannot fill the memory.
+pub(in crate::source) fn read_at_most(path: &Path) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(MAX_PEM_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut text = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut text)?;
     Ok(text)
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -28,8 +28,13 @@ use super::{
 };
 use crate::{
     dial::Link,
-    pem::{self, MAX_PEM_BYTES, PemError},
+    pem::{self, PemError},
+    source::files::read_at_most,
 };
+
+/// The most tasks that hyper makes in one exchange: the connection's, and for its one request that of
+/// the body and that of the answer. Nothing that the authority sends makes one.
+const MAX_TASKS: usize = 3;
 
 /// Runs `exchange` over a new connection, which ends with it.
 pub(super) async fn exchange<T, E: From<ConnectError>>(
@@ -38,7 +43,7 @@ pub(super) async fn exchange<T, E: From<ConnectError>>(
     exchange: impl AsyncFnOnce(Requests) -> Result<T, E>,
 ) -> Result<T, E> {
     let link = connect(&config.address, config, provider).await?;
-    let (tasks, mut new_tasks) = mpsc::unbounded_channel();
+    let (tasks, mut new_tasks) = mpsc::channel(MAX_TASKS);
     let (requests, connection) = http2::handshake(Tasks(tasks), TokioIo::new(link))
         .await
         .map_err(ConnectError::Http)?;
@@ -120,7 +125,7 @@ fn read(roots: &RootsFrom) -> Result<Vec<CertificateDer<'static>>, ConnectError>
     match roots {
         RootsFrom::Text(roots) => Ok(roots.clone()),
         RootsFrom::File(path) => {
-            let text = read_file(path).map_err(|error| ConnectError::RootsFile {
+            let text = read_at_most(path).map_err(|error| ConnectError::RootsFile {
                 path: path.clone(),
                 kind: error.kind(),
             })?;
@@ -130,16 +135,6 @@ fn read(roots: &RootsFrom) -> Result<Vec<CertificateDer<'static>>, ConnectError>
             })
         }
     }
-}
-
-/// Reads at most one byte more than is permitted.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-
-    let limit = u64::try_from(MAX_PEM_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(limit).read_to_end(&mut text)?;
-    Ok(text)
 }
 
 /// Where an exchange sends its requests.
@@ -162,14 +157,14 @@ impl tower_service::Service<http::Request<Body>> for Requests {
 
 /// What hyper would have spawned runs beside the exchange, and ends with it.
 #[derive(Clone)]
-struct Tasks(mpsc::UnboundedSender<Task<()>>);
+struct Tasks(mpsc::Sender<Task<()>>);
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
         // Without a receiver the exchange is over, and so is what belonged to it.
-        drop(self.0.send(Box::pin(task)));
+        drop(self.0.try_send(Box::pin(task)));
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use rustls_pki_types::UnixTime;
 
 use super::{
-    answer::Issued,
+    answer::{AnswerError, Issued},
     call::{CaError, Caller},
     desk::{Attendant, Desk},
     holdings::{Holdings, IdentityProblem},
@@ -135,7 +135,11 @@ async fn obtain(caller: &Caller, number: Number, id: SpiffeId) -> Outcome {
 fn settle(desk: &Desk, publisher: &Publisher, holdings: &mut Holdings, outcome: Outcome) -> bool {
     let Outcome { number, id, result } = outcome;
     let now = now();
-    match result {
+    let fitting = result.and_then(|(issued, judged_at)| {
+        holdings.check(number, &issued).map_err(AnswerError::Roots)?;
+        Ok((issued, judged_at))
+    });
+    match fitting {
         Ok((issued, judged_at)) => {
             let lifetime = Lifetime::of(issued.svid.not_after(), judged_at, random());
             let svid = Arc::clone(&issued.svid);
@@ -172,8 +176,8 @@ fn settle(desk: &Desk, publisher: &Publisher, holdings: &mut Holdings, outcome: 
 fn publish(publisher: &Publisher, holdings: &mut Holdings) {
     match holdings.snapshot() {
         Ok(snapshot) => publisher.publish(snapshot),
-        // Each answer's roots made a bundle, but all of them together do not.
-        Err(error) => publisher.report(error),
+        // Every answer was checked with the others, and what does not fit must not stay in use.
+        Err(error) => return publisher.withdraw(error),
     }
     if let Some(problem) = holdings.problem() {
         publisher.report(problem.clone());

@@ -53,6 +53,24 @@ impl Holdings {
         }
     }
 
+    /// Whether the roots in use would still make a bundle with this answer in place of the one before.
+    /// Were it held otherwise, nothing could be published any more, not even what has to go.
+    pub(super) fn check(&self, number: Number, issued: &Issued) -> Result<(), BundleError> {
+        let Trust::Answered { trust_domain, .. } = &self.trust else {
+            return Ok(());
+        };
+        if self.held.values().any(|held| *held.roots == *issued.roots) {
+            return Ok(());
+        }
+        let others = self.held.iter().filter(|(other, _)| **other != number);
+        let roots: HashSet<_> = others
+            .flat_map(|(_, held)| held.roots.iter())
+            .chain(&issued.roots)
+            .cloned()
+            .collect();
+        TrustBundle::new(trust_domain.clone(), roots).map(drop)
+    }
+
     pub(super) fn hold(&mut self, number: Number, issued: Issued) {
         // Nearly always everybody's roots are the same.
         let known = self.held.values().find(|held| *held.roots == *issued.roots);

@@ -24,7 +24,7 @@ struct JwtState {
 
 impl JwtFollower {
     /// The bundles of this moment, to validate tokens with; none until the first have come, and
-    /// after they were withdrawn.
+    /// after they were withdrawn, as they are when they are not asked for again.
     pub fn bundles(&self) -> Arc<JwtBundles> {
         Arc::clone(&self.states.borrow().bundles)
     }

@@ -47,7 +47,8 @@ impl Calls {
             spiffe_id: id.map(SpiffeId::to_string).unwrap_or_default(),
         };
         let answer: JwtSvidResponse = self.ask(FETCH_JWT_SVID, request).await?;
-        IssuedJwt::read_all(answer, audiences, id, self.link.now())
+        let now = self.link.now().ok_or(JwtFetchError::NoClock)?;
+        IssuedJwt::read_all(answer, audiences, id, now)
     }
 
     pub(super) async fn validate(&self, audience: &str, token: &str) -> Result<SpiffeId, JwtValidationError> {

@@ -24,7 +24,7 @@ use tonic::{Code, Request, Status, Streaming, client::Grpc, metadata::MetadataVa
 use tower_service::Service;
 
 use super::{
-    codec::CountingCodec,
+    codec::{CountingCodec, MAX_FIELDS, Unreadable},
     endpoint::{Endpoint, Place},
 };
 
@@ -117,8 +117,10 @@ fn with_header<Q>(request: Q) -> Request<Q> {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Takes the tasks of a channel, for [`Tasks`] to run. There are three for each connection, of
-/// which there is one at a time, and one for each call.
+/// Takes the tasks of a channel, for [`Tasks`] to run. They are unbounded in type only: there is one
+/// for the channel, two for a connection, of which there is one at a time, and at most two for a call
+/// of ours. Calls are the two streams and a bounded number of questions, and nothing that the server
+/// sends makes a task.
 struct Spawner(mpsc::UnboundedSender<Task>);
 
 impl Executor<Task> for Spawner {
@@ -193,6 +195,12 @@ pub enum RpcError {
         /// How long it was given.
         after: Duration,
     },
+    /// A message of the server is malformed.
+    #[error("the workload api sent a malformed message")]
+    Malformed,
+    /// A message of the server has so many fields that it was not decoded.
+    #[error("the workload api sent a message of more than {MAX_FIELDS} fields")]
+    TooManyFields,
     /// The server ended a stream that has no end.
     #[error("the workload api ended the stream")]
     Ended,
@@ -205,7 +213,7 @@ pub(super) enum Consequence {
     Retry,
     /// Use nothing of it any more, and try again (SPIFFE Workload API §4.3).
     Withdraw,
-    /// Keep what there is, and do not ask again (SPIFFE Workload Endpoint §6).
+    /// Keep what expires by itself until then, and do not ask again (SPIFFE Workload Endpoint §6).
     GiveUp,
 }
 
@@ -235,7 +243,11 @@ impl From<Status> for RpcError {
     /// A status that has a cause was not sent by the server.
     fn from(status: Status) -> Self {
         if let Some(cause) = status.source() {
-            return Self::lost(cause);
+            return match cause.downcast_ref() {
+                Some(Unreadable::Malformed) => Self::Malformed,
+                Some(Unreadable::TooManyFields) => Self::TooManyFields,
+                None => Self::lost(cause),
+            };
         }
         let shown = status.message().chars().take(SHOWN_MESSAGE);
         let message = shown.flat_map(char::escape_debug).collect();

@@ -1,6 +1,7 @@
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 use prost::{Message, bytes::Buf, decode_length_delimiter};
+use thiserror::Error;
 use tonic::{
     Status,
     codec::{BufferSettings, Codec, DecodeBuf, Decoder},
@@ -9,7 +10,7 @@ use tonic_prost::ProstEncoder;
 
 /// The most fields of a message, repetitions counted. Two bytes make an empty SVID or bundle, and
 /// take a hundred when decoded; so the limits on their numbers would come too late.
-const MAX_FIELDS: usize = 1024;
+pub(super) const MAX_FIELDS: usize = 1024;
 
 /// Protocol Buffers whose fields are counted before they are decoded.
 pub(super) struct CountingCodec<Q, A>(PhantomData<(Q, A)>);
@@ -45,11 +46,29 @@ impl<A: Message + Default> Decoder for CountingDecoder<A> {
         let message = source.copy_to_bytes(source.remaining());
         match fields(&message) {
             Some(..=MAX_FIELDS) => {}
-            Some(_) => return Err(Status::out_of_range("the message has too many fields")),
-            None => return Err(Status::internal("the message is malformed")),
+            Some(_) => return Err(Unreadable::TooManyFields.into()),
+            None => return Err(Unreadable::Malformed.into()),
         }
-        let message = A::decode(message).map_err(|_| Status::internal("the message is malformed"))?;
+        let message = A::decode(message).map_err(|_| Unreadable::Malformed)?;
         Ok(Some(message))
+    }
+}
+
+/// Why a message that came was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum Unreadable {
+    #[error("the message is malformed")]
+    Malformed,
+    #[error("the message has more than {MAX_FIELDS} fields")]
+    TooManyFields,
+}
+
+impl From<Unreadable> for Status {
+    /// A status that its cause tells from one that the server sent.
+    fn from(fault: Unreadable) -> Self {
+        let mut status = Self::internal(fault.to_string());
+        status.set_source(Arc::new(fault));
+        status
     }
 }
 

@@ -137,6 +137,9 @@ pub enum JwtFetchError {
     /// The call fails.
     #[error(transparent)]
     Rpc(#[from] RpcError),
+    /// The clock could not be read, by which tokens are judged.
+    #[error("the clock could not be read")]
+    NoClock,
     /// The answer has no SVID.
     #[error("the answer has no svid")]
     NoSvids,

@@ -12,8 +12,9 @@ use super::{
     channel::{Channel, Consequence, RpcError},
     retry::Backoff,
     wire::Empty,
-    x509::MessageError,
+    x509::{MessageError, SvidFault},
 };
+use crate::svid::SvidError;
 
 /// The longest wait for a stream's first message, which servers have to send at once (SPIFFE
 /// Workload API §4.2).
@@ -51,10 +52,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Without a clock it is 1970, when no certificate was valid.
-    pub(super) fn now(&self) -> UnixTime {
-        let start = UnixTime::since_unix_epoch(Duration::ZERO);
-        self.clock.current_time().unwrap_or(start)
+    /// What the clock shows, if it can be read.
+    pub(super) fn now(&self) -> Option<UnixTime> {
+        self.clock.current_time()
     }
 
     fn random(&self) -> u32 {
@@ -67,19 +67,22 @@ impl Link {
 }
 
 /// Keeps a stream open, again and again, and feeds `feed` by it. Ends only when the server says
-/// that there is no such stream, and then when nothing is left that could expire.
+/// that there is no such stream, and then when nothing is left that could expire; what has no end of
+/// its own is taken back.
 pub(super) async fn follow<F: Feed>(mut feed: F, link: Link) {
     let mut backoff = Backoff::default();
     loop {
         let failure = attend(&mut feed, &link, &mut backoff).await;
         match failure.consequence() {
-            Consequence::Retry => feed.report(failure.into()),
-            Consequence::Withdraw => feed.withdraw(failure.into()),
+            Consequence::Retry => feed.report(failure),
+            Consequence::Withdraw => feed.withdraw(failure),
             Consequence::GiveUp => {
-                feed.report(failure.into());
+                feed.report(failure.clone());
                 while feed.expires().is_some() {
                     meanwhile(&mut feed, &link, sleep(LONGEST_SLEEP)).await;
                 }
+                // Nobody would say any more that a bundle is not to be believed.
+                feed.withdraw(failure);
                 return;
             }
         }
@@ -91,15 +94,16 @@ pub(super) async fn follow<F: Feed>(mut feed: F, link: Link) {
 /// Opens a stream and takes its messages until it fails.
 ///
 /// A message that says nothing sensible is reported and the stream stays: asking again at once
-/// would get the same one. That a stream is silent after its first message is no failure, since
+/// would get the same one. One that is ahead of its time is asked for again, since the server has no
+/// reason to repeat it. That a stream is silent after its first message is no failure, since
 /// nothing may have changed; the connection below it is probed.
-async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> RpcError {
-    let timed_out = RpcError::Timeout { after: FIRST_MESSAGE };
+async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> StreamError {
+    let timed_out = RpcError::Timeout { after: FIRST_MESSAGE }.into();
     let deadline = Instant::now() + FIRST_MESSAGE;
     let opening = timeout_at(deadline, link.channel.stream::<Empty, F::Message>(F::PATH, Empty {}));
     let mut stream = match meanwhile(feed, link, opening).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(failure)) => return failure,
+        Ok(Err(failure)) => return failure.into(),
         Err(_) => return timed_out,
     };
     let Ok(mut next) = meanwhile(feed, link, timeout_at(deadline, stream.message())).await else {
@@ -107,12 +111,16 @@ async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> Rp
     };
     loop {
         match next {
-            Ok(Some(message)) => match feed.take(&message, link.now()) {
-                Ok(()) => backoff.reset(),
-                Err(problem) => feed.report(problem),
-            },
-            Ok(None) => return RpcError::Ended,
-            Err(status) => return status.into(),
+            Ok(Some(message)) => {
+                let now = link.now().ok_or(StreamError::NoClock);
+                match now.and_then(|now| feed.take(&message, now)) {
+                    Ok(()) => backoff.reset(),
+                    Err(problem) if problem.heals_with_time() => return problem,
+                    Err(problem) => feed.report(problem),
+                }
+            }
+            Ok(None) => return RpcError::Ended.into(),
+            Err(status) => return RpcError::from(status).into(),
         }
         next = meanwhile(feed, link, stream.message()).await;
     }
@@ -122,11 +130,13 @@ async fn attend<F: Feed>(feed: &mut F, link: &Link, backoff: &mut Backoff) -> Rp
 async fn meanwhile<F: Feed, T>(feed: &mut F, link: &Link, done: impl Future<Output = T>) -> T {
     let mut done = pin!(done);
     loop {
-        let now = link.now();
-        feed.expire(now);
-        // What is valid in its last second is not in the next.
-        let left = |expires: UnixTime| Duration::from_secs(expires.as_secs().saturating_sub(now.as_secs()) + 1);
-        let next = feed.expires().map_or(LONGEST_SLEEP, left).min(LONGEST_SLEEP);
+        let mut next = LONGEST_SLEEP;
+        if let Some(now) = link.now() {
+            feed.expire(now);
+            // What is valid in its last second is not in the next.
+            let left = |expires: UnixTime| Duration::from_secs(expires.as_secs().saturating_sub(now.as_secs()) + 1);
+            next = feed.expires().map_or(next, left).min(next);
+        }
         tokio::select! {
             biased;
             value = &mut done => return value,
@@ -149,7 +159,31 @@ pub enum StreamError {
     #[cfg(feature = "jwt")]
     #[error(transparent)]
     JwtBundles(#[from] JwtBundlesError),
+    /// The clock could not be read, by which a message is judged. It is asked for again.
+    #[error("the clock could not be read")]
+    NoClock,
     /// An SVID expired, and the server sent no other.
     #[error("an svid expired and was not renewed")]
     NotRenewed,
+}
+
+impl StreamError {
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::Rpc(error) => error.consequence(),
+            _ => Consequence::Retry,
+        }
+    }
+
+    /// Whether the same message will do later: the clock may be behind the server's, or not there yet.
+    fn heals_with_time(&self) -> bool {
+        matches!(
+            self,
+            Self::NoClock
+                | Self::Message(MessageError::Svid {
+                    fault: SvidFault::Svid(SvidError::NotYetValid { .. }),
+                    ..
+                })
+        )
+    }
 }

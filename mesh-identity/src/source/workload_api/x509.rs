@@ -73,7 +73,8 @@ impl Material {
         for (trust_domain, der) in own {
             bundles.push(read_bundle(trust_domain, der)?);
         }
-        let bundles = distribute(bundles, &response.crl, provider)?;
+        let chains = svids.iter().map(|(svid, _)| (svid.id().trust_domain(), svid.chain()));
+        let bundles = distribute(bundles, chains, &response.crl, provider)?;
         let trust = TrustBundles::new(bundles).map_err(|fault| MessageError::Bundles { fault })?;
         Ok(Self {
             svids,

@@ -68,6 +68,21 @@ mod tests {
     }
 
     #[test]
+    fn chance_makes_waits_up_to_a_fifth_shorter_or_longer() {
+        for (random, milliseconds) in [(0, 400), (100, 450), (400, 600), (401, 400)] {
+            assert_eq!(back_off(1, random), Duration::from_millis(milliseconds), "{random}");
+        }
+    }
+
+    #[test]
+    fn chance_makes_renewal_up_to_a_tenth_sooner_or_later() {
+        for (random, seconds) in [(0, 450), (50, 500), (100, 550), (101, 450)] {
+            let lifetime = Lifetime::of(at(2000), at(1000), random);
+            assert_eq!(lifetime.renew_in, Duration::from_secs(seconds), "{random}");
+        }
+    }
+
+    #[test]
     fn an_expired_certificate_is_not_used_and_renewed_after_a_rest() {
         let lifetime = Lifetime::of(at(10), at(20), 0);
         assert_eq!(lifetime.expires_in, Duration::ZERO);
