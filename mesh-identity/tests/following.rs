@@ -21,7 +21,7 @@ use std::{
 };
 
 use mesh_identity::{
-    Role, SpiffeId, TrustBundle, VerifiedPeer, VerifyError, provider,
+    Role, SpiffeId, TrustBundle, VerifiedPeer, VerifyError, pem, provider,
     source::{
         Follower, MergedSource, Publisher, Share, Snapshot, Source,
         dev_ca::{DevCa, Issued, Template},
@@ -215,6 +215,24 @@ async fn each_fault_names_its_file_and_leaves_the_old_set() {
         world.settle().await;
         assert_eq!(world.problem().as_deref(), Some(expected));
     }
+}
+
+/// Of a size that no other file of an identity may have.
+#[tokio::test(start_paused = true)]
+async fn a_large_revocation_list_is_taken() {
+    let serials: Vec<[u8; 4]> = (1..40_000_u32).map(u32::to_be_bytes).collect();
+    let serials: Vec<&[u8]> = serials.iter().map(<[u8; 4]>::as_slice).collect();
+    let list = crl_pem(&ca(TD), &serials);
+    assert!(list.len() > pem::MAX_PEM_BYTES);
+    let world = World::with("large", |layout, folder| {
+        fs::write(folder.join("ca-crl.pem"), &list).unwrap();
+        layout.with_revocation_lists(folder.join("ca-crl.pem"))
+    })
+    .await;
+    assert_eq!(world.problem(), None);
+    world.put("root-cert.pem", &list);
+    world.settle().await;
+    assert_eq!(world.problem().unwrap(), "root-cert.pem: larger than 1048576 bytes");
 }
 
 fn crl_pem(ca: &DevCa, serials: &[&[u8]]) -> String {

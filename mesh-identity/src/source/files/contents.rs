@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bundle::{TrustBundle, TrustBundles},
     leaf::Role,
-    pem::{MAX_PEM_BYTES, PemError},
+    pem::{MAX_REVOCATION_LIST_PEM_BYTES, PemError},
     profile::Profile,
     revocation::RevocationList,
     source::snapshot::Snapshot,
@@ -64,7 +64,9 @@ impl Contents {
     fn text(&self, path: &Path) -> Result<&[u8], FileError> {
         let problem = match self.0.get(path) {
             Some(Held::Text(text)) => return Ok(text),
-            Some(Held::TooLarge) => FileProblem::Pem(PemError::TooLarge { limit: MAX_PEM_BYTES }),
+            Some(Held::TooLarge) => FileProblem::Pem(PemError::TooLarge {
+                limit: MAX_REVOCATION_LIST_PEM_BYTES,
+            }),
             Some(Held::Unreadable(kind)) => FileProblem::Io((*kind).into()),
             None => FileProblem::Io(io::ErrorKind::NotFound.into()),
         };

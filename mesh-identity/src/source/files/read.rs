@@ -10,24 +10,26 @@ use thiserror::Error;
 use crate::svid::SvidError;
 use crate::{
     bundle::BundleError,
-    pem::{MAX_PEM_BYTES, PemError},
+    pem::{MAX_REVOCATION_LIST_PEM_BYTES, PemError},
 };
 #[cfg(feature = "source")]
 use crate::{revocation::RevocationListError, spiffe_id::SpiffeId, trust_domain::TrustDomain, verify::VerifyError};
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileProblem> {
+    let limit = MAX_REVOCATION_LIST_PEM_BYTES;
     let text = read_at_most(path).map_err(FileProblem::Io)?;
-    if text.len() > MAX_PEM_BYTES {
-        return Err(FileProblem::Pem(PemError::TooLarge { limit: MAX_PEM_BYTES }));
+    if text.len() > limit {
+        return Err(FileProblem::Pem(PemError::TooLarge { limit }));
     }
     Ok(text)
 }
 
-/// Reads at most one byte more than a PEM text may have, so that a special file cannot fill the memory.
+/// Reads at most one byte more than the largest PEM text may have, so that a special file cannot fill
+/// the memory. What is too large for its kind is refused by whoever reads that.
 pub(in crate::source) fn read_at_most(path: &Path) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(MAX_PEM_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(MAX_REVOCATION_LIST_PEM_BYTES).unwrap_or(u64::MAX);
     let mut text = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut text)?;
+    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut text)?;
     Ok(text)
 }
 
