@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hbone::{CopyOutcome, DeniedStatus, Handler, Host, IncomingTunnel, Rejection};
+use hbone::{CopyOutcome, DeniedStatus, Handler, IncomingTunnel, Rejection};
 use mesh_policy::authz::{Admission as Answer, DenyReason, Permit, PolicySet};
 use mesh_policy::{ConnectionFacts, Known, Peer};
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ impl Admission {
     /// or rejects it.
     pub(crate) async fn carry(&self, tunnel: IncomingTunnel) -> Result<CopyOutcome, Stopped> {
         let mut policies = self.policies.clone();
-        let caller = Caller::of(&tunnel);
+        let caller = Caller::of(&tunnel, self.forward);
         let (peer, authority) = (caller.name.as_ref().map(tracing::field::display), &caller.authority);
         let set = Arc::clone(&policies.borrow_and_update());
         let mut permit = match admit(&set, set.decide(&caller.facts()).admission()) {
@@ -71,25 +71,24 @@ struct Caller {
     peer: Option<Peer>,
     name: Option<String>,
     source: Option<IpAddr>,
+    /// What the peer asks for. Policies are about where the tunnel goes.
     authority: String,
     destination: Option<IpAddr>,
     port: u16,
 }
 
 impl Caller {
-    fn of(tunnel: &IncomingTunnel) -> Self {
+    fn of(tunnel: &IncomingTunnel, forward: Forward) -> Self {
         let (peer, authority) = (tunnel.peer(), tunnel.request().authority());
+        let (destination, port) = forward.destination(authority);
         let id = peer.identity().map(|identity| identity.id());
         Self {
             peer: id.map(Peer::from),
             name: id.map(ToString::to_string),
             source: peer.addr().map(|addr| addr.ip()),
             authority: authority.to_string(),
-            destination: match authority.host() {
-                Host::Ip(ip) => Some(ip),
-                Host::Name(_) => None,
-            },
-            port: authority.port(),
+            destination,
+            port,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use mesh_testkit::ca::{client, waypoint};
 
@@ -30,6 +31,10 @@ struct Policed {
 
 impl Policed {
     async fn start(text: &str) -> Self {
+        Self::start_with(text, |_| {}).await
+    }
+
+    async fn start_with(text: &str, adjust: impl FnOnce(&mut Command)) -> Self {
         let pki = Pki::new();
         let file = pki.path().join("policies.yaml");
         fs::write(&file, text).unwrap();
@@ -37,6 +42,7 @@ impl Policed {
             command
                 .args(["--allow", &waypoint().to_string(), "--policy"])
                 .arg(&file);
+            adjust(command);
         });
         Self {
             served: served.await,
@@ -85,6 +91,27 @@ async fn a_denial_names_its_rule() {
     let client = policed.served.listen(echo.addr).await;
     let reason = "reason=denied by `ns[default]-policy[closed]-rule[0]`";
     policed.is_refused(&client, reason).await;
+}
+
+/// Whatever a client asks for, all tunnels go to one address.
+#[tokio::test]
+async fn with_a_fixed_destination_policies_judge_that_one() {
+    let echo = App::echo().await;
+    let invented = "192.0.2.1:9".parse().unwrap();
+    let port = format!("  - to:\n    - operation: {{ports: [\"{}\"]}}", echo.addr.port());
+    let address = "  - when:\n    - {key: destination.ip, values: [127.0.0.1]}";
+    for rules in [&*port, address] {
+        let forward = |command: &mut Command| {
+            command.args(["--forward", &echo.addr.to_string()]);
+        };
+        let denying = Policed::start_with(&policy("DENY", "closed", rules), forward).await;
+        let client = denying.served.listen(invented).await;
+        let reason = "reason=denied by `ns[default]-policy[closed]-rule[0]`";
+        denying.is_refused(&client, reason).await;
+
+        let allowing = Policed::start_with(&policy("ALLOW", "open", rules), forward).await;
+        allowing.served.listen(invented).await.exchange(1000).await;
+    }
 }
 
 #[tokio::test]
