@@ -1,15 +1,15 @@
 //! Authorization policies from files, as they change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{io, thread};
 
 use mesh_identity::TrustDomain;
-use mesh_policy::Budget;
-use mesh_policy::authz::k8s::{self, ReadError};
 use mesh_policy::authz::{AuthorizationPolicy, CompileError, Compiler, Dialect, PolicySet, Target, TrustDomains};
 use tokio::sync::watch;
+
+use crate::manifest::{self, ParseError, Twice, Unreadable};
 
 /// Time between two looks at the files, and for which a change has to stay.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -38,18 +38,27 @@ struct Files {
 
 impl Files {
     fn read(&self) -> Result<Vec<String>, PolicyError> {
-        self.paths.iter().map(|path| read(path)).collect()
+        let texts = self.paths.iter().map(|path| manifest::read(path));
+        Ok(texts.collect::<Result<_, Unreadable>>()?)
     }
 
     fn compile(&self, texts: &[String], version: u64) -> Result<PolicySet, PolicyError> {
         let mut policies = Vec::new();
         for (path, text) in self.paths.iter().zip(texts) {
-            let manifests = k8s::read(&path.display().to_string(), text, &Budget::new())?;
+            let manifests = manifest::parse(path, text)?;
             if !manifests.request_authentication.is_empty() {
                 return Err(PolicyError::Tokens { path: path.clone() });
             }
+            if !manifests.peer_authentication.is_empty() {
+                return Err(PolicyError::Certificates { path: path.clone() });
+            }
+            // Without any policy all would be admitted, and a copy that broke off looks like that.
+            if manifests.authorization.is_empty() {
+                return Err(PolicyError::Empty { path: path.clone() });
+            }
             policies.extend(manifests.authorization);
         }
+        manifest::check_names(&policies)?;
         if let Some(policy) = policies.iter().find(|policy| *policy.target() != Target::Namespace) {
             return Err(PolicyError::targeted(policy));
         }
@@ -96,30 +105,25 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> Result<String, PolicyError> {
-    fs::read_to_string(path).map_err(|error| PolicyError::File {
-        path: path.to_owned(),
-        error,
-    })
-}
-
 /// Why policies are not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PolicyError {
-    #[error("{}: {error}", path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        error: io::Error,
-    },
     #[error(transparent)]
-    Read(#[from] ReadError),
+    File(#[from] Unreadable),
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error("{}: there is no policy in it; one that allows all has `rules: [{{}}]`", path.display())]
+    Empty { path: PathBuf },
+    #[error(transparent)]
+    Twice(#[from] Twice),
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error("{file}:{line}: policy `{policy}`: a selector or target selects nothing here: every policy applies")]
     Targeted { file: String, line: u32, policy: String },
     #[error("{}: tokens are not verified here, so RequestAuthentication has no effect", path.display())]
     Tokens { path: PathBuf },
+    #[error("{}: every peer shows a certificate here, so PeerAuthentication has no effect", path.display())]
+    Certificates { path: PathBuf },
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }

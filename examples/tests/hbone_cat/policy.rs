@@ -153,6 +153,17 @@ async fn a_mistake_changes_nothing_and_is_named_with_its_line() {
     tunnel.is_reset().await;
 }
 
+/// Without policies everybody would be admitted.
+#[tokio::test]
+async fn a_file_that_was_emptied_changes_nothing() {
+    let (policed, echo) = (Policed::start(&allow("web", "default/client")).await, App::echo().await);
+    let other = policed.other(&echo).await;
+    fs::write(&policed.file, "").unwrap();
+    let line = policed.served.server.says("policies kept as they were").await;
+    assert!(line.contains("there is no policy in it"), "{line}");
+    policed.is_refused(&other, "reason=no policy allows it").await;
+}
+
 #[tokio::test]
 async fn policies_that_cannot_be_enforced_are_refused() {
     let pki = Pki::new();
@@ -162,6 +173,10 @@ async fn policies_that_cannot_be_enforced_are_refused() {
         metadata: {name: a, namespace: b}\nspec: {selector: {matchLabels: {app: web}}}\n";
     let tokens = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
         metadata: {name: a, namespace: b}\nspec: {}\n";
+    let certificates = tokens.replace("RequestAuthentication", "PeerAuthentication");
+    let service = allow("web", "default/client") + "---\napiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
+    let twice = allow("web", "default/client") + "---\n" + &allow("web", "default/nobody");
+    let twice_at = format!(":10: policy `default/web` is at {}:1, too", path.display());
     for (text, problem) in [
         (
             Some(selected),
@@ -171,6 +186,16 @@ async fn policies_that_cannot_be_enforced_are_refused() {
             Some(tokens),
             ": tokens are not verified here, so RequestAuthentication has no effect",
         ),
+        (
+            Some(&*certificates),
+            ": every peer shows a certificate here, so PeerAuthentication has no effect",
+        ),
+        (Some(&*service), ":10: `Service` of `v1` is no policy"),
+        (
+            Some("# nothing yet\n"),
+            ": there is no policy in it; one that allows all has `rules: [{}]`",
+        ),
+        (Some(&*twice), &*twice_at),
         (None, ": No such file or directory (os error 2)"),
     ] {
         drop(fs::remove_file(&path));
