@@ -12,7 +12,7 @@ use mesh_policy::authz::{Compiler, Dialect, TrustDomains};
 /// Check, explain, lint and compare Istio's authorization policies, without a cluster.
 ///
 /// Policies are Kubernetes manifests in YAML or JSON. A folder stands for all files in and below it
-/// that end in .yaml, .yml or .json.
+/// that end in .yaml, .yml or .json. Objects of other kinds, and none at all, are an error.
 ///
 /// Exit code 0: all is fine: the request is allowed, there are no findings, the sets do not differ.
 /// 1: the request is denied, there are findings, the sets differ. 2: a flag or a file is bad; one
@@ -163,10 +163,12 @@ impl Plane {
     }
 }
 
-/// For whom the policies are asked. Without any of these flags, all of them apply.
+/// For whom the policies are asked. Without any of these flags, all of them apply, and there must
+/// be no PeerAuthentication: what it demands depends on the workload.
 #[derive(Debug, clap::Args)]
 pub(super) struct Recipient {
-    /// Leave out policies that do not apply to a workload of this namespace.
+    /// Leave out policies that do not apply to a workload of this namespace. Needed where there is
+    /// a PeerAuthentication.
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) namespace: Option<String>,
     /// Labels of the workload, or of the gateway's.

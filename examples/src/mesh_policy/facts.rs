@@ -10,7 +10,7 @@ use serde_json::Value;
 
 pub(super) use self::text::{Written, describe};
 use super::args;
-use super::policies::{self, LoadError};
+use crate::manifest::{self, Unreadable};
 
 /// What a flag has for something that is known not to be there.
 const ABSENT: &str = "none";
@@ -21,7 +21,7 @@ pub(super) fn sample(args: &args::Facts) -> Result<Sample, FactsError> {
     let mut sample = match &args.facts {
         None => Sample::default(),
         Some(path) => {
-            let text = policies::read(path)?;
+            let text = manifest::read(path)?;
             k8s::read_sample(&path.display().to_string(), &text, normalization, &Budget::new())?
         }
     };
@@ -121,7 +121,7 @@ fn of_json(value: Value) -> Claim {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FactsError {
     #[error(transparent)]
-    Load(#[from] LoadError),
+    File(#[from] Unreadable),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("--peer: {0}")]

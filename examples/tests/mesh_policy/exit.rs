@@ -173,6 +173,66 @@ fn bad_input_is_one_line_with_its_place() {
     );
 }
 
+const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: n}
+spec: {mtls: {mode: STRICT}}
+";
+
+#[test]
+fn a_demand_for_certificates_is_not_left_out() {
+    let folder = folder(&[
+        ("a/a.yaml", ALLOW_80),
+        ("b/a.yaml", ALLOW_80),
+        ("b/strict.yaml", STRICT),
+    ]);
+    let problem = "mesh-policy: --namespace: what PeerAuthentication `n/strict` demands depends on it";
+    for args in [
+        &["check", "@/b", "--port", "80", "--peer", "none"][..],
+        &["explain", "@/b", "--port", "80", "--peer", "none"],
+        &["diff", "@/a", "@/b"],
+    ] {
+        assert_eq!(refusal(&folder, args), problem);
+    }
+    let check = ["check", "@/b", "--port", "80", "--peer", "none", "--namespace", "n"];
+    assert_eq!(in_folder(&folder, &check).code, 1);
+    let diff = in_folder(&folder, &["diff", "@/a", "@/b", "--namespace", "n"]);
+    assert_eq!((diff.code, diff.stdout.starts_with("different")), (1, true));
+}
+
+#[test]
+fn what_would_not_count_is_refused() {
+    let service = format!("{ALLOW_80}---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n");
+    let old = ALLOW_80.replace("security.istio.io/v1", "rbac.istio.io/v1alpha1");
+    let folder = folder(&[
+        ("service.yaml", &service),
+        ("old.yaml", &old),
+        ("twice/a.yaml", ALLOW_80),
+        ("twice/b.yaml", ALLOW_80),
+        ("empty.yaml", ""),
+        ("nothing/a.yaml", "# not yet\n"),
+    ]);
+    for (path, problem) in [
+        ("@/service.yaml", "@/service.yaml:10: `Service` of `v1` is no policy"),
+        (
+            "@/old.yaml",
+            "@/old.yaml:2: `AuthorizationPolicy` of `rbac.istio.io/v1alpha1` is no policy",
+        ),
+        ("@/twice", "@/twice/b.yaml:2: policy `n/p` is at @/twice/a.yaml:2, too"),
+        ("@/empty.yaml", "@/empty.yaml: there is no policy"),
+        ("@/nothing", "@/nothing: there is no policy"),
+    ] {
+        let problem = format!("mesh-policy: {problem}");
+        assert_eq!(refusal(&folder, &["check", path, "--port", "80"]), problem);
+        if path != "@/twice" {
+            assert_eq!(refusal(&folder, &["lint", path]), problem);
+        }
+    }
+    let replaced = in_folder(&folder, &["lint", "@/twice"]);
+    assert_eq!(replaced.code, 1, "{}", replaced.stdout);
+}
+
 #[test]
 fn help_tells_the_exit_codes() {
     let help = mesh_policy(["--help"]);
