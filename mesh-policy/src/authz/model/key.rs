@@ -116,7 +116,10 @@ pub enum KeyError {
     #[error("the key has no name in brackets")]
     Brackets,
     /// The path to a claim has more than 32 names.
-    #[error("the key names {names} claims, one in the other, which are more than {}", MAX_CLAIM_NAMES)]
+    #[error(
+        "the key names {names} claims, one in the other, which are more than {}",
+        MAX_CLAIM_NAMES
+    )]
     Deep {
         /// How many it has.
         names: usize,
