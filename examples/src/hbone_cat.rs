@@ -23,7 +23,7 @@ use self::credentials::CredentialError;
 use self::policy::PolicyError;
 use self::sockets::BindError;
 use self::stdio::PipeError;
-use self::workers::Abandoned;
+use self::workers::{Abandoned, Unkept};
 use crate::usage::{one_line, printed};
 
 /// A flag, file or certificate is bad.
@@ -73,6 +73,8 @@ enum Failure {
     Pipe(#[from] PipeError),
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
+    #[error(transparent)]
+    Unkept(#[from] Unkept),
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }
@@ -81,7 +83,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_) | Self::Policy(_) | Self::Bind { .. } => USAGE,
-            Self::Identity(_) | Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
+            Self::Identity(_) | Self::Pipe(_) | Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
         }
     }
 }

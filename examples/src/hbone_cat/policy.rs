@@ -9,15 +9,17 @@ use mesh_identity::TrustDomain;
 use mesh_policy::authz::{AuthorizationPolicy, CompileError, Compiler, Dialect, PolicySet, Target, TrustDomains};
 use tokio::sync::watch;
 
+use super::workers::Keepers;
 use crate::manifest::{self, ParseError, Twice, Unreadable};
 
 /// Time between two looks at the files, and for which a change has to stay.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads policies, and has a thread follow their files until nobody asks any more.
+/// Reads policies, and has a keeper follow their files until nobody asks any more.
 pub(super) fn follow(
     files: &[PathBuf],
     trust_domain: &TrustDomain,
+    keepers: &Keepers,
 ) -> Result<watch::Receiver<Arc<PolicySet>>, PolicyError> {
     let files = Files {
         paths: files.to_vec(),
@@ -25,9 +27,7 @@ pub(super) fn follow(
     };
     let texts = files.read()?;
     let (publish, policies) = watch::channel(Arc::new(files.compile(&texts, 1)?));
-    thread::Builder::new()
-        .name("policies".to_owned())
-        .spawn(move || files.keep_up(texts, &publish))?;
+    keepers.start("policies", move || files.keep_up(texts, &publish))?;
     Ok(policies)
 }
 

@@ -78,7 +78,10 @@ impl std::fmt::Display for Found {
         )?;
         match self.is_complete {
             true => Ok(()),
-            false => write!(f, "\nthere are too many rules or values to hold each against all others"),
+            false => write!(
+                f,
+                "\nthere are too many rules or values to hold each against all others"
+            ),
         }
     }
 }
