@@ -8,6 +8,7 @@ mod origin;
 mod policy;
 mod ready;
 mod serve;
+mod settle;
 mod sockets;
 mod stdio;
 mod workers;

@@ -18,8 +18,9 @@ use super::workers::Keepers;
 /// Time for an agent to say who this process is.
 const FIRST_IDENTITY: Duration = Duration::from_secs(10);
 
-/// Time between two looks at the files.
-const FILES_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks at the files: connections of a peer that is not trusted any more end
+/// within a second.
+const FILES_INTERVAL: Duration = Duration::from_millis(400);
 
 /// A source that has said who this process is, driven by a keeper.
 pub(super) struct Origin {

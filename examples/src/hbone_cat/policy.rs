@@ -8,12 +8,15 @@ use std::{io, thread};
 use mesh_identity::TrustDomain;
 use mesh_policy::authz::{AuthorizationPolicy, CompileError, Compiler, Dialect, PolicySet, Target, TrustDomains};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::settle::Settling;
 use super::workers::Keepers;
 use crate::manifest::{self, ParseError, Twice, Unreadable};
 
-/// Time between two looks at the files, and for which a change has to stay.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two looks at the files. A change is taken at the second look that sees it, so that
+/// tunnels which it does not admit end well within a second.
+const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Reads policies, and has a keeper follow their files until nobody asks any more.
 pub(super) fn follow(
@@ -72,34 +75,28 @@ impl Files {
 
     /// Publishes what the files come to say, and keeps the last good set otherwise.
     fn keep_up(&self, texts: Vec<String>, publish: &watch::Sender<Arc<PolicySet>>) {
-        let (mut taken, mut seen) = (Ok(texts), String::new());
-        let mut settling = None;
+        let mut settling = Settling::new(Ok(texts));
+        let mut reported = String::new();
         while !publish.is_closed() {
             thread::sleep(INTERVAL);
             let read = self.read().map_err(|error| error.to_string());
-            if read == taken {
-                settling = None;
-            } else if settling.as_ref() != Some(&read) {
-                settling = Some(read);
-            } else {
-                settling = None;
-                let version = publish.borrow().version() + 1;
-                let compiled = read
-                    .clone()
-                    .and_then(|texts| self.compile(&texts, version).map_err(|error| error.to_string()));
-                taken = read;
-                match compiled {
-                    Ok(set) => {
-                        tracing::info!("policies changed: {} in force", set.policies().count());
-                        publish.send_replace(Arc::new(set));
-                        seen.clear();
-                    }
-                    Err(reason) if reason != seen => {
-                        tracing::warn!(%reason, "policies kept as they were");
-                        seen = reason;
-                    }
-                    Err(_) => {}
+            let Some(taken) = settling.take(read, Instant::now()) else {
+                continue;
+            };
+            let version = publish.borrow().version() + 1;
+            let compile = |texts: &Vec<String>| self.compile(texts, version).map_err(|error| error.to_string());
+            match taken.as_ref().map_err(String::clone).and_then(compile) {
+                Ok(set) => {
+                    let count = set.policies().count();
+                    publish.send_replace(Arc::new(set));
+                    tracing::info!("policies changed: {count} in force");
+                    reported.clear();
                 }
+                Err(reason) if reason != reported => {
+                    tracing::warn!(%reason, "policies kept as they were");
+                    reported = reason;
+                }
+                Err(_) => {}
             }
         }
     }

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use mesh_testkit::ca::{client, waypoint};
+use tokio::time::Instant;
 
 use crate::pair::{Listening, Served};
 use crate::tunnel::Tunnel;
@@ -135,6 +137,28 @@ async fn a_change_closes_exactly_the_tunnels_that_are_not_admitted_any_more() {
         !lines.iter().any(|line| line.contains(&format!("peer={} ", client()))),
         "{lines:?}"
     );
+}
+
+/// Whenever the change falls between two looks at the file.
+#[tokio::test]
+async fn a_denial_closes_its_tunnels_within_a_second() {
+    let both = allow("web", "default/client") + "---\n" + &allow("edge", "default/waypoint");
+    let from = "  - from:\n    - source: {serviceAccounts: [default/waypoint]}";
+    let closed = format!("{both}---\n{}", policy("DENY", "closed", from));
+    let (policed, echo) = (Policed::start(&both).await, App::echo().await);
+    let (near, other) = (policed.served.listen(echo.addr).await, policed.other(&echo).await);
+    let mut kept = Tunnel::open(near.addr).await;
+    for time in 0..4 {
+        let mut lost = Tunnel::open(other.addr).await;
+        tokio::time::sleep(time * Duration::from_millis(130)).await;
+        let written = Instant::now();
+        fs::write(&policed.file, &closed).unwrap();
+        lost.is_reset().await;
+        assert!(written.elapsed() < Duration::from_secs(1), "{:?}", written.elapsed());
+        kept.exchange().await;
+        policed.change(&both, 2 * time as usize + 2).await;
+    }
+    kept.finish().await;
 }
 
 #[tokio::test]
