@@ -222,9 +222,12 @@ pub(super) struct Facts {
     /// Path, which is normalized.
     #[arg(long, value_name = "PATH")]
     pub(super) path: Option<String>,
-    /// Header line (repeatable).
+    /// Header line (repeatable). Those that are given are all that there are.
     #[arg(long, value_name = "NAME: VALUE")]
     pub(super) header: Vec<Line>,
+    /// There are no headers.
+    #[arg(long, conflicts_with = "header")]
+    pub(super) no_headers: bool,
     /// Claim of the verified token (repeatable): the value is JSON, or else text.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(super) claim: Vec<ClaimArg>,

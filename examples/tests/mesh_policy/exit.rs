@@ -110,6 +110,29 @@ fn a_witness_can_be_checked() {
 }
 
 #[test]
+fn headers_that_are_not_said_may_be_there() {
+    let debug = ALLOW_80.replace(
+        "  rules:\n  - to:\n    - operation: {ports: [80]}",
+        "  action: DENY\n  rules:\n  - when:\n    - {key: 'request.headers[x-debug]', values: ['*']}",
+    );
+    let folder = folder(&[
+        ("a.yaml", &debug),
+        ("facts.yaml", "request: {method: GET, headers: none}"),
+    ]);
+    let check = ["check", "@/a.yaml", "--dialect", "envoy-http"];
+    for (more, code) in [
+        (&["--method", "GET", "--path", "/"][..], 1),
+        (&["--method", "GET", "--no-headers"], 0),
+        (&["--method", "GET", "--header", "x-other: a"], 0),
+        (&["--method", "GET", "--header", "x-debug: a"], 1),
+        (&["--facts", "@/facts.yaml"], 0),
+    ] {
+        let run = in_folder(&folder, &[&check[..], more].concat());
+        assert_eq!(run.code, code, "{more:?}: {}", run.stdout);
+    }
+}
+
+#[test]
 fn flags_count_before_the_file() {
     let folder = folder(&[("a.yaml", ALLOW_80), ("facts.yml", "peer: none\nport: 81\n")]);
     let facts = ["check", "@/a.yaml", "--facts", "@/facts.yml"];

@@ -32,6 +32,7 @@ pub(super) fn ordinary() -> Sample {
     sample.metadata = Known::Absent;
     let mut request = SampleRequest::new(b"GET");
     request.authority = Known::Present(b"service.example"[..].into());
+    request.headers = Known::Absent;
     request.claims = Known::Absent;
     let mut buffer = Vec::new();
     if let Ok(path) = PathNormalization::Base.normalize(b"/", &mut buffer) {
