@@ -322,6 +322,7 @@ impl<'a> Facts<'a> {
             Attribute::Path => self.path().is_unavailable(),
             Attribute::Header(name) => match &**name {
                 ":authority" | "host" => self.authority().is_unavailable(),
+                ":method" => self.method().is_unavailable(),
                 ":path" => self.path().is_unavailable(),
                 _ => self.headers().is_unavailable(),
             },

@@ -8,7 +8,7 @@ use mesh_policy::{
 
 use super::{
     Outcome,
-    value::{Effect, is_bad, matches},
+    value::{Effect, is_bad, is_unknown, matches},
 };
 
 /// Under which rules policies are read.
@@ -222,7 +222,7 @@ impl Mesh {
         if any.is_empty() && none.is_empty() {
             return None;
         }
-        if facts.lacks(attribute) {
+        if is_unknown(attribute, facts) {
             return Some(Truth::Unknown);
         }
         let allows = *policy.action() == Action::Allow;

@@ -29,6 +29,25 @@ pub(super) fn is_bad(attribute: &Attribute, value: &str) -> bool {
     }
 }
 
+/// Whether it cannot be said what an attribute is.
+pub(super) fn is_unknown(attribute: &Attribute, facts: &Facts<'_>) -> bool {
+    match attribute.to_string().as_str() {
+        "source.ip" => facts.source_ip().is_unavailable(),
+        "remote.ip" => facts.remote_ip().is_unavailable(),
+        "destination.ip" => facts.destination_ip().is_unavailable(),
+        "destination.port" => facts.destination_port().is_unavailable(),
+        "connection.sni" => facts.sni().is_unavailable(),
+        "hosts" | "request.headers[host]" | "request.headers[:authority]" => facts.authority().is_unavailable(),
+        "methods" | "request.headers[:method]" => facts.method().is_unavailable(),
+        "paths" | "request.headers[:path]" => facts.path().is_unavailable(),
+        name if name.starts_with("request.headers[") => facts.headers().is_unavailable(),
+        name if name.starts_with("request.auth.") => facts.claims().is_unavailable(),
+        name if name.starts_with("experimental.") => facts.metadata().is_unavailable(),
+        name if name.starts_with("source.") => facts.peer().is_unavailable(),
+        name => panic!("nobody knows {name}"),
+    }
+}
+
 /// Whether a value matches, in a plane's own way or, in the strict dialect, in all ways or in any.
 pub(super) fn matches(
     mesh: &Mesh,
