@@ -12,7 +12,8 @@ use mesh_policy::authz::{Compiler, Dialect, TrustDomains};
 /// Check, explain, lint and compare Istio's authorization policies, without a cluster.
 ///
 /// Policies are Kubernetes manifests in YAML or JSON. A folder stands for all files in and below it
-/// that end in .yaml, .yml or .json. Objects of other kinds, and none at all, are an error.
+/// that end in .yaml, .yml or .json, but for what begins with two dots. Objects of other kinds, and
+/// none at all, are an error, and so are links to folders.
 ///
 /// Exit code 0: all is fine: the request is allowed, there are no findings, the sets do not differ.
 /// 1: the request is denied, there are findings, the sets differ. 2: a flag or a file is bad; one

@@ -99,11 +99,18 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            // A link to a folder could lead back here.
-            if entry.file_type().map_err(unreadable)?.is_dir() {
-                folders.push(entry.path());
-            } else if is_manifest(&entry.path()) {
-                found.push(entry.path());
+            // A volume of a ConfigMap keeps what its links lead to in there.
+            if entry.file_name().as_encoded_bytes().starts_with(b"..") {
+                continue;
+            }
+            let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_symlink() && path.is_dir() {
+                // It could lead back here.
+                return Err(LoadError::LinkedFolder { path });
+            } else if is_manifest(&path) {
+                found.push(path);
             }
         }
     }
@@ -126,6 +133,8 @@ pub(super) enum LoadError {
     File(#[from] Unreadable),
     #[error("{}: there is no file that ends in .yaml, .yml or .json", path.display())]
     Empty { path: PathBuf },
+    #[error("{}: a link to a folder is not followed: name the folder itself", path.display())]
+    LinkedFolder { path: PathBuf },
     #[error("{}: there is no policy", path.display())]
     NoPolicy { path: PathBuf },
     #[error(transparent)]

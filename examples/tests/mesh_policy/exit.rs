@@ -1,6 +1,7 @@
 //! Exit codes, and the one line for what is bad.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
@@ -254,6 +255,27 @@ fn what_would_not_count_is_refused() {
     }
     let replaced = in_folder(&folder, &["lint", "@/twice"]);
     assert_eq!(replaced.code, 1, "{}", replaced.stdout);
+}
+
+#[test]
+fn a_mounted_config_map_is_read_once() {
+    let folder = folder(&[("..2026_01_02/a.yaml", ALLOW_80)]);
+    symlink("..2026_01_02", folder.path().join("..data")).unwrap();
+    symlink("..data/a.yaml", folder.path().join("a.yaml")).unwrap();
+    assert_eq!(in_folder(&folder, &["check", "@", "--port", "80"]).code, 0);
+}
+
+#[test]
+fn a_link_to_a_folder_is_not_passed_over() {
+    let folder = folder(&[
+        ("real/a.yaml", ALLOW_80),
+        ("all/b.yaml", &ALLOW_80.replace("name: p", "name: q")),
+    ]);
+    symlink("../real", folder.path().join("all/more")).unwrap();
+    assert_eq!(
+        refusal(&folder, &["check", "@/all", "--port", "80"]),
+        "mesh-policy: @/all/more: a link to a folder is not followed: name the folder itself"
+    );
 }
 
 #[test]
