@@ -14,7 +14,7 @@ mod stdio;
 mod workers;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use mesh_identity::tls::IdentityUnavailable;
@@ -25,17 +25,15 @@ use self::policy::PolicyError;
 use self::sockets::BindError;
 use self::stdio::PipeError;
 use self::workers::{Abandoned, Unkept};
-use crate::usage::{one_line, printed};
+use crate::usage::{self, USAGE};
 
-/// A flag, file or certificate is bad.
-const USAGE: u8 = 2;
+const NAME: &str = "hbone-cat";
 
 /// Runs the program with its command line, the program's own name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::parse_from(args) {
+    let args: Args = match usage::parse(NAME, args) {
         Ok(args) => args,
-        Err(error) if error.use_stderr() => return fail(&one_line(&error), USAGE),
-        Err(help) => return printed(&help),
+        Err(ended) => return ended,
     };
     log::init();
     let result = match &args.command {
@@ -44,14 +42,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, error.exit_code()),
-    }
-}
-
-fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    match writeln!(io::stderr(), "hbone-cat: {error}") {
-        Ok(()) => ExitCode::from(code),
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => usage::fail(NAME, &error, error.exit_code()),
     }
 }
 
@@ -91,7 +82,10 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::usage::one_line;
 
     #[test]
     fn usage_errors_take_one_line() {
@@ -107,7 +101,7 @@ mod tests {
             (&["serve", "--bund"], "unexpected argument '--bund' found"),
         ] {
             let args = ["hbone-cat"].iter().chain(args).map(OsString::from);
-            assert_eq!(one_line(&Args::parse_from(args).unwrap_err()), line);
+            assert_eq!(one_line(&Args::try_parse_from(args).unwrap_err()), line);
         }
     }
 }

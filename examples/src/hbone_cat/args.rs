@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,12 +20,6 @@ use mesh_identity::{PeerPattern, SpiffeId, TrustDomain, TrustDomainError};
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
-}
-
-impl Args {
-    pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
-    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -26,12 +25,6 @@ pub(super) struct Args {
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
-}
-
-impl Args {
-    pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
-    }
 }
 
 #[derive(Debug, Subcommand)]
