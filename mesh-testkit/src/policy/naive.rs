@@ -8,7 +8,7 @@ use mesh_policy::{
 
 use super::{
     Outcome,
-    value::{Effect, is_bad, is_unknown, matches},
+    value::{Effect, Question, is_bad, is_unknown},
 };
 
 /// Under which rules policies are read.
@@ -231,14 +231,18 @@ impl Mesh {
         } else {
             (Effect::Stops, Effect::Admits)
         };
-        let namespace = &policy.name().namespace;
-        let one = any.is_empty()
-            || any
-                .iter()
-                .any(|value| matches(self, namespace, attribute, value, positive, facts));
-        let other = none
-            .iter()
-            .any(|value| matches(self, namespace, attribute, value, negative, facts));
+        let matches = |value: &String, effect| {
+            let question = Question {
+                mesh: self,
+                namespace: &policy.name().namespace,
+                attribute,
+                value,
+                facts,
+            };
+            question.matches(effect)
+        };
+        let one = any.is_empty() || any.iter().any(|value| matches(value, positive));
+        let other = none.iter().any(|value| matches(value, negative));
         Some(if one && !other { Truth::Yes } else { Truth::No })
     }
 
