@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hbone::{CopyOutcome, DeniedStatus, Handler, Host, IncomingTunnel, Rejection};
+use hbone::{CopyOutcome, DeniedStatus, Handler, IncomingTunnel, Rejection};
 use mesh_policy::authz::{Admission as Answer, DenyReason, Permit, PolicySet};
 use mesh_policy::{ConnectionFacts, Known, Peer};
 use tokio::sync::watch;
@@ -29,10 +29,10 @@ impl Handler for Admission {
 
 impl Admission {
     /// Connects a tunnel to its destination and copies until it ends or is not admitted any more;
-    /// or rejects it.
+    /// or rejects it. Without anybody to send policies, none is admitted.
     pub(crate) async fn carry(&self, tunnel: IncomingTunnel) -> Result<CopyOutcome, Stopped> {
         let mut policies = self.policies.clone();
-        let caller = Caller::of(&tunnel);
+        let caller = Caller::of(&tunnel, self.forward);
         let (peer, authority) = (caller.name.as_ref().map(tracing::field::display), &caller.authority);
         let set = Arc::clone(&policies.borrow_and_update());
         let mut permit = match admit(&set, set.decide(&caller.facts()).admission()) {
@@ -57,8 +57,11 @@ impl Admission {
                             Stopped::Withdrawn
                         })?;
                     }
-                    // The policies are final.
-                    Err(_) => return Ok(carried.await?),
+                    // Whoever would take the tunnel's permit away is gone.
+                    Err(_) => {
+                        tracing::warn!(peer, %authority, reason = "nobody keeps up with the policies", "tunnel closed");
+                        return Err(Stopped::Withdrawn);
+                    }
                 },
                 outcome = &mut carried => return Ok(outcome?),
             }
@@ -71,25 +74,24 @@ struct Caller {
     peer: Option<Peer>,
     name: Option<String>,
     source: Option<IpAddr>,
+    /// What the peer asks for. Policies are about where the tunnel goes.
     authority: String,
     destination: Option<IpAddr>,
     port: u16,
 }
 
 impl Caller {
-    fn of(tunnel: &IncomingTunnel) -> Self {
+    fn of(tunnel: &IncomingTunnel, forward: Forward) -> Self {
         let (peer, authority) = (tunnel.peer(), tunnel.request().authority());
+        let (destination, port) = forward.destination(authority);
         let id = peer.identity().map(|identity| identity.id());
         Self {
             peer: id.map(Peer::from),
             name: id.map(ToString::to_string),
             source: peer.addr().map(|addr| addr.ip()),
             authority: authority.to_string(),
-            destination: match authority.host() {
-                Host::Ip(ip) => Some(ip),
-                Host::Name(_) => None,
-            },
-            port: authority.port(),
+            destination,
+            port,
         }
     }
 
@@ -144,4 +146,49 @@ pub(crate) enum Stopped {
     /// It was open when the policies changed.
     #[error("policies admit the tunnel no longer")]
     Withdrawn,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hbone::{Config, TunnelRequest, client, server};
+    use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn tunnels_end_with_whoever_sends_policies() {
+        let none: [AuthorizationPolicy; 0] = [];
+        let set = Compiler::new(Dialect::Strict).compile(none).unwrap();
+        let (publish, policies) = watch::channel(Arc::new(set));
+        let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let forward = Forward::Fixed(app.local_addr().unwrap());
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let config = Config::default();
+        let made = tokio::join!(
+            client::handshake(near, hbone::Peer::unknown(), &config),
+            server::handshake(far, hbone::Peer::unknown(), &config)
+        );
+        let ((client, calling), (mut incoming, serving)) = (made.0.unwrap(), made.1.unwrap());
+        let mut connections = JoinSet::new();
+        connections.spawn(calling);
+        connections.spawn(serving);
+        let admission = Admission { policies, forward };
+        let carrying = async {
+            let tunnel = incoming.accept().await.unwrap();
+            timeout(Duration::from_secs(30), admission.carry(tunnel)).await.unwrap()
+        };
+        let using = async {
+            let request = TunnelRequest::new("10.0.0.1:80".parse().unwrap());
+            let mut stream = client.open(request).await.unwrap();
+            drop(publish);
+            stream.read_chunk().await.unwrap_err()
+        };
+        let (carried, _) = tokio::join!(carrying, using);
+        assert!(matches!(carried, Err(Stopped::Withdrawn)));
+    }
 }

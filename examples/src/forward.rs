@@ -1,7 +1,7 @@
 //! A server's part behind the tunnel: connects each to its destination and copies.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hbone::{Authority, CopyOutcome, Handler, Host, IncomingTunnel, Rejection, TunnelResponse, copy_bidirectional};
@@ -29,6 +29,16 @@ impl Handler for Forward {
 }
 
 impl Forward {
+    /// Where a tunnel goes that asks for `authority`: port, and address unless a name is yet to be
+    /// looked up.
+    pub(crate) fn destination(&self, authority: &Authority) -> (Option<IpAddr>, u16) {
+        match (self, authority.host()) {
+            (Self::Fixed(addr), _) => (Some(addr.ip()), addr.port()),
+            (Self::Authority, Host::Ip(ip)) => (Some(ip), authority.port()),
+            (Self::Authority, Host::Name(_)) => (None, authority.port()),
+        }
+    }
+
     /// Connects a tunnel to its destination and copies until it ends, or rejects it.
     pub(crate) async fn carry(&self, tunnel: IncomingTunnel) -> Result<CopyOutcome, Rejection> {
         let authority = tunnel.request().authority().clone();

@@ -8,12 +8,13 @@ mod origin;
 mod policy;
 mod ready;
 mod serve;
+mod settle;
 mod sockets;
 mod stdio;
 mod workers;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use mesh_identity::tls::IdentityUnavailable;
@@ -23,18 +24,16 @@ use self::credentials::CredentialError;
 use self::policy::PolicyError;
 use self::sockets::BindError;
 use self::stdio::PipeError;
-use self::workers::Abandoned;
-use crate::usage::{one_line, printed};
+use self::workers::{Abandoned, Unkept};
+use crate::usage::{self, USAGE};
 
-/// A flag, file or certificate is bad.
-const USAGE: u8 = 2;
+const NAME: &str = "hbone-cat";
 
 /// Runs the program with its command line, the program's own name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::parse_from(args) {
+    let args: Args = match usage::parse(NAME, args) {
         Ok(args) => args,
-        Err(error) if error.use_stderr() => return fail(&one_line(&error), USAGE),
-        Err(help) => return printed(&help),
+        Err(ended) => return ended,
     };
     log::init();
     let result = match &args.command {
@@ -43,14 +42,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, error.exit_code()),
-    }
-}
-
-fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    match writeln!(io::stderr(), "hbone-cat: {error}") {
-        Ok(()) => ExitCode::from(code),
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => usage::fail(NAME, &error, error.exit_code()),
     }
 }
 
@@ -73,6 +65,8 @@ enum Failure {
     Pipe(#[from] PipeError),
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
+    #[error(transparent)]
+    Unkept(#[from] Unkept),
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }
@@ -81,14 +75,17 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_) | Self::Policy(_) | Self::Bind { .. } => USAGE,
-            Self::Identity(_) | Self::Pipe(_) | Self::Abandoned(_) | Self::System(_) => 1,
+            Self::Identity(_) | Self::Pipe(_) | Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::usage::one_line;
 
     #[test]
     fn usage_errors_take_one_line() {
@@ -104,7 +101,7 @@ mod tests {
             (&["serve", "--bund"], "unexpected argument '--bund' found"),
         ] {
             let args = ["hbone-cat"].iter().chain(args).map(OsString::from);
-            assert_eq!(one_line(&Args::parse_from(args).unwrap_err()), line);
+            assert_eq!(one_line(&Args::try_parse_from(args).unwrap_err()), line);
         }
     }
 }

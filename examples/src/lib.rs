@@ -3,6 +3,7 @@
 mod admission;
 mod forward;
 pub mod hbone_cat;
+mod manifest;
 pub mod mesh_policy;
 pub mod quickstart;
 mod relay;

@@ -18,20 +18,18 @@ use serde::Serialize;
 use self::args::{Args, Command};
 use self::facts::FactsError;
 use self::policies::LoadError;
-use crate::usage::{one_line, printed};
+use crate::usage::{self, USAGE};
 
 /// A request is denied, policies have findings, or sets differ.
 const FOUND: u8 = 1;
 
-/// A flag or a file is bad.
-const USAGE: u8 = 2;
+const NAME: &str = "mesh-policy";
 
 /// Runs the program with its command line, the program's own name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::parse_from(args) {
+    let args: Args = match usage::parse(NAME, args) {
         Ok(args) => args,
-        Err(error) if error.use_stderr() => return fail(&one_line(&error)),
-        Err(help) => return printed(&help),
+        Err(ended) => return ended,
     };
     let mut out = Out {
         json: args.json,
@@ -46,14 +44,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Found) => ExitCode::from(FOUND),
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &impl std::fmt::Display) -> ExitCode {
-    match writeln!(io::stderr(), "mesh-policy: {error}") {
-        Ok(()) => ExitCode::from(USAGE),
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => usage::fail(NAME, &error, USAGE),
     }
 }
 

@@ -1,6 +1,31 @@
 //! What is common to the command lines of all programs.
 
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use clap::Parser;
+
+/// A flag, file or certificate is bad.
+pub(crate) const USAGE: u8 = 2;
+
+/// Reads a command line, the program's own name first. Otherwise, all that is to be said has been,
+/// and this is how the program ends.
+pub(crate) fn parse<A: Parser>(program: &str, args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
+    A::try_parse_from(args).map_err(|error| match error.use_stderr() {
+        true => fail(program, &one_line(&error), USAGE),
+        false => printed(&error),
+    })
+}
+
+/// Says on stderr why a program fails.
+pub(crate) fn fail(program: &str, reason: &impl Display, code: u8) -> ExitCode {
+    match writeln!(io::stderr(), "{program}: {reason}") {
+        Ok(()) => ExitCode::from(code),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
 
 /// Prints help or version, which were asked for.
 pub(crate) fn printed(help: &clap::Error) -> ExitCode {

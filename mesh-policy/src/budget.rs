@@ -18,7 +18,7 @@ pub enum Resource {
     Alternatives,
     /// Values in a policy. Default: 65,536; an object of Kubernetes holds 1.5 MiB.
     Values,
-    /// Bytes of a value. Default: 4,096, twice the longest SPIFFE ID.
+    /// Bytes of a value, or of a condition's key. Default: 4,096, twice the longest SPIFFE ID.
     ValueBytes,
     /// Rules, entries and values in a set, after trust domains have been expanded: what its arrays
     /// hold. Default: 4,194,304.
@@ -52,7 +52,7 @@ impl fmt::Display for Resource {
             Self::Rules => "rules in a policy",
             Self::Alternatives => "entries in a clause",
             Self::Values => "values in a policy",
-            Self::ValueBytes => "bytes in a value",
+            Self::ValueBytes => "bytes in a value or key",
             Self::SetItems => "rules, entries and values in a set",
         })
     }

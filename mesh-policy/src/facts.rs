@@ -178,7 +178,7 @@ pub struct RequestFacts<'a> {
     method: &'a [u8],
     authority: Known<&'a [u8]>,
     path: Known<NormalizedPath<'a>>,
-    headers: &'a dyn Headers,
+    headers: Known<&'a dyn Headers>,
     claims: Known<&'a Claims>,
 }
 
@@ -187,11 +187,20 @@ impl<'a> RequestFacts<'a> {
     /// until they are set.
     pub fn new(connection: ConnectionFacts<'a>, method: &'a [u8], headers: &'a dyn Headers) -> Self {
         Self {
+            headers: Known::Present(headers),
+            ..Self::without_headers(connection, method)
+        }
+    }
+
+    /// A request of whose header lines nothing is known, which is not that it has none. Authority,
+    /// path and claims are unavailable until they are set.
+    pub fn without_headers(connection: ConnectionFacts<'a>, method: &'a [u8]) -> Self {
+        Self {
             connection,
             method,
             authority: Known::Unavailable,
             path: Known::Unavailable,
-            headers,
+            headers: Known::Unavailable,
             claims: Known::Unavailable,
         }
     }
@@ -288,8 +297,7 @@ impl<'a> Facts<'a> {
 
     /// The request's header lines.
     pub fn headers(&self) -> Known<&'a dyn Headers> {
-        self.request
-            .map_or(Known::Unavailable, |request| Known::Present(request.headers))
+        self.request.map_or(Known::Unavailable, |request| request.headers)
     }
 
     /// The claims of the request's token.
@@ -314,6 +322,7 @@ impl<'a> Facts<'a> {
             Attribute::Path => self.path().is_unavailable(),
             Attribute::Header(name) => match &**name {
                 ":authority" | "host" => self.authority().is_unavailable(),
+                ":method" => self.method().is_unavailable(),
                 ":path" => self.path().is_unavailable(),
                 _ => self.headers().is_unavailable(),
             },

@@ -66,8 +66,9 @@ pub struct SampleRequest {
     pub authority: Known<Box<[u8]>>,
     /// The path, normalized.
     pub path: Known<OwnedPath>,
-    /// The header lines, names and values.
-    pub headers: Vec<(String, Vec<u8>)>,
+    /// All header lines, names and values, but those that have a field of their own here. Absent is
+    /// as present and empty.
+    pub headers: Known<Vec<(String, Vec<u8>)>>,
     /// The claims of the verified token.
     pub claims: Known<Claims>,
 }
@@ -89,13 +90,13 @@ impl Default for Sample {
 }
 
 impl SampleRequest {
-    /// A request with a method and no header lines, of which nothing else is known.
+    /// A request with a method, of which nothing else is known.
     pub fn new(method: &[u8]) -> Self {
         Self {
             method: method.into(),
             authority: Known::Unavailable,
             path: Known::Unavailable,
-            headers: Vec::new(),
+            headers: Known::Unavailable,
             claims: Known::Unavailable,
         }
     }
@@ -123,7 +124,13 @@ impl Sample {
         let Some(request) = &self.request else {
             return function(Facts::from(&connection));
         };
-        let facts = RequestFacts::new(connection, &request.method, &request.headers)
+        let none: &[(String, Vec<u8>); 0] = &[];
+        let facts = match &request.headers {
+            Known::Present(lines) => RequestFacts::new(connection, &request.method, lines),
+            Known::Absent => RequestFacts::new(connection, &request.method, none),
+            Known::Unavailable => RequestFacts::without_headers(connection, &request.method),
+        };
+        let facts = facts
             .authority(request.authority.as_ref().map(|authority| &**authority))
             .path(request.path.as_ref().map(OwnedPath::borrowed))
             .claims(request.claims.as_ref());

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,12 +20,6 @@ use mesh_identity::{PeerPattern, SpiffeId, TrustDomain, TrustDomainError};
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
-}
-
-impl Args {
-    pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,8 +46,9 @@ pub(super) struct Serve {
     #[arg(long, value_name = "PATTERN", required = true)]
     pub(super) allow: Vec<PeerPattern>,
     /// Which tunnels to open for those peers: a file with AuthorizationPolicy of Istio's, YAML
-    /// (repeatable). All of them apply, of whatever namespace. A change closes the tunnels that are
-    /// not admitted any more; a file with a mistake changes nothing.
+    /// (repeatable). All of them apply, of whatever namespace. Destination and port are those that
+    /// tunnels are connected to: with --forward, its. A change closes the tunnels that are not
+    /// admitted any more; a file with a mistake changes nothing.
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Vec<PathBuf>,
     /// Connect every tunnel to this address, whatever it asks for.

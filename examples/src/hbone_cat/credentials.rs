@@ -1,7 +1,7 @@
 //! Own identity and trust, from files or from an agent, and what TLS makes of them.
 
+use std::io;
 use std::sync::Arc;
-use std::{io, thread};
 
 use mesh_identity::live::{ClosePolicy, Live};
 use mesh_identity::source::files::{FileError, FileLayout, FileProblem, load_bundle, load_svid};
@@ -13,6 +13,7 @@ use tokio::runtime::Builder;
 
 use super::args::{Files, Identity};
 use super::origin::{Origin, OriginError};
+use super::workers::Keepers;
 
 /// Own identity, and the roots that peers are verified with.
 pub(super) struct Credentials {
@@ -22,18 +23,17 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    pub(super) fn load(identity: &Identity) -> Result<Self, CredentialError> {
+    pub(super) fn load(identity: &Identity, keepers: &Keepers) -> Result<Self, CredentialError> {
         let provider = provider::aws_lc_rs();
         let origin = match (&identity.workload_api, &identity.files) {
             (Some(socket), _) => {
-                Origin::agent(&socket.0, Arc::clone(&provider)).map_err(|error| CredentialError::Agent {
+                Origin::agent(&socket.0, Arc::clone(&provider), keepers).map_err(|error| CredentialError::Agent {
                     endpoint: socket.0.to_string(),
                     error,
                 })?
             }
-            (None, Some(files)) => {
-                Origin::files(layout(files, &provider)?, Arc::clone(&provider)).map_err(CredentialError::Files)?
-            }
+            (None, Some(files)) => Origin::files(layout(files, &provider)?, Arc::clone(&provider), keepers)
+                .map_err(CredentialError::Files)?,
             (None, None) => return Err(CredentialError::Nothing),
         };
         // A tunnel may outlive the certificates that it began with: short ones are renewed all the
@@ -42,9 +42,7 @@ impl Credentials {
         let live = Live::builder(origin.follower().clone(), Arc::clone(&provider)).close_policy(closing);
         let (live, driver) = live.build();
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        thread::Builder::new()
-            .name("trust".to_owned())
-            .spawn(move || runtime.block_on(driver))?;
+        keepers.start("trust", move || runtime.block_on(driver))?;
         Ok(Self {
             identities: Arc::new(Identities::new(origin.follower().clone(), provider)),
             origin,

@@ -16,12 +16,13 @@ use super::credentials::Credentials;
 use super::log::Log;
 use super::ready::Ready;
 use super::stdio::Pipe;
-use super::workers::{Signals, Stop};
+use super::workers::{Keepers, Signals, Stop};
 use super::{Failure, sockets};
 use crate::relay::Relay;
 
 pub(super) fn run(args: &Dial) -> Result<(), Failure> {
-    let credentials = Credentials::load(&args.identity)?;
+    let keepers = Keepers::new();
+    let credentials = Credentials::load(&args.identity, &keepers)?;
     let tls = credentials.client(&args.expect)?;
     let ready = |listen| {
         let ready = Ready::Dial {
@@ -33,16 +34,16 @@ pub(super) fn run(args: &Dial) -> Result<(), Failure> {
         ready.print(args.process.json)
     };
     match args.listen {
-        None => pipe(args, &tls()?, credentials.live(), || ready(None)),
-        Some(addr) => listen(args, addr, &credentials, tls, |bound| ready(Some(bound))),
+        None => pipe(args, (&tls()?, credentials.live()), keepers, || ready(None)),
+        Some(addr) => listen(args, addr, (&credentials, keepers), tls, |bound| ready(Some(bound))),
     }
 }
 
 /// One tunnel, for stdin and stdout.
 fn pipe(
     args: &Dial,
-    tls: &ClientTls,
-    live: &Live,
+    (tls, live): (&ClientTls, &Live),
+    keepers: Keepers,
     ready: impl FnOnce() -> io::Result<()> + Send,
 ) -> Result<(), Failure> {
     let config = args.process.config();
@@ -52,14 +53,14 @@ fn pipe(
         ready()?;
         Ok(pipe.run(stop).await?)
     };
-    Signals::catch()?.run(vec![worker])
+    Signals::catch()?.run(vec![worker], keepers)
 }
 
 /// One tunnel for each connection to `addr`.
 fn listen(
     args: &Dial,
     addr: SocketAddr,
-    credentials: &Credentials,
+    (credentials, keepers): (&Credentials, Keepers),
     tls: impl Fn() -> Result<ClientTls, IdentityUnavailable> + Clone + Send + Sync + 'static,
     ready: impl FnOnce(SocketAddr) -> io::Result<()>,
 ) -> Result<(), Failure> {
@@ -90,5 +91,5 @@ fn listen(
             Ok(())
         }
     });
-    signals.run(workers.collect())
+    signals.run(workers.collect(), keepers)
 }

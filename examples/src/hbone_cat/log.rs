@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use hbone::{Blame, Event, Observer, Rejection, Role};
+use mesh_identity::live::Urgency;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -37,6 +38,18 @@ impl Observer for Log {
                     None => tracing::warn!(from, reason = "TLS handshake timed out", "connection refused"),
                 }
             }
+            Event::IdentityUnavailable { addr, error } => {
+                let from = addr.map(tracing::field::display);
+                tracing::warn!(from, reason = %error, "connection refused");
+            }
+            Event::PeerDistrusted { addr, reason } => {
+                let from = addr.map(tracing::field::display);
+                tracing::warn!(from, %reason, "connection refused");
+            }
+            Event::TrustLost { closing, .. } => match closing.urgency() {
+                Urgency::Abort => tracing::warn!(reason = %closing, "connection aborted"),
+                Urgency::Drain => tracing::warn!(reason = %closing, "connection drained"),
+            },
             Event::ConnectionFailed {
                 role: Role::Server,
                 error,

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use mesh_identity::Svid;
@@ -14,13 +13,16 @@ use rustls::pki_types::UnixTime;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
+use super::workers::Keepers;
+
 /// Time for an agent to say who this process is.
 const FIRST_IDENTITY: Duration = Duration::from_secs(10);
 
-/// Time between two looks at the files.
-const FILES_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks at the files: connections of a peer that is not trusted any more end
+/// within a second.
+const FILES_INTERVAL: Duration = Duration::from_millis(400);
 
-/// A source that has said who this process is, driven by a thread of its own.
+/// A source that has said who this process is, driven by a keeper.
 pub(super) struct Origin {
     follower: Follower,
     svid: Arc<Svid>,
@@ -29,10 +31,14 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn agent(endpoint: &Endpoint, provider: Arc<CryptoProvider>) -> Result<Self, OriginError> {
+    pub(super) fn agent(
+        endpoint: &Endpoint,
+        provider: Arc<CryptoProvider>,
+        keepers: &Keepers,
+    ) -> Result<Self, OriginError> {
         let (api, driver) = WorkloadApi::new(endpoint, Config::new(provider));
         let first = first_identity(api.follow());
-        let svid = drive("workload-api", api.follow(), driver, async {
+        let svid = drive(("workload-api", keepers), api.follow(), driver, async {
             timeout(FIRST_IDENTITY, first).await.unwrap_or(None)
         })?;
         let svid = svid.ok_or_else(|| OriginError::NoIdentity {
@@ -49,10 +55,14 @@ impl Origin {
         })
     }
 
-    pub(super) fn files(layout: FileLayout, provider: Arc<CryptoProvider>) -> Result<Self, OriginError> {
+    pub(super) fn files(
+        layout: FileLayout,
+        provider: Arc<CryptoProvider>,
+        keepers: &Keepers,
+    ) -> Result<Self, OriginError> {
         let (source, driver) = FileSource::builder(layout, provider).interval(FILES_INTERVAL).build();
         let (first, refused) = (first_identity(source.follow()), first_problem(source.follow()));
-        let svid = drive("files", source.follow(), driver, async {
+        let svid = drive(("files", keepers), source.follow(), driver, async {
             tokio::select! {
                 svid = first => svid,
                 () = refused => None,
@@ -81,9 +91,9 @@ impl Origin {
     }
 }
 
-/// Waits for the first identity, and then has a thread drive the source.
+/// Waits for the first identity, and then has a keeper drive the source.
 fn drive(
-    name: &'static str,
+    (name, keepers): (&'static str, &Keepers),
     follower: Follower,
     driver: impl Future<Output = ()> + Send + 'static,
     first: impl Future<Output = Option<Arc<Svid>>>,
@@ -98,7 +108,7 @@ fn drive(
     });
     if let Some(svid) = &svid {
         let changes = log_changes(name, follower, Arc::clone(svid));
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
+        keepers.start(name, move || {
             runtime.block_on(async {
                 tokio::select! {
                     () = driver => {}

@@ -1,23 +1,28 @@
 //! Authorization policies from files, as they change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{io, thread};
 
 use mesh_identity::TrustDomain;
-use mesh_policy::Budget;
-use mesh_policy::authz::k8s::{self, ReadError};
 use mesh_policy::authz::{AuthorizationPolicy, CompileError, Compiler, Dialect, PolicySet, Target, TrustDomains};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// Time between two looks at the files, and for which a change has to stay.
-const INTERVAL: Duration = Duration::from_millis(500);
+use super::settle::Settling;
+use super::workers::Keepers;
+use crate::manifest::{self, ParseError, Twice, Unreadable};
 
-/// Reads policies, and has a thread follow their files until nobody asks any more.
+/// Time between two looks at the files. A change is taken at the second look that sees it, so that
+/// tunnels which it does not admit end well within a second.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Reads policies, and has a keeper follow their files until nobody asks any more.
 pub(super) fn follow(
     files: &[PathBuf],
     trust_domain: &TrustDomain,
+    keepers: &Keepers,
 ) -> Result<watch::Receiver<Arc<PolicySet>>, PolicyError> {
     let files = Files {
         paths: files.to_vec(),
@@ -25,9 +30,7 @@ pub(super) fn follow(
     };
     let texts = files.read()?;
     let (publish, policies) = watch::channel(Arc::new(files.compile(&texts, 1)?));
-    thread::Builder::new()
-        .name("policies".to_owned())
-        .spawn(move || files.keep_up(texts, &publish))?;
+    keepers.start("policies", move || files.keep_up(texts, &publish))?;
     Ok(policies)
 }
 
@@ -38,18 +41,27 @@ struct Files {
 
 impl Files {
     fn read(&self) -> Result<Vec<String>, PolicyError> {
-        self.paths.iter().map(|path| read(path)).collect()
+        let texts = self.paths.iter().map(|path| manifest::read(path));
+        Ok(texts.collect::<Result<_, Unreadable>>()?)
     }
 
     fn compile(&self, texts: &[String], version: u64) -> Result<PolicySet, PolicyError> {
         let mut policies = Vec::new();
         for (path, text) in self.paths.iter().zip(texts) {
-            let manifests = k8s::read(&path.display().to_string(), text, &Budget::new())?;
+            let manifests = manifest::parse(path, text)?;
             if !manifests.request_authentication.is_empty() {
                 return Err(PolicyError::Tokens { path: path.clone() });
             }
+            if !manifests.peer_authentication.is_empty() {
+                return Err(PolicyError::Certificates { path: path.clone() });
+            }
+            // Without any policy all would be admitted, and a copy that broke off looks like that.
+            if manifests.authorization.is_empty() {
+                return Err(PolicyError::Empty { path: path.clone() });
+            }
             policies.extend(manifests.authorization);
         }
+        manifest::check_names(&policies)?;
         if let Some(policy) = policies.iter().find(|policy| *policy.target() != Target::Namespace) {
             return Err(PolicyError::targeted(policy));
         }
@@ -63,63 +75,52 @@ impl Files {
 
     /// Publishes what the files come to say, and keeps the last good set otherwise.
     fn keep_up(&self, texts: Vec<String>, publish: &watch::Sender<Arc<PolicySet>>) {
-        let (mut taken, mut seen) = (Ok(texts), String::new());
-        let mut settling = None;
+        let mut settling = Settling::new(Ok(texts));
+        let mut reported = String::new();
         while !publish.is_closed() {
             thread::sleep(INTERVAL);
             let read = self.read().map_err(|error| error.to_string());
-            if read == taken {
-                settling = None;
-            } else if settling.as_ref() != Some(&read) {
-                settling = Some(read);
-            } else {
-                settling = None;
-                let version = publish.borrow().version() + 1;
-                let compiled = read
-                    .clone()
-                    .and_then(|texts| self.compile(&texts, version).map_err(|error| error.to_string()));
-                taken = read;
-                match compiled {
-                    Ok(set) => {
-                        tracing::info!("policies changed: {} in force", set.policies().count());
-                        publish.send_replace(Arc::new(set));
-                        seen.clear();
-                    }
-                    Err(reason) if reason != seen => {
-                        tracing::warn!(%reason, "policies kept as they were");
-                        seen = reason;
-                    }
-                    Err(_) => {}
+            let Some(taken) = settling.take(read, Instant::now()) else {
+                continue;
+            };
+            let version = publish.borrow().version() + 1;
+            let compile = |texts: &Vec<String>| self.compile(texts, version).map_err(|error| error.to_string());
+            match taken.as_ref().map_err(String::clone).and_then(compile) {
+                Ok(set) => {
+                    let count = set.policies().count();
+                    publish.send_replace(Arc::new(set));
+                    tracing::info!("policies changed: {count} in force");
+                    reported.clear();
                 }
+                Err(reason) if reason != reported => {
+                    tracing::warn!(%reason, "policies kept as they were");
+                    reported = reason;
+                }
+                Err(_) => {}
             }
         }
     }
 }
 
-fn read(path: &Path) -> Result<String, PolicyError> {
-    fs::read_to_string(path).map_err(|error| PolicyError::File {
-        path: path.to_owned(),
-        error,
-    })
-}
-
 /// Why policies are not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PolicyError {
-    #[error("{}: {error}", path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        error: io::Error,
-    },
     #[error(transparent)]
-    Read(#[from] ReadError),
+    File(#[from] Unreadable),
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error("{}: there is no policy in it; one that allows all has `rules: [{{}}]`", path.display())]
+    Empty { path: PathBuf },
+    #[error(transparent)]
+    Twice(#[from] Twice),
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error("{file}:{line}: policy `{policy}`: a selector or target selects nothing here: every policy applies")]
     Targeted { file: String, line: u32, policy: String },
     #[error("{}: tokens are not verified here, so RequestAuthentication has no effect", path.display())]
     Tokens { path: PathBuf },
+    #[error("{}: every peer shows a certificate here, so PeerAuthentication has no effect", path.display())]
+    Certificates { path: PathBuf },
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }

@@ -9,13 +9,14 @@ use super::args::Serve;
 use super::credentials::Credentials;
 use super::log::Log;
 use super::ready::Ready;
-use super::workers::{Signals, Stop};
+use super::workers::{Keepers, Signals, Stop};
 use super::{Failure, policy, sockets};
 use crate::admission::Admission;
 use crate::forward::Forward;
 
 pub(super) fn run(args: &Serve) -> Result<(), Failure> {
-    let credentials = Credentials::load(&args.identity)?;
+    let keepers = Keepers::new();
+    let credentials = Credentials::load(&args.identity, &keepers)?;
     let (allow, tls) = credentials.server(&args.allow)?;
     let sockets =
         sockets::bind(args.bind, args.process.threads).map_err(|error| Failure::Bind { flag: "--bind", error })?;
@@ -27,7 +28,7 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     let admission = match args.policy.as_slice() {
         [] => None,
         files => Some(Admission {
-            policies: policy::follow(files, credentials.id().trust_domain())?,
+            policies: policy::follow(files, credentials.id().trust_domain(), &keepers)?,
             forward,
         }),
     };
@@ -49,5 +50,5 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
             Ok(())
         }
     });
-    signals.run(workers.collect())
+    signals.run(workers.collect(), keepers)
 }

@@ -1,4 +1,5 @@
-//! Worker threads with a runtime each, and the signals that end them.
+//! Worker threads with a runtime each, the threads that keep what they need up to date, and the
+//! signals that end them.
 
 use std::future::Future;
 use std::io;
@@ -30,12 +31,14 @@ impl Signals {
     }
 
     /// Runs each of `workers` on a thread of its own until all have ended, and answers with the
-    /// first failure. The first signal asks them to stop, the second drops what they still do.
-    pub(super) fn run<W, F, E>(self, workers: Vec<W>) -> Result<(), E>
+    /// first failure. The first signal asks them to stop, the second drops what they still do. The
+    /// end of a keeper asks them to stop as well, and is a failure: what it kept would stay as it
+    /// is, and let in whoever it lets in now.
+    pub(super) fn run<W, F, E>(self, workers: Vec<W>, mut keepers: Keepers) -> Result<(), E>
     where
         W: FnOnce(Stop) -> F + Send,
         F: Future<Output = Result<(), E>>,
-        E: From<io::Error> + From<Abandoned> + Send,
+        E: From<io::Error> + From<Abandoned> + From<Unkept> + Send,
     {
         let Self {
             runtime,
@@ -58,11 +61,16 @@ impl Signals {
                 })?);
             }
             drop(ended);
-            runtime.block_on(async {
-                let mut next = Phase::Draining;
+            let lost = runtime.block_on(async {
+                let (mut next, mut lost) = (Phase::Draining, None);
                 loop {
                     tokio::select! {
-                        _ = all_ended.recv() => return,
+                        _ = all_ended.recv() => return lost,
+                        Some(name) = keepers.ended.recv() => {
+                            lost = Some(name);
+                            order.send_if_modified(|phase| raise(phase, Phase::Draining));
+                            continue;
+                        }
                         _ = terminate.recv() => {}
                         _ = interrupt.recv() => {}
                     }
@@ -70,9 +78,10 @@ impl Signals {
                     next = Phase::Abandoned;
                 }
             });
-            threads
+            let ended = threads
                 .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            lost.map_or(ended, |name| Err(Unkept(name).into()))
         })
     }
 }
@@ -109,6 +118,44 @@ fn raise(phase: &mut Phase, to: Phase) -> bool {
 #[error("stopped before everything had ended")]
 pub(super) struct Abandoned;
 
+/// Threads that keep identities, trust and policies up to date for the workers.
+pub(super) struct Keepers {
+    tell: mpsc::UnboundedSender<&'static str>,
+    ended: mpsc::UnboundedReceiver<&'static str>,
+}
+
+impl Keepers {
+    pub(super) fn new() -> Self {
+        let (tell, ended) = mpsc::unbounded_channel();
+        Self { tell, ended }
+    }
+
+    /// Starts one, which has to go on for as long as the workers do.
+    pub(super) fn start(&self, name: &'static str, keep: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let tell = TellsEnd(name, self.tell.clone());
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _tell = tell;
+            keep();
+        })?;
+        Ok(())
+    }
+}
+
+/// Tells of a thread's end, be it by a panic.
+struct TellsEnd(&'static str, mpsc::UnboundedSender<&'static str>);
+
+impl Drop for TellsEnd {
+    fn drop(&mut self) {
+        // The program may have ended before it.
+        self.1.send(self.0).ok();
+    }
+}
+
+/// A keeper ended before the workers.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped, for nothing keeps up with the {0} any more")]
+pub(super) struct Unkept(&'static str);
+
 /// How a worker learns that it should stop.
 #[derive(Clone)]
 pub(super) struct Stop(watch::Receiver<Phase>);
@@ -135,5 +182,51 @@ impl Stop {
         if self.0.wait_for(|now| *now >= phase).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Failure;
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_keeper_stops_the_workers_and_is_a_failure() {
+        let ends: [fn(); 2] = [|| {}, || panic!("of a keeper")];
+        for keep in ends {
+            let keepers = Keepers::new();
+            let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
+            keepers
+                .start("roots", move || {
+                    gone_on.recv().unwrap_err();
+                })
+                .unwrap();
+            keepers.start("policies", keep).unwrap();
+            let worker = |stop: Stop| async {
+                stop.draining().await;
+                Ok::<_, Failure>(())
+            };
+            let failure = Signals::catch()
+                .unwrap()
+                .run(vec![worker, worker], keepers)
+                .unwrap_err();
+            let line = "stopped, for nothing keeps up with the policies any more";
+            assert_eq!((failure.exit_code(), &*failure.to_string()), (1, line));
+            drop(go_on);
+        }
+    }
+
+    #[test]
+    fn keepers_that_outlive_the_workers_are_no_failure() {
+        let keepers = Keepers::new();
+        let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
+        keepers
+            .start("policies", move || {
+                gone_on.recv().unwrap_err();
+            })
+            .unwrap();
+        let worker = async |_: Stop| Ok::<_, Failure>(());
+        Signals::catch().unwrap().run(vec![worker], keepers).unwrap();
+        drop(go_on);
     }
 }

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,7 +11,8 @@ use mesh_policy::authz::{Compiler, Dialect, TrustDomains};
 /// Check, explain, lint and compare Istio's authorization policies, without a cluster.
 ///
 /// Policies are Kubernetes manifests in YAML or JSON. A folder stands for all files in and below it
-/// that end in .yaml, .yml or .json.
+/// that end in .yaml, .yml or .json, but for what begins with two dots. Objects of other kinds, and
+/// none at all, are an error, and so are links to folders.
 ///
 /// Exit code 0: all is fine: the request is allowed, there are no findings, the sets do not differ.
 /// 1: the request is denied, there are findings, the sets differ. 2: a flag or a file is bad; one
@@ -25,12 +25,6 @@ pub(super) struct Args {
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
-}
-
-impl Args {
-    pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -163,10 +157,12 @@ impl Plane {
     }
 }
 
-/// For whom the policies are asked. Without any of these flags, all of them apply.
+/// For whom the policies are asked. Without any of these flags, all of them apply, and there must
+/// be no PeerAuthentication: what it demands depends on the workload.
 #[derive(Debug, clap::Args)]
 pub(super) struct Recipient {
-    /// Leave out policies that do not apply to a workload of this namespace.
+    /// Leave out policies that do not apply to a workload of this namespace. Needed where there is
+    /// a PeerAuthentication.
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) namespace: Option<String>,
     /// Labels of the workload, or of the gateway's.
@@ -220,9 +216,12 @@ pub(super) struct Facts {
     /// Path, which is normalized.
     #[arg(long, value_name = "PATH")]
     pub(super) path: Option<String>,
-    /// Header line (repeatable).
+    /// Header line (repeatable). Those that are given are all that there are.
     #[arg(long, value_name = "NAME: VALUE")]
     pub(super) header: Vec<Line>,
+    /// There are no headers.
+    #[arg(long, conflicts_with = "header")]
+    pub(super) no_headers: bool,
     /// Claim of the verified token (repeatable): the value is JSON, or else text.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(super) claim: Vec<ClaimArg>,

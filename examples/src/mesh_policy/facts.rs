@@ -10,7 +10,7 @@ use serde_json::Value;
 
 pub(super) use self::text::{Written, describe};
 use super::args;
-use super::policies::{self, LoadError};
+use crate::manifest::{self, Unreadable};
 
 /// What a flag has for something that is known not to be there.
 const ABSENT: &str = "none";
@@ -21,7 +21,7 @@ pub(super) fn sample(args: &args::Facts) -> Result<Sample, FactsError> {
     let mut sample = match &args.facts {
         None => Sample::default(),
         Some(path) => {
-            let text = policies::read(path)?;
+            let text = manifest::read(path)?;
             k8s::read_sample(&path.display().to_string(), &text, normalization, &Budget::new())?
         }
     };
@@ -50,7 +50,7 @@ fn request(args: &args::Facts, sample: &mut Sample) -> Result<(), FactsError> {
         }
     }
     let Some(request) = &mut sample.request else {
-        let has_more = args.host.is_some() || args.path.is_some() || args.no_token;
+        let has_more = args.host.is_some() || args.path.is_some() || args.no_headers || args.no_token;
         let has_lists = !args.header.is_empty() || !args.claim.is_empty();
         return if has_more || has_lists {
             Err(FactsError::NoMethod)
@@ -77,8 +77,14 @@ fn request(args: &args::Facts, sample: &mut Sample) -> Result<(), FactsError> {
             }
         };
     }
-    for args::Line(name, value) in &args.header {
-        request.headers.push((name.clone(), value.clone().into_bytes()));
+    if args.no_headers {
+        request.headers = Known::Absent;
+    }
+    if !args.header.is_empty() {
+        let mut lines = request.headers.clone().present().unwrap_or_default();
+        let given = args.header.iter();
+        lines.extend(given.map(|args::Line(name, value)| (name.clone(), value.clone().into_bytes())));
+        request.headers = Known::Present(lines);
     }
     if args.no_token {
         request.claims = Known::Absent;
@@ -121,7 +127,7 @@ fn of_json(value: Value) -> Claim {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FactsError {
     #[error(transparent)]
-    Load(#[from] LoadError),
+    File(#[from] Unreadable),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("--peer: {0}")]

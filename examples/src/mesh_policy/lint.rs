@@ -30,7 +30,7 @@ pub(super) fn run(args: &args::Lint, out: &mut Out) -> Result<Outcome, Failure> 
 #[derive(Debug, Serialize)]
 struct Found {
     policies: usize,
-    /// Whether all rules were held against each other.
+    /// Whether all rules and values were held against each other.
     is_complete: bool,
     findings: Vec<Line>,
 }
@@ -78,7 +78,10 @@ impl std::fmt::Display for Found {
         )?;
         match self.is_complete {
             true => Ok(()),
-            false => write!(f, "\nthere are too many rules to hold each against all others"),
+            false => write!(
+                f,
+                "\nthere are too many rules or values to hold each against all others"
+            ),
         }
     }
 }

@@ -1,15 +1,14 @@
 //! Policies from files and folders.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use mesh_policy::authz::attach::{Recipient, Service, ServiceKind};
-use mesh_policy::authz::k8s::{self, Manifests, ReadError};
+use mesh_policy::authz::k8s::Manifests;
 use mesh_policy::authz::{AuthorizationPolicy, Labels, PeerAuthentication};
-use mesh_policy::{Budget, Resource};
 
 use super::args;
+use crate::manifest::{self, ParseError, Twice, Unreadable};
 
 /// What files of policies end in.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
@@ -22,8 +21,14 @@ pub(super) fn load(paths: &[PathBuf], recipient: &args::Recipient) -> Result<Vec
         peer_authentication,
         ..
     } = load_all(paths)?;
+    manifest::check_names(&authorization)?;
     let Some(namespace) = &recipient.namespace else {
-        return Ok(authorization);
+        return match peer_authentication.first() {
+            None => Ok(authorization),
+            Some(object) => Err(LoadError::NoNamespace {
+                name: object.name().to_string(),
+            }),
+        };
     };
     let labels: Labels = recipient
         .labels
@@ -66,31 +71,23 @@ pub(super) fn load(paths: &[PathBuf], recipient: &args::Recipient) -> Result<Vec
 pub(super) fn load_all(paths: &[PathBuf]) -> Result<Manifests, LoadError> {
     let mut all = Manifests::default();
     for path in paths {
+        let mut found = 0;
         for file in files(path)? {
-            let manifests = k8s::read(&file.display().to_string(), &read(&file)?, &Budget::new())?;
+            let manifests = manifest::parse(&file, &manifest::read(&file)?)?;
+            found += manifests.authorization.len() + manifests.peer_authentication.len();
             all.authorization.extend(manifests.authorization);
             all.peer_authentication.extend(manifests.peer_authentication);
+        }
+        if found == 0 {
+            return Err(LoadError::NoPolicy { path: path.clone() });
         }
     }
     Ok(all)
 }
 
-/// The text of a file, which has no more bytes than a file of policies may have, or one more.
-pub(super) fn read(path: &Path) -> Result<String, LoadError> {
-    let unreadable = |error| LoadError::Unreadable {
-        path: path.to_owned(),
-        error,
-    };
-    let most = Budget::new().limit(Resource::DocumentBytes) as u64 + 1;
-    let mut text = String::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(most).read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text)
-}
-
 /// A file itself, or the files of a folder.
 fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let unreadable = |error| LoadError::Unreadable {
+    let unreadable = |error| Unreadable {
         path: path.to_owned(),
         error,
     };
@@ -102,11 +99,18 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            // A link to a folder could lead back here.
-            if entry.file_type().map_err(unreadable)?.is_dir() {
-                folders.push(entry.path());
-            } else if is_manifest(&entry.path()) {
-                found.push(entry.path());
+            // A volume of a ConfigMap keeps what its links lead to in there.
+            if entry.file_name().as_encoded_bytes().starts_with(b"..") {
+                continue;
+            }
+            let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_symlink() && path.is_dir() {
+                // It could lead back here.
+                return Err(LoadError::LinkedFolder { path });
+            } else if is_manifest(&path) {
+                found.push(path);
             }
         }
     }
@@ -125,14 +129,18 @@ fn is_manifest(path: &Path) -> bool {
 /// Why there are no policies.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
-    #[error("{}: {error}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        #[source]
-        error: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] Unreadable),
     #[error("{}: there is no file that ends in .yaml, .yml or .json", path.display())]
     Empty { path: PathBuf },
+    #[error("{}: a link to a folder is not followed: name the folder itself", path.display())]
+    LinkedFolder { path: PathBuf },
+    #[error("{}: there is no policy", path.display())]
+    NoPolicy { path: PathBuf },
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Parse(#[from] ParseError),
+    #[error(transparent)]
+    Twice(#[from] Twice),
+    #[error("--namespace: what PeerAuthentication `{name}` demands depends on it")]
+    NoNamespace { name: String },
 }

@@ -227,14 +227,19 @@ async fn an_identity_that_is_withdrawn_makes_no_new_connections() {
         .say_x509(Reply::Status(code::PERMISSION_DENIED, "no identity issued".into()));
     let line = serving.says("status 7: `no identity issued`").await;
     assert!(line.contains("identity=\"gone\""), "{line}");
+    let line = serving.says("connection drained").await;
+    assert!(line.contains("reason=this side's identity was withdrawn"), "{line}");
+    tunnel.exchange().await;
     let tls = mesh.client_tls(&client(), PeerPolicy::exact(server()));
     assert!(look(peer, &tls).await.is_none());
-    tunnel.exchange().await;
+    let line = serving.says("connection refused").await;
+    assert!(line.contains("from=127.0.0.1:") && line.contains("reason="), "{line}");
+    // Its drain has an end.
+    tunnel.is_reset().await;
 
     far.api.say_x509(message(&mesh, &server()));
     serving.says("svid rotated: ").await;
     assert!(look(peer, &tls).await.is_some());
-    tunnel.finish().await;
 }
 
 /// A program stays who it was when it started, and is nobody when it is no longer that.

@@ -1,6 +1,7 @@
 //! Exit codes, and the one line for what is bad.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
@@ -110,6 +111,29 @@ fn a_witness_can_be_checked() {
 }
 
 #[test]
+fn headers_that_are_not_said_may_be_there() {
+    let debug = ALLOW_80.replace(
+        "  rules:\n  - to:\n    - operation: {ports: [80]}",
+        "  action: DENY\n  rules:\n  - when:\n    - {key: 'request.headers[x-debug]', values: ['*']}",
+    );
+    let folder = folder(&[
+        ("a.yaml", &debug),
+        ("facts.yaml", "request: {method: GET, headers: none}"),
+    ]);
+    let check = ["check", "@/a.yaml", "--dialect", "envoy-http"];
+    for (more, code) in [
+        (&["--method", "GET", "--path", "/"][..], 1),
+        (&["--method", "GET", "--no-headers"], 0),
+        (&["--method", "GET", "--header", "x-other: a"], 0),
+        (&["--method", "GET", "--header", "x-debug: a"], 1),
+        (&["--facts", "@/facts.yaml"], 0),
+    ] {
+        let run = in_folder(&folder, &[&check[..], more].concat());
+        assert_eq!(run.code, code, "{more:?}: {}", run.stdout);
+    }
+}
+
+#[test]
 fn flags_count_before_the_file() {
     let folder = folder(&[("a.yaml", ALLOW_80), ("facts.yml", "peer: none\nport: 81\n")]);
     let facts = ["check", "@/a.yaml", "--facts", "@/facts.yml"];
@@ -170,6 +194,87 @@ fn bad_input_is_one_line_with_its_place() {
     assert!(
         syntax.starts_with("mesh-policy: @/no.yaml:2: this is no yaml"),
         "{syntax}"
+    );
+}
+
+const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: n}
+spec: {mtls: {mode: STRICT}}
+";
+
+#[test]
+fn a_demand_for_certificates_is_not_left_out() {
+    let folder = folder(&[
+        ("a/a.yaml", ALLOW_80),
+        ("b/a.yaml", ALLOW_80),
+        ("b/strict.yaml", STRICT),
+    ]);
+    let problem = "mesh-policy: --namespace: what PeerAuthentication `n/strict` demands depends on it";
+    for args in [
+        &["check", "@/b", "--port", "80", "--peer", "none"][..],
+        &["explain", "@/b", "--port", "80", "--peer", "none"],
+        &["diff", "@/a", "@/b"],
+    ] {
+        assert_eq!(refusal(&folder, args), problem);
+    }
+    let check = ["check", "@/b", "--port", "80", "--peer", "none", "--namespace", "n"];
+    assert_eq!(in_folder(&folder, &check).code, 1);
+    let diff = in_folder(&folder, &["diff", "@/a", "@/b", "--namespace", "n"]);
+    assert_eq!((diff.code, diff.stdout.starts_with("different")), (1, true));
+}
+
+#[test]
+fn what_would_not_count_is_refused() {
+    let service = format!("{ALLOW_80}---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n");
+    let old = ALLOW_80.replace("security.istio.io/v1", "rbac.istio.io/v1alpha1");
+    let folder = folder(&[
+        ("service.yaml", &service),
+        ("old.yaml", &old),
+        ("twice/a.yaml", ALLOW_80),
+        ("twice/b.yaml", ALLOW_80),
+        ("empty.yaml", ""),
+        ("nothing/a.yaml", "# not yet\n"),
+    ]);
+    for (path, problem) in [
+        ("@/service.yaml", "@/service.yaml:10: `Service` of `v1` is no policy"),
+        (
+            "@/old.yaml",
+            "@/old.yaml:2: `AuthorizationPolicy` of `rbac.istio.io/v1alpha1` is no policy",
+        ),
+        ("@/twice", "@/twice/b.yaml:2: policy `n/p` is at @/twice/a.yaml:2, too"),
+        ("@/empty.yaml", "@/empty.yaml: there is no policy"),
+        ("@/nothing", "@/nothing: there is no policy"),
+    ] {
+        let problem = format!("mesh-policy: {problem}");
+        assert_eq!(refusal(&folder, &["check", path, "--port", "80"]), problem);
+        if path != "@/twice" {
+            assert_eq!(refusal(&folder, &["lint", path]), problem);
+        }
+    }
+    let replaced = in_folder(&folder, &["lint", "@/twice"]);
+    assert_eq!(replaced.code, 1, "{}", replaced.stdout);
+}
+
+#[test]
+fn a_mounted_config_map_is_read_once() {
+    let folder = folder(&[("..2026_01_02/a.yaml", ALLOW_80)]);
+    symlink("..2026_01_02", folder.path().join("..data")).unwrap();
+    symlink("..data/a.yaml", folder.path().join("a.yaml")).unwrap();
+    assert_eq!(in_folder(&folder, &["check", "@", "--port", "80"]).code, 0);
+}
+
+#[test]
+fn a_link_to_a_folder_is_not_passed_over() {
+    let folder = folder(&[
+        ("real/a.yaml", ALLOW_80),
+        ("all/b.yaml", &ALLOW_80.replace("name: p", "name: q")),
+    ]);
+    symlink("../real", folder.path().join("all/more")).unwrap();
+    assert_eq!(
+        refusal(&folder, &["check", "@/all", "--port", "80"]),
+        "mesh-policy: @/all/more: a link to a folder is not followed: name the folder itself"
     );
 }
 

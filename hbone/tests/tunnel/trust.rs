@@ -169,6 +169,11 @@ async fn a_peer_that_is_not_permitted_any_more_may_finish_what_it_began() {
         tokio::task::yield_now().await;
     }
     echoes(&mut tunnel).await;
+    assert_eq!(tunnel.read_chunk().await, Ok(None));
+    // Nothing else is open, so that the drain is over.
+    while events.count(|event| matches!(event, Event::ConnectionClosed { lost: None, .. })) == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -39,8 +39,7 @@ mod identity;
 mod shadow;
 mod value;
 
-/// Pairs of values that are held against each other at most, in search of rules that others
-/// shadow: a second or so.
+/// Pairs of rules, fields and values that are held against each other at most: a second or so.
 const MAX_PAIRS: u64 = 50_000_000;
 
 /// Looks for what is likely to be wrong with policies.
@@ -82,8 +81,13 @@ impl Analysis {
         &self,
         policies: impl IntoIterator<Item = impl Into<Arc<AuthorizationPolicy>>>,
     ) -> Result<Report, CompileError> {
+        let policies = policies.into_iter().map(Into::into).collect();
+        self.run_within(&Effort::new(MAX_PAIRS), policies)
+    }
+
+    fn run_within(&self, effort: &Effort, policies: Vec<Arc<AuthorizationPolicy>>) -> Result<Report, CompileError> {
         let mut findings = Vec::new();
-        let policies = last_of_each_name(policies.into_iter().map(Into::into).collect(), &mut findings);
+        let policies = last_of_each_name(policies, &mut findings);
         let set = self.compile(policies, &mut findings)?;
         let rules = rules(&set);
         let mut views = BTreeMap::<_, Vec<_>>::new();
@@ -102,10 +106,9 @@ impl Analysis {
                 Diagnostic::new(policy, line, diagnostic.field.clone(), diagnostic.note.clone().into())
             }));
             let views = views.remove(policy.name()).unwrap_or_default();
-            entry::check(&set, policy, &views, &mut findings);
+            entry::check(&set, policy, &views, effort, &mut findings);
         }
-        let effort = Effort::new(MAX_PAIRS);
-        shadow::check(&rules, &self.root_namespace, &effort, &mut findings);
+        shadow::check(&rules, &self.root_namespace, effort, &mut findings);
         let place = |finding: &Diagnostic<Finding>| (finding.file.clone(), finding.policy.clone(), finding.line);
         findings.sort_by_cached_key(place);
         findings.dedup();
@@ -125,7 +128,8 @@ impl Analysis {
             Err(CompileError::Invalid(invalid)) => invalid,
             result => return result,
         };
-        policies.retain(|policy| !invalid.iter().any(|invalid| invalid.policy == *policy.name()));
+        let names: BTreeSet<_> = invalid.iter().map(|invalid| &invalid.policy).collect();
+        policies.retain(|policy| !names.contains(policy.name()));
         findings.extend(invalid.into_iter().map(|invalid| Diagnostic {
             policy: invalid.policy,
             file: invalid.file,
@@ -143,7 +147,8 @@ impl Report {
         &self.findings
     }
 
-    /// Whether every rule was held against all others. Of very large sets, it is not.
+    /// Whether every rule, field and value was held against all others. Of very large sets, and of
+    /// very large policies, it is not; what would take longer than a second or so is left out.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }

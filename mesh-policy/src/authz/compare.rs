@@ -31,7 +31,8 @@ mod point;
 mod proof;
 mod search;
 
-/// Pairs of values that a proof may look at: seconds.
+/// Pairs of rules, fields and values that a proof may look at, and values that the search for a
+/// witness may: seconds each.
 const MAX_PAIRS: u64 = 50_000_000;
 
 /// Two sets of policies, to be compared by what they admit. Whatever else they decide, such as
@@ -131,7 +132,8 @@ impl<'s> Comparison<'s> {
             })
         };
         let mut search = search::Search::new(self.candidates, |sample| ask(sample).is_some());
-        let found = search.run(gaps, [&rules(self.before), &rules(self.after)]);
+        let effort = Effort::new(MAX_PAIRS);
+        let found = search.run(gaps, [&rules(self.before), &rules(self.after)], &effort);
         let candidates = search.tried();
         match found.and_then(|sample| Some((ask(&sample)?, sample))) {
             Some(((before, after), sample)) => Answer::Refuted(Box::new(Witness { sample, before, after })),

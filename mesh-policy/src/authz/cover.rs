@@ -35,8 +35,8 @@ pub(super) struct FieldView<'s> {
     pub(super) none: Vec<&'s Test>,
 }
 
-/// How many pairs of values may still be held against each other. What is left open for want of
-/// it counts as not covered.
+/// How many pairs, of rules, fields or values, may still be held against each other. What is left
+/// open for want of it counts as not so.
 pub(super) struct Effort(Cell<u64>);
 
 impl Effort {
@@ -48,10 +48,34 @@ impl Effort {
         self.0.get() == 0
     }
 
-    fn spend(&self) -> bool {
+    /// Whether one of the items passes; each that is looked at takes effort.
+    pub(super) fn any<T>(&self, items: impl IntoIterator<Item = T>, mut passes: impl FnMut(T) -> bool) -> bool {
+        for item in items {
+            if !self.spend() {
+                return false;
+            }
+            if passes(item) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether all of the items pass, if there is effort enough for all of them.
+    pub(super) fn all<T>(&self, items: impl IntoIterator<Item = T>, mut passes: impl FnMut(T) -> bool) -> bool {
+        items.into_iter().all(|item| self.spend() && passes(item))
+    }
+
+    /// Whether there was enough for one pair more.
+    pub(super) fn spend(&self) -> bool {
+        self.spend_many(1)
+    }
+
+    /// Whether there was enough for so many; if not, nothing is left.
+    pub(super) fn spend_many(&self, pairs: u64) -> bool {
         let left = self.0.get();
-        self.0.set(left.saturating_sub(1));
-        left > 0
+        self.0.set(left.saturating_sub(pairs));
+        left >= pairs
     }
 }
 
@@ -82,8 +106,8 @@ impl<'s> RuleView<'s> {
     /// Whether, whatever the facts, one of the others is at least as true as this one. `false` is
     /// no proof of the contrary.
     pub(super) fn is_covered_by_any(&self, others: &[&RuleView<'_>], effort: &Effort) -> bool {
-        let covered = |rule: &RuleView<'_>| others.iter().any(|other| rule.is_covered_by(other, effort));
-        covered(self) || self.parts().is_some_and(|parts| parts.iter().all(covered))
+        let covered = |rule: &RuleView<'_>| effort.any(others, |other| rule.is_covered_by(other, effort));
+        covered(self) || self.parts(effort).is_some_and(|parts| effort.all(&parts, covered))
     }
 
     /// What the rule asks about.
@@ -94,7 +118,12 @@ impl<'s> RuleView<'s> {
 
     /// Rules of one source, one operation and one value for each field, one of which is as true as
     /// this rule; none if that takes too many.
-    fn parts(&self) -> Option<Vec<Self>> {
+    fn parts(&self, effort: &Effort) -> Option<Vec<Self>> {
+        // Each part is a copy of most of the rule.
+        let parts = self.count_parts();
+        if parts > MAX_PARTS || !effort.spend_many((parts * self.count_tests()) as u64) {
+            return None;
+        }
         let mut parts = vec![self.clone()];
         for clause in [Self::sources, Self::operations] {
             parts = split(parts, |part| {
@@ -108,21 +137,38 @@ impl<'s> RuleView<'s> {
                         part
                     })
                     .collect()
-            })?;
+            });
             let fields = parts
                 .iter_mut()
                 .map(|part| clause(part).first().map_or(0, Vec::len))
-                .max()?;
-            for at in 0..fields {
+                .max();
+            for at in 0..fields.unwrap_or(0) {
                 parts = split(parts, |part| {
                     by_value(part, |part| clause(part).first_mut()?.get_mut(at))
-                })?;
+                });
             }
         }
         for at in 0..self.when.len() {
-            parts = split(parts, |part| by_value(part, |part| part.when.get_mut(at)))?;
+            parts = split(parts, |part| by_value(part, |part| part.when.get_mut(at)));
         }
         Some(parts)
+    }
+
+    /// How many [`parts`](Self::parts) the rule has.
+    fn count_parts(&self) -> usize {
+        let values = |field: &FieldView<'_>| field.any.as_ref().map_or(1, |any| any.len().max(1));
+        let entry = |fields: &Vec<FieldView<'_>>| fields.iter().map(values).fold(1, usize::saturating_mul);
+        let entries = |entries: &[Vec<FieldView<'_>>]| entries.iter().map(entry).fold(0, usize::saturating_add).max(1);
+        [entries(&self.from), entries(&self.to), entry(&self.when)]
+            .into_iter()
+            .fold(1, usize::saturating_mul)
+    }
+
+    fn count_tests(&self) -> usize {
+        let fields = self.from.iter().chain(&self.to).flatten().chain(&self.when);
+        fields
+            .map(|field| 1 + field.any.as_ref().map_or(0, Vec::len) + field.none.len())
+            .sum()
     }
 
     fn sources(&mut self) -> &mut Vec<Vec<FieldView<'s>>> {
@@ -136,35 +182,22 @@ impl<'s> RuleView<'s> {
     /// Whether the other rule is at least as true as this one, whatever the facts. `false` is no
     /// proof of the contrary.
     pub(super) fn is_covered_by(&self, other: &RuleView<'_>, effort: &Effort) -> bool {
-        let from = alternatives(&self.from, &self.when);
-        let to = alternatives(&self.to, &self.when);
-        let each_in = |alternatives: &[Vec<&FieldView<'_>>], wider: &[Vec<FieldView<'_>>]| {
-            wider.is_empty()
-                || alternatives
-                    .iter()
-                    .all(|fields| wider.iter().any(|entry| all_covered(fields, entry, effort)))
-        };
-        let conditions = other.when.iter().all(|condition| {
-            let covers = |fields: &Vec<&FieldView<'_>>| fields.iter().any(|field| field.implies(condition, effort));
-            from.iter().all(covers) || to.iter().all(covers)
+        let from = || alternatives(&self.from, &self.when);
+        let to = || alternatives(&self.to, &self.when);
+        let conditions = effort.all(&other.when, |condition| {
+            effort.all(from(), |fields| one_implies(fields, condition, effort))
+                || effort.all(to(), |fields| one_implies(fields, condition, effort))
         });
-        conditions && each_in(&from, &other.from) && each_in(&to, &other.to)
+        conditions && each_in(from(), &other.from, effort) && each_in(to(), &other.to, effort)
     }
 }
 
-/// Takes each of the parts apart, unless that makes too many.
+/// Takes each of the parts apart.
 fn split<'s>(
-    parts: Vec<RuleView<'s>>,
-    mut take_apart: impl FnMut(&mut RuleView<'s>) -> Vec<RuleView<'s>>,
-) -> Option<Vec<RuleView<'s>>> {
-    let mut all = Vec::with_capacity(parts.len());
-    for mut part in parts {
-        all.extend(take_apart(&mut part));
-        if all.len() > MAX_PARTS {
-            return None;
-        }
-    }
-    Some(all)
+    mut parts: Vec<RuleView<'s>>,
+    take_apart: impl FnMut(&mut RuleView<'s>) -> Vec<RuleView<'s>>,
+) -> Vec<RuleView<'s>> {
+    parts.iter_mut().flat_map(take_apart).collect()
 }
 
 /// The rule once for each value of one of its fields.
@@ -176,7 +209,7 @@ fn by_value<'s>(
     if values.len() < 2 {
         return vec![rule.clone()];
     }
-    let one = values.into_iter().take(MAX_PARTS + 1).map(|value| {
+    let one = values.into_iter().map(|value| {
         let mut part = rule.clone();
         if let Some(field) = field(&mut part) {
             field.any = Some(vec![value]);
@@ -187,18 +220,34 @@ fn by_value<'s>(
 }
 
 /// What each entry asks together with the conditions.
-fn alternatives<'v, 's>(entries: &'v [Vec<FieldView<'s>>], when: &'v [FieldView<'s>]) -> Vec<Vec<&'v FieldView<'s>>> {
-    if entries.is_empty() {
-        return vec![when.iter().collect()];
-    }
-    let entries = entries.iter();
-    entries.map(|fields| fields.iter().chain(when).collect()).collect()
+fn alternatives<'v, 's>(
+    entries: &'v [Vec<FieldView<'s>>],
+    when: &'v [FieldView<'s>],
+) -> impl Iterator<Item = impl Iterator<Item = &'v FieldView<'s>> + Clone> {
+    let fields = |at| entries.get(at).map_or(&[][..], Vec::as_slice);
+    (0..entries.len().max(1)).map(move |at| fields(at).iter().chain(when))
 }
 
-fn all_covered(fields: &[&FieldView<'_>], entry: &[FieldView<'_>], effort: &Effort) -> bool {
-    entry
-        .iter()
-        .all(|wider| fields.iter().any(|field| field.implies(wider, effort)))
+/// Whether each alternative asks all that one of the entries does, if there are any.
+fn each_in<'v, 's: 'v>(
+    mut alternatives: impl Iterator<Item = impl Iterator<Item = &'v FieldView<'s>> + Clone>,
+    entries: &[Vec<FieldView<'_>>],
+    effort: &Effort,
+) -> bool {
+    entries.is_empty()
+        || alternatives.all(|fields| {
+            effort.any(entries, |entry| {
+                effort.all(entry, |wider| one_implies(fields.clone(), wider, effort))
+            })
+        })
+}
+
+fn one_implies<'v, 's: 'v>(
+    fields: impl Iterator<Item = &'v FieldView<'s>>,
+    wider: &FieldView<'_>,
+    effort: &Effort,
+) -> bool {
+    effort.any(fields, |field| field.implies(wider, effort))
 }
 
 impl FieldView<'_> {
@@ -209,18 +258,12 @@ impl FieldView<'_> {
         let positive = match (&self.any, &wider.any) {
             (_, None) => true,
             (None, Some(_)) => false,
-            (Some(narrow), Some(wide)) => narrow.iter().all(|test| {
-                let covers = |other: &&Test| effort.spend() && test.implies(other);
-                wide.iter().any(covers)
-            }),
+            (Some(narrow), Some(wide)) => narrow.iter().all(|test| effort.any(wide, |other| test.implies(other))),
         };
         let keeps_out = |excluded: &&Test| {
-            let negated = self.none.iter().any(|mine| effort.spend() && excluded.implies(mine));
-            let positives = self.any.as_deref().unwrap_or_default();
-            let apart = has_one_value(self.attribute)
-                && self.any.is_some()
-                && positives.iter().all(|mine| effort.spend() && mine.excludes(excluded));
-            negated || apart
+            let apart = |positives: &Vec<&Test>| effort.all(positives, |mine| mine.excludes(excluded));
+            effort.any(&self.none, |mine| excluded.implies(mine))
+                || (has_one_value(self.attribute) && self.any.as_ref().is_some_and(apart))
         };
         positive && wider.none.iter().all(keeps_out)
     }

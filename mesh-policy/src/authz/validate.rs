@@ -89,6 +89,9 @@ impl Findings<'_> {
         for rule in rules {
             let lists = [rule.sources().len(), rule.operations().len(), rule.conditions().len()];
             alternatives = lists.into_iter().fold(alternatives, usize::max);
+            for condition in rule.conditions() {
+                longest = longest.max(condition.constraint().attribute().to_string().len());
+            }
             for value in constraints(rule).flat_map(|(_, _, constraint)| all_values(constraint)) {
                 values += 1;
                 longest = longest.max(value.text().len());
@@ -270,6 +273,17 @@ mod tests {
 
     fn when(key: &str) -> Condition {
         Condition::new(key.parse().unwrap())
+    }
+
+    #[test]
+    fn the_bytes_of_a_key_are_limited_as_those_of_a_value() {
+        let header = |bytes: usize| format!("request.headers[{}]", "a".repeat(bytes - "request.headers[]".len()));
+        let rule = |bytes| Rule::new().when(when(&header(bytes)).any_of(["x"]));
+        assert_eq!(of_rule(rule(4096)), [""; 0]);
+        assert_eq!(
+            of_rule(rule(4097)),
+            ["rules: 4097 bytes in a value or key are more than 4096"]
+        );
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use mesh_policy::{
-    Claim, Claims, ConnectionFacts, Facts, Known, Metadata, PathNormalization, Peer, RequestFacts,
+    Attribute, Claim, Claims, ConnectionFacts, Facts, Known, Metadata, PathNormalization, Peer, RequestFacts,
     authz::{
         Action, AuthorizationPolicy, Dialect, PolicyName, TargetRef, TrustDomains,
-        model::{Condition, Operation, OperationField, Rule, Source, SourceField},
+        model::{Condition, Constraint, Operation, OperationField, Rule, Source, SourceField},
     },
 };
 use proptest::{
@@ -81,6 +81,7 @@ const KEYS: &[&str] = &[
     "request.headers[x-h]",
     "request.headers[x-h]",
     "request.headers[host]",
+    "request.headers[:method]",
     "request.headers[:path]",
     "request.auth.audiences",
     "request.auth.presenter",
@@ -143,13 +144,37 @@ pub fn policy(dialect: Dialect) -> impl Strategy<Value = AuthorizationPolicy> {
         if refs.index(8) == 0 {
             policy = policy.target_refs([TargetRef::service("s")]);
         }
-        if needs_rule || (strict && is_custom) {
-            // What a CUSTOM policy may not ask for would have to be left out of most rules.
+        let rules: Vec<_> = match strict && is_custom {
+            true => rules.iter().map(for_custom).collect(),
+            false => rules,
+        };
+        if needs_rule {
             let get = Operation::new().any_of(OperationField::Methods, ["GET"]);
             return policy.rule(Rule::new().to(get)).rule(Rule::new());
         }
         rules.into_iter().fold(policy, AuthorizationPolicy::rule)
     })
+}
+
+/// The rule without entries that ask what a CUSTOM policy may not ask.
+fn for_custom(rule: &Rule) -> Rule {
+    let may = |constraint: &Constraint| {
+        !matches!(
+            constraint.attribute(),
+            Attribute::Principal
+                | Attribute::Namespace
+                | Attribute::ServiceAccount
+                | Attribute::RequestPrincipal
+                | Attribute::Audiences
+                | Attribute::Presenter
+                | Attribute::Claim(_)
+        )
+    };
+    let sources = rule.sources().iter().filter(|source| source.fields().iter().all(may));
+    let left = sources.cloned().fold(Rule::new(), Rule::from);
+    let left = rule.operations().iter().cloned().fold(left, Rule::to);
+    let conditions = rule.conditions().iter().filter(|condition| may(condition.constraint()));
+    conditions.cloned().fold(left, Rule::when)
 }
 
 fn rule(strict: bool) -> impl Strategy<Value = Rule> {
@@ -250,6 +275,7 @@ fn condition(strict: bool) -> impl Strategy<Value = Condition> {
             "request.auth.principal" => REQUEST_PRINCIPALS,
             "connection.sni" => &["a.example", "*.example", "*", "A.example"],
             "request.headers[host]" => HOSTS,
+            "request.headers[:method]" => METHODS,
             "request.headers[:path]" => &["/a?q=1", "/a*", "*"],
             "experimental.envoy.filters.f[k]" => &["v", "[v]", "[w*]", "*"],
             _ => TEXTS,
@@ -305,8 +331,8 @@ pub struct Case {
 struct RequestCase {
     method: &'static str,
     authority: Known<&'static str>,
-    path: Option<&'static str>,
-    headers: Vec<(&'static str, &'static str)>,
+    path: Known<&'static str>,
+    headers: Known<Vec<(&'static str, &'static str)>>,
     claims: Known<Claims>,
 }
 
@@ -346,9 +372,13 @@ impl Case {
         let path = request
             .path
             .map(|path| PathNormalization::Base.normalize(path.as_bytes(), &mut buffer).unwrap());
-        let facts = RequestFacts::new(connection, request.method.as_bytes(), &request.headers)
+        let facts = match &request.headers {
+            Known::Present(lines) => RequestFacts::new(connection, request.method.as_bytes(), lines),
+            _ => RequestFacts::without_headers(connection, request.method.as_bytes()),
+        };
+        let facts = facts
             .authority(request.authority.map(str::as_bytes))
-            .path(path.into())
+            .path(path)
             .claims(request.claims.as_ref());
         function(Facts::from(&facts))
     }
@@ -429,8 +459,8 @@ fn request() -> impl Strategy<Value = RequestCase> {
     (
         method,
         authority,
-        option::weighted(0.9, select(paths.to_vec())),
-        headers,
+        known(option::weighted(0.9, select(paths.to_vec()))),
+        known(headers.prop_map(Some)),
         known(option::of(claims())),
     )
         .prop_map(|(method, authority, path, headers, claims)| RequestCase {

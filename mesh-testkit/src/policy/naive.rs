@@ -8,7 +8,7 @@ use mesh_policy::{
 
 use super::{
     Outcome,
-    value::{Effect, is_bad, matches},
+    value::{Effect, Question, is_bad, is_unknown},
 };
 
 /// Under which rules policies are read.
@@ -222,7 +222,7 @@ impl Mesh {
         if any.is_empty() && none.is_empty() {
             return None;
         }
-        if facts.lacks(attribute) {
+        if is_unknown(attribute, facts) {
             return Some(Truth::Unknown);
         }
         let allows = *policy.action() == Action::Allow;
@@ -231,14 +231,18 @@ impl Mesh {
         } else {
             (Effect::Stops, Effect::Admits)
         };
-        let namespace = &policy.name().namespace;
-        let one = any.is_empty()
-            || any
-                .iter()
-                .any(|value| matches(self, namespace, attribute, value, positive, facts));
-        let other = none
-            .iter()
-            .any(|value| matches(self, namespace, attribute, value, negative, facts));
+        let matches = |value: &String, effect| {
+            let question = Question {
+                mesh: self,
+                namespace: &policy.name().namespace,
+                attribute,
+                value,
+                facts,
+            };
+            question.matches(effect)
+        };
+        let one = any.is_empty() || any.iter().any(|value| matches(value, positive));
+        let other = none.iter().any(|value| matches(value, negative));
         Some(if one && !other { Truth::Yes } else { Truth::No })
     }
 

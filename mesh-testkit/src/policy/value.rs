@@ -29,160 +29,181 @@ pub(super) fn is_bad(attribute: &Attribute, value: &str) -> bool {
     }
 }
 
-/// Whether a value matches, in a plane's own way or, in the strict dialect, in all ways or in any.
-pub(super) fn matches(
-    mesh: &Mesh,
-    namespace: &str,
-    attribute: &Attribute,
-    value: &str,
-    effect: Effect,
-    facts: &Facts<'_>,
-) -> bool {
-    let as_plane = |dialect: Dialect| plane_matches(mesh, dialect, namespace, attribute, value, facts);
-    match mesh.dialect {
-        Dialect::Strict => strict_matches(mesh, namespace, attribute, value, effect, facts),
-        dialect => as_plane(dialect),
+/// Whether it cannot be said what an attribute is.
+pub(super) fn is_unknown(attribute: &Attribute, facts: &Facts<'_>) -> bool {
+    match attribute.to_string().as_str() {
+        "source.ip" => facts.source_ip().is_unavailable(),
+        "remote.ip" => facts.remote_ip().is_unavailable(),
+        "destination.ip" => facts.destination_ip().is_unavailable(),
+        "destination.port" => facts.destination_port().is_unavailable(),
+        "connection.sni" => facts.sni().is_unavailable(),
+        "hosts" | "request.headers[host]" | "request.headers[:authority]" => facts.authority().is_unavailable(),
+        "methods" | "request.headers[:method]" => facts.method().is_unavailable(),
+        "paths" | "request.headers[:path]" => facts.path().is_unavailable(),
+        name if name.starts_with("request.headers[") => facts.headers().is_unavailable(),
+        name if name.starts_with("request.auth.") => facts.claims().is_unavailable(),
+        name if name.starts_with("experimental.") => facts.metadata().is_unavailable(),
+        name if name.starts_with("source.") => facts.peer().is_unavailable(),
+        name => panic!("nobody knows {name}"),
     }
 }
 
-fn strict_matches(
-    mesh: &Mesh,
-    namespace: &str,
-    attribute: &Attribute,
-    value: &str,
-    effect: Effect,
-    facts: &Facts<'_>,
-) -> bool {
-    let plane = |dialect| plane_matches(mesh, dialect, namespace, attribute, value, facts);
-    match (attribute, effect) {
-        (Attribute::Principal | Attribute::Namespace | Attribute::ServiceAccount, Effect::Stops) => {
-            plane(Dialect::EnvoyHttp) || plane(Dialect::Ztunnel)
-        }
-        (Attribute::Principal | Attribute::Namespace | Attribute::ServiceAccount, Effect::Admits) => {
-            has_one_uri(facts) && plane(Dialect::EnvoyHttp) && plane(Dialect::Ztunnel)
-        }
-        (Attribute::TrustDomain, Effect::Stops) => {
-            plane(Dialect::EnvoyHttp) || trust_domain(facts, &[value.to_owned()])
-        }
-        (Attribute::TrustDomain, Effect::Admits) => {
-            let workload = facts.peer().present().and_then(first_workload).is_some();
-            let literal = trust_domain(facts, &[value.to_owned()]);
-            has_one_uri(facts) && workload && plane(Dialect::EnvoyHttp) && literal
-        }
-        (Attribute::Path, Effect::Stops) if is_template(value) => {
-            path(facts).is_some_and(|path| template(&tokens(value), path.as_bytes()))
-        }
-        (Attribute::Header(name), Effect::Admits) if value == "*" => {
-            lines(facts, name).iter().any(|line| !line.is_empty())
-        }
-        (Attribute::Sni, _) => {
-            let sni = facts.sni().present().map(text);
-            sni.is_some_and(|sni| star(&value.to_lowercase(), &sni.to_lowercase()))
-        }
-        _ => plane(Dialect::EnvoyHttp),
-    }
+/// Whether a value of a policy matches.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'q> {
+    pub(super) mesh: &'q Mesh,
+    /// The policy's.
+    pub(super) namespace: &'q str,
+    pub(super) attribute: &'q Attribute,
+    pub(super) value: &'q str,
+    pub(super) facts: &'q Facts<'q>,
 }
 
-fn plane_matches(
-    mesh: &Mesh,
-    dialect: Dialect,
-    namespace: &str,
-    attribute: &Attribute,
-    value: &str,
-    facts: &Facts<'_>,
-) -> bool {
-    match attribute {
-        _ if attribute.is_identity() => identity_matches(mesh, dialect, namespace, attribute, value, facts),
-        Attribute::RequestPrincipal => request_principal(value, facts),
-        Attribute::SourceIp => in_block(value, facts.source_ip()),
-        Attribute::RemoteIp => in_block(value, facts.remote_ip()),
-        Attribute::DestinationIp => in_block(value, facts.destination_ip()),
-        Attribute::DestinationPort => facts.destination_port().present() == value.parse().ok(),
-        Attribute::Host => {
-            let host = facts.authority().present().map(text);
-            host.is_some_and(|host| value == "*" || star(&value.to_ascii_lowercase(), &host.to_ascii_lowercase()))
+impl Question<'_> {
+    /// In a plane's own way or, in the strict dialect, in all ways or in any.
+    pub(super) fn matches(self, effect: Effect) -> bool {
+        match self.mesh.dialect {
+            Dialect::Strict => self.matches_strictly(effect),
+            dialect => self.matches_on(dialect),
         }
-        Attribute::Method => facts
-            .method()
-            .present()
-            .is_some_and(|method| value == "*" || star(value, &text(method))),
-        Attribute::Path if is_template(value) => path(facts).is_some_and(|path| {
-            let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()+,;:@=*".contains(&byte);
-            path.bytes().all(pchar) && template(&tokens(value), path.as_bytes())
-        }),
-        Attribute::Path => path(facts).is_some_and(|path| star(value, &path)),
-        Attribute::Header(name) => lines(facts, name).iter().any(|line| value == "*" || star(value, line)),
-        Attribute::Sni => {
-            let sni = facts.sni().present().map(text);
-            sni.is_some_and(|sni| star(value, &sni.to_lowercase()))
-        }
-        Attribute::Audiences => claim(facts, &["aud".into()]).iter().any(|text| star(value, text)),
-        Attribute::Presenter => claim(facts, &["azp".into()]).iter().any(|text| star(value, text)),
-        Attribute::Claim(names) => claim(facts, names).iter().any(|text| star(value, text)),
-        Attribute::Metadata { filter, key } => match facts.metadata() {
-            Known::Present(metadata) => match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                Some(element) => metadata.is_listed(filter, key, &mut |found| star(element, &text(found))),
-                None => metadata.is_text(filter, key, &mut |found| star(value, &text(found))),
-            },
-            _ => false,
-        },
-        other => panic!("no plane knows {other}"),
     }
-}
 
-fn identity_matches(
-    mesh: &Mesh,
-    dialect: Dialect,
-    namespace: &str,
-    attribute: &Attribute,
-    value: &str,
-    facts: &Facts<'_>,
-) -> bool {
-    let ztunnel = dialect == Dialect::Ztunnel;
-    let workload = || facts.peer().present().and_then(first_workload);
-    let names = || -> Vec<String> {
-        let names = facts.peer().present().map(Peer::names).unwrap_or_default();
-        names.iter().map(|name| text(name.text())).collect()
-    };
-    match attribute {
-        Attribute::Principal if ztunnel => {
-            workload().is_some_and(|(domain, space, account)| star(value, &format!("{domain}/ns/{space}/sa/{account}")))
-        }
-        Attribute::Principal if value == "*" => !names().is_empty(),
-        Attribute::Principal => {
-            let values = expand(mesh, value);
-            let fits = |name: &String| {
-                let after = name.strip_prefix("spiffe://");
-                after.is_some_and(|after| {
-                    values
-                        .iter()
-                        .any(|value| value == "*" && !after.is_empty() || star(value, after))
-                })
-            };
-            names().iter().any(fits)
-        }
-        Attribute::Namespace if ztunnel => workload().is_some_and(|(_, space, _)| star(value, &space)),
-        Attribute::Namespace => names()
-            .iter()
-            .any(|name| glob(format!("*/ns/{value}/*").as_bytes(), name.as_bytes())),
-        Attribute::ServiceAccount => {
-            let (space, account) = value.split_once('/').unwrap_or((namespace, value));
-            if ztunnel {
-                workload().is_some_and(|(_, own, name)| own == space && name == account)
-            } else {
-                names().iter().any(|name| has_account(name, space, account))
+    fn matches_strictly(self, effect: Effect) -> bool {
+        let Self {
+            attribute,
+            value,
+            facts,
+            ..
+        } = self;
+        let plane = |dialect| self.matches_on(dialect);
+        match (attribute, effect) {
+            (Attribute::Principal | Attribute::Namespace | Attribute::ServiceAccount, Effect::Stops) => {
+                plane(Dialect::EnvoyHttp) || plane(Dialect::Ztunnel)
             }
+            (Attribute::Principal | Attribute::Namespace | Attribute::ServiceAccount, Effect::Admits) => {
+                has_one_uri(facts) && plane(Dialect::EnvoyHttp) && plane(Dialect::Ztunnel)
+            }
+            (Attribute::TrustDomain, Effect::Stops) => {
+                plane(Dialect::EnvoyHttp) || trust_domain(facts, &[value.to_owned()])
+            }
+            (Attribute::TrustDomain, Effect::Admits) => {
+                let workload = facts.peer().present().and_then(first_workload).is_some();
+                let literal = trust_domain(facts, &[value.to_owned()]);
+                has_one_uri(facts) && workload && plane(Dialect::EnvoyHttp) && literal
+            }
+            (Attribute::Path, Effect::Stops) if is_template(value) => {
+                path(facts).is_some_and(|path| template(&tokens(value), path.as_bytes()))
+            }
+            (Attribute::Header(name), Effect::Admits) if value == "*" => {
+                lines(facts, name).iter().any(|line| !line.is_empty())
+            }
+            (Attribute::Sni, _) => {
+                let sni = facts.sni().present().map(text);
+                sni.is_some_and(|sni| star(&value.to_lowercase(), &sni.to_lowercase()))
+            }
+            _ => plane(Dialect::EnvoyHttp),
         }
-        Attribute::TrustDomain => {
-            let known: Vec<_> = mesh.trust_domains.names().map(str::to_owned).collect();
-            let values = if known.contains(&value.to_owned()) {
-                known
-            } else {
-                vec![value.to_owned()]
-            };
-            trust_domain(facts, &values)
+    }
+
+    fn matches_on(self, dialect: Dialect) -> bool {
+        let Self {
+            attribute,
+            value,
+            facts,
+            ..
+        } = self;
+        match attribute {
+            _ if attribute.is_identity() => self.matches_identity(dialect),
+            Attribute::RequestPrincipal => request_principal(value, facts),
+            Attribute::SourceIp => in_block(value, facts.source_ip()),
+            Attribute::RemoteIp => in_block(value, facts.remote_ip()),
+            Attribute::DestinationIp => in_block(value, facts.destination_ip()),
+            Attribute::DestinationPort => facts.destination_port().present() == value.parse().ok(),
+            Attribute::Host => {
+                let host = facts.authority().present().map(text);
+                host.is_some_and(|host| value == "*" || star(&value.to_ascii_lowercase(), &host.to_ascii_lowercase()))
+            }
+            Attribute::Method => facts
+                .method()
+                .present()
+                .is_some_and(|method| value == "*" || star(value, &text(method))),
+            Attribute::Path if is_template(value) => path(facts).is_some_and(|path| {
+                let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()+,;:@=*".contains(&byte);
+                path.bytes().all(pchar) && template(&tokens(value), path.as_bytes())
+            }),
+            Attribute::Path => path(facts).is_some_and(|path| star(value, &path)),
+            Attribute::Header(name) => lines(facts, name).iter().any(|line| value == "*" || star(value, line)),
+            Attribute::Sni => {
+                let sni = facts.sni().present().map(text);
+                sni.is_some_and(|sni| star(value, &sni.to_lowercase()))
+            }
+            Attribute::Audiences => claim(facts, &["aud".into()]).iter().any(|text| star(value, text)),
+            Attribute::Presenter => claim(facts, &["azp".into()]).iter().any(|text| star(value, text)),
+            Attribute::Claim(names) => claim(facts, names).iter().any(|text| star(value, text)),
+            Attribute::Metadata { filter, key } => match facts.metadata() {
+                Known::Present(metadata) => match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                    Some(element) => metadata.is_listed(filter, key, &mut |found| star(element, &text(found))),
+                    None => metadata.is_text(filter, key, &mut |found| star(value, &text(found))),
+                },
+                _ => false,
+            },
+            other => panic!("no plane knows {other}"),
         }
-        other => panic!("{other} is no part of an identity"),
+    }
+
+    fn matches_identity(self, dialect: Dialect) -> bool {
+        let Self {
+            mesh,
+            namespace,
+            attribute,
+            value,
+            facts,
+        } = self;
+        let ztunnel = dialect == Dialect::Ztunnel;
+        let workload = || facts.peer().present().and_then(first_workload);
+        let names = || -> Vec<String> {
+            let names = facts.peer().present().map(Peer::names).unwrap_or_default();
+            names.iter().map(|name| text(name.text())).collect()
+        };
+        match attribute {
+            Attribute::Principal if ztunnel => workload()
+                .is_some_and(|(domain, space, account)| star(value, &format!("{domain}/ns/{space}/sa/{account}"))),
+            Attribute::Principal if value == "*" => !names().is_empty(),
+            Attribute::Principal => {
+                let values = expand(mesh, value);
+                let fits = |name: &String| {
+                    let after = name.strip_prefix("spiffe://");
+                    after.is_some_and(|after| {
+                        values
+                            .iter()
+                            .any(|value| value == "*" && !after.is_empty() || star(value, after))
+                    })
+                };
+                names().iter().any(fits)
+            }
+            Attribute::Namespace if ztunnel => workload().is_some_and(|(_, space, _)| star(value, &space)),
+            Attribute::Namespace => names()
+                .iter()
+                .any(|name| glob(format!("*/ns/{value}/*").as_bytes(), name.as_bytes())),
+            Attribute::ServiceAccount => {
+                let (space, account) = value.split_once('/').unwrap_or((namespace, value));
+                if ztunnel {
+                    workload().is_some_and(|(_, own, name)| own == space && name == account)
+                } else {
+                    names().iter().any(|name| has_account(name, space, account))
+                }
+            }
+            Attribute::TrustDomain => {
+                let known: Vec<_> = mesh.trust_domains.names().map(str::to_owned).collect();
+                let values = if known.contains(&value.to_owned()) {
+                    known
+                } else {
+                    vec![value.to_owned()]
+                };
+                trust_domain(facts, &values)
+            }
+            other => panic!("{other} is no part of an identity"),
+        }
     }
 }
 
@@ -254,7 +275,7 @@ fn trust_domain(facts: &Facts<'_>, values: &[String]) -> bool {
     })
 }
 
-/// As §1.9 of what Istio does with a principal's trust domain.
+/// A principal of the mesh's trust domain, in all of the names that the mesh has.
 fn expand(mesh: &Mesh, value: &str) -> Vec<String> {
     let parts: Vec<_> = value.split('/').collect();
     let own: Vec<_> = mesh.trust_domains.names().collect();

@@ -37,8 +37,8 @@ struct WrittenRequest {
     host: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Value>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<String, Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     claims: Option<Value>,
 }
@@ -60,15 +60,11 @@ impl From<&Sample> for Written {
 
 impl From<&SampleRequest> for WrittenRequest {
     fn from(request: &SampleRequest) -> Self {
-        let mut headers = BTreeMap::<String, Vec<String>>::new();
-        for (name, value) in &request.headers {
-            headers.entry(name.clone()).or_default().push(text(value));
-        }
         Self {
             method: text(&request.method),
             host: written(&request.authority, |host| text(host).into()),
             path: written(&request.path, |path| text(path.borrowed().target()).into()),
-            headers,
+            headers: written(&request.headers, |lines| headers(lines)),
             claims: written(&request.claims, claims),
         }
     }
@@ -115,8 +111,14 @@ pub(crate) fn describe(sample: &Sample) -> String {
     {
         add(format!("metadata {}", metadata(found)));
     }
-    for (name, value) in sample.request.iter().flat_map(|request| &request.headers) {
-        add(format!("{name}: {}", text(value)));
+    match sample.request.as_ref().map(|request| &request.headers) {
+        Some(Known::Present(lines)) => {
+            for (name, value) in lines {
+                add(format!("{name}: {}", text(value)));
+            }
+        }
+        Some(Known::Absent) => add("without headers".to_owned()),
+        Some(Known::Unavailable) | None => {}
     }
     match sample.request.as_ref().map(|request| &request.claims) {
         Some(Known::Present(all)) => add(format!("token {}", claims(all))),
@@ -146,6 +148,14 @@ fn peer(peer: &Peer) -> Value {
         ([uri], []) => uri.as_str().into(),
         _ => serde_json::json!({ "uris": uris, "dns": others }),
     }
+}
+
+fn headers(lines: &[(String, Vec<u8>)]) -> Value {
+    let mut headers = BTreeMap::<&str, Vec<String>>::new();
+    for (name, value) in lines {
+        headers.entry(name).or_default().push(text(value));
+    }
+    serde_json::json!(headers)
 }
 
 fn metadata(found: &BTreeMap<(Box<str>, Box<str>), Found>) -> Value {

@@ -1,5 +1,7 @@
 //! Fields that must match together.
 
+use std::collections::BTreeSet;
+
 use super::{finding::Finding, identity::Shape, value};
 use crate::{
     authz::{
@@ -8,7 +10,7 @@ use crate::{
             test::Test,
             value::{Effect, Reader},
         },
-        cover::{RuleView, has_one_value},
+        cover::{Effort, RuleView, has_one_value},
         dialect::Diagnostic,
         invalid::{Clause, FieldPath, FieldValue},
         model::{Action, AuthorizationPolicy, Constraint, Rule, Value},
@@ -23,6 +25,7 @@ pub(super) fn check(
     set: &PolicySet,
     policy: &AuthorizationPolicy,
     views: &[&RuleView<'_>],
+    effort: &Effort,
     findings: &mut Vec<Diagnostic<Finding>>,
 ) {
     for (index, rule) in policy.rules().iter().enumerate() {
@@ -31,7 +34,8 @@ pub(super) fn check(
             reader: set.reader(policy),
             policy,
             index,
-            known: view.map_or(Vec::new(), |view| view.attributes().collect()),
+            known: view.map_or(BTreeSet::new(), |view| view.attributes().collect()),
+            effort,
             findings,
         };
         for (clause, entry, constraint) in constraints(rule) {
@@ -40,6 +44,7 @@ pub(super) fn check(
                 policy,
                 (index, clause, entry),
                 constraint,
+                effort,
                 check.findings,
             );
         }
@@ -79,14 +84,26 @@ struct Check<'c> {
     /// Of the rule.
     index: usize,
     /// What the dialect has of the rule's attributes.
-    known: Vec<&'c Attribute>,
+    known: BTreeSet<&'c Attribute>,
+    effort: &'c Effort,
     findings: &'c mut Vec<Diagnostic<Finding>>,
+}
+
+/// A field, with what its values ask.
+struct Asked<'c> {
+    constraint: &'c Constraint,
+    /// Of each value.
+    tests: Vec<Vec<Test>>,
+    /// Of each value that is part of an identity and says so much.
+    shapes: Vec<Option<Shape>>,
+    /// Whether there are values, and the dialect can read them all.
+    is_read: bool,
 }
 
 impl Check<'_> {
     fn rule(&mut self, rule: &Rule) {
         let conditions = rule.conditions().iter().map(|condition| condition.constraint());
-        let conditions: Vec<_> = conditions.collect();
+        let conditions: Vec<_> = conditions.map(|constraint| self.asked(constraint)).collect();
         let sources = rule.sources().iter().map(|source| source.fields());
         let operations = rule.operations().iter().map(|operation| operation.fields());
         let mut is_dead = self.entry(Clause::When, 0, &[], &conditions);
@@ -95,7 +112,7 @@ impl Check<'_> {
             (Clause::To, operations.collect::<Vec<_>>()),
         ] {
             let dead = entries.iter().enumerate().filter(|(entry, fields)| {
-                let fields: Vec<_> = fields.iter().collect();
+                let fields: Vec<_> = fields.iter().map(|constraint| self.asked(constraint)).collect();
                 self.entry(clause, *entry, &fields, &conditions)
             });
             let dead = dead.count();
@@ -115,29 +132,29 @@ impl Check<'_> {
 
     /// Whether an entry can never match, given the conditions of its rule; without fields, whether
     /// the conditions cannot by themselves.
-    fn entry(&mut self, clause: Clause, entry: usize, fields: &[&Constraint], conditions: &[&Constraint]) -> bool {
+    fn entry(&mut self, clause: Clause, entry: usize, fields: &[Asked<'_>], conditions: &[Asked<'_>]) -> bool {
         let by_itself = clause == Clause::When;
         let own = if by_itself { conditions } else { fields };
-        let is_known = |constraint: &&&Constraint| self.known.contains(&constraint.attribute());
         let mut is_dead = false;
-        let known: Vec<_> = own.iter().enumerate().filter(|(_, own)| is_known(own)).collect();
-        for (at, constraint) in known {
+        for (at, asked) in own.iter().enumerate() {
+            let constraint = asked.constraint;
+            if !self.known.contains(constraint.attribute()) {
+                continue;
+            }
             let entry = if by_itself { at } else { entry };
-            if self.is_excluded(constraint) {
+            if self.is_excluded(asked) {
                 let attribute = constraint.attribute().clone();
                 self.add(clause, entry, constraint, true, Finding::Excluded { attribute });
                 is_dead = true;
             }
             is_dead |= self.never_passes(constraint);
-            let others = own.iter().skip(at + 1);
-            let others: Vec<_> = if by_itself {
-                others.collect()
-            } else {
-                others.chain(conditions).collect()
-            };
-            for other in others {
-                if self.is_disjoint(constraint, other) {
-                    let (one, other) = (constraint.attribute().clone(), other.attribute().clone());
+            let more = if by_itself { &[] } else { conditions };
+            for other in own.iter().skip(at + 1).chain(more) {
+                if !self.effort.spend() {
+                    return is_dead;
+                }
+                if self.is_disjoint(asked, other) {
+                    let (one, other) = (constraint.attribute().clone(), other.constraint.attribute().clone());
                     self.add(clause, entry, constraint, false, Finding::Disjoint { one, other });
                     is_dead = true;
                 }
@@ -195,18 +212,15 @@ impl Check<'_> {
     }
 
     /// Whether every value is negated again.
-    fn is_excluded(&self, constraint: &Constraint) -> bool {
-        let attribute = constraint.attribute();
-        let negated: Vec<_> = constraint
-            .none_of()
-            .iter()
-            .flat_map(|value| self.tests(attribute, value, true))
-            .collect();
-        let is_out = |value: &Value| {
-            let tests = self.tests(attribute, value, false);
-            !tests.is_empty() && tests.iter().all(|test| negated.iter().any(|other| test.implies(other)))
+    fn is_excluded(&self, asked: &Asked<'_>) -> bool {
+        let attribute = asked.constraint.attribute();
+        let negated = asked.constraint.none_of().iter();
+        let negated: Vec<_> = negated.flat_map(|value| self.tests(attribute, value, true)).collect();
+        let is_out = |tests: &Vec<Test>| {
+            let negated = |test: &Test| self.effort.any(&negated, |other| test.implies(other));
+            !tests.is_empty() && tests.iter().all(negated)
         };
-        !constraint.any_of().is_empty() && constraint.any_of().iter().all(is_out)
+        !asked.tests.is_empty() && asked.tests.iter().all(is_out)
     }
 
     /// Whether each of the values is one that no request has.
@@ -216,35 +230,41 @@ impl Check<'_> {
         !values.is_empty() && values.iter().all(never)
     }
 
-    fn is_disjoint(&self, one: &Constraint, other: &Constraint) -> bool {
-        let is_read = |constraint: &Constraint| {
-            let mut values = constraint.any_of().iter();
-            values.all(|value| !self.tests(constraint.attribute(), value, false).is_empty())
-        };
-        let mut pairs = one
-            .any_of()
-            .iter()
-            .flat_map(|value| other.any_of().iter().map(move |other| (value, other)));
-        if one.any_of().is_empty() || other.any_of().is_empty() || !is_read(one) || !is_read(other) {
+    fn is_disjoint(&self, one: &Asked<'_>, other: &Asked<'_>) -> bool {
+        if !one.is_read || !other.is_read {
             return false;
         }
-        let (first, second) = (one.attribute(), other.attribute());
+        let (first, second) = (one.constraint.attribute(), other.constraint.attribute());
         if first.is_identity() && second.is_identity() {
-            let namespace = &self.policy.name().namespace;
-            return pairs.all(|(value, other)| {
-                let shapes = (
-                    Shape::of(first, value.text(), namespace),
-                    Shape::of(second, other.text(), namespace),
-                );
-                matches!(shapes, (Some(one), Some(other)) if one.excludes(&other))
-            });
+            let apart = |one: &Option<Shape>, other: &Option<Shape>| matches!((one, other), (Some(one), Some(other)) if one.excludes(other));
+            return one
+                .shapes
+                .iter()
+                .all(|shape| self.effort.all(&other.shapes, |other| apart(shape, other)));
         }
+        let apart = |tests: &Vec<Test>, others: &Vec<Test>| {
+            tests.iter().all(|test| others.iter().all(|other| test.excludes(other)))
+        };
         first == second
             && has_one_value(first)
-            && pairs.all(|(value, other)| {
-                let (tests, others) = (self.tests(first, value, false), self.tests(second, other, false));
-                tests.iter().all(|test| others.iter().all(|other| test.excludes(other)))
-            })
+            && one
+                .tests
+                .iter()
+                .all(|tests| self.effort.all(&other.tests, |others| apart(tests, others)))
+    }
+
+    fn asked<'v>(&self, constraint: &'v Constraint) -> Asked<'v> {
+        let (attribute, values) = (constraint.attribute(), constraint.any_of().iter());
+        let namespace = &self.policy.name().namespace;
+        let shape = |value: &Value| Shape::of(attribute, value.text(), namespace);
+        let shapes = values.clone().map(shape).collect();
+        let tests: Vec<_> = values.map(|value| self.tests(attribute, value, false)).collect();
+        Asked {
+            is_read: !tests.is_empty() && tests.iter().all(|tests| !tests.is_empty()),
+            constraint,
+            tests,
+            shapes,
+        }
     }
 
     /// What a value asks, as the dialect reads it, of a peer that has one name.

@@ -271,3 +271,69 @@ fn what_stops_has_gaps() {
     assert!(findings(Dialect::EnvoyHttp, [deny("/admin/{**}")])[0].contains("such as `[`"));
     assert_eq!(findings(Dialect::EnvoyHttp, [deny("/admin*")]), [""; 0]);
 }
+
+/// Policies with something to find among pairs of rules, fields and values.
+fn questionable() -> Vec<AuthorizationPolicy> {
+    let many: Vec<String> = (0..20).map(|n| format!("10.0.{n}.0/24")).collect();
+    let blocks = |more: &[&str]| {
+        let values = many.iter().map(String::as_str).chain(more.iter().copied());
+        from(SourceField::IpBlocks, &values.collect::<Vec<_>>())
+    };
+    let rule = |more: &[&str]| Rule::new().from(blocks(more));
+    let apart = blocks(&[]).none_of(SourceField::IpBlocks, ["10.0.0.0/8"]);
+    let hosts = to(OperationField::Hosts, &["a.example", "b.example", "b.example:*"]);
+    vec![
+        AuthorizationPolicy::allow("n", "redundant").rule(rule(&["10.0.0.0/16"])),
+        AuthorizationPolicy::allow("n", "excluded").rule(Rule::new().from(apart)),
+        AuthorizationPolicy::allow("n", "disjoint").rule(rule(&[]).when(when("source.ip", &["192.168.0.0/16"]))),
+        AuthorizationPolicy::allow("n", "shadowed").rule(rule(&[])),
+        AuthorizationPolicy::allow("n", "host").rule(Rule::new().to(hosts)),
+        AuthorizationPolicy::deny("n", "all").rule(Rule::new()),
+    ]
+}
+
+#[test]
+fn with_less_effort_less_is_found_and_nothing_else() {
+    let analysis = Analysis::new(Compiler::new(Dialect::EnvoyHttp));
+    let within = |effort| {
+        let policies = questionable().into_iter().map(Arc::new).collect();
+        let report = analysis.run_within(&Effort::new(effort), policies).unwrap();
+        // A rule that is seen to be dead is not said to be overruled as well.
+        let found = report.findings().iter();
+        let found = found.filter(|found| !matches!(found.note, Finding::Overruled { .. } | Finding::Shadowed { .. }));
+        (
+            found.map(ToString::to_string).collect::<BTreeSet<_>>(),
+            report.is_complete(),
+        )
+    };
+    let (all, is_complete) = within(100_000);
+    assert!(is_complete && all.len() > 20, "{all:#?}");
+    let mut most = 0;
+    for effort in (0..4000).step_by(7) {
+        let (found, is_complete) = within(effort);
+        assert!(found.is_subset(&all), "{effort}");
+        assert!(!is_complete || found == all, "{effort}");
+        most = most.max(found.len());
+    }
+    assert!(most > 0 && !within(0).1);
+}
+
+/// Each by itself takes more pairs than there is effort for.
+#[test]
+fn large_policies_take_no_more_than_the_effort() {
+    let ports = |from: u16| (from..from + 30_000).map(|port| port.to_string()).collect::<Vec<_>>();
+    let operation = Operation::new()
+        .any_of(OperationField::Ports, ports(1))
+        .none_of(OperationField::Ports, ports(30_001));
+    let apart = Rule::new()
+        .to(Operation::new().any_of(OperationField::Ports, ports(1)))
+        .when(Condition::new("destination.port".parse().unwrap()).any_of(ports(30_001)));
+    let hosts: Vec<_> = (0..60_000).map(|n| format!("{n}.example:80")).collect();
+    let hosts = Operation::new().any_of(OperationField::Hosts, hosts);
+    for rule in [Rule::new().to(operation), apart, Rule::new().to(hosts)] {
+        let policy = Arc::new(AuthorizationPolicy::allow("n", "p").rule(rule));
+        let effort = Effort::new(100_000);
+        let report = Analysis::new(Compiler::new(Dialect::EnvoyHttp)).run_within(&effort, vec![policy]);
+        assert!(!report.unwrap().is_complete());
+    }
+}

@@ -4,6 +4,7 @@ use super::finding::Finding;
 use crate::{
     authz::{
         compile::value::has_inner_star,
+        cover::Effort,
         dialect::{Diagnostic, Dialect},
         invalid::{Clause, FieldPath, FieldValue},
         model::{Action, AuthorizationPolicy, Constraint, Value},
@@ -22,14 +23,17 @@ pub(super) fn check(
     policy: &AuthorizationPolicy,
     (rule, clause, entry): (usize, Clause, usize),
     constraint: &Constraint,
+    effort: &Effort,
     findings: &mut Vec<Diagnostic<Finding>>,
 ) {
     let attribute = constraint.attribute();
     for (negated, values) in [(false, constraint.any_of()), (true, constraint.none_of())] {
         let stops = (*policy.action() == Action::Allow) == negated;
-        for (index, value) in values.iter().enumerate() {
+        let extents: Vec<_> = values.iter().map(|value| Extent::of(attribute, value.text())).collect();
+        for (index, (value, extent)) in values.iter().zip(&extents).enumerate() {
             let mut found: Vec<_> = of_value(attribute, value.text()).into_iter().collect();
-            found.extend(of_neighbours(attribute, value.text(), values));
+            let neighbours = values.iter().map(Value::text).zip(&extents);
+            found.extend(of_neighbours(attribute, (value.text(), extent), neighbours, effort));
             if stops {
                 found.extend(of_what_stops(dialect, attribute, value.text()));
             }
@@ -131,19 +135,28 @@ fn of_block(text: &str) -> Option<Finding> {
 }
 
 /// What the other values of a list make of one.
-fn of_neighbours(attribute: &Attribute, text: &str, values: &[Value]) -> Option<Finding> {
+fn of_neighbours<'v>(
+    attribute: &Attribute,
+    (text, extent): (&str, &Extent),
+    neighbours: impl Iterator<Item = (&'v str, &'v Extent)> + Clone,
+    effort: &Effort,
+) -> Option<Finding> {
     if *attribute == Attribute::Host
         && lacks_port(text)
-        && !values.iter().any(|other| is_port_variant(other.text(), text))
+        && !effort.any(neighbours.clone(), |(other, _)| is_port_variant(other, text))
     {
-        return Some(Finding::HostWithoutPort { value: text.into() });
+        return (!effort.is_spent()).then(|| Finding::HostWithoutPort { value: text.into() });
     }
-    let others = values.iter().map(Value::text).filter(|other| *other != text);
-    let by = others.into_iter().find(|other| is_redundant(attribute, text, other))?;
-    Some(Finding::RedundantValue {
-        value: text.into(),
-        by: by.into(),
-    })
+    let mut by = None;
+    let is_redundant = |(other, wider): (&'v str, &Extent)| {
+        by = Some(other);
+        other != text && extent.is_within(wider)
+    };
+    let value = text.into();
+    effort
+        .any(neighbours, is_redundant)
+        .then_some(by)?
+        .map(|by| Finding::RedundantValue { value, by: by.into() })
 }
 
 /// Whether a value asks for all of a host, and so for the end of the authority.
@@ -162,18 +175,37 @@ fn is_port_variant(other: &str, host: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(':') || rest == "*")
 }
 
-fn is_redundant(attribute: &Attribute, text: &str, by: &str) -> bool {
-    match attribute {
-        Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => {
-            matches!((Cidr::parse(text), Cidr::parse(by)), (Some(one), Some(other)) if one.implies(&other) && one != other)
+/// What a value asks, as far as it can be held against others.
+#[derive(PartialEq, Eq)]
+enum Extent {
+    Block(Cidr),
+    Text(TextPattern),
+    Unclear,
+}
+
+impl Extent {
+    fn of(attribute: &Attribute, text: &str) -> Self {
+        match attribute {
+            Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => {
+                Cidr::parse(text).map_or(Self::Unclear, Self::Block)
+            }
+            Attribute::Host | Attribute::Method | Attribute::Principal | Attribute::Path
+                if !PathTemplate::is_one(text) =>
+            {
+                Self::Text(TextPattern::parse(text.as_bytes()))
+            }
+            _ => Self::Unclear,
         }
-        Attribute::Host | Attribute::Method | Attribute::Principal | Attribute::Path
-            if !PathTemplate::is_one(text) && !PathTemplate::is_one(by) =>
-        {
-            let [one, other] = [text, by].map(|value| TextPattern::parse(value.as_bytes()));
-            one.implies(&other, Case::Counts) && one != other
-        }
-        _ => false,
+    }
+
+    /// Whether the other one asks for less.
+    fn is_within(&self, other: &Self) -> bool {
+        let implies = match (self, other) {
+            (Self::Block(one), Self::Block(other)) => one.implies(other),
+            (Self::Text(one), Self::Text(other)) => one.implies(other, Case::Counts),
+            _ => false,
+        };
+        implies && self != other
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     authz::{
         compile::test::Test,
-        cover::{FieldView, RuleView},
+        cover::{Effort, FieldView, RuleView},
     },
     facts::{Attribute, Facts, Known},
     normalize::PathNormalization,
@@ -32,6 +32,7 @@ pub(super) fn ordinary() -> Sample {
     sample.metadata = Known::Absent;
     let mut request = SampleRequest::new(b"GET");
     request.authority = Known::Present(b"service.example"[..].into());
+    request.headers = Known::Absent;
     request.claims = Known::Absent;
     let mut buffer = Vec::new();
     if let Ok(path) = PathNormalization::Base.normalize(b"/", &mut buffer) {
@@ -43,7 +44,7 @@ pub(super) fn ordinary() -> Sample {
 
 /// For each way through a rule, a request that takes it, so far as one is found: its first source
 /// with each operation, and its first operation with each source.
-pub(super) fn matches(rule: &RuleView<'_>) -> Vec<Sample> {
+pub(super) fn matches(rule: &RuleView<'_>, effort: &Effort) -> Vec<Sample> {
     let nothing = Vec::new();
     let or_nothing = |entries: &[Vec<FieldView<'_>>]| entries.len().max(1);
     let entry = |entries: &'_ [Vec<FieldView<'_>>], at: usize| entries.get(at).map_or(0, Vec::len);
@@ -56,32 +57,35 @@ pub(super) fn matches(rule: &RuleView<'_>) -> Vec<Sample> {
             fields.extend(rule.from.get(from).unwrap_or(&nothing));
             fields.extend(rule.to.get(to).unwrap_or(&nothing));
             fields.extend(&rule.when);
-            satisfy(&fields)
+            satisfy(&fields, effort)
         })
         .collect()
 }
 
 /// A request for which all of the fields are true, or nearly all.
-fn satisfy(fields: &[&FieldView<'_>]) -> Sample {
+fn satisfy(fields: &[&FieldView<'_>], effort: &Effort) -> Sample {
     let mut sample = ordinary();
     for field in fields {
+        if !effort.spend_many(fields.len() as u64) {
+            break;
+        }
         let same: Vec<_> = fields
             .iter()
             .filter(|other| is_same_fact(other.attribute, field.attribute))
             .copied()
             .collect();
-        let holds = |sample: &Sample| sample.with(|facts| same.iter().all(|field| passes(field, &facts)));
+        let holds = |sample: &Sample| sample.with(|facts| same.iter().all(|field| passes(field, &facts, effort)));
         if holds(&sample) {
             continue;
         }
-        let mut points: Vec<Point> = tests(&same)
-            .flat_map(|(attribute, test)| point::around(attribute, test))
-            .collect();
-        if field.attribute.is_identity() {
-            points.extend(identities(&same));
-        }
-        points.extend(point::without(field.attribute));
-        let found = points.iter().find_map(|point| {
+        let around = tests(&same).flat_map(|(attribute, test)| point::around(attribute, test));
+        let names = || match field.attribute.is_identity() {
+            true => identities(&same),
+            false => Vec::new(),
+        };
+        let last = std::iter::once_with(|| [names(), point::without(field.attribute)].concat());
+        let points = around.chain(last.flatten());
+        let found = points.take_while(|_| effort.spend()).find_map(|point| {
             let mut changed = sample.clone();
             point.apply(&mut changed);
             holds(&changed).then_some(changed)
@@ -128,7 +132,7 @@ fn identities(fields: &[&FieldView<'_>]) -> Vec<Point> {
                     (&mut namespaces, namespace),
                     (&mut accounts, account),
                 ] {
-                    if !all.iter().any(|other: &Vec<u8>| other == part) {
+                    if all.len() < MAX_NAMES && !all.iter().any(|other: &Vec<u8>| other == part) {
                         all.push(part.to_vec());
                     }
                 }
@@ -156,9 +160,9 @@ fn tests<'v>(fields: &'v [&FieldView<'v>]) -> impl Iterator<Item = (&'v Attribut
     })
 }
 
-fn passes(field: &FieldView<'_>, facts: &Facts<'_>) -> bool {
+fn passes(field: &FieldView<'_>, facts: &Facts<'_>, effort: &Effort) -> bool {
     let passes = |test: &&Test| test.passes(field.attribute, facts);
     !facts.lacks(field.attribute)
-        && field.any.as_ref().is_none_or(|any| any.iter().any(passes))
-        && !field.none.iter().any(passes)
+        && field.any.as_ref().is_none_or(|any| effort.any(any, passes))
+        && effort.all(&field.none, |test| !passes(test))
 }

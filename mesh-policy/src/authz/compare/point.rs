@@ -31,6 +31,7 @@ pub(super) enum Point {
     Authority(Known<Box<[u8]>>),
     Path(Known<OwnedPath>),
     Header(Box<str>, Vec<Vec<u8>>),
+    NoHeaders,
     Claim(Vec<Box<str>>, Option<Claim>),
     Token(Box<str>, Box<str>),
     NoToken(Known<Claims>),
@@ -70,7 +71,7 @@ impl Point {
             Self::Sni(known) | Self::Authority(known) => known.is_unavailable(),
             Self::Path(known) => known.is_unavailable(),
             Self::NoToken(known) => known.is_unavailable(),
-            Self::NoMetadata | Self::NoRequest => true,
+            Self::NoMetadata | Self::NoHeaders | Self::NoRequest => true,
             Self::Metadata(..) | Self::Method(_) | Self::Header(..) | Self::Claim(..) | Self::Token(..) => false,
         }
     }
@@ -82,10 +83,12 @@ impl Point {
             Self::Authority(authority) => request.authority = authority.clone(),
             Self::Path(path) => request.path = path.clone(),
             Self::Header(name, lines) => {
-                request.headers.retain(|(line, _)| **line != **name);
-                let lines = lines.iter().map(|line| (name.to_string(), line.clone()));
-                request.headers.extend(lines);
+                let mut all = request.headers.clone().present().unwrap_or_default();
+                all.retain(|(line, _)| **line != **name);
+                all.extend(lines.iter().map(|line| (name.to_string(), line.clone())));
+                request.headers = Known::Present(all);
             }
+            Self::NoHeaders => request.headers = Known::Unavailable,
             Self::Claim(path, claim) => {
                 let claims = request.claims.clone().present().unwrap_or_default();
                 request.claims = Known::Present(put(&claims, path, claim.as_ref()));
@@ -182,6 +185,7 @@ pub(super) fn without(attribute: &Attribute) -> Vec<Point> {
             _ => vec![
                 Point::Header(name.clone(), Vec::new()),
                 Point::Header(name.clone(), vec![Vec::new()]),
+                Point::NoHeaders,
             ],
         },
         Attribute::RequestPrincipal | Attribute::Audiences | Attribute::Presenter | Attribute::Claim(_) => {

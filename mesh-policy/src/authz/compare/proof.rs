@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use crate::authz::{
     compile::PolicySet,
     cover::{Effort, RuleView},
@@ -25,15 +27,14 @@ pub(super) fn gaps<'v>(
     effort: &Effort,
 ) -> Vec<Gap<'v>> {
     let mut gaps = Vec::new();
-    let covered = |rule: &RuleView<'_>, others: &[RuleView<'_>], action: &Action| {
-        let others = others
-            .iter()
-            .filter(|other| counts(other) && other.name.policy().action() == action);
-        rule.is_covered_by_any(&others.collect::<Vec<_>>(), effort)
+    let (by_action_before, by_action_after) = (by_action(rules_before), by_action(rules_after));
+    let covered = |rule: &RuleView<'_>, others: &ByAction<'_>, action: &Action| {
+        let others = others.get(action).map_or(&[][..], Vec::as_slice);
+        rule.is_covered_by_any(others, effort)
     };
     for rule in rules_before.iter().filter(|rule| counts(rule)) {
         let action = rule.name.policy().action();
-        if matches!(action, Action::Deny | Action::Custom { .. }) && !covered(rule, rules_after, action) {
+        if matches!(action, Action::Deny | Action::Custom { .. }) && !covered(rule, &by_action_after, action) {
             gaps.push(Gap::Rule(rule));
         }
     }
@@ -43,12 +44,25 @@ pub(super) fn gaps<'v>(
         }
         for rule in rules_after.iter().filter(|rule| counts(rule)) {
             let allows = *rule.name.policy().action() == Action::Allow;
-            if allows && !covered(rule, rules_before, &Action::Allow) && !covered(rule, rules_after, &Action::Deny) {
+            if allows
+                && !covered(rule, &by_action_before, &Action::Allow)
+                && !covered(rule, &by_action_after, &Action::Deny)
+            {
                 gaps.push(Gap::Rule(rule));
             }
         }
     }
     gaps
+}
+
+type ByAction<'v> = BTreeMap<&'v Action, Vec<&'v RuleView<'v>>>;
+
+fn by_action<'v>(rules: &'v [RuleView<'v>]) -> ByAction<'v> {
+    let mut all = ByAction::new();
+    for rule in rules.iter().filter(|rule| counts(rule)) {
+        all.entry(rule.name.policy().action()).or_default().push(rule);
+    }
+    all
 }
 
 fn counts(rule: &RuleView<'_>) -> bool {

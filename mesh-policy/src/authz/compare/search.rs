@@ -1,6 +1,6 @@
 //! Candidates for a witness, the likeliest first.
 
-use std::ops::ControlFlow;
+use std::{collections::HashSet, ops::ControlFlow};
 
 use super::{
     branch::{self, ordinary},
@@ -8,7 +8,7 @@ use super::{
     proof::Gap,
 };
 use crate::{
-    authz::cover::RuleView,
+    authz::cover::{Effort, RuleView},
     sample::{Sample, SampleRequest},
 };
 
@@ -44,14 +44,15 @@ impl<F: Fn(&Sample) -> bool> Search<F> {
         self.candidates - self.left
     }
 
-    /// A witness without what it does not need.
-    pub(super) fn run(&mut self, gaps: &[Gap<'_>], sets: [&[RuleView<'_>]; 2]) -> Option<Sample> {
+    /// A witness without what it does not need. The effort is for what candidates are made of.
+    pub(super) fn run(&mut self, gaps: &[Gap<'_>], sets: [&[RuleView<'_>]; 2], effort: &Effort) -> Option<Sample> {
         let open = gaps.iter().filter_map(|gap| match gap {
             Gap::Rule(rule) => Some(*rule),
             Gap::Default => None,
         });
         let rules: Vec<_> = open.chain(sets.into_iter().flatten()).collect();
-        let (seeds, points) = (seeds(&rules), points(&rules));
+        let points = points(&rules, effort);
+        let seeds = seeds(&rules, effort);
         match self.stages(&seeds, &points) {
             ControlFlow::Break(Some(found)) => Some(self.simplify(found)),
             ControlFlow::Break(None) | ControlFlow::Continue(()) => None,
@@ -175,14 +176,14 @@ fn of_request(sample: &mut Sample, other: &Sample, take: impl Fn(&mut SampleRequ
 }
 
 /// Requests that the rules match, and an ordinary one.
-fn seeds(rules: &[&RuleView<'_>]) -> Vec<Sample> {
+fn seeds(rules: &[&RuleView<'_>], effort: &Effort) -> Vec<Sample> {
     let mut seeds = vec![ordinary()];
     for rule in rules {
-        for seed in branch::matches(rule) {
-            if seeds.len() == MAX_SEEDS {
+        for seed in branch::matches(rule, effort) {
+            if seeds.len() == MAX_SEEDS || effort.is_spent() {
                 return seeds;
             }
-            if !seeds.contains(&seed) {
+            if !effort.any(&seeds, |other| *other == seed) {
                 seeds.push(seed);
             }
         }
@@ -190,18 +191,20 @@ fn seeds(rules: &[&RuleView<'_>]) -> Vec<Sample> {
     seeds
 }
 
-fn points(rules: &[&RuleView<'_>]) -> Vec<Point> {
+fn points(rules: &[&RuleView<'_>], effort: &Effort) -> Vec<Point> {
     let mut points = Vec::new();
+    let mut seen = HashSet::new();
     for rule in rules {
         let entries = rule.from.iter().chain(&rule.to).flatten();
         for field in entries.chain(&rule.when) {
             let tests = field.any.iter().flatten().chain(&field.none);
-            let around = tests.flat_map(|test| point::around(field.attribute, test));
+            let new = tests.filter(|test| seen.insert((field.attribute, **test)));
+            let around = new.flat_map(|test| point::around(field.attribute, test));
             for point in point::without(field.attribute).into_iter().chain(around) {
-                if points.len() == MAX_POINTS {
+                if points.len() == MAX_POINTS || effort.is_spent() {
                     return points;
                 }
-                if !points.contains(&point) {
+                if !effort.any(&points, |other| *other == point) {
                     points.push(point);
                 }
             }

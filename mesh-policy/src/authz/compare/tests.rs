@@ -195,3 +195,32 @@ fn what_is_neither_proven_nor_refuted_is_open() {
     let answer = Comparison::new(&before, &after).candidates(500).is_same();
     assert!(matches!(answer, Answer::Open { candidates: 500 }), "{answer:?}");
 }
+
+#[test]
+fn a_proof_takes_no_more_than_its_effort() {
+    let of_port = |port: u16| {
+        let name = format!("p{port}");
+        AuthorizationPolicy::allow("n", &name).rule(to(OperationField::Ports, &[&port.to_string()]))
+    };
+    let set = set(Dialect::Strict, (1..300).map(of_port));
+    let views = rules(&set);
+    let gaps = |effort: &Effort| proof::gaps(&set, &views, &set, &views, effort).len();
+    assert_eq!(gaps(&Effort::new(MAX_PAIRS)), 0);
+    let little = Effort::new(1000);
+    assert!(gaps(&little) > 200 && little.is_spent());
+}
+
+/// A rule that no request matches, with so many values that trying them all would take days.
+#[test]
+fn a_request_that_matches_is_sought_within_the_effort() {
+    let paths = |letter: char| (0..20_000).map(move |n| format!("/{letter}{n}"));
+    let operation = Operation::new()
+        .any_of(OperationField::Paths, paths('a'))
+        .none_of(OperationField::Paths, paths('b').chain(["/a*".to_owned()]));
+    let set = set(Dialect::EnvoyHttp, [allow(Rule::new().to(operation))]);
+    let effort = Effort::new(100_000);
+    for view in rules(&set) {
+        assert_eq!(branch::matches(&view, &effort).len(), 1);
+    }
+    assert!(effort.is_spent());
+}

@@ -27,7 +27,7 @@ const ABSENT: &str = "none";
 /// | `request.method` | a method; without it, there is no request |
 /// | `request.host` | the authority, with the port if the request has one |
 /// | `request.path` | the path, with the query if there is one; it is normalized |
-/// | `request.headers` | a mapping of names to values, or lists of them |
+/// | `request.headers` | all header lines: a mapping of names to values, or lists of them |
 /// | `request.claims` | the claims of a verified token |
 ///
 /// ```
@@ -104,13 +104,15 @@ fn request(mut object: Object, normalization: PathNormalization) -> Result<Sampl
             })?;
         Ok(Known::Present(path.to_owned()))
     })?;
-    if let Some(headers) = object.object("headers")? {
-        for (path, name, node) in headers.into_fields() {
+    request.headers = known(&mut object, "headers", |path, node| {
+        let mut lines = Vec::new();
+        for (path, name, node) in Object::new(path, node)?.into_fields() {
             for value in texts(&path, node)? {
-                request.headers.push((name.clone(), value.into_bytes()));
+                lines.push((name.clone(), value.into_bytes()));
             }
         }
-    }
+        Ok(Known::Present(lines))
+    })?;
     request.claims = known(&mut object, "claims", |path, node| {
         Ok(Known::Present(claims(Object::new(path, node)?)))
     })?;
@@ -253,7 +255,7 @@ request:
         assert_eq!(metadata[&("f".into(), "l".into())], Found::List(vec!["w".into()]));
         let request = sample.request.clone().unwrap();
         assert_eq!(request.path.present().unwrap().borrowed().target(), b"/a/b?c");
-        assert_eq!(request.headers.len(), 3);
+        assert_eq!(request.headers.present().unwrap().len(), 3);
         let claims = request.claims.present().unwrap();
         assert_eq!(
             (claims.text("sub"), claims.get("age")),
@@ -269,6 +271,9 @@ request:
         assert_eq!((sample.source_ip, sample.request), (None, None));
         let request = read("request: {method: GET, claims: none}").unwrap().request.unwrap();
         assert_eq!((request.claims, request.path), (Known::Absent, Known::Unavailable));
+        assert_eq!(request.headers, Known::Unavailable);
+        let request = read("request: {method: GET, headers: none}").unwrap().request.unwrap();
+        assert_eq!(request.headers, Known::Absent);
     }
 
     #[test]

@@ -6,6 +6,10 @@ use crate::facts::Attribute;
 
 const METADATA: &str = "experimental.envoy.filters.";
 
+/// Names in the path to a claim, as many as levels in a file of policies: whoever follows a path may
+/// do so by recursion.
+const MAX_CLAIM_NAMES: usize = 32;
+
 /// The key of a condition, such as `source.ip` or `request.headers[x-tier]`.
 ///
 /// An unknown key is an error, whatever the policy's action: a condition that is left out would
@@ -74,7 +78,7 @@ fn bracketed(key: &str) -> Result<Attribute, KeyError> {
     match name {
         "destination.labels" => Err(KeyError::Replaced),
         "request.headers" => Ok(Attribute::Header(inner.to_ascii_lowercase().into())),
-        "request.auth.claims" => Ok(Attribute::Claim(claim_path(inner))),
+        "request.auth.claims" => claim_path(inner).map(Attribute::Claim),
         _ => Ok(Attribute::Metadata {
             filter: name.strip_prefix(METADATA).unwrap_or_default().into(),
             key: inner.into(),
@@ -83,12 +87,15 @@ fn bracketed(key: &str) -> Result<Attribute, KeyError> {
 }
 
 /// `a][b` is the path from `a` to `b`. What is not such a path is one name, as for Envoy.
-fn claim_path(inner: &str) -> Box<[Box<str>]> {
-    let names: Vec<_> = inner.split("][").collect();
-    if names.iter().any(|name| name.is_empty() || name.contains(['[', ']'])) {
-        return [inner.into()].into();
+fn claim_path(inner: &str) -> Result<Box<[Box<str>]>, KeyError> {
+    let names = inner.split("][");
+    if names.clone().any(|name| name.is_empty() || name.contains(['[', ']'])) {
+        return Ok([inner.into()].into());
     }
-    names.into_iter().map(Box::from).collect()
+    match names.clone().count() {
+        0..=MAX_CLAIM_NAMES => Ok(names.map(Box::from).collect()),
+        names => Err(KeyError::Deep { names }),
+    }
 }
 
 /// Why a text is not the key of a condition.
@@ -108,6 +115,15 @@ pub enum KeyError {
     /// The key needs a name in brackets.
     #[error("the key has no name in brackets")]
     Brackets,
+    /// The path to a claim has more than 32 names.
+    #[error(
+        "the key names {names} claims, one in the other, which are more than {}",
+        MAX_CLAIM_NAMES
+    )]
+    Deep {
+        /// How many it has.
+        names: usize,
+    },
 }
 
 #[cfg(test)]
@@ -147,6 +163,18 @@ mod tests {
     fn malformed_brackets_are_one_name() {
         let key: ConditionKey = "request.auth.claims[a]b]".parse().unwrap();
         assert_eq!(key.attribute(), &Attribute::Claim(["a]b".into()].into()));
+    }
+
+    #[test]
+    fn a_path_has_32_names_at_most() {
+        let key = |names: usize| format!("request.auth.claims{}", "[a]".repeat(names)).parse::<ConditionKey>();
+        let deepest = key(32).unwrap();
+        assert!(matches!(deepest.attribute(), Attribute::Claim(path) if path.len() == 32));
+        let error = key(100_000).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the key names 100000 claims, one in the other, which are more than 32"
+        );
     }
 
     #[test]
