@@ -22,7 +22,8 @@ pub(super) fn is_bad(attribute: &Attribute, value: &str) -> bool {
         Attribute::Path if is_template(value) => {
             let rest = value.replace("{**}", "\0").replace("{*}", "\0");
             let after_rest = value.split_once("{**}").map_or("", |(_, after)| after);
-            !value.starts_with('/') || rest.contains(['*', '{', '}', '[', ']']) || is_template(after_rest)
+            let touches = ["{*}{*}", "{*}{**}"].iter().any(|operators| value.contains(operators));
+            touches || !value.starts_with('/') || rest.contains(['*', '{', '}', '[', ']']) || is_template(after_rest)
         }
         Attribute::ServiceAccount => value.contains('*') || value.matches('/').count() > 1,
         _ => false,
