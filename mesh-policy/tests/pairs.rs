@@ -8,9 +8,10 @@
 //! `POLICY_SEED` where to begin. The same two numbers are the same pairs, on however many cores.
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
+    clippy::disallowed_methods,
     missing_docs,
     reason = "test code"
 )]

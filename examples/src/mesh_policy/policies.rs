@@ -17,13 +17,18 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// The policies of files and folders that apply to a recipient, if there is one. What a
 /// PeerAuthentication demands of it is one of them.
 pub(super) fn load(paths: &[PathBuf], recipient: &args::Recipient) -> Result<Vec<AuthorizationPolicy>, LoadError> {
+    Ok(select(load_all(paths)?, recipient))
+}
+
+/// Those of some objects.
+pub(super) fn select(manifests: Manifests, recipient: &args::Recipient) -> Vec<AuthorizationPolicy> {
     let Manifests {
         mut authorization,
         peer_authentication,
         ..
-    } = load_all(paths)?;
+    } = manifests;
     let Some(namespace) = &recipient.namespace else {
-        return Ok(authorization);
+        return authorization;
     };
     let labels: Labels = recipient
         .labels
@@ -53,13 +58,9 @@ pub(super) fn load(paths: &[PathBuf], recipient: &args::Recipient) -> Result<Vec
     };
     let root = &recipient.root_namespace;
     authorization.retain(|policy| attached.is_subject_to(policy, root));
-    authorization.extend(PeerAuthentication::to_policy(
-        &peer_authentication,
-        namespace,
-        &labels,
-        root,
-    ));
-    Ok(authorization)
+    let demanded = PeerAuthentication::to_policy(&peer_authentication, namespace, &labels, root);
+    authorization.extend(demanded.map(|policy| policy.selector(labels)));
+    authorization
 }
 
 /// The objects of files and folders, in the order of the files' names.
@@ -89,7 +90,7 @@ pub(super) fn read(path: &Path) -> Result<String, LoadError> {
 }
 
 /// A file itself, or the files of a folder.
-fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let unreadable = |error| LoadError::Unreadable {
         path: path.to_owned(),
         error,

@@ -28,7 +28,7 @@ const NETWORK: (&str, &str) = (
 );
 
 /// What stands for policies that allow and have lost all of their rules: their names are lost, too.
-const ALLOW_NOTHING: (&str, &str) = ("default", "allow-nothing");
+const ALLOW_NOTHING: [&str; 2] = ["allow-nothing", "allow-nothing-dry-run"];
 
 /// Reads RBAC filters from a file of YAML or JSON, as istiod and [`export`](super::export) write
 /// them: one filter, or a list of them, in each document. Fields may have the names of the `.proto`
@@ -37,7 +37,7 @@ const ALLOW_NOTHING: (&str, &str) = ("default", "allow-nothing");
 /// The policies decide as the filters do for a mesh of the trust domains that the filters were
 /// written for. They name no workloads, since filters are those of one; rules that were left out
 /// are not there, so that later ones have other numbers. What allows without any rule left is
-/// `default/allow-nothing`.
+/// `default/allow-nothing`, or, if it is only tried out, `default/allow-nothing-dry-run`.
 ///
 /// ```
 /// use mesh_policy::{Budget, authz::envoy};
@@ -163,8 +163,9 @@ fn read_rbac(found: &mut Found, path: &str, node: Node, is_shadow: bool) -> Resu
     };
     rbac.finish().map_err(of_file)?;
     if policies.is_empty() && written == Written::Allow {
-        let (namespace, name) = ALLOW_NOTHING;
-        found.policy(line, PolicyName::new(namespace, name), &Action::Allow, is_shadow)?;
+        let [enforced, tried] = ALLOW_NOTHING;
+        let name = PolicyName::new("default", if is_shadow { tried } else { enforced });
+        found.policy(line, name, &Action::Allow, is_shadow)?;
     }
     let mut class = Class::Of(written);
     for (path, name, node) in policies {
