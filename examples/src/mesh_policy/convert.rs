@@ -32,7 +32,7 @@ pub(super) fn run(args: &args::Convert, out: &mut Out) -> Result<Outcome, Failur
         args::Format::Kubernetes => manifests(&read)?,
         args::Format::EnvoyHttp => filters(args, Dialect::EnvoyHttp, read, &mut losses)?,
         args::Format::EnvoyTcp => filters(args, Dialect::EnvoyTcp, read, &mut losses)?,
-        args::Format::Ztunnel => messages(args, read, &mut losses)?,
+        args::Format::Ztunnel => messages(args, &read, &mut losses)?,
     };
     let mut losses = losses.into_iter();
     if !args.lossy
@@ -169,10 +169,10 @@ fn filters(
 
 fn messages(
     args: &args::Convert,
-    policies: Vec<AuthorizationPolicy>,
+    policies: &[AuthorizationPolicy],
     losses: &mut Vec<Loss>,
 ) -> Result<Printed, Failure> {
-    let set = args.mesh.compiler(Dialect::Ztunnel).compile(policies.clone())?;
+    let set = args.mesh.compiler(Dialect::Ztunnel).compile(policies.to_vec())?;
     losses.extend(of_plane(&set));
     let root = &args.recipient.root_namespace;
     let messages = policies.iter().filter_map(|policy| xds::write(policy, root));

@@ -33,14 +33,15 @@ use super::{
     target::Target,
 };
 
+mod candidate;
 mod entry;
 mod finding;
 mod identity;
 mod shadow;
 mod value;
 
-/// Pairs of values that are held against each other at most, in search of rules that others
-/// shadow: a second or so.
+/// Pairs of rules and of values that are held against each other at most, in search of rules that
+/// others shadow: a second or so.
 const MAX_PAIRS: u64 = 50_000_000;
 
 /// Looks for what is likely to be wrong with policies.
@@ -143,7 +144,8 @@ impl Report {
         &self.findings
     }
 
-    /// Whether every rule was held against all others. Of very large sets, it is not.
+    /// Whether every rule was held against all others that may leave it without effect. Of very
+    /// large sets of rules that are much alike it is not, and [`Finding::Unfinished`] says so.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }

@@ -35,8 +35,8 @@ pub(super) struct FieldView<'s> {
     pub(super) none: Vec<&'s Test>,
 }
 
-/// How many pairs of values may still be held against each other. What is left open for want of
-/// it counts as not covered.
+/// How many pairs of rules and of values may still be held against each other. What is left open
+/// for want of it counts as not covered.
 pub(super) struct Effort(Cell<u64>);
 
 impl Effort {
@@ -48,7 +48,7 @@ impl Effort {
         self.0.get() == 0
     }
 
-    fn spend(&self) -> bool {
+    pub(super) fn spend(&self) -> bool {
         let left = self.0.get();
         self.0.set(left.saturating_sub(1));
         left > 0
