@@ -9,7 +9,7 @@ use crate::authz::{
 
 /// An AuthorizationPolicy as Kubernetes has it, for any of serde's formats.
 ///
-/// Made by [`write`].
+/// Made by [`write()`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Manifest<'p> {
     #[serde(rename = "apiVersion")]
