@@ -35,6 +35,10 @@ impl PolicySet {
         let mut found = [Matches::default(); Class::COUNT];
         let mut custom = 0;
         for (origin, segment) in self.parts() {
+            // As a rule nothing has changed since the set was compiled as a whole.
+            if segment.rules.is_empty() {
+                continue;
+            }
             let search = Search::run(self, origin, segment, layer, &facts);
             custom |= search.custom;
             for (found, of_part) in found.iter_mut().zip(search.found) {
