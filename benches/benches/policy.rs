@@ -1,5 +1,6 @@
 //! What a decision costs, by the number of policies: compiled, by a linear scan over rules that were
-//! parsed before, and by the naive evaluator of the test kit.
+//! parsed before, and by the naive evaluator of the test kit. And what it costs to compile policies
+//! and to look for what is wrong with them.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use mesh_policy::authz::analyze::Analysis;
 use mesh_policy::authz::model::{Operation, OperationField, Rule, Source, SourceField};
 use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, PolicySet, TrustDomains};
 use mesh_policy::{ConnectionFacts, Facts, Known, NormalizedPath, PathNormalization, Peer, RequestFacts};
@@ -264,9 +266,25 @@ fn compilation(c: &mut Criterion) {
     group.finish();
 }
 
+fn analysis(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lint");
+    for kind in [Kind::L4, Kind::L7] {
+        let policies = policies(kind, POLICIES[2]);
+        let analysis = Analysis::new(Compiler::new(kind.dialect()));
+        group.bench_function(format!("{} 10000 policies", kind.name()), |b| {
+            b.iter_with_large_drop(|| {
+                let report = analysis.run(policies.iter().cloned()).unwrap();
+                assert!(report.is_complete());
+                report
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = all;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500)).sample_size(10);
-    targets = decisions, compilation
+    targets = decisions, compilation, analysis
 }
 criterion_main!(all);

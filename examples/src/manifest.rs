@@ -54,8 +54,10 @@ pub(crate) fn check_names(policies: &[AuthorizationPolicy]) -> Result<(), Twice>
 }
 
 fn place(policy: &AuthorizationPolicy) -> String {
-    let file = policy.file().map(ToString::to_string).unwrap_or_default();
-    format!("{file}:{}", policy.line())
+    match policy.file() {
+        Some(file) => format!("{file}:{}", policy.line()),
+        None => "a file of another format".to_owned(),
+    }
 }
 
 /// A file cannot be read.

@@ -1,7 +1,8 @@
-//! `mesh-policy`: checks, explains, lints and compares Istio's authorization policies.
+//! `mesh-policy`: checks, explains, lints, compares and converts Istio's authorization policies.
 
 mod args;
 mod check;
+mod convert;
 mod diff;
 mod explain;
 mod facts;
@@ -16,14 +17,18 @@ use mesh_policy::authz::CompileError;
 use serde::Serialize;
 
 use self::args::{Args, Command};
+use self::convert::ConvertError;
 use self::facts::FactsError;
 use self::policies::LoadError;
 use crate::usage::{self, USAGE};
 
-/// A request is denied, policies have findings, or sets differ.
+/// A request is denied, policies have findings, sets differ, or something was left out.
 const FOUND: u8 = 1;
 
 const NAME: &str = "mesh-policy";
+
+/// Whether sets differ is not decided.
+const OPEN: u8 = 3;
 
 /// Runs the program with its command line, the program's own name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -40,10 +45,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(args) => explain::run(args, &mut out),
         Command::Lint(args) => lint::run(args, &mut out),
         Command::Diff(args) => diff::run(args, &mut out),
+        Command::Convert(args) => convert::run(args, &mut out),
     };
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Found) => ExitCode::from(FOUND),
+        Ok(Outcome::Open) => ExitCode::from(OPEN),
         Err(error) => usage::fail(NAME, &error, USAGE),
     }
 }
@@ -53,6 +60,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 enum Outcome {
     Fine,
     Found,
+    Open,
 }
 
 impl Outcome {
@@ -87,6 +95,8 @@ enum Failure {
     Facts(#[from] FactsError),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     #[error("output: {0}")]
     Output(#[from] io::Error),
 }

@@ -25,8 +25,8 @@ pub enum Resource {
     SetItems,
 }
 
-/// As much as there may be of anything, so that numbers of 31 bits do.
-const MOST: usize = 1 << 30;
+/// As much as there may be of anything, so that a rule's number and its class are 32 bits.
+const MOST: usize = 1 << 28;
 
 impl Resource {
     const COUNT: usize = 8;
@@ -73,7 +73,7 @@ impl Budget {
         }
     }
 
-    /// Sets the limit of a resource; a set that needs exactly so much is accepted. What exceeds 2^30
+    /// Sets the limit of a resource; a set that needs exactly so much is accepted. What exceeds 2^28
     /// counts as that: larger sets could not be numbered.
     #[must_use]
     pub fn with_limit(mut self, resource: Resource, limit: usize) -> Self {

@@ -1,4 +1,4 @@
-//! Checks, explains, lints and compares Istio's authorization policies.
+//! Checks, explains, lints, compares and converts Istio's authorization policies.
 
 use std::process::ExitCode;
 

@@ -8,15 +8,16 @@ use clap::{Parser, Subcommand, ValueEnum};
 use mesh_policy::PathNormalization;
 use mesh_policy::authz::{Compiler, Dialect, TrustDomains};
 
-/// Check, explain, lint and compare Istio's authorization policies, without a cluster.
+/// Check, explain, lint, compare and convert Istio's authorization policies, without a cluster.
 ///
 /// Policies are Kubernetes manifests in YAML or JSON. A folder stands for all files in and below it
 /// that end in .yaml, .yml or .json, but for what begins with two dots. Objects of other kinds, and
 /// none at all, are an error, and so are links to folders.
 ///
-/// Exit code 0: all is fine: the request is allowed, there are no findings, the sets do not differ.
-/// 1: the request is denied, there are findings, the sets differ. 2: a flag or a file is bad; one
-/// line on stderr says which and where.
+/// Exit code 0: all is fine: the request is allowed, there are no findings, the sets are proven to
+/// admit the same, everything is converted. 1: the request is denied, there are findings, the sets
+/// differ, something was left out. 2: a flag or a file is bad; one line on stderr says which and
+/// where. 3: whether the sets differ is not decided.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-policy", version, subcommand_required = true, max_term_width = 100)]
 pub(super) struct Args {
@@ -47,10 +48,16 @@ pub(super) enum Command {
     Lint(Lint),
     /// Find a request that two sets of policies decide differently.
     ///
-    /// Answers one of three: proven equal; a request that shows the difference, which both sets have
-    /// been asked about; or that none was found among so many candidates, which is no proof and
-    /// still exit code 0. Audit and dry-run policies do not count.
+    /// Answers one of three: proven equal, exit code 0; a request that shows the difference, which
+    /// both sets have been asked about, exit code 1; or that none was found among so many
+    /// candidates, which is no proof, exit code 3. Audit and dry-run policies do not count.
     Diff(Diff),
+    /// Convert policies between Kubernetes manifests, filters of Envoy and messages to ztunnel.
+    ///
+    /// What a format cannot hold is an error that names file, line and field; with --lossy it is
+    /// left out, as istiod does, said on stderr, and exit code 1. Requirements of
+    /// PeerAuthentications become a policy for the workload that --namespace and --labels name.
+    Convert(Convert),
 }
 
 #[derive(Debug, clap::Args)]
@@ -104,18 +111,58 @@ pub(super) struct Diff {
     pub(super) recipient: Recipient,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Convert {
+    /// Files and folders of policies, or files of what --from says.
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) policies: Vec<PathBuf>,
+    /// What the files are.
+    #[arg(long, value_name = "FORMAT", default_value = "kubernetes")]
+    pub(super) from: Source,
+    /// What to make of them.
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) to: Format,
+    /// Leave out what the format cannot hold, and say so.
+    #[arg(long)]
+    pub(super) lossy: bool,
+    #[command(flatten)]
+    pub(super) mesh: Mesh,
+    #[command(flatten)]
+    pub(super) recipient: Recipient,
+}
+
+/// What policies are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Source {
+    /// Manifests.
+    Kubernetes,
+    /// RBAC filters, as istiod writes them: one, or a list, in YAML or JSON.
+    Envoy,
+    /// Messages `istio.security.Authorization` in protobuf's JSON: one, or a list.
+    Ztunnel,
+}
+
+/// What policies are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Manifests.
+    Kubernetes,
+    /// RBAC filters for HTTP; of a waypoint with --waypoint, and otherwise of a sidecar or gateway.
+    EnvoyHttp,
+    /// RBAC filters for TCP.
+    EnvoyTcp,
+    /// Messages `istio.security.Authorization` in protobuf's JSON.
+    Ztunnel,
+}
+
 /// How policies are read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Reading {
     /// Whose understanding of the policies counts.
     #[arg(long, value_name = "DIALECT", default_value = "strict")]
     pub(super) dialect: Plane,
-    /// The mesh's trust domain.
-    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
-    trust_domain: String,
-    /// Another name of the trust domain (repeatable).
-    #[arg(long, value_name = "NAME")]
-    trust_domain_alias: Vec<String>,
+    #[command(flatten)]
+    mesh: Mesh,
 }
 
 impl Reading {
@@ -124,12 +171,29 @@ impl Reading {
     }
 
     pub(super) fn compiler_for(&self, plane: Plane) -> Compiler {
+        self.mesh.compiler(plane.dialect())
+    }
+}
+
+/// The trust domains of the mesh.
+#[derive(Debug, clap::Args)]
+pub(super) struct Mesh {
+    /// The mesh's trust domain.
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    trust_domain: String,
+    /// Another name of the trust domain (repeatable).
+    #[arg(long, value_name = "NAME")]
+    trust_domain_alias: Vec<String>,
+}
+
+impl Mesh {
+    pub(super) fn compiler(&self, dialect: Dialect) -> Compiler {
         let own = TrustDomains::new(&self.trust_domain);
         let domains = self
             .trust_domain_alias
             .iter()
             .fold(own, |domains, name| domains.alias(name));
-        Compiler::new(plane.dialect()).trust_domains(domains)
+        Compiler::new(dialect).trust_domains(domains)
     }
 }
 

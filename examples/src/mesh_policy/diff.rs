@@ -23,7 +23,11 @@ pub(super) fn run(args: &args::Diff, out: &mut Out) -> Result<Outcome, Failure> 
     };
     let difference = Difference::new(&answer, &before, &after);
     out.print(&difference, &difference.text(args.wider, &answer)?)?;
-    Ok(Outcome::found(matches!(answer, Compared::Refuted(_))))
+    Ok(match answer {
+        Compared::Proven => Outcome::Fine,
+        Compared::Refuted(_) => Outcome::Found,
+        Compared::Open { .. } => Outcome::Open,
+    })
 }
 
 #[derive(Debug, Serialize)]

@@ -16,11 +16,19 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// The policies of files and folders that apply to a recipient, if there is one. What a
 /// PeerAuthentication demands of it is one of them.
 pub(super) fn load(paths: &[PathBuf], recipient: &args::Recipient) -> Result<Vec<AuthorizationPolicy>, LoadError> {
+    select(load_all(paths)?, recipient)
+}
+
+/// Those of some objects.
+pub(super) fn select(
+    manifests: Manifests,
+    recipient: &args::Recipient,
+) -> Result<Vec<AuthorizationPolicy>, LoadError> {
     let Manifests {
         mut authorization,
         peer_authentication,
         ..
-    } = load_all(paths)?;
+    } = manifests;
     manifest::check_names(&authorization)?;
     let Some(namespace) = &recipient.namespace else {
         return match peer_authentication.first() {
@@ -58,12 +66,8 @@ pub(super) fn load(paths: &[PathBuf], recipient: &args::Recipient) -> Result<Vec
     };
     let root = &recipient.root_namespace;
     authorization.retain(|policy| attached.is_subject_to(policy, root));
-    authorization.extend(PeerAuthentication::to_policy(
-        &peer_authentication,
-        namespace,
-        &labels,
-        root,
-    ));
+    let demanded = PeerAuthentication::to_policy(&peer_authentication, namespace, &labels, root);
+    authorization.extend(demanded.map(|policy| policy.selector(labels)));
     Ok(authorization)
 }
 
@@ -86,7 +90,7 @@ pub(super) fn load_all(paths: &[PathBuf]) -> Result<Manifests, LoadError> {
 }
 
 /// A file itself, or the files of a folder.
-fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let unreadable = |error| Unreadable {
         path: path.to_owned(),
         error,

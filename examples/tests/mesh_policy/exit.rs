@@ -88,8 +88,92 @@ fn what_is_not_found_is_not_called_proven() {
     let halves = of("from:\n    - source: {ipBlocks: [0.0.0.0/1]}\n    - source: {ipBlocks: [128.0.0.0/1]}");
     let folder = folder(&[("a.yaml", &whole), ("b.yaml", &halves)]);
     let run = in_folder(&folder, &["diff", "@/a.yaml", "@/b.yaml", "--candidates", "100"]);
-    assert_eq!(run.code, 0);
+    assert_eq!(run.code, 3);
     assert!(run.stdout.contains("100 requests, which is no proof"), "{}", run.stdout);
+}
+
+#[test]
+fn what_was_converted_there_and_back_is_proven_the_same() {
+    let policy = ALLOW_80.replace("ports: [80]", "methods: [GET], notPaths: [/b/*, '/c/{**}']");
+    let folder = folder(&[("http.yaml", &policy), ("l4.yaml", ALLOW_80)]);
+    for (file, format, source, dialect) in [
+        ("http", "envoy-http", "envoy", "envoy-http"),
+        ("l4", "envoy-tcp", "envoy", "envoy-tcp"),
+        ("l4", "ztunnel", "ztunnel", "ztunnel"),
+        ("http", "kubernetes", "kubernetes", "strict"),
+    ] {
+        let before = format!("@/{file}.yaml");
+        let there = in_folder(&folder, &["convert", &before, "--to", format, "--json"]);
+        assert_eq!((there.code, there.stderr.as_str()), (0, ""), "{format}");
+        fs::write(folder.path().join("there.json"), &there.stdout).unwrap();
+        let back = ["convert", "@/there.json", "--from", source, "--to", "kubernetes"];
+        let back = in_folder(&folder, &back);
+        assert_eq!((back.code, back.stderr.as_str()), (0, ""), "{format}");
+        fs::write(folder.path().join("back.yaml"), &back.stdout).unwrap();
+        let diff = in_folder(&folder, &["diff", &before, "@/back.yaml", "--dialect", dialect]);
+        assert_eq!(
+            (diff.code, diff.stdout.as_str()),
+            (0, "proven: both admit the same\n"),
+            "{format}"
+        );
+    }
+    // What people read says the same as what programs do.
+    let text = in_folder(&folder, &["convert", "@/http.yaml", "--to", "envoy-http"]);
+    fs::write(folder.path().join("there.yaml"), &text.stdout).unwrap();
+    let back = ["convert", "@/there.yaml", "--from", "envoy", "--to", "envoy-http"];
+    assert_eq!(in_folder(&folder, &back).stdout, text.stdout);
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_an_error_or_said() {
+    let audit = ALLOW_80.replace("spec:", "spec:\n  action: AUDIT");
+    let folder = folder(&[
+        ("a.yaml", &audit),
+        ("b.yaml", &audit),
+        ("pod.yaml", "apiVersion: v1\nkind: Pod\n"),
+    ]);
+    let expected = "@/a.yaml:2: policy `n/p`: action: this plane ignores the action";
+    let args = ["convert", "@/a.yaml", "--to", "ztunnel"];
+    assert_eq!(
+        refusal(&folder, &args),
+        format!("mesh-policy: {expected} (--lossy leaves it out)")
+    );
+    let lossy = in_folder(&folder, &[&args[..], &["--lossy"]].concat());
+    let stderr = lossy.stderr.replace(folder.path().to_str().unwrap(), "@");
+    assert_eq!((lossy.code, lossy.stdout.as_str()), (1, "[]\n"));
+    assert_eq!(stderr, format!("mesh-policy: left out: {expected}\n"));
+    for (args, expected) in [
+        (
+            &["convert", "@/pod.yaml", "--to", "kubernetes"][..],
+            "@/pod.yaml:1: kind: a `Pod` is no policy (--lossy leaves it out)",
+        ),
+        (
+            &["convert", "@/a.yaml", "@/b.yaml", "--to", "kubernetes"],
+            "@/b.yaml:2: policy `n/p` is there twice",
+        ),
+    ] {
+        assert_eq!(refusal(&folder, args), format!("mesh-policy: {expected}"));
+    }
+}
+
+#[test]
+fn what_is_no_message_is_refused_with_its_place() {
+    let message = r#"{"name": "p", "namespace": "n", "rules": [
+  {"clauses": [{"matches": [{"destinationPorts": [70000]}]}]}
+]}"#;
+    let unknown = message.replace("destinationPorts", "destinationPort");
+    let selected = message
+        .replace("70000", "80")
+        .replace(r#""rules""#, r#""scope": "WORKLOAD_SELECTOR", "rules""#);
+    let folder = folder(&[("a.json", message), ("b.json", &unknown), ("c.json", &selected)]);
+    let fault = |file| refusal(&folder, &["convert", file, "--from", "ztunnel", "--to", "kubernetes"]);
+    assert_eq!(
+        fault("@/a.json"),
+        "mesh-policy: @/a.json: policy `n/p`: rules[0].clauses[0].matches[0].destination_ports[0]: `70000` is no port"
+    );
+    assert!(fault("@/b.json").starts_with("mesh-policy: @/b.json:2: unknown field `destinationPort`"));
+    let expected = "policy `n/p`: scope: the message does not say which workloads are selected";
+    assert!(fault("@/c.json").contains(expected));
 }
 
 #[test]
@@ -282,5 +366,24 @@ fn a_link_to_a_folder_is_not_passed_over() {
 fn help_tells_the_exit_codes() {
     let help = mesh_policy(["--help"]);
     assert_eq!(help.code, 0);
-    assert!(help.stdout.contains("Exit code 0") && help.stdout.contains("2: a flag or a file is bad"));
+    for part in [
+        "Exit code 0",
+        "2: a flag or a file is bad",
+        "3: whether the sets differ is not decided",
+    ] {
+        let text: Vec<_> = help.stdout.split_whitespace().collect();
+        assert!(text.join(" ").contains(part), "{part}");
+    }
+    let convert = mesh_policy(["convert", "--help"]).stdout;
+    for flag in [
+        "--from",
+        "--to",
+        "--lossy",
+        "--trust-domain",
+        "--waypoint",
+        "envoy-http",
+        "ztunnel",
+    ] {
+        assert!(convert.contains(flag), "{flag}");
+    }
 }

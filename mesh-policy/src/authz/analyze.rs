@@ -33,6 +33,7 @@ use super::{
     target::Target,
 };
 
+mod candidate;
 mod entry;
 mod finding;
 mod identity;
@@ -147,8 +148,9 @@ impl Report {
         &self.findings
     }
 
-    /// Whether every rule, field and value was held against all others. Of very large sets, and of
-    /// very large policies, it is not; what would take longer than a second or so is left out.
+    /// Whether every rule, field and value was held against all others that may say something about
+    /// it. Of very large sets, and of very large policies, it is not, and [`Finding::Unfinished`] says
+    /// so.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }

@@ -18,7 +18,8 @@
 //! ```
 //!
 //! [`Filter`] implements serde's traits in the JSON form of its protobuf message, with the names of
-//! fields as in the `.proto` files. Reading refuses whatever istiod does not write.
+//! fields as in the `.proto` files. Reading refuses whatever istiod does not write. With the feature
+//! `k8s`, `read` makes policies of filters again.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,11 @@ use self::{
     rule::Translation,
     value::Writer,
 };
+#[cfg(feature = "k8s")]
+pub use self::{
+    fault::{ReadError, ReadFault},
+    read::read,
+};
 use super::{
     compile::{PolicySet, RuleName},
     dialect::Dialect,
@@ -38,6 +44,16 @@ use super::{
 };
 
 mod config;
+#[cfg(feature = "k8s")]
+mod fault;
+#[cfg(feature = "k8s")]
+mod half;
+#[cfg(feature = "k8s")]
+mod inverse;
+#[cfg(feature = "k8s")]
+mod message;
+#[cfg(feature = "k8s")]
+mod read;
 mod rule;
 mod text;
 mod value;

@@ -3,7 +3,7 @@
 use super::{
     compile::{
         PolicySet,
-        segment::{Field, Finder, Layer, Segment, Values},
+        segment::{Class, Field, Filed, Layer, Segment, Values},
         span::Span,
     },
     decision::{Admission, AllowReason, Decision, DenyReason, DryRun, Permit, Verdict},
@@ -32,28 +32,21 @@ impl PolicySet {
         } else {
             Layer::Connection
         };
-        let (mut allow, mut deny, mut audit) = (Matches::default(), Matches::default(), Matches::default());
-        let (mut dry_allow, mut dry_deny) = (Matches::default(), Matches::default());
+        let mut found = [Matches::default(); Class::COUNT];
         let mut custom = 0;
         for (origin, segment) in self.parts() {
-            for finder in segment.finders(layer) {
-                let found = self.search(origin, segment, finder, &facts);
-                let matches = match (&finder.class.action, finder.class.dry_run) {
-                    (Action::Allow, false) => &mut allow,
-                    (Action::Allow, true) => &mut dry_allow,
-                    (Action::Deny, false) => &mut deny,
-                    (Action::Deny, true) => &mut dry_deny,
-                    (Action::Audit, false) => &mut audit,
-                    (Action::Custom { provider }, false) if found.any().is_some() => {
-                        custom |= self.provider_bit(provider);
-                        continue;
-                    }
-                    // Istio tries out ALLOW and DENY only.
-                    (Action::Audit | Action::Custom { .. }, _) => continue,
-                };
-                matches.merge(found, self);
+            // As a rule nothing has changed since the set was compiled as a whole.
+            if segment.rules.is_empty() {
+                continue;
+            }
+            let search = Search::run(self, origin, segment, layer, &facts);
+            custom |= search.custom;
+            for (found, of_part) in found.iter_mut().zip(search.found) {
+                found.merge(of_part.referring(origin), self);
             }
         }
+        // CUSTOM has left its providers, and no rule.
+        let [allow, deny, audit, dry_allow, dry_deny, _] = found;
         let dry_run = DryRun {
             denied_by: dry_deny.any(),
             allowed_by: dry_allow.yes,
@@ -81,35 +74,6 @@ impl PolicySet {
             (None, None, None) => Verdict::Allow(AllowReason::NoAllowPolicies),
         }
     }
-
-    fn search(&self, origin: Origin, segment: &Segment, finder: &Finder, facts: &Facts<'_>) -> Matches {
-        let mut search = Search {
-            set: self,
-            origin,
-            segment,
-            facts,
-            yes: None,
-            unknown: None,
-        };
-        search.consider(&finder.always);
-        finder.index.find(facts, |rules| search.consider(rules));
-        if finder.class.counts_unknown() && search.yes.is_none() {
-            for (attribute, rules) in &finder.lacking {
-                if segment
-                    .attributes
-                    .get(*attribute as usize)
-                    .is_some_and(|attribute| facts.lacks(attribute))
-                {
-                    search.consider_unknown(rules);
-                }
-            }
-        }
-        let refer = |number: u32| RuleRef::new(origin, number);
-        Matches {
-            yes: search.yes.map(refer),
-            unknown: search.unknown.filter(|_| finder.class.counts_unknown()).map(refer),
-        }
-    }
 }
 
 impl Matches {
@@ -127,44 +91,129 @@ impl Matches {
     }
 }
 
-/// A search for the rule of the lowest number, which is the first by its name.
+/// The lowest numbers of a class, which are the first rules by their names.
+#[derive(Clone, Copy, Default)]
+struct Numbers {
+    yes: Option<u32>,
+    unknown: Option<u32>,
+}
+
+impl Numbers {
+    fn referring(self, origin: Origin) -> Matches {
+        let refer = |number: u32| RuleRef::new(origin, number);
+        Matches {
+            yes: self.yes.map(refer),
+            unknown: self.unknown.map(refer),
+        }
+    }
+}
+
+/// A search in one part of a set.
 struct Search<'s, 'f> {
     set: &'s PolicySet,
     origin: Origin,
     segment: &'s Segment,
     facts: &'s Facts<'f>,
-    yes: Option<u32>,
-    unknown: Option<u32>,
+    found: [Numbers; Class::COUNT],
+    /// The providers of CUSTOM rules that match.
+    custom: u64,
 }
 
-impl Search<'_, '_> {
-    /// `rules` are sorted, so the first that matches ends it.
-    fn consider(&mut self, rules: &[u32]) {
-        for rule in rules {
-            if self.yes.is_some_and(|best| best <= *rule) {
-                return;
+impl<'s, 'f> Search<'s, 'f> {
+    fn run(set: &'s PolicySet, origin: Origin, segment: &'s Segment, layer: Layer, facts: &'s Facts<'f>) -> Self {
+        let mut search = Self {
+            set,
+            origin,
+            segment,
+            facts,
+            found: [Numbers::default(); Class::COUNT],
+            custom: 0,
+        };
+        let finder = segment.finder(layer);
+        search.consider(&finder.always);
+        finder.index.find(facts, |rules| search.consider(rules));
+        for (attribute, rules) in &finder.lacking {
+            let attribute = segment.attributes.get(*attribute as usize);
+            if attribute.is_some_and(|attribute| facts.lacks(attribute)) {
+                search.consider_unknown(rules);
             }
-            match self.truth(*rule) {
+        }
+        search
+    }
+
+    /// `rules` are sorted, so of each class the first that matches ends it.
+    fn consider(&mut self, mut rules: &[u32]) {
+        while let Some((first, rest)) = rules.split_first() {
+            let filed = Filed::from_posting(*first);
+            let (class, number) = (filed.class(), filed.number());
+            let best = self.numbers(class).yes;
+            let is_settled = best.is_some_and(|best| best <= number);
+            let truth = if is_settled { Truth::Yes } else { self.truth(number) };
+            rules = match truth {
                 Truth::Yes => {
-                    self.yes = Some(*rule);
-                    return;
+                    if class == Class::Custom {
+                        self.custom |= self.provider(number);
+                        rest
+                    } else {
+                        let numbers = self.numbers(class);
+                        numbers.yes = Some(best.map_or(number, |best| best.min(number)));
+                        behind(class, rest)
+                    }
                 }
-                Truth::Unknown => self.unknown = Some(self.unknown.map_or(*rule, |first| first.min(*rule))),
-                Truth::No => {}
-            }
+                Truth::Unknown => {
+                    self.may_match(class, number);
+                    rest
+                }
+                Truth::No => rest,
+            };
         }
     }
 
-    /// For rules that turn on something that is unavailable: the first that is not out counts.
-    fn consider_unknown(&mut self, rules: &[u32]) {
-        for rule in rules {
-            if self.unknown.is_some_and(|first| first <= *rule) {
-                return;
+    /// For rules that turn on something that is unavailable: of each class the first that is not
+    /// out counts, unless one matches.
+    fn consider_unknown(&mut self, mut rules: &[u32]) {
+        while let Some((first, rest)) = rules.split_first() {
+            let filed = Filed::from_posting(*first);
+            let (class, number) = (filed.class(), filed.number());
+            let numbers = self.numbers(class);
+            let is_settled = numbers.yes.is_some() || numbers.unknown.is_some_and(|first| first <= number);
+            if is_settled {
+                rules = behind(class, rest);
+                continue;
             }
-            if self.truth(*rule) == Truth::Unknown {
-                self.unknown = Some(*rule);
-                return;
+            let may_match = self.truth(number) == Truth::Unknown;
+            if may_match {
+                self.may_match(class, number);
             }
+            rules = if may_match && class != Class::Custom {
+                behind(class, rest)
+            } else {
+                rest
+            };
+        }
+    }
+
+    fn may_match(&mut self, class: Class, number: u32) {
+        if class == Class::Custom {
+            self.custom |= self.provider(number);
+        } else if class.counts_unknown() {
+            let numbers = self.numbers(class);
+            numbers.unknown = Some(numbers.unknown.map_or(number, |first| first.min(number)));
+        }
+    }
+
+    fn numbers(&mut self, class: Class) -> &mut Numbers {
+        #[expect(clippy::indexing_slicing, reason = "there is one entry for each class")]
+        &mut self.found[class as usize]
+    }
+
+    /// The bit of the provider that a CUSTOM rule asks.
+    fn provider(&self, number: u32) -> u64 {
+        let rule = self.segment.rules.get(number as usize);
+        let policy = rule.and_then(|rule| self.segment.policies.get(rule.policy as usize));
+        match policy.map(|compiled| compiled.policy.action()) {
+            Some(Action::Custom { provider }) => self.set.provider_bit(provider),
+            _ => 0,
         }
     }
 
@@ -186,6 +235,12 @@ impl Search<'_, '_> {
         }
         truth
     }
+}
+
+/// What comes behind the rules of a class.
+fn behind(class: Class, rules: &[u32]) -> &[u32] {
+    let at = rules.partition_point(|posting| Filed::from_posting(*posting).class() <= class);
+    rules.get(at..).unwrap_or_default()
 }
 
 impl Segment {

@@ -32,6 +32,7 @@ use self::{
 pub use self::{
     fault::{ReadError, ReadFault},
     sample::read_sample,
+    write::{Manifest, write},
 };
 use super::{
     model::AuthorizationPolicy, peer_authentication::PeerAuthentication, request_authentication::RequestAuthentication,
@@ -42,9 +43,10 @@ mod authentication;
 mod authorization;
 mod fault;
 mod metadata;
-mod node;
-mod object;
+pub(in crate::authz) mod node;
+pub(in crate::authz) mod object;
 mod sample;
+mod write;
 
 /// The API group of all three kinds.
 const GROUP: &str = "security.istio.io";

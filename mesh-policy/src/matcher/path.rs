@@ -72,6 +72,10 @@ impl PathTemplate {
             if is_operator && pieces.contains(&Piece::Rest) {
                 return Err(TemplateError::AfterRest);
             }
+            // Envoy writes operators without braces, and would take two for the other one.
+            if is_operator && pieces.last() == Some(&Piece::Segment) {
+                return Err(TemplateError::StrayOperator);
+            }
             pieces.push(piece);
             rest = after;
         }
@@ -221,6 +225,8 @@ mod tests {
             ("/{*}/{name}", TemplateError::StrayOperator),
             ("/{*}/*", TemplateError::StrayOperator),
             ("/{*x}/{*}", TemplateError::StrayOperator),
+            ("/{*}{*}", TemplateError::StrayOperator),
+            ("/{*}{**}", TemplateError::StrayOperator),
             ("/{*}/[", TemplateError::Character),
         ] {
             assert_eq!(PathTemplate::parse(value), Err(fault), "{value}");

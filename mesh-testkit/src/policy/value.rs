@@ -18,13 +18,20 @@ pub(super) fn is_bad(attribute: &Attribute, value: &str) -> bool {
     match attribute {
         _ if value.is_empty() => true,
         Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => block(value).is_none(),
-        Attribute::DestinationPort => value.parse::<u16>().is_err(),
+        Attribute::DestinationPort => !is_number(value) || value.parse::<u16>().is_err(),
         Attribute::Path if is_template(value) => {
             let rest = value.replace("{**}", "\0").replace("{*}", "\0");
             let after_rest = value.split_once("{**}").map_or("", |(_, after)| after);
-            !value.starts_with('/') || rest.contains(['*', '{', '}', '[', ']']) || is_template(after_rest)
+            let touches = ["{*}{*}", "{*}{**}"].iter().any(|operators| value.contains(operators));
+            touches
+                || !value.starts_with('/')
+                || !rest.bytes().all(|byte| byte == 0 || byte != b'*' && is_pchar(byte))
+                || is_template(after_rest)
         }
-        Attribute::ServiceAccount => value.contains('*') || value.matches('/').count() > 1,
+        Attribute::ServiceAccount => {
+            let parts: Vec<_> = value.split('/').collect();
+            value.len() > 320 || value.contains('*') || parts.len() > 2 || parts.contains(&"")
+        }
         _ => false,
     }
 }
@@ -127,10 +134,9 @@ impl Question<'_> {
                 .method()
                 .present()
                 .is_some_and(|method| value == "*" || star(value, &text(method))),
-            Attribute::Path if is_template(value) => path(facts).is_some_and(|path| {
-                let pchar = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()+,;:@=*".contains(&byte);
-                path.bytes().all(pchar) && template(&tokens(value), path.as_bytes())
-            }),
+            Attribute::Path if is_template(value) => {
+                path(facts).is_some_and(|path| path.bytes().all(is_pchar) && template(&tokens(value), path.as_bytes()))
+            }
             Attribute::Path => path(facts).is_some_and(|path| star(value, &path)),
             Attribute::Header(name) => lines(facts, name).iter().any(|line| value == "*" || star(value, line)),
             Attribute::Sni => {
@@ -275,13 +281,19 @@ fn trust_domain(facts: &Facts<'_>, values: &[String]) -> bool {
     })
 }
 
-/// A principal of the mesh's trust domain, in all of the names that the mesh has.
+/// What Istio does with a principal's trust domain: of five parts whose first is no star alone, the
+/// first is replaced by each name of the mesh if it is one of them, as a pattern or literally, or
+/// the pointer `cluster.local`. A pattern that ends as a name does stays in its place.
 fn expand(mesh: &Mesh, value: &str) -> Vec<String> {
     let parts: Vec<_> = value.split('/').collect();
     let own: Vec<_> = mesh.trust_domains.names().collect();
     let covers = |pattern: &str, name: &str| pattern.starts_with('*') && name.ends_with(&pattern[1..]);
     let begins = |pattern: &str, name: &str| pattern.ends_with('*') && name.starts_with(&pattern[..pattern.len() - 1]);
-    let same = |name: &str| name == parts[0] || covers(parts[0], name) || begins(parts[0], name);
+    // Either of the two may be a pattern.
+    let same = |name: &str| {
+        let one_way = |pattern: &str, name: &str| covers(pattern, name) || begins(pattern, name);
+        name == parts[0] || one_way(parts[0], name) || one_way(name, parts[0])
+    };
     if parts.len() != 5 || parts[0] == "*" || !(parts[0] == "cluster.local" || own.iter().any(|name| same(name))) {
         return vec![value.to_owned()];
     }
@@ -334,8 +346,17 @@ fn block(value: &str) -> Option<(IpAddr, usize)> {
         .map_or((value, None), |(address, bits)| (address, Some(bits)));
     let address: IpAddr = address.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+    let bits = bits.map_or(Some(most), |bits| bits.parse().ok().filter(|_| is_number(bits)))?;
     (bits <= most).then_some((address, bits))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What Envoy's templates know of a path, which a slash is part of.
+fn is_pchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~%!$&'()+,;:@=*".contains(&byte)
 }
 
 fn is_template(value: &str) -> bool {

@@ -41,6 +41,13 @@ pub enum Finding {
         rule: usize,
     },
 
+    /// There are too many rules that may leave others without effect.
+    #[error("too many rules are alike: of this one and {} others it is not known whether others leave them without effect", rules - 1)]
+    Unfinished {
+        /// How many rules were not looked at, this one among them.
+        rules: usize,
+    },
+
     /// The negated values leave nothing of the others.
     #[error("the negated values leave out every value of `{attribute}`, so it never matches")]
     Excluded {

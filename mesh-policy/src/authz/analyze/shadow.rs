@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{entry, finding::Finding};
+use super::{candidate::Candidates, entry, finding::Finding};
 use crate::authz::{
     attach::selects,
     compile::RuleName,
@@ -19,41 +19,59 @@ pub(super) fn check(rules: &[RuleView<'_>], root: &str, effort: &Effort, finding
         _ => None,
     });
     let dead: BTreeSet<_> = dead.collect();
-    for rule in rules {
+    let candidates = Candidates::new(rules);
+    for (at, rule) in rules.iter().enumerate() {
         let policy = rule.name.policy();
         let field = FieldPath::Rule {
             rule: rule.name.index(),
             part: None,
         };
         // What never matches by itself needs no other rule for that.
-        if dead.contains(&(policy.name().clone(), rule.name.index())) {
+        if dead.contains(&(policy.name().clone(), rule.name.index())) && !effort.is_spent() {
             continue;
         }
-        let mut others = rules.iter().filter(|other| {
-            other.reference != rule.reference
-                && policy.is_dry_run() == other.name.policy().is_dry_run()
-                && reaches_all_of(other.name.policy(), policy, root)
-        });
-        let overrules =
-            |other: &&RuleView<'_>| *policy.action() == Action::Allow && *other.name.policy().action() == Action::Deny;
-        let mut denying = others.clone().filter(overrules);
-        let found = if let Some(deny) = denying.find(|deny| rule.is_covered_by(deny, effort)) {
-            let (policy, rule) = place(&deny.name);
-            Finding::Overruled { policy, rule }
-        } else {
-            let shadow = others.find(|other| {
-                *policy.action() == *other.name.policy().action()
-                    && rule.is_covered_by(other, effort)
-                    // Of two that match the same, the first counts.
-                    && (comes_before(&other.name, &rule.name) || !other.is_covered_by(rule, effort))
-            });
-            let Some(shadow) = shadow else { continue };
-            let (policy, rule) = place(&shadow.name);
-            Finding::Shadowed { policy, rule }
-        };
         let line = entry::line_of(policy, rule.name.index());
-        findings.push(Diagnostic::new(policy, line, field, found));
+        let others = candidates.of(rule);
+        let others = others.iter().filter_map(|number| rules.get(*number as usize));
+        if let Some(found) = shadow(rule, others, root, effort) {
+            findings.push(Diagnostic::new(policy, line, field, found));
+        } else if effort.is_spent() {
+            let rules = rules.len() - at;
+            findings.push(Diagnostic::new(policy, line, field, Finding::Unfinished { rules }));
+            return;
+        }
     }
+}
+
+/// What leaves a rule without effect, if one of the others does.
+fn shadow<'v, 's: 'v>(
+    rule: &RuleView<'_>,
+    others: impl Iterator<Item = &'v RuleView<'s>> + Clone,
+    root: &str,
+    effort: &Effort,
+) -> Option<Finding> {
+    let policy = rule.name.policy();
+    let mut others = others.filter(|other| {
+        effort.spend()
+            && other.reference != rule.reference
+            && policy.is_dry_run() == other.name.policy().is_dry_run()
+            && reaches_all_of(other.name.policy(), policy, root)
+    });
+    let overrules =
+        |other: &&RuleView<'_>| *policy.action() == Action::Allow && *other.name.policy().action() == Action::Deny;
+    let mut denying = others.clone().filter(overrules);
+    if let Some(deny) = denying.find(|deny| rule.is_covered_by(deny, effort)) {
+        let (policy, rule) = place(&deny.name);
+        return Some(Finding::Overruled { policy, rule });
+    }
+    let shadow = others.find(|other| {
+        *policy.action() == *other.name.policy().action()
+            && rule.is_covered_by(other, effort)
+            // Of two that match the same, the first counts.
+            && (comes_before(&other.name, &rule.name) || !other.is_covered_by(rule, effort) && !effort.is_spent())
+    });
+    let (policy, rule) = place(&shadow?.name);
+    Some(Finding::Shadowed { policy, rule })
 }
 
 fn place(name: &RuleName<'_>) -> (Box<str>, usize) {

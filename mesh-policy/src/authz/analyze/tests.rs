@@ -1,7 +1,7 @@
 use super::*;
 use crate::authz::{
     dialect::Dialect,
-    model::{Condition, Operation, OperationField, Rule, Source, SourceField},
+    model::{Action, Condition, Operation, OperationField, Rule, Source, SourceField},
     target::Labels,
 };
 
@@ -336,4 +336,151 @@ fn large_policies_take_no_more_than_the_effort() {
         let report = Analysis::new(Compiler::new(Dialect::EnvoyHttp)).run_within(&effort, vec![policy]);
         assert!(!report.unwrap().is_complete());
     }
+}
+
+/// Rules of one value or two, about everything that a rule can ask for.
+fn assorted() -> Vec<Rule> {
+    let from = |field, values: &[&'static str]| {
+        let values = values.iter().map(move |value| (field, *value));
+        values
+            .map(|(field, value)| Source::new().any_of(field, [value]))
+            .collect::<Vec<_>>()
+    };
+    let to = |field, values: &[&'static str]| {
+        let values = values.iter().map(move |value| (field, *value));
+        values
+            .map(|(field, value)| Operation::new().any_of(field, [value]))
+            .collect::<Vec<_>>()
+    };
+    let sources = [
+        from(
+            SourceField::Principals,
+            &["td/ns/a/sa/x", "td/ns/a/*", "td/*", "*/sa/x", "*x", "*"],
+        ),
+        from(SourceField::Namespaces, &["a", "a*", "*a", "*", "a*b"]),
+        from(SourceField::ServiceAccounts, &["a/x", "b/x"]),
+        from(SourceField::TrustDomains, &["td", "td*"]),
+        from(
+            SourceField::IpBlocks,
+            &[
+                "10.1.2.3",
+                "10.1.0.0/16",
+                "10.0.0.0/8",
+                "0.0.0.0/0",
+                "fd00::1",
+                "fd00::/8",
+            ],
+        ),
+        from(SourceField::RequestPrincipals, &["i/s", "i/*", "*"]),
+    ]
+    .concat();
+    let operations = [
+        to(
+            OperationField::Hosts,
+            &["A.Example", "a.example", "a.*", "*.example", "*"],
+        ),
+        to(OperationField::Ports, &["80", "81"]),
+        to(OperationField::Methods, &["GET", "*"]),
+        to(
+            OperationField::Paths,
+            &["/a", "/a/b", "/a/*", "/a/{*}", "/a/{**}", "*b", "*"],
+        ),
+    ]
+    .concat();
+    let when = |key: &str, value: &'static str| Condition::new(key.parse().unwrap()).any_of([value]);
+    let conditions = [
+        when("request.headers[x-h]", "v"),
+        when("request.headers[x-h]", "v*"),
+        when("request.headers[x-i]", "v"),
+        when("source.ip", "10.1.0.0/16"),
+        when("experimental.envoy.filters.f[k]", "[v]"),
+        when("experimental.envoy.filters.f[k]", "[v*]"),
+    ];
+    let mut rules = vec![
+        Rule::new(),
+        Rule::new().from(Source::new().none_of(SourceField::Namespaces, ["a"])),
+    ];
+    rules.extend(sources.iter().cloned().map(|source| Rule::new().from(source)));
+    rules.extend(operations.iter().cloned().map(|operation| Rule::new().to(operation)));
+    rules.extend(conditions.iter().cloned().map(|condition| Rule::new().when(condition)));
+    for (at, source) in sources.iter().enumerate() {
+        let other = sources[(at + 5) % sources.len()].clone();
+        let operation = operations[at % operations.len()].clone();
+        let condition = conditions[at % conditions.len()].clone();
+        rules.push(Rule::new().from(source.clone()).from(other).to(operation.clone()));
+        rules.push(Rule::new().from(source.clone()).to(operation).when(condition.clone()));
+        rules.push(Rule::new().from(source.clone()).when(condition));
+    }
+    rules
+}
+
+#[test]
+fn what_covers_a_rule_is_among_its_candidates() {
+    for dialect in [Dialect::Strict, Dialect::EnvoyHttp, Dialect::Ztunnel] {
+        let policies = [Action::Allow, Action::Deny].map(|action| {
+            let empty = AuthorizationPolicy::new(PolicyName::new("n", &action.to_string()), action);
+            assorted().into_iter().fold(empty, AuthorizationPolicy::rule)
+        });
+        let set = Compiler::new(dialect).compile(policies).unwrap();
+        let (views, effort) = (rules(&set), Effort::new(u64::MAX));
+        let candidates = candidate::Candidates::new(&views);
+        let (mut covering, mut found) = (0, 0);
+        for rule in &views {
+            let numbers = candidates.of(rule);
+            found += numbers.len();
+            for (number, other) in views.iter().enumerate() {
+                if rule.is_covered_by(other, &effort) {
+                    covering += 1;
+                    let (rule, other) = (rule.name.to_string(), other.name.to_string());
+                    assert!(numbers.contains(&(number as u32)), "{dialect:?}: {rule} by {other}");
+                }
+            }
+        }
+        // Far fewer than all pairs, and not many more than cover.
+        assert!(
+            covering > views.len() && found * 3 < views.len() * views.len(),
+            "{covering} {found}"
+        );
+    }
+}
+
+#[test]
+fn thousands_of_rules_are_held_against_each_other() {
+    let policy = |number: usize| {
+        let empty = AuthorizationPolicy::allow("n", &number.to_string());
+        (0..10).fold(empty, |policy, rule| {
+            let account = format!("td/ns/n/sa/a-{number}-{rule}");
+            let from = Source::new().any_of(SourceField::Principals, [account]);
+            policy.rule(
+                Rule::new()
+                    .from(from)
+                    .to(Operation::new().any_of(OperationField::Ports, ["80"])),
+            )
+        })
+    };
+    let wide = Source::new().any_of(SourceField::Principals, ["td/ns/n/sa/a-7*"]);
+    let wide = AuthorizationPolicy::allow("n", "wide").rule(Rule::new().from(wide));
+    let policies: Vec<_> = (0..1000).map(policy).chain([wide]).collect();
+    let report = Analysis::new(Compiler::new(Dialect::Ztunnel)).run(policies).unwrap();
+    assert!(report.is_complete());
+    let shadowed = report
+        .findings()
+        .iter()
+        .filter(|found| matches!(found.note, Finding::Shadowed { .. }));
+    assert_eq!(shadowed.count(), 10 * 111, "policies 7, 70 to 79 and 700 to 799");
+}
+
+#[test]
+fn what_is_left_open_is_a_finding() {
+    // Nothing can be filed under anything, and nothing covers anything.
+    let policy = |number: usize| {
+        let from = Source::new().none_of(SourceField::Principals, [format!("td/{number}")]);
+        AuthorizationPolicy::deny("n", &number.to_string()).rule(Rule::new().from(from))
+    };
+    let set = Compiler::new(Dialect::Ztunnel).compile((0..100).map(policy)).unwrap();
+    let (effort, mut open) = (Effort::new(1000), Vec::new());
+    shadow::check(&rules(&set), "istio-system", &effort, &mut open);
+    assert!(effort.is_spent());
+    assert_eq!((open.len(), open[0].note.severity()), (1, Severity::Warning));
+    assert!(open[0].to_string().contains("too many rules are alike"), "{}", open[0]);
 }

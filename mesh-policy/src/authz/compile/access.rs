@@ -8,34 +8,30 @@ use std::collections::BTreeMap;
 
 use super::{
     index::{IndexBuilder, width},
-    segment::{Class, Field, Finder, Layer, Rule, Segment},
+    segment::{Class, Field, Filed, Finder, Layer, Rule, Segment},
     span::Span,
 };
-use crate::{authz::model::Action, facts::Attribute};
+use crate::facts::Attribute;
 
-pub(super) fn finders(segment: &Segment, layer: Layer) -> Vec<Finder> {
-    let popularity = popularity(segment);
-    let mut filings: BTreeMap<Class, Filing<'_>> = BTreeMap::new();
+pub(super) fn finder(segment: &Segment, layer: Layer) -> Finder {
+    let search = Search {
+        segment,
+        layer,
+        popularity: &popularity(segment),
+    };
+    let mut filing = Filing::default();
     for (number, rule) in segment.rules.iter().enumerate() {
-        let Some(policy) = segment.policies.get(rule.policy as usize) else {
+        let policy = segment.policies.get(rule.policy as usize);
+        let Some(class) = policy.and_then(|compiled| Class::of(&compiled.policy)) else {
             continue;
         };
-        let search = Search {
-            segment,
-            layer,
-            popularity: &popularity,
-        };
-        let policy = &policy.policy;
-        if *policy.action() == Action::Allow && search.never_matches(rule) {
+        if !class.counts_unknown() && search.never_matches(rule) {
             continue;
         }
-        let filing = filings.entry(Class::of(policy)).or_default();
-        filing.file(segment, number as u32, search.cheapest(rule).as_deref());
+        let filed = Filed::new(class, number as u32);
+        filing.file(segment, filed, search.cheapest(rule).as_deref());
     }
-    filings
-        .into_iter()
-        .map(|(class, filing)| filing.finder(class))
-        .collect()
+    filing.finder()
 }
 
 /// How often each test occurs.
@@ -122,8 +118,8 @@ struct Filing<'s> {
 }
 
 impl<'s> Filing<'s> {
-    /// Rules come in the order of their numbers.
-    fn file(&mut self, segment: &'s Segment, rule: u32, fields: Option<&[&'s Field]>) {
+    fn file(&mut self, segment: &'s Segment, filed: Filed, fields: Option<&[&'s Field]>) {
+        let rule = filed.posting();
         let tests = |field: &&'s Field| {
             let attribute = segment.attributes.get(field.attribute as usize);
             let values = field
@@ -146,17 +142,20 @@ impl<'s> Filing<'s> {
         for (attribute, test) in fields.iter().flat_map(tests) {
             self.index.file(attribute, test, rule);
         }
-        for field in fields {
-            let rules = self.lacking.entry(field.attribute).or_default();
-            if rules.last() != Some(&rule) {
-                rules.push(rule);
+        if filed.class().counts_unknown() {
+            for field in fields {
+                let rules = self.lacking.entry(field.attribute).or_default();
+                if rules.last() != Some(&rule) {
+                    rules.push(rule);
+                }
             }
         }
     }
 
-    fn finder(self, class: Class) -> Finder {
+    fn finder(mut self) -> Finder {
+        self.always.sort_unstable();
+        self.lacking.values_mut().for_each(|rules| rules.sort_unstable());
         Finder {
-            class,
             index: self.index.build(),
             always: self.always,
             lacking: self.lacking.into_iter().collect(),

@@ -72,13 +72,17 @@ impl Builder {
 
     pub(super) fn build(self) -> Segment {
         let mut segment = self.segment;
-        let mut tests: Vec<_> = self.tests.into_iter().collect();
-        tests.sort_unstable_by_key(|(_, number)| *number);
-        segment.tests = tests.into_iter().map(|(test, _)| test).collect();
+        // Each test is put in the place of its number; what was there in the meantime counts nowhere.
+        segment.tests = vec![Test::Port(0); self.tests.len()];
+        for (test, number) in self.tests {
+            if let Some(place) = segment.tests.get_mut(number as usize) {
+                *place = test;
+            }
+        }
         segment.has_http = segment.attributes.iter().any(Attribute::is_http_only);
-        segment.connection = access::finders(&segment, Layer::Connection);
+        segment.connection = access::finder(&segment, Layer::Connection);
         if segment.has_http {
-            segment.request = access::finders(&segment, Layer::Request);
+            segment.request = access::finder(&segment, Layer::Request);
         }
         segment.index_long_lists();
         segment

@@ -6,6 +6,9 @@ use crate::{
     facts::Attribute,
 };
 
+/// Bits of the number of a rule; budgets keep numbers below.
+const NUMBER_BITS: u32 = 29;
+
 /// Compiled policies that never change: flat arrays, in which things are numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
@@ -21,8 +24,8 @@ pub(crate) struct Segment {
     pub(crate) lists: Vec<Index>,
     /// Whether any of the attributes is one of requests only.
     pub(crate) has_http: bool,
-    pub(crate) connection: Vec<Finder>,
-    pub(crate) request: Vec<Finder>,
+    pub(crate) connection: Finder,
+    pub(crate) request: Finder,
 }
 
 #[derive(Clone, Debug)]
@@ -60,24 +63,72 @@ pub(crate) struct Values {
     pub(crate) list: Option<u32>,
 }
 
-/// What kind of rules a finder finds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Class {
-    pub(crate) action: Action,
-    pub(crate) dry_run: bool,
+/// What a rule decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Class {
+    Allow,
+    Deny,
+    Audit,
+    DryAllow,
+    DryDeny,
+    Custom,
 }
 
 impl Class {
-    pub(super) fn of(policy: &AuthorizationPolicy) -> Self {
-        Self {
-            action: policy.action().clone(),
-            dry_run: policy.is_dry_run(),
-        }
+    const ALL: [Self; 6] = [
+        Self::Allow,
+        Self::Deny,
+        Self::Audit,
+        Self::DryAllow,
+        Self::DryDeny,
+        Self::Custom,
+    ];
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
+    /// None for what Istio does not try out.
+    pub(super) fn of(policy: &AuthorizationPolicy) -> Option<Self> {
+        Some(match (policy.action(), policy.is_dry_run()) {
+            (Action::Allow, false) => Self::Allow,
+            (Action::Allow, true) => Self::DryAllow,
+            (Action::Deny, false) => Self::Deny,
+            (Action::Deny, true) => Self::DryDeny,
+            (Action::Audit, false) => Self::Audit,
+            (Action::Custom { .. }, false) => Self::Custom,
+            (Action::Audit | Action::Custom { .. }, true) => return None,
+        })
     }
 
     /// Whether a rule that may or may not match counts as one that does.
-    pub(crate) fn counts_unknown(&self) -> bool {
-        self.action != Action::Allow
+    pub(crate) fn counts_unknown(self) -> bool {
+        !matches!(self, Self::Allow | Self::DryAllow)
+    }
+}
+
+/// A rule as it is filed: sorted by class, and then by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Filed(u32);
+
+impl Filed {
+    pub(super) fn new(class: Class, number: u32) -> Self {
+        Self((class as u32) << NUMBER_BITS | number)
+    }
+
+    /// What an index has, which was made of one of these.
+    pub(crate) fn from_posting(posting: u32) -> Self {
+        Self(posting)
+    }
+
+    pub(super) fn posting(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0 & ((1 << NUMBER_BITS) - 1)
+    }
+
+    pub(crate) fn class(self) -> Class {
+        let class = Class::ALL.get((self.0 >> NUMBER_BITS) as usize);
+        class.copied().unwrap_or(Class::Deny)
     }
 }
 
@@ -88,19 +139,18 @@ pub(crate) enum Layer {
     Request,
 }
 
-/// Finds the rules of a class that may match.
-#[derive(Clone, Debug)]
+/// Finds the rules that may match. All that it has is sorted as [`Filed`] is.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Finder {
-    pub(crate) class: Class,
     pub(crate) index: Index,
-    /// Rules that no index finds, sorted.
+    /// Rules that no index finds.
     pub(crate) always: Vec<u32>,
-    /// Rules that are found by an attribute, for facts that lack it, sorted.
+    /// Rules that are found by an attribute, for facts that lack it, if they count then.
     pub(crate) lacking: Vec<(u32, Vec<u32>)>,
 }
 
 impl Segment {
-    pub(crate) fn finders(&self, layer: Layer) -> &[Finder] {
+    pub(crate) fn finder(&self, layer: Layer) -> &Finder {
         // Without fields about requests, both layers are the same.
         if layer == Layer::Request && self.has_http {
             &self.request

@@ -207,6 +207,27 @@ pub(super) enum TemplateConfig {
     Match { path_template: String },
 }
 
+impl UriTemplate {
+    /// The template of a policy.
+    pub(super) fn of(value: &str) -> Self {
+        let path_template = value.replace("{**}", "**").replace("{*}", "*");
+        Self {
+            name: "uri-template".to_owned(),
+            typed_config: TemplateConfig::Match { path_template },
+        }
+    }
+
+    /// What a policy has for it.
+    #[cfg(feature = "k8s")]
+    pub(super) fn written(&self) -> String {
+        let TemplateConfig::Match { path_template } = &self.typed_config;
+        path_template
+            .replace("**", "\0")
+            .replace('*', "{*}")
+            .replace('\0', "{**}")
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CidrRange {

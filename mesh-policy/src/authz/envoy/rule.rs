@@ -52,7 +52,7 @@ impl Translation<'_> {
             .partition(|constraint| is_of_operation(constraint.attribute()));
         let operations = rule.operations().iter().map(|operation| operation.fields());
         let sources = rule.sources().iter().map(|source| source.fields());
-        let principal = |attribute: &Attribute, value: &str| self.writer.principal(attribute, value);
+        let principal = |attribute: &Attribute, value: &str| self.writer.principals(attribute, value);
         let permission =
             |attribute: &Attribute, value: &str| permission(attribute, value).map(|permission| vec![permission]);
         let permissions: Written<Vec<Permission>> = self.half(operations, &OPERATION, &of_operation, permission);

@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::{
     config::{
         Authenticated, CidrRange, FilterState, ListMatcher, MetadataMatcher, OrMatcher, PathMatcher, Permission,
-        Principal, Segment, TemplateConfig, Term, UriTemplate, ValueMatcher,
+        Principal, Segment, Term, UriTemplate, ValueMatcher,
     },
     text::{HeaderMatcher, StringMatcher, StringPattern, quote},
 };
@@ -16,11 +16,14 @@ use crate::{
     matcher::{path::PathTemplate, port},
 };
 
-const SCHEME: &str = "spiffe://";
+pub(super) const SCHEME: &str = "spiffe://";
 
 /// Where Envoy's filter leaves the claims of a token, and under which key Istio has it do so.
-const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
-const JWT_KEY: &str = "payload";
+pub(super) const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
+pub(super) const JWT_KEY: &str = "payload";
+
+/// Under which key waypoints keep the peer's identity.
+pub(super) const PEER_KEY: &str = "io.istio.peer_principal";
 
 /// Where Envoy finds the peer's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,12 +84,7 @@ pub(super) fn permission(attribute: &Attribute, value: &str) -> Result<Permissio
     Ok(match attribute {
         Attribute::Host => Permission::Header(HeaderMatcher::of(":authority", value).ignoring_case()),
         Attribute::Method => Permission::Header(HeaderMatcher::of(":method", value)),
-        Attribute::Path if PathTemplate::is_one(value) => Permission::UriTemplate(UriTemplate {
-            name: "uri-template".to_owned(),
-            typed_config: TemplateConfig::Match {
-                path_template: value.replace("{**}", "**").replace("{*}", "*"),
-            },
-        }),
+        Attribute::Path if PathTemplate::is_one(value) => Permission::UriTemplate(UriTemplate::of(value)),
         Attribute::Path => Permission::UrlPath(PathMatcher {
             path: StringMatcher::of(value),
         }),
@@ -105,27 +103,39 @@ pub(super) fn permission(attribute: &Attribute, value: &str) -> Result<Permissio
     })
 }
 
+/// A value of a source, or of a condition that stands with the sources, if it is not one of the
+/// peer's identity.
+pub(super) fn principal(attribute: &Attribute, value: &str) -> Result<Principal, ExportError> {
+    let unknown = || ExportError::value(attribute, value);
+    Ok(match attribute {
+        Attribute::RequestPrincipal => request_principal(value),
+        Attribute::SourceIp => Principal::DirectRemoteIp(block(value).ok_or_else(unknown)?),
+        Attribute::RemoteIp => Principal::RemoteIp(block(value).ok_or_else(unknown)?),
+        Attribute::Header(name) if name.contains(['\0', '\r', '\n']) => {
+            return Err(ExportError::HeaderName { name: name.clone() });
+        }
+        Attribute::Header(name) => Principal::Header(HeaderMatcher::of(name, value)),
+        Attribute::Audiences => claim(&["aud".into()], value),
+        Attribute::Presenter => claim(&["azp".into()], value),
+        Attribute::Claim(path) => claim(path, value),
+        _ => return Err(unknown()),
+    })
+}
+
 impl Writer<'_> {
-    /// A value of a source, or of a condition that stands with the sources.
-    pub(super) fn principal(&self, attribute: &Attribute, value: &str) -> Result<Vec<Principal>, ExportError> {
-        let unknown = || ExportError::value(attribute, value);
-        Ok(match attribute {
-            Attribute::Principal | Attribute::Namespace | Attribute::ServiceAccount | Attribute::TrustDomain => {
-                let matchers = self.identity(attribute, value).into_iter();
-                matchers.map(|matcher| self.peer(matcher)).collect()
-            }
-            Attribute::RequestPrincipal => vec![request_principal(value)],
-            Attribute::SourceIp => vec![Principal::DirectRemoteIp(block(value).ok_or_else(unknown)?)],
-            Attribute::RemoteIp => vec![Principal::RemoteIp(block(value).ok_or_else(unknown)?)],
-            Attribute::Header(name) if name.contains(['\0', '\r', '\n']) => {
-                return Err(ExportError::HeaderName { name: name.clone() });
-            }
-            Attribute::Header(name) => vec![Principal::Header(HeaderMatcher::of(name, value))],
-            Attribute::Audiences => vec![claim(&["aud".into()], value)],
-            Attribute::Presenter => vec![claim(&["azp".into()], value)],
-            Attribute::Claim(path) => vec![claim(path, value)],
-            _ => return Err(unknown()),
-        })
+    /// A value of a source, or of a condition that stands with the sources: one principal for each
+    /// trust domain that it is meant in.
+    pub(super) fn principals(&self, attribute: &Attribute, value: &str) -> Result<Vec<Principal>, ExportError> {
+        let values = match attribute {
+            Attribute::Principal => self.trust_domains.expand_principal(value),
+            Attribute::TrustDomain => self.trust_domains.expand_trust_domain(value),
+            _ if attribute.is_identity() => vec![value.to_owned()],
+            _ => return Ok(vec![principal(attribute, value)?]),
+        };
+        let names = values
+            .iter()
+            .filter_map(|value| identity(attribute, self.namespace, value));
+        Ok(names.map(|name| self.peer(name)).collect())
     }
 
     fn peer(&self, matcher: StringMatcher) -> Principal {
@@ -134,34 +144,30 @@ impl Writer<'_> {
                 principal_name: matcher,
             }),
             PeerSource::FilterState => Principal::FilterState(FilterState {
-                key: "io.istio.peer_principal".to_owned(),
+                key: PEER_KEY.to_owned(),
                 string_match: matcher,
             }),
         }
     }
+}
 
-    fn identity(&self, attribute: &Attribute, value: &str) -> Vec<StringMatcher> {
-        match attribute {
-            Attribute::Principal => {
-                let values = self.trust_domains.expand_principal(value).into_iter();
-                values.map(|value| StringMatcher::of_prefixed(SCHEME, &value)).collect()
-            }
-            Attribute::TrustDomain => {
-                let values = self.trust_domains.expand_trust_domain(value).into_iter();
-                values.map(|value| trust_domain(&value)).collect()
-            }
-            Attribute::Namespace => {
-                let pieces: Vec<_> = value.split('*').map(quote).collect();
-                vec![StringMatcher::regex(format!(".*/ns/{}/.*", pieces.join(".*")))]
-            }
-            _ => {
-                let (namespace, account) = value.split_once('/').unwrap_or((self.namespace, value));
-                let (namespace, account) = (quote(namespace), quote(account));
-                let regex = format!("{SCHEME}.+/ns/{namespace}/(.+/|)sa/{account}(/.+)?");
-                vec![StringMatcher::regex(regex)]
-            }
+/// What the peer's name is compared with, for a value of a policy in a namespace that is meant in
+/// one trust domain.
+pub(super) fn identity(attribute: &Attribute, namespace: &str, value: &str) -> Option<StringMatcher> {
+    Some(match attribute {
+        Attribute::Principal => StringMatcher::of_prefixed(SCHEME, value),
+        Attribute::TrustDomain => trust_domain(value),
+        Attribute::Namespace => {
+            let pieces: Vec<_> = value.split('*').map(quote).collect();
+            StringMatcher::regex(format!(".*/ns/{}/.*", pieces.join(".*")))
         }
-    }
+        Attribute::ServiceAccount => {
+            let (namespace, account) = value.split_once('/').unwrap_or((namespace, value));
+            let (namespace, account) = (quote(namespace), quote(account));
+            StringMatcher::regex(format!("{SCHEME}.+/ns/{namespace}/(.+/|)sa/{account}(/.+)?"))
+        }
+        _ => return None,
+    })
 }
 
 /// A star stands for a part of a trust domain, which ends at the first slash.

@@ -5,15 +5,15 @@ use crate::budget::{Budget, Resource};
 
 /// A value in a file, and the line that it begins in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) line: u32,
-    pub(super) kind: Kind,
+pub(in crate::authz) struct Node {
+    pub(in crate::authz) line: u32,
+    pub(in crate::authz) kind: Kind,
     /// Whether a text was written without quotes, so that it may be a number.
-    pub(super) plain: bool,
+    pub(in crate::authz) plain: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::authz) enum Kind {
     Null,
     /// Numbers and truth values are text, too: a port may be written either way.
     Text(String),
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 /// The documents of a file.
 ///
 /// Nothing is expanded, so what they hold is no larger than the file.
-pub(super) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Problem> {
+pub(in crate::authz) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Problem> {
     budget
         .check(Resource::DocumentBytes, text.len())
         .map_err(|over| (1, over.into()))?;

@@ -4,14 +4,14 @@ use super::{
 };
 
 /// A mapping that is read field by field; what is left in the end is unknown.
-pub(super) struct Object {
+pub(in crate::authz) struct Object {
     path: String,
-    pub(super) line: u32,
+    pub(in crate::authz) line: u32,
     fields: Vec<(String, Node)>,
 }
 
 impl Object {
-    pub(super) fn new(path: &str, node: Node) -> Result<Self, Problem> {
+    pub(in crate::authz) fn new(path: &str, node: Node) -> Result<Self, Problem> {
         match node.kind {
             Kind::Map(fields) => Ok(Self {
                 path: path.to_owned(),
@@ -23,18 +23,18 @@ impl Object {
     }
 
     /// A field that is there and not null.
-    pub(super) fn take(&mut self, name: &str) -> Option<Node> {
+    pub(in crate::authz) fn take(&mut self, name: &str) -> Option<Node> {
         let at = self.fields.iter().position(|(field, _)| field == name)?;
         let (_, node) = self.fields.remove(at);
         (node.kind != Kind::Null).then_some(node)
     }
 
-    pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, Problem> {
+    pub(in crate::authz) fn object(&mut self, name: &str) -> Result<Option<Self>, Problem> {
         let path = self.path(name);
         self.take(name).map(|node| Self::new(&path, node)).transpose()
     }
 
-    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
+    pub(in crate::authz) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let path = self.path(name);
         self.take(name)
             .map(|node| text(&path, node).map(|(_, text)| text))
@@ -42,7 +42,7 @@ impl Object {
     }
 
     /// A truth value, false if it is not there.
-    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
+    pub(in crate::authz) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
         let (line, path) = (self.line_of(name), self.path(name));
         match self.text(name)?.as_deref() {
             None | Some("false") => Ok(false),
@@ -51,13 +51,13 @@ impl Object {
         }
     }
 
-    pub(super) fn required_text(&mut self, name: &str) -> Result<String, Problem> {
+    pub(in crate::authz) fn required_text(&mut self, name: &str) -> Result<String, Problem> {
         let (line, field) = (self.line, self.path(name).into());
         self.text(name)?.ok_or((line, ReadFault::Missing { field }))
     }
 
     /// The entries of a list, none if it is not there.
-    pub(super) fn list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(in crate::authz) fn list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let path = self.path(name);
         match self.take(name) {
             None => Ok(Vec::new()),
@@ -70,7 +70,7 @@ impl Object {
     }
 
     /// The same for a list that must not be there if it is empty.
-    pub(super) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(in crate::authz) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let field = self.path(name).into();
         let line = self.line_of(name);
         let is_there = self
@@ -84,14 +84,14 @@ impl Object {
         Ok(items)
     }
 
-    pub(super) fn texts(&mut self, name: &str) -> Result<Vec<(u32, String)>, Problem> {
+    pub(in crate::authz) fn texts(&mut self, name: &str) -> Result<Vec<(u32, String)>, Problem> {
         let path = self.path(name);
         let items = self.list(name)?.into_iter().enumerate();
         items.map(|(at, node)| text(&format!("{path}[{at}]"), node)).collect()
     }
 
     /// All fields as names and texts.
-    pub(super) fn into_texts(self) -> Result<Vec<(String, String)>, Problem> {
+    pub(in crate::authz) fn into_texts(self) -> Result<Vec<(String, String)>, Problem> {
         let path = self.path.clone();
         let fields = self.fields.into_iter();
         fields
@@ -100,7 +100,7 @@ impl Object {
     }
 
     /// All fields that are left, with their paths.
-    pub(super) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
+    pub(in crate::authz) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
         let path = self.path;
         self.fields
             .into_iter()
@@ -108,7 +108,7 @@ impl Object {
     }
 
     /// Ends reading.
-    pub(super) fn finish(self) -> Result<(), Problem> {
+    pub(in crate::authz) fn finish(self) -> Result<(), Problem> {
         match self.fields.first() {
             None => Ok(()),
             Some((name, node)) => Err((
@@ -120,7 +120,7 @@ impl Object {
         }
     }
 
-    pub(super) fn path(&self, name: &str) -> String {
+    pub(in crate::authz) fn path(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
         } else {
@@ -128,20 +128,20 @@ impl Object {
         }
     }
 
-    pub(super) fn line_of(&self, name: &str) -> u32 {
+    pub(in crate::authz) fn line_of(&self, name: &str) -> u32 {
         let field = self.fields.iter().find(|(field, _)| field == name);
         field.map_or(self.line, |(_, node)| node.line)
     }
 }
 
-pub(super) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
+pub(in crate::authz) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
     match node.kind {
         Kind::Text(text) => Ok((node.line, text)),
         _ => Err(wrong(node.line, path, "a text")),
     }
 }
 
-pub(super) fn wrong(line: u32, field: &str, expected: &'static str) -> Problem {
+pub(in crate::authz) fn wrong(line: u32, field: &str, expected: &'static str) -> Problem {
     let field = if field.is_empty() { "the document" } else { field }.into();
     (line, ReadFault::Type { field, expected })
 }
