@@ -9,10 +9,13 @@
     reason = "test code"
 )]
 
-use mesh_policy::authz::{
-    AuthorizationPolicy, Compiler, Decision, Dialect, Labels, PolicySet, TargetRef, Verdict,
-    model::{Condition, Operation, OperationField, Rule, Source, SourceField},
-    xds::{Scope, Wrong, read, write},
+use mesh_policy::{
+    ConnectionFacts, Known, Peer,
+    authz::{
+        AuthorizationPolicy, Compiler, Decision, Dialect, Labels, PolicySet, TargetRef, Verdict,
+        model::{Condition, Operation, OperationField, Rule, Source, SourceField},
+        xds::{Scope, Wrong, read, write},
+    },
 };
 use mesh_testkit::policy::generate::{Case, cases, policies};
 use mesh_xds_types::security::{
@@ -189,6 +192,19 @@ fn combinations_that_no_policy_has_are_errors() {
     };
     let found = fault(|message| message.rules[0].clauses.push(sources(["a", "b"])));
     assert_eq!(found, ("rules[0].clauses[4]".to_owned(), Wrong::Combination));
+    let accounts = || Match {
+        service_accounts: vec![ServiceAccountMatch {
+            namespace: "a".to_owned(),
+            service_account: "b".to_owned(),
+        }],
+        destination_ports: vec![80],
+        ..Match::default()
+    };
+    let found = fault(|message| {
+        let matches = vec![accounts()];
+        message.rules[0].clauses.push(Clause { matches });
+    });
+    assert_eq!(found, ("rules[0].clauses[4]".to_owned(), Wrong::Combination));
     let found = fault_of_match(|found| {
         found.destination_ports.push(80);
         found.namespaces.push(StringMatch { match_type: None });
@@ -196,6 +212,82 @@ fn combinations_that_no_policy_has_are_errors() {
     assert_eq!(found, ("namespaces[4]".to_owned(), Wrong::NoType));
     let found = fault(|message| message.rules[0].clauses[1].matches[0].destination_ports.push(80));
     assert_eq!(found, ("rules[0].clauses[1]".to_owned(), Wrong::Combination));
+}
+
+/// As istiod sends PeerAuthentication's `portLevelMtls {9090: STRICT}` under a mode that is not.
+#[test]
+fn one_match_may_ask_for_peer_and_port() {
+    let of = |matches: Vec<Match>| {
+        let clause = |found| Clause { matches: vec![found] };
+        Authorization {
+            rules: vec![mesh_xds_types::security::Rule {
+                clauses: matches.into_iter().map(clause).collect(),
+            }],
+            ..message()
+        }
+    };
+    let derived = Match {
+        not_principals: vec![text(MatchType::Presence(()))],
+        destination_ports: vec![9090],
+        ..Match::default()
+    };
+    let anonymous_at_9090 = Rule::new()
+        .from(Source::new().none_of(SourceField::Principals, ["*"]))
+        .to(Operation::new().any_of(OperationField::Ports, ["9090"]));
+    let received = read(of(vec![derived.clone()])).unwrap();
+    assert_eq!(received.policy.rules(), std::slice::from_ref(&anonymous_at_9090));
+    let peer = Peer::from(&"spiffe://td/ns/a/sa/b".parse().unwrap());
+    let set = Compiler::new(Dialect::Ztunnel).compile([received.policy]).unwrap();
+    for (peer, port, denied) in [
+        (Known::Absent, 9090, true),
+        (Known::Absent, 80, false),
+        (Known::Present(&peer), 9090, false),
+    ] {
+        let facts = ConnectionFacts::new().peer(peer).destination_port(port);
+        let verdict = set.decide(&facts).verdict();
+        assert_eq!(matches!(verdict, Verdict::Deny(_)), denied, "{port}");
+    }
+    // All clauses of a rule must match, so what one match asks for can be spread over the rule.
+    let everything = Match {
+        service_accounts: vec![ServiceAccountMatch {
+            namespace: "a".to_owned(),
+            service_account: "b".to_owned(),
+        }],
+        not_destination_ports: vec![80],
+        destination_ips: vec![Address {
+            address: vec![10, 1, 2, 3],
+            length: 32,
+        }],
+        ..Match::default()
+    };
+    let expected = Rule::new()
+        .from(Source::new().any_of(SourceField::ServiceAccounts, ["a/b"]))
+        .to(Operation::new().any_of(OperationField::Ports, ["9090"]))
+        .when(Condition::new("source.principal".parse().unwrap()).none_of(["*"]))
+        .when(Condition::new("destination.ip".parse().unwrap()).any_of(["10.1.2.3/32"]))
+        .when(Condition::new("destination.port".parse().unwrap()).none_of(["80"]));
+    let received = read(of(vec![derived, everything])).unwrap();
+    assert_eq!(received.policy.rules(), [expected]);
+    // Beside alternatives of sources there is room for conditions.
+    let mut message = message();
+    let found = Match {
+        namespaces: vec![text(MatchType::Exact("a".to_owned()))],
+        not_principals: vec![text(MatchType::Presence(()))],
+        ..Match::default()
+    };
+    message.rules[0].clauses.push(Clause { matches: vec![found] });
+    let when = |key: &str| Condition::new(key.parse().unwrap());
+    let received = read(message).unwrap().policy;
+    let [rule] = received.rules() else {
+        panic!("{received:?}")
+    };
+    assert_eq!(rule.sources(), policy().rules()[0].sources());
+    for condition in [
+        when("source.namespace").any_of(["a"]),
+        when("source.principal").none_of(["*"]),
+    ] {
+        assert!(rule.conditions().contains(&condition), "{condition:?}");
+    }
 }
 
 #[test]
@@ -222,7 +314,7 @@ fn what_is_empty_means_what_it_means_to_ztunnel() {
         let set = Compiler::new(Dialect::Ztunnel)
             .compile([read(message).unwrap().policy])
             .unwrap();
-        let facts = mesh_policy::ConnectionFacts::new().destination_port(80);
+        let facts = ConnectionFacts::new().destination_port(80);
         matches!(set.decide(&facts).verdict(), Verdict::Deny(_))
     };
     let port = || Match {
