@@ -98,7 +98,13 @@ pub enum ReadFault {
         /// What is wrong with it.
         fault: KeyError,
     },
-    /// The version of the API is unknown.
+    /// The API has no such kind.
+    #[error("there is no kind `{kind}` in the api")]
+    Kind {
+        /// The object's `kind`.
+        kind: Box<str>,
+    },
+    /// The version of the API is unknown, or missing.
     #[error("`{api_version}` is no known version of the api")]
     Version {
         /// The object's `apiVersion`.

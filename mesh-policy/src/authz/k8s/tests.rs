@@ -73,6 +73,90 @@ fn reads_documents_lists_and_other_kinds() {
     assert_eq!(manifests.others[0].kind, "Service");
 }
 
+/// What is passed over restricts nothing, so what was meant for this API is not.
+#[test]
+fn what_is_meant_for_this_api_is_not_passed_over() {
+    let deny = policy("  action: DENY\n  rules: [{}]\n");
+    for (from, to, expected) in [
+        (
+            "kind: A",
+            "kind: Un",
+            "p.yaml:1: there is no kind `UnuthorizationPolicy` in the api",
+        ),
+        (
+            "Authoriz",
+            "Authoris",
+            "p.yaml:1: there is no kind `AuthorisationPolicy` in the api",
+        ),
+        (
+            "kind: AuthorizationPolicy",
+            "kind: authorizationpolicy",
+            "p.yaml:1: there is no kind `authorizationpolicy` in the api",
+        ),
+        (
+            "/v1",
+            "",
+            "p.yaml:1: `security.istio.io` is no known version of the api",
+        ),
+        (
+            "/v1",
+            "/v2",
+            "p.yaml:1: `security.istio.io/v2` is no known version of the api",
+        ),
+        (
+            ".istio.io",
+            ".istio.com",
+            "p.yaml:1: `security.istio.com/v1` is no known version of the api",
+        ),
+        (
+            "security.istio",
+            "networking.istio",
+            "p.yaml:1: `networking.istio.io/v1` is no known version of the api",
+        ),
+        (
+            "security.istio.io/",
+            "",
+            "p.yaml:1: `v1` is no known version of the api",
+        ),
+    ] {
+        assert_eq!(error(&deny.replace(from, to)), expected);
+    }
+    let foreign = deny.replace("security.istio.io/v1", "policy.linkerd.io/v1alpha1");
+    assert_eq!(read_text(&foreign).unwrap().others.len(), 1);
+}
+
+#[test]
+fn lists_hold_items_and_nothing_else() {
+    let item =
+        "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p}, spec: {rules: [{}]}}";
+    for head in [
+        "apiVersion: v1\nkind: List\n",
+        "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: \"\"}\n",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: {continue: \"\"}\n",
+    ] {
+        let manifests = read_text(&format!("{head}items: [{item}]\n")).unwrap();
+        assert_eq!(
+            (manifests.authorization.len(), manifests.others.len()),
+            (1, 0),
+            "{head}"
+        );
+        assert!(
+            read_text(&format!("{head}items: []\n"))
+                .unwrap()
+                .authorization
+                .is_empty()
+        );
+        assert_eq!(error(head), "p.yaml:1: `items` is missing");
+        assert_eq!(
+            error(&format!("{head}item: [{item}]\n")),
+            "p.yaml:1: `items` is missing"
+        );
+        let more = format!("{head}items: []\nitem: [{item}]\n");
+        let line = more.lines().count();
+        assert_eq!(error(&more), format!("p.yaml:{line}: there is no field `item`"));
+    }
+}
+
 #[test]
 fn reads_targets_and_dry_run() {
     let text = policy("  targetRef: {kind: Gateway, group: gateway.networking.k8s.io, name: g}\n");
