@@ -158,6 +158,14 @@ fn lists_hold_items_and_nothing_else() {
 }
 
 #[test]
+fn a_port_is_named_once_however_it_is_written() {
+    let text = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec:\n  selector: \
+                {matchLabels: {a: b}}\n  portLevelMtls:\n    '80': {mode: STRICT}\n    '080': {mode: DISABLE}\n";
+    assert_eq!(error(text), "p.yaml:8: `spec.portLevelMtls.080` is there twice");
+    assert!(read_text(&text.replace("'080'", "'81'")).is_ok());
+}
+
+#[test]
 fn reads_targets_and_dry_run() {
     let text = policy("  targetRef: {kind: Gateway, group: gateway.networking.k8s.io, name: g}\n");
     assert_eq!(
