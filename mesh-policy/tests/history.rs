@@ -11,7 +11,7 @@
 use mesh_policy::{
     Claim, Claims, ConnectionFacts, Facts, Known, PathError, PathNormalization, Peer, RequestFacts,
     authz::{
-        AuthorizationPolicy, CompileError, Compiler, DenyReason, Dialect, PolicySet, Verdict,
+        AuthorizationPolicy, CompileError, Compiler, DenyReason, Dialect, Note, PolicySet, Verdict,
         model::{
             Condition, KeyError, Operation,
             OperationField::{Hosts, Methods, Paths, Ports},
@@ -275,6 +275,35 @@ fn a_header_without_a_value_is_where_readings_part() {
     let empty = Request::lines(&[("x-h", "")]);
     assert_eq!(matches(Dialect::EnvoyHttp, &present, &empty), [true, true]);
     assert_eq!(matches(Dialect::Strict, &present, &empty), [true, false]);
+}
+
+/// Envoy sees these; a request here has no place for them.
+#[test]
+fn pseudo_headers_that_no_facts_hold_are_unavailable() {
+    let request = Request::lines(&[(":scheme", "https")]);
+    for key in ["request.headers[:scheme]", "request.headers[:Protocol]"] {
+        for condition in [
+            when(key).any_of(["https"]),
+            when(key).none_of(["https"]),
+            when(key).any_of(["*"]),
+        ] {
+            for dialect in [Dialect::EnvoyHttp, Dialect::Strict] {
+                let rule = Rule::new().when(condition.clone());
+                assert_eq!(
+                    matches(dialect, &rule, &request),
+                    [true, false],
+                    "{dialect:?} {condition:?}"
+                );
+                let set = compile(dialect, vec![deny(rule)]);
+                let notes: Vec<_> = set.diagnostics().map(|diagnostic| &diagnostic.note).collect();
+                assert!(matches!(notes[..], [Note::PseudoHeader { .. }, ..]), "{notes:?}");
+            }
+        }
+    }
+    for (key, value) in [(":authority", "a.example"), (":method", "GET"), (":path", "/")] {
+        let rule = Rule::new().when(when(&format!("request.headers[{key}]")).any_of([value]));
+        assert!(is_match(&rule, &Request::new()), "{key}");
+    }
 }
 
 #[test]

@@ -195,6 +195,13 @@ pub enum Note {
         /// What is asked for.
         attribute: Attribute,
     },
+    /// Envoy knows this pseudo-header, and [`RequestFacts`](crate::RequestFacts) do not: a rule that
+    /// turns on it denies and does not allow.
+    #[error("no facts hold `{attribute}`, so this denies or does not allow")]
+    PseudoHeader {
+        /// What is asked for.
+        attribute: Attribute,
+    },
     /// ztunnel takes principals literally, Envoy expands trust domains.
     #[error(
         "not every plane replaces the trust domain of `{value}`: what denies is replaced, what allows must match both ways"

@@ -182,6 +182,10 @@ impl<'c> Lowering<'c> {
         let attribute = constraint.attribute();
         let place = FieldPath::entry(rule, clause, entry);
         match self.standing(clause, attribute) {
+            Standing::Known | Standing::KnownToSome if attribute.is_beyond_facts() => {
+                let attribute = attribute.clone();
+                self.note(0, place, Note::PseudoHeader { attribute });
+            }
             Standing::Known => {}
             Standing::KnownToSome => {
                 let attribute = attribute.clone();
