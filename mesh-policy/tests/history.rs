@@ -307,6 +307,24 @@ fn pseudo_headers_that_no_facts_hold_are_unavailable() {
 }
 
 #[test]
+fn blanks_around_a_line_do_not_count() {
+    let is = |value| Rule::new().when(when("request.headers[x-role]").any_of([value]));
+    for line in ["admin", " admin", "admin \t", "\t  admin "] {
+        assert!(is_match(&is("admin"), &Request::lines(&[("x-role", line)])), "{line:?}");
+    }
+    for line in ["\nadmin", "ad min", "\u{a0}admin"] {
+        assert!(
+            !is_match(&is("admin"), &Request::lines(&[("x-role", line)])),
+            "{line:?}"
+        );
+    }
+    assert!(is_match(&is("a b"), &Request::lines(&[("x-role", " a b ")])));
+    // Of blanks alone there is nothing left.
+    let blank = Request::lines(&[("x-role", " \t")]);
+    assert_eq!(matches(Dialect::Strict, &is("*"), &blank), [true, false]);
+}
+
+#[test]
 fn hosts_ignore_case_and_count_ports() {
     let host = |value: &str| to(Operation::new().any_of(Hosts, [value]));
     let at = |authority| Request {
