@@ -93,6 +93,16 @@ fn ztunnel_is_not_sent_everything() {
     assert_eq!(write(&policy().target_refs([TargetRef::service("s")]), ROOT), None);
 }
 
+/// A ztunnel before 1.29 would enforce it.
+#[test]
+fn what_is_tried_out_is_not_sent_and_is_read() {
+    for policy in [policy(), AuthorizationPolicy::allow("n", "p")] {
+        assert_eq!(write(&policy.dry_run(true), ROOT), None);
+    }
+    let tried = sent(&policy().dry_run(true), ROOT).unwrap();
+    assert_eq!(read(tried).unwrap().policy, policy().dry_run(true));
+}
+
 #[test]
 fn unknown_numbers_are_errors() {
     let unknown = Wrong::Enum { value: 7 };
@@ -347,6 +357,13 @@ fn decided(decision: &Decision, set: &PolicySet) -> (bool, Option<String>, Optio
     )
 }
 
+/// The message for a policy, from a control plane that sends what is tried out as well.
+fn sent(policy: &AuthorizationPolicy, root: &str) -> Option<Authorization> {
+    let dry_run = policy.is_dry_run();
+    let message = write(&policy.clone().dry_run(false), root)?;
+    Some(Authorization { dry_run, ..message })
+}
+
 /// What is written and read decides as the dialect says that ztunnel does with the policy itself.
 #[test]
 fn what_is_sent_decides_like_what_was_written() {
@@ -357,11 +374,11 @@ fn what_is_sent_decides_like_what_was_written() {
     };
     let inputs = (policies(Dialect::Ztunnel), vec(cases(), 12));
     let result = TestRunner::new(config).run(&inputs, |(policies, cases): (Vec<AuthorizationPolicy>, Vec<Case>)| {
-        let sent = policies.iter().filter_map(|policy| write(policy, "root"));
-        let received: Vec<_> = sent.map(|message| read(message).unwrap().policy).collect();
+        let messages = policies.iter().filter_map(|policy| sent(policy, "root"));
+        let received: Vec<_> = messages.map(|message| read(message).unwrap().policy).collect();
         // What has lost what ztunnel does not know has nothing more to lose.
         for policy in &received {
-            let again = read(write(policy, "root").unwrap()).unwrap().policy;
+            let again = read(sent(policy, "root").unwrap()).unwrap().policy;
             prop_assert_eq!(&again, policy);
         }
         let compile = |policies: Vec<AuthorizationPolicy>| Compiler::new(Dialect::Ztunnel).compile(policies).unwrap();
