@@ -282,7 +282,10 @@ fn row_14_a_bad_address() {
 
 #[test]
 fn row_15_live_connections_are_asked_again() {
-    let before = set(Dialect::Strict, &allow(rule().from(namespaces(&["a", "b"]))));
+    let before = Compiler::new(Dialect::Strict)
+        .version(1)
+        .compile([allow(rule().from(namespaces(&["a", "b"])))])
+        .unwrap();
     let (a, b) = (a(), b());
     let (from_a, from_b) = (connection(&a, 80), connection(&b, 80));
     let permit = |facts| match before.decide(facts).admission() {

@@ -11,7 +11,7 @@
 use mesh_policy::{
     Claim, Claims, ConnectionFacts, Facts, Known, PathError, PathNormalization, Peer, RequestFacts,
     authz::{
-        AuthorizationPolicy, CompileError, Compiler, DenyReason, Dialect, Note, PolicySet, Verdict,
+        Admission, AuthorizationPolicy, CompileError, Compiler, DenyReason, Dialect, Note, PolicySet, Verdict,
         model::{
             Condition, KeyError, Operation,
             OperationField::{Hosts, Methods, Paths, Ports},
@@ -519,16 +519,45 @@ fn a_provider_cannot_overrule_a_denial() {
     let set = compile(Dialect::Strict, vec![custom.clone(), deny(Rule::new())]);
     let decision = set.decide(&ConnectionFacts::new());
     assert_eq!(decision.providers(&set).collect::<Vec<_>>(), ["opa"]);
-    assert!(matches!(
-        decision.admission(),
-        mesh_policy::authz::Admission::Refused(_)
-    ));
-    let set = compile(Dialect::Strict, vec![custom]);
-    let mesh_policy::authz::Admission::Ask(consultation) = set.decide(&ConnectionFacts::new()).admission() else {
+    assert!(matches!(decision.admission(), Admission::Refused(_)));
+    let set = Compiler::new(Dialect::Strict).version(1).compile([custom]).unwrap();
+    let Admission::Ask(consultation) = set.decide(&ConnectionFacts::new()).admission() else {
         panic!("nobody is asked");
     };
     assert_eq!(consultation.providers(&set).collect::<Vec<_>>(), ["opa"]);
     assert!(consultation.all_agreed().is_current(&set));
+}
+
+/// Sets that were made independently of each other have no versions to tell them apart.
+#[test]
+fn without_a_version_no_permit_is_current() {
+    let namespace = |name| from(Source::new().any_of(Namespaces, [name]));
+    let request = Request::new();
+    let facts = ConnectionFacts::new().peer(request.peer.as_ref().into());
+    let permit = |set: &PolicySet| match set.decide(&facts).admission() {
+        Admission::Granted(permit) => permit,
+        other => panic!("{other:?}"),
+    };
+    let compile = |policy, version| {
+        let compiler = Compiler::new(Dialect::Strict);
+        compiler.version(version).compile([policy]).unwrap()
+    };
+    let (before, after) = (
+        Compiler::new(Dialect::Strict).compile([allow(namespace("a"))]).unwrap(),
+        Compiler::new(Dialect::Strict).compile([allow(namespace("b"))]).unwrap(),
+    );
+    assert_eq!((before.version(), permit(&before).version()), (0, 0));
+    assert!(!permit(&before).is_current(&before) && !permit(&before).is_current(&after));
+    assert!(matches!(before.renew(permit(&before), &facts), Admission::Granted(_)));
+    assert!(matches!(after.renew(permit(&before), &facts), Admission::Refused(_)));
+    let changed = before.with([allow(namespace("b"))]).unwrap();
+    assert_eq!(changed.version(), 0);
+    assert!(matches!(changed.renew(permit(&before), &facts), Admission::Refused(_)));
+    // Versions that have run out leave sets without one.
+    let last = compile(allow(namespace("a")), u64::MAX);
+    assert!(permit(&last).is_current(&last));
+    let next = last.with([allow(namespace("b"))]).unwrap();
+    assert!(matches!(next.renew(permit(&last), &facts), Admission::Refused(_)));
 }
 
 #[test]
