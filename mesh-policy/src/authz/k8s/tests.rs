@@ -251,6 +251,25 @@ fn large_and_deep_files_are_refused() {
     assert_eq!(error, "p.yaml:1: 33 nested levels in a file are more than 32");
 }
 
+#[test]
+fn files_of_many_small_values_are_refused() {
+    let budget = Budget::new().with_limit(crate::Resource::DocumentNodes, 5);
+    for (text, used) in [
+        ("[a, a, a, a, a]", 6),
+        ("a: 1\nb: 2\nc: 3\n", 6),
+        ("a\n---\n[[], [], [], b]", 6),
+    ] {
+        let error = read("p.yaml", text, &budget).unwrap_err();
+        let expected = format!("{used} values and names in a file are more than 5");
+        assert_eq!(error.fault.to_string(), expected, "{text}");
+    }
+    assert!(!error("[a, [b], [c]]").contains("more than"));
+    // A name is compared with those before it in no time that grows with their number.
+    let names: String = (0..50_000).map(|name| format!("a{name}: \n")).collect();
+    assert!(error(&names).ends_with("`apiVersion` is missing"));
+    assert!(error(&format!("{names}a7: \n")).ends_with(":50001: `a7` is there twice"));
+}
+
 fn error_of_depth(depth: usize) -> String {
     error(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)))
 }
