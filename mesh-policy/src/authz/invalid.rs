@@ -43,7 +43,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// A place in a policy's `spec`, printed as Kubernetes does: `rules[0].from[1].source.ipBlocks[2]`.
+/// A place in a policy, mostly in its `spec`, printed as Kubernetes does: `rules[0].from[1].source.ipBlocks[2]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldPath {
     /// A field that belongs to no rule.
@@ -215,6 +215,9 @@ pub enum Fault {
     /// There are more than 16 references.
     #[error("a policy has at most 16 target references")]
     TargetCount,
+    /// Of two policies with one name, the earlier.
+    #[error("a later policy has the same name")]
+    Replaced,
     /// There is too much of something.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),

@@ -1,4 +1,9 @@
-use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use super::{
     build::Builder,
@@ -11,7 +16,8 @@ use super::{
 use crate::authz::dialect::TrustDomains;
 use crate::{
     authz::{
-        dialect::{Diagnostic, Dialect},
+        dialect::{Diagnostic, Dialect, Note},
+        invalid::{Fault, FieldPath, Invalid},
         model::{Action, AuthorizationPolicy, PolicyName},
         rule_ref::{Origin, RuleRef},
     },
@@ -24,7 +30,8 @@ use crate::{
 const MAX_CHANGED: usize = 128;
 
 impl Compiler {
-    /// Compiles policies. Of two with the same name, the later one counts.
+    /// Compiles policies. Of two with the same name, the later one counts, with a diagnostic; in the
+    /// strict dialect they are an error.
     ///
     /// Which policies apply to a workload is another question: see [`attach`](crate::authz::attach).
     ///
@@ -186,21 +193,14 @@ impl PolicySet {
         if compiler.version != 0 {
             compiler.version = compiler.version.wrapping_add(1);
         }
-        let touched: Vec<_> = policies.iter().map(|policy| policy.name()).chain(removed).collect();
-        let is_touched = |policy: &Compiled| touched.contains(&policy.policy.name());
-        let changed = self
-            .changed
-            .segment
-            .policies
-            .iter()
-            .filter(|policy| !is_touched(policy));
-        let mut changed: Vec<_> = changed.map(|compiled| Arc::clone(&compiled.policy)).collect();
+        let touched: HashSet<_> = policies.iter().map(|policy| policy.name()).chain(removed).collect();
+        let is_kept = |policy: &&Arc<AuthorizationPolicy>| !touched.contains(policy.name());
+        let changed = self.changed.segment.policies.iter().map(|compiled| &compiled.policy);
+        let mut changed: Vec<_> = changed.filter(is_kept).map(Arc::clone).collect();
         changed.extend(policies.iter().map(Arc::clone));
         if changed.len() + removed.len() > MAX_CHANGED {
-            let mut all: Vec<_> = self.policies().map(Arc::clone).collect();
-            all.retain(|policy| !removed.contains(policy.name()));
-            // Of two with the same name, the later one counts.
-            all.extend(policies);
+            let kept = self.policies().filter(is_kept).map(Arc::clone);
+            let all = kept.chain(policies.iter().map(Arc::clone)).collect();
             return Self::new(compiler, all);
         }
         let words = self.base.segment.policies.len().div_ceil(64);
@@ -284,16 +284,22 @@ impl fmt::Debug for PolicySet {
 impl Part {
     fn compile(compiler: &Compiler, policies: Vec<Arc<AuthorizationPolicy>>) -> Result<Self, CompileError> {
         compiler.budget.check(Resource::Policies, policies.len())?;
-        // Of two with the same name, the later one counts.
-        let policies: BTreeMap<_, _> = policies
-            .into_iter()
-            .map(|policy| (rule_prefix(policy.name()), policy))
-            .collect();
-        let mut invalid = Vec::new();
-        let mut diagnostics = Vec::new();
+        let (mut invalid, mut diagnostics) = (Vec::new(), Vec::new());
+        let mut named = BTreeMap::new();
+        for policy in policies {
+            let Some(earlier) = named.insert(rule_prefix(policy.name()), policy) else {
+                continue;
+            };
+            let (field, fault) = (FieldPath::Spec("metadata.name"), Fault::Replaced);
+            if compiler.dialect == Dialect::Strict {
+                invalid.push(Invalid::new(&earlier, 0, field, fault));
+            } else {
+                diagnostics.push(Diagnostic::new(&earlier, 0, field, Note::Tolerated(fault)));
+            }
+        }
         let mut items = 0;
         let mut builder = Builder::default();
-        for policy in policies.into_values() {
+        for policy in named.into_values() {
             let read = Lowering::run(
                 &policy,
                 compiler.dialect,
@@ -421,11 +427,28 @@ mod tests {
     }
 
     #[test]
-    fn of_two_with_one_name_the_later_counts() {
-        let set = Compiler::new(Dialect::Strict)
-            .compile([deny_port(1, 80), deny_port(1, 81)])
-            .unwrap();
-        assert!(admits(&set, 80) && !admits(&set, 81));
+    fn of_two_with_one_name_the_later_counts_or_neither() {
+        let two = || [deny_port(1, 80), deny_port(1, 81)];
+        for dialect in [Dialect::Ztunnel, Dialect::EnvoyTcp, Dialect::EnvoyHttp] {
+            let set = Compiler::new(dialect).compile(two()).unwrap();
+            assert!(admits(&set, 80) && !admits(&set, 81));
+            let said: Vec<_> = set.diagnostics().map(ToString::to_string).collect();
+            assert_eq!(
+                said,
+                ["policy `n/1`: metadata.name: a later policy has the same name, and this plane goes on without it"]
+            );
+        }
+        let expected = "policy `n/1`: metadata.name: a later policy has the same name";
+        let error = Compiler::new(Dialect::Strict).compile(two()).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        let set = Compiler::new(Dialect::Strict).compile([deny_port(1, 79)]).unwrap();
+        assert_eq!(set.with(two()).unwrap_err().to_string(), expected);
+        // An update replaces on purpose, also where it has the set compiled as a whole.
+        for count in [1, MAX_CHANGED + 1] {
+            let set = set.with((1..=count).map(|name| deny_port(name, 80))).unwrap();
+            assert!(admits(&set, 79) && !admits(&set, 80));
+            assert_eq!((set.policies().count(), set.diagnostics().count()), (count, 0));
+        }
     }
 
     #[test]
