@@ -310,6 +310,45 @@ fn errors_name_policy_and_field() {
     );
 }
 
+#[test]
+fn errors_are_one_line() {
+    let line_break = || "a\nb".to_owned();
+    let extension = Extension {
+        name: line_break(),
+        config: None,
+    };
+    let account = ServiceAccountMatch {
+        namespace: line_break(),
+        service_account: "*".to_owned(),
+    };
+    let in_match = |change: fn(&mut Match, ServiceAccountMatch)| {
+        let mut message = message();
+        change(&mut message.rules[0].clauses[1].matches[0], account.clone());
+        message
+    };
+    for message in [
+        Authorization {
+            name: line_break(),
+            action: 7,
+            ..message()
+        },
+        Authorization {
+            namespace: line_break(),
+            action: 7,
+            ..message()
+        },
+        Authorization {
+            extensions: vec![extension],
+            ..message()
+        },
+        in_match(|found, _| found.principals.push(text(MatchType::Prefix("*a\nb".to_owned())))),
+        in_match(|found, account| found.service_accounts.push(account)),
+    ] {
+        let error = read(message).unwrap_err().to_string();
+        assert!(error.contains("a\\nb") && !error.contains('\n'), "{error}");
+    }
+}
+
 /// Clauses and matches that ask for nothing match nothing, and rules without clauses everything.
 #[test]
 fn what_is_empty_means_what_it_means_to_ztunnel() {

@@ -274,16 +274,52 @@ fn error_of_depth(depth: usize) -> String {
     error(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)))
 }
 
+/// Whatever stands in quotes in a file may hold a line break.
+#[test]
+fn every_message_is_one_line() {
+    let broken = |text: &str| text.replace("X", "\"a\\nb\"");
+    for text in [
+        "X: 1\nX: 2\n".to_owned(),
+        "apiVersion: X\nkind: AuthorizationPolicy\n".to_owned(),
+        "apiVersion: security.istio.io/v1\nkind: X\n".to_owned(),
+        policy("  X: 1\n"),
+        policy("  action: X\n"),
+        policy("  selector: {matchLabels: {X: []}}\n"),
+        policy("  rules:\n  - when: [{key: X, values: [a]}]\n"),
+    ] {
+        let message = error(&broken(&text));
+        assert!(message.contains("a\\nb") && !message.contains('\n'), "{message}");
+    }
+    for rule in [
+        "from: [{source: {ipBlocks: [X]}}]",
+        "from: [{source: {serviceAccounts: [\"a\\nb/c/d\"]}}]",
+        "to: [{operation: {ports: [X]}}]",
+        "to: [{operation: {paths: [\"a\\nb{*}\"]}}]",
+        "when: [{key: \"request.headers[a\\nb]\"}]",
+    ] {
+        let text = policy(&broken(&format!("  rules:\n  - {rule}\n"))).replace("name: p", "name: \"c\\nd\"");
+        let error = Compiler::new(Dialect::Strict)
+            .compile(read_text(&text).unwrap().authorization)
+            .unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("c\\nd") && !message.contains('\n'), "{message}");
+        let set = Compiler::new(Dialect::EnvoyTcp).compile(read_text(&text).unwrap().authorization);
+        for diagnostic in set.unwrap().diagnostics() {
+            assert!(!diagnostic.to_string().contains('\n'), "{diagnostic}");
+        }
+    }
+}
+
 proptest! {
     #[test]
-    fn answers_arbitrary_text(text in "[a-z{}\\[\\]:,\\-&*!|>'\"#%\n ]{0,80}") {
+    fn answers_arbitrary_text(text in "[a-z{}\\[\\]:,\\-&*!|>'\"#%\n\\\\ ]{0,80}") {
         if let Err(error) = read_text(&text) {
             prop_assert!(!error.to_string().contains('\n'), "{}", error);
         }
     }
 
     #[test]
-    fn answers_arbitrary_specs(spec in "(  (rules|from|to|action|- |source|when):?( |\n|\\[|\\]|\\{|\\}|~|x)){0,12}") {
+    fn answers_arbitrary_specs(spec in "(  (rules|from|to|action|- |source|when|\"a\\\\nb\"):?( |\n|\\[|\\]|\\{|\\}|~|x|\"\\\\n\")){0,12}") {
         if let Err(error) = read_text(&policy(&spec)) {
             prop_assert!(!error.to_string().contains('\n'), "{}", error);
         }

@@ -25,7 +25,7 @@ use crate::{
 /// Nothing of such a policy counts, and it may be one that denies: whoever receives it keeps the
 /// policy that was there before, or denies.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("policy `{namespace}/{name}`: {field}: {wrong}")]
+#[error("policy `{}/{}`: {field}: {wrong}", .namespace.escape_debug(), .name.escape_debug())]
 pub struct ReadError {
     /// The policy's namespace.
     pub namespace: Box<str>,
@@ -51,7 +51,7 @@ pub enum Wrong {
         value: i32,
     },
     /// An extension could ask for more than is known here.
-    #[error("extension `{name}` is not known")]
+    #[error("extension `{}` is not known", .name.escape_debug())]
     Extension {
         /// Its name.
         name: Box<str>,
@@ -60,13 +60,13 @@ pub enum Wrong {
     #[error("the match has no type")]
     NoType,
     /// A text that a policy cannot ask for: with a star where it would be a wildcard, or empty.
-    #[error("`{text}` cannot be asked for")]
+    #[error("`{}` cannot be asked for", .text.escape_debug())]
     Text {
         /// The text, with the star of its kind.
         text: Box<str>,
     },
     /// A service account with an empty part, a slash or a star.
-    #[error("`{value}` is no service account")]
+    #[error("`{}` is no service account", .value.escape_debug())]
     ServiceAccount {
         /// Namespace and account.
         value: Box<str>,
