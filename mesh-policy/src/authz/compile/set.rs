@@ -198,10 +198,12 @@ impl PolicySet {
         let changed = self.changed.segment.policies.iter().map(|compiled| &compiled.policy);
         let mut changed: Vec<_> = changed.filter(is_kept).map(Arc::clone).collect();
         changed.extend(policies.iter().map(Arc::clone));
-        if changed.len() + removed.len() > MAX_CHANGED {
+        let as_a_whole = |compiler| {
             let kept = self.policies().filter(is_kept).map(Arc::clone);
-            let all = kept.chain(policies.iter().map(Arc::clone)).collect();
-            return Self::new(compiler, all);
+            Self::new(compiler, kept.chain(policies.iter().map(Arc::clone)).collect())
+        };
+        if changed.len() + removed.len() > MAX_CHANGED {
+            return as_a_whole(compiler);
         }
         let words = self.base.segment.policies.len().div_ceil(64);
         let mut replaced = self.replaced.to_vec();
@@ -211,8 +213,12 @@ impl PolicySet {
                 *word |= 1 << (at % 64);
             }
         }
-        let changed = Part::compile(&compiler, changed)?;
-        Self::of_parts(compiler, Arc::clone(&self.base), Arc::new(changed), replaced.into())
+        let changed = Arc::new(Part::compile(&compiler, changed)?);
+        match Self::of_parts(compiler.clone(), Arc::clone(&self.base), changed, replaced.into()) {
+            // What was replaced takes room until the set is compiled as a whole.
+            Err(CompileError::OverBudget(_)) => as_a_whole(compiler),
+            made => made,
+        }
     }
 
     fn of_parts(
@@ -449,6 +455,26 @@ mod tests {
             assert!(admits(&set, 79) && !admits(&set, 80));
             assert_eq!((set.policies().count(), set.diagnostics().count()), (count, 0));
         }
+    }
+
+    /// What was replaced is no part of a set, though its arrays are shared.
+    #[test]
+    fn updates_have_the_same_limits_as_sets() {
+        let budget = Budget::new().with_limit(Resource::SetItems, 9);
+        let policies = |port| (0..3).map(move |name| deny_port(name, port));
+        let compiler = Compiler::new(Dialect::Strict).budget(budget);
+        let mut set = compiler.compile(policies(80)).unwrap();
+        for port in 81..90_u16 {
+            set = set.with(policies(port.into())).unwrap();
+            assert!(admits(&set, port - 1) && !admits(&set, port));
+        }
+        let error = set.with([deny_port(3, 80)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "12 rules, entries and values in a set are more than 9"
+        );
+        let fewer = set.without(&[PolicyName::new("n", "0")]).unwrap();
+        assert!(fewer.with([deny_port(3, 80)]).is_ok());
     }
 
     #[test]
