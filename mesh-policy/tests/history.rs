@@ -514,6 +514,23 @@ fn trying_out_changes_nothing_and_tells_everything() {
 }
 
 #[test]
+fn only_allow_and_deny_are_tried_out() {
+    for policy in [
+        AuthorizationPolicy::custom("n", "p", "opa"),
+        AuthorizationPolicy::audit("n", "p"),
+    ] {
+        for dialect in DIALECTS {
+            let tried = policy.clone().rule(Rule::new()).dry_run(true);
+            let error = Compiler::new(dialect).compile([tried]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "policy `n/p`: action: a policy that is tried out allows or denies"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_provider_cannot_overrule_a_denial() {
     let custom = AuthorizationPolicy::custom("n", "ask", "opa").rule(Rule::new());
     let set = compile(Dialect::Strict, vec![custom.clone(), deny(Rule::new())]);

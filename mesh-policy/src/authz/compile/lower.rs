@@ -73,7 +73,10 @@ impl<'c> Lowering<'c> {
         diagnostics: &'c mut Vec<Diagnostic>,
     ) -> Result<LoweredPolicy, Vec<Invalid>> {
         let invalid = policy.validate(budget);
-        let is_fatal = |invalid: &Invalid| dialect == Dialect::Strict || matches!(invalid.fault, Fault::OverBudget(_));
+        // What is tried out decides nothing, and a decision tells it of ALLOW and DENY alone.
+        let is_fatal = |invalid: &Invalid| {
+            dialect == Dialect::Strict || matches!(invalid.fault, Fault::OverBudget(_) | Fault::DryRunAction)
+        };
         if invalid.iter().any(is_fatal) {
             return Err(invalid);
         }
