@@ -17,7 +17,8 @@ pub enum Resource {
     Policies,
     /// Rules in a policy. Default: 512, as in Istio's resource definition.
     Rules,
-    /// Entries of a rule's `from`, `to` or `when`. Default: 512, as in Istio's resource definition.
+    /// Entries of a rule's `from`, `to` or `when`. Default: 512, as in Istio's resource definition
+    /// for `from`; the others have no limit there.
     Alternatives,
     /// Values in a policy. Default: 65,536; an object of Kubernetes holds 1.5 MiB.
     Values,

@@ -152,7 +152,7 @@ pub enum Fault {
     /// A condition has neither `values` nor `notValues`.
     #[error("the condition has no values")]
     NoValues,
-    /// A value is empty.
+    /// A value or a name is empty.
     #[error("the value is empty")]
     EmptyValue,
     /// The value is no address and no block.
@@ -181,6 +181,9 @@ pub enum Fault {
         /// The value.
         value: Box<str>,
     },
+    /// There are more than 16 `serviceAccounts` or `notServiceAccounts` of a source.
+    #[error("a list has at most 16 service accounts")]
+    ServiceAccountCount,
     /// A source has `serviceAccounts` beside `principals` or `namespaces`.
     #[error("service accounts exclude principals and namespaces")]
     MixedIdentity,
