@@ -331,8 +331,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_name_grows_as_the_name() {
-        let crowded = format!("spiffe://td{}{}", "/ns".repeat(340), "/sa".repeat(340));
-        let crowded = name(&crowded[..MAX_SPIFFE_ID_BYTES]);
+        let crowded = format!("spiffe://td{}{}", "/ns".repeat(339), "/sa".repeat(339));
+        let crowded = name(&crowded);
         assert!(crowded.namespaces.len() + crowded.accounts.len() <= MAX_SPIFFE_ID_BYTES / 3);
         assert!(crowded.mentions_account(b"ns", b"sa") && !crowded.mentions_account(b"sa", b"ns"));
     }

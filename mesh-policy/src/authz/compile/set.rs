@@ -88,7 +88,8 @@ impl PolicySet {
         &self,
         policies: impl IntoIterator<Item = impl Into<Arc<AuthorizationPolicy>>>,
     ) -> Result<Self, CompileError> {
-        self.update(policies.into_iter().map(Into::into).collect(), &[])
+        let policies: Vec<_> = policies.into_iter().map(Into::into).collect();
+        self.update(&policies, &[])
     }
 
     /// The set without some policies, as its next version. Names of no policy are passed over.
@@ -97,7 +98,7 @@ impl PolicySet {
     ///
     /// None that the set as it is would not have met before; as [`Compiler::compile`].
     pub fn without(&self, names: &[PolicyName]) -> Result<Self, CompileError> {
-        self.update(Vec::new(), names)
+        self.update(&[], names)
     }
 
     /// The version, which permits of this set carry, 0 if it has none.
@@ -187,7 +188,7 @@ impl PolicySet {
         }
     }
 
-    fn update(&self, policies: Vec<Arc<AuthorizationPolicy>>, removed: &[PolicyName]) -> Result<Self, CompileError> {
+    fn update(&self, policies: &[Arc<AuthorizationPolicy>], removed: &[PolicyName]) -> Result<Self, CompileError> {
         let mut compiler = self.compiler.clone();
         // What has no version, or has no more of them, goes on without.
         if compiler.version != 0 {
