@@ -317,9 +317,14 @@ fn row_16_a_policy_that_cannot_be_had_never_replaces_the_set() {
 
 #[test]
 fn row_17_a_connection_is_decided_before_its_first_byte() {
-    let policy = deny(rule().to(Operation::new().any_of(Ports, ["80"])));
-    for dialect in [Dialect::Strict, Dialect::Ztunnel, Dialect::EnvoyTcp] {
-        assert!(!connects(dialect, &policy, &a(), 80));
+    let port = Operation::new().any_of(Ports, ["80"]);
+    // What only a request could tell does not put the decision off.
+    for operation in [port.clone(), port.any_of(Methods, ["GET"])] {
+        let policy = deny(rule().to(operation));
+        for dialect in [Dialect::Strict, Dialect::Ztunnel, Dialect::EnvoyTcp] {
+            assert!(!connects(dialect, &policy, &a(), 80), "{dialect:?} {policy:?}");
+            assert!(connects(dialect, &policy, &a(), 81), "{dialect:?} {policy:?}");
+        }
     }
 }
 
