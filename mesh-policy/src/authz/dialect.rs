@@ -60,7 +60,9 @@ impl TrustDomains {
         self.names.iter().map(|name| &**name)
     }
 
-    /// What Envoy gets for a value of `principals`.
+    /// What Envoy gets for a value of `principals`. What decides and what is written for Envoy both
+    /// ask here, so their agreement says nothing about it; the evaluator that tests compare with
+    /// expands by itself.
     pub(super) fn expand_principal(&self, value: &str) -> Vec<String> {
         let unchanged = vec![value.to_owned()];
         let Some((domain, rest)) = value.split_once('/') else {

@@ -66,6 +66,11 @@ pub(super) fn check_value(attribute: &Attribute, value: &str) -> Result<(), Faul
     }
 }
 
+/// Namespace and account of a value of `serviceAccounts`, which may leave out the policy's namespace.
+pub(super) fn split_service_account<'v>(value: &'v str, namespace: &'v str) -> (&'v str, &'v str) {
+    value.split_once('/').unwrap_or((namespace, value))
+}
+
 fn is_service_account(value: &str) -> bool {
     let mut parts = value.split('/');
     value.len() <= MAX_SERVICE_ACCOUNT_BYTES

@@ -11,7 +11,10 @@ use super::{
     text::{HeaderMatcher, StringMatcher, StringPattern, quote},
 };
 use crate::{
-    authz::dialect::{Dialect, TrustDomains},
+    authz::{
+        dialect::{Dialect, TrustDomains},
+        validate::split_service_account,
+    },
     facts::Attribute,
     matcher::{path::PathTemplate, port},
 };
@@ -155,7 +158,7 @@ impl Writer<'_> {
                 vec![StringMatcher::regex(format!(".*/ns/{}/.*", pieces.join(".*")))]
             }
             _ => {
-                let (namespace, account) = value.split_once('/').unwrap_or((self.namespace, value));
+                let (namespace, account) = split_service_account(value, self.namespace);
                 let (namespace, account) = (quote(namespace), quote(account));
                 let regex = format!("{SCHEME}.+/ns/{namespace}/(.+/|)sa/{account}(/.+)?");
                 vec![StringMatcher::regex(regex)]

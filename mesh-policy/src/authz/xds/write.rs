@@ -12,7 +12,7 @@ use crate::{
     authz::{
         model::{Action, AuthorizationPolicy, Constraint, Rule, Value},
         target::Target,
-        validate::check_value,
+        validate::{check_value, split_service_account},
     },
     facts::Attribute,
     matcher::{ip::Cidr, port},
@@ -131,7 +131,7 @@ fn fill(field: Field<'_>, namespace: &str, attribute: &Attribute, values: &[Valu
     match field {
         Field::Texts(texts) => texts.extend(values.map(text)),
         Field::Accounts(accounts) => accounts.extend(values.map(|value| {
-            let (namespace, account) = value.split_once('/').unwrap_or((namespace, value));
+            let (namespace, account) = split_service_account(value, namespace);
             ServiceAccountMatch {
                 namespace: namespace.to_owned(),
                 service_account: account.to_owned(),
