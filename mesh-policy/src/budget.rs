@@ -10,11 +10,15 @@ pub enum Resource {
     DocumentBytes,
     /// Nested mappings and sequences in a file. Default: 32; the deepest field of a policy has 8.
     DocumentDepth,
+    /// Values and names in a file, of all its documents. Default: 1,048,576; each takes some 100
+    /// bytes of memory beside its text.
+    DocumentNodes,
     /// Policies in a set. Default: 65,536.
     Policies,
     /// Rules in a policy. Default: 512, as in Istio's resource definition.
     Rules,
-    /// Entries of a rule's `from`, `to` or `when`. Default: 512, as in Istio's resource definition.
+    /// Entries of a rule's `from`, `to` or `when`. Default: 512, as in Istio's resource definition
+    /// for `from`; the others have no limit there.
     Alternatives,
     /// Values in a policy. Default: 65,536; an object of Kubernetes holds 1.5 MiB.
     Values,
@@ -29,12 +33,13 @@ pub enum Resource {
 const MOST: usize = 1 << 28;
 
 impl Resource {
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 
     fn default_limit(self) -> usize {
         match self {
             Self::DocumentBytes => 16 << 20,
             Self::DocumentDepth => 32,
+            Self::DocumentNodes => 1 << 20,
             Self::Policies | Self::Values => 1 << 16,
             Self::Rules | Self::Alternatives => 512,
             Self::ValueBytes => 4096,
@@ -48,6 +53,7 @@ impl fmt::Display for Resource {
         f.write_str(match self {
             Self::DocumentBytes => "bytes in a file",
             Self::DocumentDepth => "nested levels in a file",
+            Self::DocumentNodes => "values and names in a file",
             Self::Policies => "policies in a set",
             Self::Rules => "rules in a policy",
             Self::Alternatives => "entries in a clause",

@@ -324,6 +324,7 @@ impl<'a> Facts<'a> {
                 ":authority" | "host" => self.authority().is_unavailable(),
                 ":method" => self.method().is_unavailable(),
                 ":path" => self.path().is_unavailable(),
+                _ if attribute.is_beyond_facts() => true,
                 _ => self.headers().is_unavailable(),
             },
             Attribute::RequestPrincipal | Attribute::Audiences | Attribute::Presenter | Attribute::Claim(_) => {

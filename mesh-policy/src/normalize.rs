@@ -202,10 +202,12 @@ fn refuse_ambiguous(path: &[u8]) -> Result<(), PathError> {
         }
         at += 1;
     }
-    if segments::has_dot_parameters(path) {
+    // Of what divides segments, nothing was escaped.
+    let decoded = decode(path);
+    if segments::has_dot_parameters(&decoded) {
         return Err(PathError::DotParameters);
     }
-    if std::str::from_utf8(&decode(path)).is_err() {
+    if std::str::from_utf8(&decoded).is_err() {
         return Err(PathError::NotUtf8);
     }
     Ok(())
@@ -410,11 +412,14 @@ mod tests {
             ("/a%00", PathError::Escaped { byte: 0 }),
             ("/..;/admin", PathError::DotParameters),
             ("/%2e%2e;x/admin", PathError::DotParameters),
+            ("/..%3bx/admin", PathError::DotParameters),
+            ("/a/%2E%3B", PathError::DotParameters),
             ("/%c0%ae", PathError::NotUtf8),
         ] {
             assert_eq!(normalize(Strict, target), Err(fault), "{target}");
         }
         assert_eq!(normalize(Strict, "/a/%2e%2E//b;x?q=%2f").as_deref(), Ok("/b;x?q=%2f"));
+        assert_eq!(normalize(Strict, "/a%3bx/...%3b").as_deref(), Ok("/a%3bx/...%3b"));
         assert_eq!(normalize(Strict, "///").as_deref(), Ok("/"));
     }
 

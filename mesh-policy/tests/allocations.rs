@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "test code")]
 
 use mesh_policy::authz::Compiler;
-use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies};
+use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies, policy};
 use proptest::{strategy::Strategy, strategy::ValueTree, test_runner::TestRunner};
 
 #[test]
@@ -12,11 +12,13 @@ fn decide_allocates_nothing() {
         for _ in 0..40 {
             let mesh = meshes(dialect).new_tree(&mut runner).unwrap().current();
             let policies = policies(dialect).new_tree(&mut runner).unwrap().current();
+            let other = policy(dialect).new_tree(&mut runner).unwrap().current();
             let set = Compiler::new(dialect)
                 .trust_domains(mesh.trust_domains)
                 .compile(policies)
                 .unwrap();
-            for _ in 0..8 {
+            let updated = set.with([other]).unwrap();
+            for set in [&set, &updated].repeat(8) {
                 let case = cases().new_tree(&mut runner).unwrap().current();
                 let mut decision = None;
                 let allocations = case.with(|facts| {

@@ -282,7 +282,10 @@ fn row_14_a_bad_address() {
 
 #[test]
 fn row_15_live_connections_are_asked_again() {
-    let before = set(Dialect::Strict, &allow(rule().from(namespaces(&["a", "b"]))));
+    let before = Compiler::new(Dialect::Strict)
+        .version(1)
+        .compile([allow(rule().from(namespaces(&["a", "b"])))])
+        .unwrap();
     let (a, b) = (a(), b());
     let (from_a, from_b) = (connection(&a, 80), connection(&b, 80));
     let permit = |facts| match before.decide(facts).admission() {
@@ -314,9 +317,14 @@ fn row_16_a_policy_that_cannot_be_had_never_replaces_the_set() {
 
 #[test]
 fn row_17_a_connection_is_decided_before_its_first_byte() {
-    let policy = deny(rule().to(Operation::new().any_of(Ports, ["80"])));
-    for dialect in [Dialect::Strict, Dialect::Ztunnel, Dialect::EnvoyTcp] {
-        assert!(!connects(dialect, &policy, &a(), 80));
+    let port = Operation::new().any_of(Ports, ["80"]);
+    // What only a request could tell does not put the decision off.
+    for operation in [port.clone(), port.any_of(Methods, ["GET"])] {
+        let policy = deny(rule().to(operation));
+        for dialect in [Dialect::Strict, Dialect::Ztunnel, Dialect::EnvoyTcp] {
+            assert!(!connects(dialect, &policy, &a(), 80), "{dialect:?} {policy:?}");
+            assert!(connects(dialect, &policy, &a(), 81), "{dialect:?} {policy:?}");
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 use mesh_policy::{
     Claim, Claims, ConnectionFacts, Facts, Known, PathError, PathNormalization, Peer, RequestFacts,
     authz::{
-        AuthorizationPolicy, CompileError, Compiler, DenyReason, Dialect, PolicySet, Verdict,
+        Admission, AuthorizationPolicy, CompileError, Compiler, DenyReason, Dialect, Note, PolicySet, Verdict,
         model::{
             Condition, KeyError, Operation,
             OperationField::{Hosts, Methods, Paths, Ports},
@@ -277,6 +277,53 @@ fn a_header_without_a_value_is_where_readings_part() {
     assert_eq!(matches(Dialect::Strict, &present, &empty), [true, false]);
 }
 
+/// Envoy sees these; a request here has no place for them.
+#[test]
+fn pseudo_headers_that_no_facts_hold_are_unavailable() {
+    let request = Request::lines(&[(":scheme", "https")]);
+    for key in ["request.headers[:scheme]", "request.headers[:Protocol]"] {
+        for condition in [
+            when(key).any_of(["https"]),
+            when(key).none_of(["https"]),
+            when(key).any_of(["*"]),
+        ] {
+            for dialect in [Dialect::EnvoyHttp, Dialect::Strict] {
+                let rule = Rule::new().when(condition.clone());
+                assert_eq!(
+                    matches(dialect, &rule, &request),
+                    [true, false],
+                    "{dialect:?} {condition:?}"
+                );
+                let set = compile(dialect, vec![deny(rule)]);
+                let notes: Vec<_> = set.diagnostics().map(|diagnostic| &diagnostic.note).collect();
+                assert!(matches!(notes[..], [Note::PseudoHeader { .. }, ..]), "{notes:?}");
+            }
+        }
+    }
+    for (key, value) in [(":authority", "a.example"), (":method", "GET"), (":path", "/")] {
+        let rule = Rule::new().when(when(&format!("request.headers[{key}]")).any_of([value]));
+        assert!(is_match(&rule, &Request::new()), "{key}");
+    }
+}
+
+#[test]
+fn blanks_around_a_line_do_not_count() {
+    let is = |value| Rule::new().when(when("request.headers[x-role]").any_of([value]));
+    for line in ["admin", " admin", "admin \t", "\t  admin "] {
+        assert!(is_match(&is("admin"), &Request::lines(&[("x-role", line)])), "{line:?}");
+    }
+    for line in ["\nadmin", "ad min", "\u{a0}admin"] {
+        assert!(
+            !is_match(&is("admin"), &Request::lines(&[("x-role", line)])),
+            "{line:?}"
+        );
+    }
+    assert!(is_match(&is("a b"), &Request::lines(&[("x-role", " a b ")])));
+    // Of blanks alone there is nothing left.
+    let blank = Request::lines(&[("x-role", " \t")]);
+    assert_eq!(matches(Dialect::Strict, &is("*"), &blank), [true, false]);
+}
+
 #[test]
 fn hosts_ignore_case_and_count_ports() {
     let host = |value: &str| to(Operation::new().any_of(Hosts, [value]));
@@ -467,21 +514,67 @@ fn trying_out_changes_nothing_and_tells_everything() {
 }
 
 #[test]
+fn only_allow_and_deny_are_tried_out() {
+    for policy in [
+        AuthorizationPolicy::custom("n", "p", "opa"),
+        AuthorizationPolicy::audit("n", "p"),
+    ] {
+        for dialect in DIALECTS {
+            let tried = policy.clone().rule(Rule::new()).dry_run(true);
+            let error = Compiler::new(dialect).compile([tried]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "policy `n/p`: action: a policy that is tried out allows or denies"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_provider_cannot_overrule_a_denial() {
     let custom = AuthorizationPolicy::custom("n", "ask", "opa").rule(Rule::new());
     let set = compile(Dialect::Strict, vec![custom.clone(), deny(Rule::new())]);
     let decision = set.decide(&ConnectionFacts::new());
     assert_eq!(decision.providers(&set).collect::<Vec<_>>(), ["opa"]);
-    assert!(matches!(
-        decision.admission(),
-        mesh_policy::authz::Admission::Refused(_)
-    ));
-    let set = compile(Dialect::Strict, vec![custom]);
-    let mesh_policy::authz::Admission::Ask(consultation) = set.decide(&ConnectionFacts::new()).admission() else {
+    assert!(matches!(decision.admission(), Admission::Refused(_)));
+    let set = Compiler::new(Dialect::Strict).version(1).compile([custom]).unwrap();
+    let Admission::Ask(consultation) = set.decide(&ConnectionFacts::new()).admission() else {
         panic!("nobody is asked");
     };
     assert_eq!(consultation.providers(&set).collect::<Vec<_>>(), ["opa"]);
     assert!(consultation.all_agreed().is_current(&set));
+}
+
+/// Sets that were made independently of each other have no versions to tell them apart.
+#[test]
+fn without_a_version_no_permit_is_current() {
+    let namespace = |name| from(Source::new().any_of(Namespaces, [name]));
+    let request = Request::new();
+    let facts = ConnectionFacts::new().peer(request.peer.as_ref().into());
+    let permit = |set: &PolicySet| match set.decide(&facts).admission() {
+        Admission::Granted(permit) => permit,
+        other => panic!("{other:?}"),
+    };
+    let compile = |policy, version| {
+        let compiler = Compiler::new(Dialect::Strict);
+        compiler.version(version).compile([policy]).unwrap()
+    };
+    let (before, after) = (
+        Compiler::new(Dialect::Strict).compile([allow(namespace("a"))]).unwrap(),
+        Compiler::new(Dialect::Strict).compile([allow(namespace("b"))]).unwrap(),
+    );
+    assert_eq!((before.version(), permit(&before).version()), (0, 0));
+    assert!(!permit(&before).is_current(&before) && !permit(&before).is_current(&after));
+    assert!(matches!(before.renew(permit(&before), &facts), Admission::Granted(_)));
+    assert!(matches!(after.renew(permit(&before), &facts), Admission::Refused(_)));
+    let changed = before.with([allow(namespace("b"))]).unwrap();
+    assert_eq!(changed.version(), 0);
+    assert!(matches!(changed.renew(permit(&before), &facts), Admission::Refused(_)));
+    // Versions that have run out leave sets without one.
+    let last = compile(allow(namespace("a")), u64::MAX);
+    assert!(permit(&last).is_current(&last));
+    let next = last.with([allow(namespace("b"))]).unwrap();
+    assert!(matches!(next.renew(permit(&last), &facts), Admission::Refused(_)));
 }
 
 #[test]

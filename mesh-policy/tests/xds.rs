@@ -9,10 +9,13 @@
     reason = "test code"
 )]
 
-use mesh_policy::authz::{
-    AuthorizationPolicy, Compiler, Decision, Dialect, Labels, PolicySet, TargetRef, Verdict,
-    model::{Condition, Operation, OperationField, Rule, Source, SourceField},
-    xds::{Scope, Wrong, read, write},
+use mesh_policy::{
+    ConnectionFacts, Known, Peer,
+    authz::{
+        AuthorizationPolicy, Compiler, Decision, Dialect, Labels, PolicySet, TargetRef, Verdict,
+        model::{Condition, Operation, OperationField, Rule, Source, SourceField},
+        xds::{Scope, Wrong, read, write},
+    },
 };
 use mesh_testkit::policy::generate::{Case, cases, policies};
 use mesh_xds_types::security::{
@@ -88,6 +91,16 @@ fn ztunnel_is_not_sent_everything() {
     assert_eq!(write(&AuthorizationPolicy::audit("n", "p"), ROOT), None);
     assert_eq!(write(&AuthorizationPolicy::custom("n", "p", "opa"), ROOT), None);
     assert_eq!(write(&policy().target_refs([TargetRef::service("s")]), ROOT), None);
+}
+
+/// A ztunnel before 1.29 would enforce it.
+#[test]
+fn what_is_tried_out_is_not_sent_and_is_read() {
+    for policy in [policy(), AuthorizationPolicy::allow("n", "p")] {
+        assert_eq!(write(&policy.dry_run(true), ROOT), None);
+    }
+    let tried = sent(&policy().dry_run(true), ROOT).unwrap();
+    assert_eq!(read(tried).unwrap().policy, policy().dry_run(true));
 }
 
 #[test]
@@ -189,6 +202,19 @@ fn combinations_that_no_policy_has_are_errors() {
     };
     let found = fault(|message| message.rules[0].clauses.push(sources(["a", "b"])));
     assert_eq!(found, ("rules[0].clauses[4]".to_owned(), Wrong::Combination));
+    let accounts = || Match {
+        service_accounts: vec![ServiceAccountMatch {
+            namespace: "a".to_owned(),
+            service_account: "b".to_owned(),
+        }],
+        destination_ports: vec![80],
+        ..Match::default()
+    };
+    let found = fault(|message| {
+        let matches = vec![accounts()];
+        message.rules[0].clauses.push(Clause { matches });
+    });
+    assert_eq!(found, ("rules[0].clauses[4]".to_owned(), Wrong::Combination));
     let found = fault_of_match(|found| {
         found.destination_ports.push(80);
         found.namespaces.push(StringMatch { match_type: None });
@@ -196,6 +222,82 @@ fn combinations_that_no_policy_has_are_errors() {
     assert_eq!(found, ("namespaces[4]".to_owned(), Wrong::NoType));
     let found = fault(|message| message.rules[0].clauses[1].matches[0].destination_ports.push(80));
     assert_eq!(found, ("rules[0].clauses[1]".to_owned(), Wrong::Combination));
+}
+
+/// As istiod sends PeerAuthentication's `portLevelMtls {9090: STRICT}` under a mode that is not.
+#[test]
+fn one_match_may_ask_for_peer_and_port() {
+    let of = |matches: Vec<Match>| {
+        let clause = |found| Clause { matches: vec![found] };
+        Authorization {
+            rules: vec![mesh_xds_types::security::Rule {
+                clauses: matches.into_iter().map(clause).collect(),
+            }],
+            ..message()
+        }
+    };
+    let derived = Match {
+        not_principals: vec![text(MatchType::Presence(()))],
+        destination_ports: vec![9090],
+        ..Match::default()
+    };
+    let anonymous_at_9090 = Rule::new()
+        .from(Source::new().none_of(SourceField::Principals, ["*"]))
+        .to(Operation::new().any_of(OperationField::Ports, ["9090"]));
+    let received = read(of(vec![derived.clone()])).unwrap();
+    assert_eq!(received.policy.rules(), std::slice::from_ref(&anonymous_at_9090));
+    let peer = Peer::from(&"spiffe://td/ns/a/sa/b".parse().unwrap());
+    let set = Compiler::new(Dialect::Ztunnel).compile([received.policy]).unwrap();
+    for (peer, port, denied) in [
+        (Known::Absent, 9090, true),
+        (Known::Absent, 80, false),
+        (Known::Present(&peer), 9090, false),
+    ] {
+        let facts = ConnectionFacts::new().peer(peer).destination_port(port);
+        let verdict = set.decide(&facts).verdict();
+        assert_eq!(matches!(verdict, Verdict::Deny(_)), denied, "{port}");
+    }
+    // All clauses of a rule must match, so what one match asks for can be spread over the rule.
+    let everything = Match {
+        service_accounts: vec![ServiceAccountMatch {
+            namespace: "a".to_owned(),
+            service_account: "b".to_owned(),
+        }],
+        not_destination_ports: vec![80],
+        destination_ips: vec![Address {
+            address: vec![10, 1, 2, 3],
+            length: 32,
+        }],
+        ..Match::default()
+    };
+    let expected = Rule::new()
+        .from(Source::new().any_of(SourceField::ServiceAccounts, ["a/b"]))
+        .to(Operation::new().any_of(OperationField::Ports, ["9090"]))
+        .when(Condition::new("source.principal".parse().unwrap()).none_of(["*"]))
+        .when(Condition::new("destination.ip".parse().unwrap()).any_of(["10.1.2.3/32"]))
+        .when(Condition::new("destination.port".parse().unwrap()).none_of(["80"]));
+    let received = read(of(vec![derived, everything])).unwrap();
+    assert_eq!(received.policy.rules(), [expected]);
+    // Beside alternatives of sources there is room for conditions.
+    let mut message = message();
+    let found = Match {
+        namespaces: vec![text(MatchType::Exact("a".to_owned()))],
+        not_principals: vec![text(MatchType::Presence(()))],
+        ..Match::default()
+    };
+    message.rules[0].clauses.push(Clause { matches: vec![found] });
+    let when = |key: &str| Condition::new(key.parse().unwrap());
+    let received = read(message).unwrap().policy;
+    let [rule] = received.rules() else {
+        panic!("{received:?}")
+    };
+    assert_eq!(rule.sources(), policy().rules()[0].sources());
+    for condition in [
+        when("source.namespace").any_of(["a"]),
+        when("source.principal").none_of(["*"]),
+    ] {
+        assert!(rule.conditions().contains(&condition), "{condition:?}");
+    }
 }
 
 #[test]
@@ -206,6 +308,45 @@ fn errors_name_policy_and_field() {
         read(message).unwrap_err().to_string(),
         "policy `shop/p`: rules[0].clauses[0].matches[0].not_destination_ports[0]: `70000` is no port"
     );
+}
+
+#[test]
+fn errors_are_one_line() {
+    let line_break = || "a\nb".to_owned();
+    let extension = Extension {
+        name: line_break(),
+        config: None,
+    };
+    let account = ServiceAccountMatch {
+        namespace: line_break(),
+        service_account: "*".to_owned(),
+    };
+    let in_match = |change: fn(&mut Match, ServiceAccountMatch)| {
+        let mut message = message();
+        change(&mut message.rules[0].clauses[1].matches[0], account.clone());
+        message
+    };
+    for message in [
+        Authorization {
+            name: line_break(),
+            action: 7,
+            ..message()
+        },
+        Authorization {
+            namespace: line_break(),
+            action: 7,
+            ..message()
+        },
+        Authorization {
+            extensions: vec![extension],
+            ..message()
+        },
+        in_match(|found, _| found.principals.push(text(MatchType::Prefix("*a\nb".to_owned())))),
+        in_match(|found, account| found.service_accounts.push(account)),
+    ] {
+        let error = read(message).unwrap_err().to_string();
+        assert!(error.contains("a\\nb") && !error.contains('\n'), "{error}");
+    }
 }
 
 /// Clauses and matches that ask for nothing match nothing, and rules without clauses everything.
@@ -222,7 +363,7 @@ fn what_is_empty_means_what_it_means_to_ztunnel() {
         let set = Compiler::new(Dialect::Ztunnel)
             .compile([read(message).unwrap().policy])
             .unwrap();
-        let facts = mesh_policy::ConnectionFacts::new().destination_port(80);
+        let facts = ConnectionFacts::new().destination_port(80);
         matches!(set.decide(&facts).verdict(), Verdict::Deny(_))
     };
     let port = || Match {
@@ -255,6 +396,13 @@ fn decided(decision: &Decision, set: &PolicySet) -> (bool, Option<String>, Optio
     )
 }
 
+/// The message for a policy, from a control plane that sends what is tried out as well.
+fn sent(policy: &AuthorizationPolicy, root: &str) -> Option<Authorization> {
+    let dry_run = policy.is_dry_run();
+    let message = write(&policy.clone().dry_run(false), root)?;
+    Some(Authorization { dry_run, ..message })
+}
+
 /// What is written and read decides as the dialect says that ztunnel does with the policy itself.
 #[test]
 fn what_is_sent_decides_like_what_was_written() {
@@ -265,11 +413,11 @@ fn what_is_sent_decides_like_what_was_written() {
     };
     let inputs = (policies(Dialect::Ztunnel), vec(cases(), 12));
     let result = TestRunner::new(config).run(&inputs, |(policies, cases): (Vec<AuthorizationPolicy>, Vec<Case>)| {
-        let sent = policies.iter().filter_map(|policy| write(policy, "root"));
-        let received: Vec<_> = sent.map(|message| read(message).unwrap().policy).collect();
+        let messages = policies.iter().filter_map(|policy| sent(policy, "root"));
+        let received: Vec<_> = messages.map(|message| read(message).unwrap().policy).collect();
         // What has lost what ztunnel does not know has nothing more to lose.
         for policy in &received {
-            let again = read(write(policy, "root").unwrap()).unwrap().policy;
+            let again = read(sent(policy, "root").unwrap()).unwrap().policy;
             prop_assert_eq!(&again, policy);
         }
         let compile = |policies: Vec<AuthorizationPolicy>| Compiler::new(Dialect::Ztunnel).compile(policies).unwrap();

@@ -77,7 +77,7 @@ impl Decision {
         }
     }
 
-    /// The version of the set that decided.
+    /// The version of the set that decided, 0 if it has none.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -154,14 +154,15 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The version of the set that granted it.
+    /// The version of the set that granted it, 0 if it has none.
     pub fn version(&self) -> u64 {
         self.version
     }
 
     /// Whether this is still the set that granted it. Otherwise [`PolicySet::renew`] asks again.
+    /// Never for sets without a version.
     pub fn is_current(&self, set: &PolicySet) -> bool {
-        self.version == set.version()
+        self.version != 0 && self.version == set.version()
     }
 }
 
@@ -193,7 +194,7 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// The version of the set that refused.
+    /// The version of the set that refused, 0 if it has none.
     pub fn version(&self) -> u64 {
         self.version
     }

@@ -60,7 +60,9 @@ impl TrustDomains {
         self.names.iter().map(|name| &**name)
     }
 
-    /// What Envoy gets for a value of `principals`.
+    /// What Envoy gets for a value of `principals`. What decides and what is written for Envoy both
+    /// ask here, so their agreement says nothing about it; the evaluator that tests compare with
+    /// expands by itself.
     pub(super) fn expand_principal(&self, value: &str) -> Vec<String> {
         let unchanged = vec![value.to_owned()];
         let Some((domain, rest)) = value.split_once('/') else {
@@ -147,7 +149,8 @@ impl<N: fmt::Display> fmt::Display for Diagnostic<N> {
         if let Some(file) = &self.file {
             write!(f, "{file}:{}: ", self.line)?;
         }
-        write!(f, "policy `{}`: {}: {}", self.policy, self.field, self.note)
+        let policy = self.policy.to_string();
+        write!(f, "policy `{}`: {}: {}", policy.escape_debug(), self.field, self.note)
     }
 }
 
@@ -162,13 +165,13 @@ pub enum Note {
     #[error("this plane ignores policies with target references")]
     TargetIgnored,
     /// An ALLOW rule asks for something that this plane cannot know.
-    #[error("this plane cannot know `{attribute}`, so the rule allows nothing")]
+    #[error("this plane cannot know `{}`, so the rule allows nothing", .attribute.to_string().escape_debug())]
     RuleOmitted {
         /// What it asks for.
         attribute: Attribute,
     },
     /// A rule that denies asks for something that this plane cannot know, and so denies more.
-    #[error("this plane cannot know `{attribute}`, so the rule matches whatever it is")]
+    #[error("this plane cannot know `{}`, so the rule matches whatever it is", .attribute.to_string().escape_debug())]
     FieldIgnored {
         /// What it asks for.
         attribute: Attribute,
@@ -183,28 +186,42 @@ pub enum Note {
     #[error("{0}, so the rule allows nothing")]
     RuleInvalid(Fault),
     /// Envoy compares the lower-case server name with a pattern that has upper case.
-    #[error("`{value}` has upper case, and the server name that it is compared with has none")]
+    #[error("`{}` has upper case, and the server name that it is compared with has none", .value.escape_debug())]
     UpperCaseSni {
         /// The pattern.
         value: Box<str>,
     },
     /// Not every plane knows this of a connection. It counts where it is known; where it is not, a
     /// rule that turns on it denies and does not allow.
-    #[error("not every plane can know `{attribute}`: where it is unknown, this denies or does not allow")]
+    #[error(
+        "not every plane can know `{}`: where it is unknown, this denies or does not allow",
+        .attribute.to_string().escape_debug()
+    )]
     UnknownToSome {
+        /// What is asked for.
+        attribute: Attribute,
+    },
+    /// Envoy knows this pseudo-header, and [`RequestFacts`](crate::RequestFacts) do not: a rule that
+    /// turns on it denies and does not allow.
+    #[error("no facts hold `{}`, so this denies or does not allow", .attribute.to_string().escape_debug())]
+    PseudoHeader {
         /// What is asked for.
         attribute: Attribute,
     },
     /// ztunnel takes principals literally, Envoy expands trust domains.
     #[error(
-        "not every plane replaces the trust domain of `{value}`: what denies is replaced, what allows must match both ways"
+        "not every plane replaces the trust domain of `{}`: what denies is replaced, what allows must match both ways",
+        .value.escape_debug()
     )]
     TrustDomain {
         /// The value.
         value: Box<str>,
     },
     /// Envoy takes every star in a namespace for any text, ztunnel one at the end or beginning.
-    #[error("not every plane takes the inner star in `{value}` for any text: what denies does, what allows does not")]
+    #[error(
+        "not every plane takes the inner star in `{}` for any text: what denies does, what allows does not",
+        .value.escape_debug()
+    )]
     InnerStar {
         /// The value.
         value: Box<str>,

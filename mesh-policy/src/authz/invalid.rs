@@ -37,13 +37,14 @@ impl fmt::Display for Invalid {
         if let Some(file) = &self.file {
             write!(f, "{file}:{}: ", self.line)?;
         }
-        write!(f, "policy `{}`: {}: {}", self.policy, self.field, self.fault)
+        let policy = self.policy.to_string();
+        write!(f, "policy `{}`: {}: {}", policy.escape_debug(), self.field, self.fault)
     }
 }
 
 impl std::error::Error for Invalid {}
 
-/// A place in a policy's `spec`, printed as Kubernetes does: `rules[0].from[1].source.ipBlocks[2]`.
+/// A place in a policy, mostly in its `spec`, printed as Kubernetes does: `rules[0].from[1].source.ipBlocks[2]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldPath {
     /// A field that belongs to no rule.
@@ -151,23 +152,23 @@ pub enum Fault {
     /// A condition has neither `values` nor `notValues`.
     #[error("the condition has no values")]
     NoValues,
-    /// A value is empty.
+    /// A value or a name is empty.
     #[error("the value is empty")]
     EmptyValue,
     /// The value is no address and no block.
-    #[error("`{value}` is no IP address or CIDR block")]
+    #[error("`{}` is no IP address or CIDR block", .value.escape_debug())]
     Cidr {
         /// The value.
         value: Box<str>,
     },
     /// The value is no port.
-    #[error("`{value}` is no port from 0 to 65535")]
+    #[error("`{}` is no port from 0 to 65535", .value.escape_debug())]
     Port {
         /// The value.
         value: Box<str>,
     },
     /// The value has a template's operator and is no template.
-    #[error("`{value}`: {fault}")]
+    #[error("`{}`: {fault}", .value.escape_debug())]
     Template {
         /// The value.
         value: Box<str>,
@@ -175,22 +176,25 @@ pub enum Fault {
         fault: TemplateError,
     },
     /// The value is no `NAMESPACE/ACCOUNT` and no `ACCOUNT`.
-    #[error("`{value}` is no `NAMESPACE/ACCOUNT` or `ACCOUNT` without stars, of at most 320 bytes")]
+    #[error("`{}` is no `NAMESPACE/ACCOUNT` or `ACCOUNT` without stars, of at most 320 bytes", .value.escape_debug())]
     ServiceAccount {
         /// The value.
         value: Box<str>,
     },
+    /// There are more than 16 `serviceAccounts` or `notServiceAccounts` of a source.
+    #[error("a list has at most 16 service accounts")]
+    ServiceAccountCount,
     /// A source has `serviceAccounts` beside `principals` or `namespaces`.
     #[error("service accounts exclude principals and namespaces")]
     MixedIdentity,
     /// CUSTOM runs before tokens and identities are known, so it may not ask for them.
-    #[error("a CUSTOM policy cannot ask for `{attribute}`")]
+    #[error("a CUSTOM policy cannot ask for `{}`", .attribute.to_string().escape_debug())]
     CustomAttribute {
         /// What it asks for.
         attribute: Attribute,
     },
     /// CUSTOM needs the name of a provider: a DNS label.
-    #[error("`{name}` is no name of a provider")]
+    #[error("`{}` is no name of a provider", .name.escape_debug())]
     Provider {
         /// The name.
         name: Box<str>,
@@ -199,13 +203,13 @@ pub enum Fault {
     #[error("a policy that is tried out allows or denies")]
     DryRunAction,
     /// A selector has an empty name or a star.
-    #[error("the selector `{label}` is empty or has a star")]
+    #[error("the selector `{}` is empty or has a star", .label.escape_debug())]
     Selector {
         /// The label's name.
         label: Box<str>,
     },
     /// A policy cannot refer to objects of this kind.
-    #[error("a policy cannot refer to the kind `{kind}` of the group `{group}`")]
+    #[error("a policy cannot refer to the kind `{}` of the group `{}`", .kind.escape_debug(), .group.escape_debug())]
     TargetKind {
         /// The API group.
         group: Box<str>,
@@ -215,6 +219,9 @@ pub enum Fault {
     /// There are more than 16 references.
     #[error("a policy has at most 16 target references")]
     TargetCount,
+    /// Of two policies with one name, the earlier.
+    #[error("a later policy has the same name")]
+    Replaced,
     /// There is too much of something.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),

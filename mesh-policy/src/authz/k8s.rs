@@ -51,6 +51,8 @@ mod write;
 /// The API group of all three kinds.
 const GROUP: &str = "security.istio.io";
 
+const KINDS: [&str; 3] = ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"];
+
 /// The objects of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -65,7 +67,8 @@ pub struct Manifests {
     pub others: Vec<Other>,
 }
 
-/// An object that is not of this API.
+/// An object that is not of this API, nor seems to be meant for it: a kind that the API does not
+/// have, or an API group that is only like this one, is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Other {
@@ -108,16 +111,13 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
     let mut object = Object::new("", document)?;
     let api_version = object.required_text("apiVersion")?;
     let kind = object.required_text("kind")?;
-    if kind == "List" {
-        for item in object.list("items")? {
-            read_document(manifests, file, item)?;
-        }
-        return Ok(());
+    if is_list(&api_version, &kind) {
+        object.take("metadata");
+        let mut items = object.required_list("items")?.into_iter();
+        object.finish()?;
+        return items.try_for_each(|item| read_document(manifests, file, item));
     }
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let is_ours =
-        group == GROUP && ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"].contains(&&*kind);
-    if !is_ours {
+    if !is_meant(&api_version, &kind) {
         manifests.others.push(Other {
             api_version,
             kind,
@@ -125,7 +125,8 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
         });
         return Ok(());
     }
-    if !["v1", "v1beta1"].contains(&version) {
+    let version = api_version.strip_prefix(GROUP).and_then(|rest| rest.strip_prefix('/'));
+    if !version.is_some_and(|version| ["v1", "v1beta1"].contains(&version)) {
         let api_version = api_version.into();
         return Err((line, ReadFault::Version { api_version }));
     }
@@ -135,11 +136,35 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
             manifests.authorization.push(policy);
         }
         "PeerAuthentication" => manifests.peer_authentication.push(authentication::read_peer(object)?),
-        _ => manifests
+        "RequestAuthentication" => manifests
             .request_authentication
             .push(authentication::read_request(object)?),
+        _ => return Err((line, ReadFault::Kind { kind: kind.into() })),
     }
     Ok(())
+}
+
+/// What `kubectl` writes for several objects, or an API server for those of one kind.
+fn is_list(api_version: &str, kind: &str) -> bool {
+    kind == "List"
+        || (group(api_version) == GROUP && kind.strip_suffix("List").is_some_and(|kind| KINDS.contains(&kind)))
+}
+
+/// Whether an object is one of this API, be it written right or not. Others have kinds of these
+/// names, too: Linkerd has an AuthorizationPolicy.
+fn is_meant(api_version: &str, kind: &str) -> bool {
+    let group = group(api_version);
+    let is_like_ours = group.is_empty() || group.to_ascii_lowercase().contains("istio");
+    group == GROUP || (KINDS.contains(&kind) && is_like_ours)
+}
+
+/// Without a slash it is the version of the core group, or a group that lacks its version.
+fn group(api_version: &str) -> &str {
+    match api_version.split_once('/') {
+        Some((group, _)) => group,
+        None if api_version.contains('.') => api_version,
+        None => "",
+    }
 }
 
 #[cfg(test)]

@@ -79,9 +79,9 @@ impl PeerAuthentication {
     /// What objects demand of connections to a workload, as a policy that denies connections without
     /// a certificate; none if they demand nothing.
     ///
-    /// A mode of the workload's selector counts before one of its namespace, and that before one of
-    /// the mesh. Of several at one level the strictest counts: Istio takes the oldest, but ages are
-    /// not known here.
+    /// An object that leaves a mode unset has that of the level above: a workload's selector, then
+    /// its namespace, then the mesh. Of several at one level the strictest counts, for each port by
+    /// itself: Istio takes the oldest, but ages are not known here.
     pub fn to_policy(
         objects: &[Self],
         namespace: &str,
@@ -96,26 +96,18 @@ impl PeerAuthentication {
             });
             of_level.collect::<Vec<_>>()
         };
+        let strictest = |objects: &[&Self], port: Option<u16>, above: MtlsMode| {
+            let modes = objects.iter().map(|object| object.mode_at(port, above));
+            modes.max().unwrap_or(above)
+        };
+        let mesh = strictest(&level(root_namespace, false), None, MtlsMode::Permissive);
+        let above = strictest(&level(namespace, false), None, mesh);
         let workload = level(namespace, true);
-        let strictest = |objects: &[&Self]| objects.iter().map(|object| object.mode).max().unwrap_or_default();
-        let modes = [
-            strictest(&workload),
-            strictest(&level(namespace, false)),
-            strictest(&level(root_namespace, false)),
-        ];
-        let mode = modes
-            .into_iter()
-            .find(|mode| *mode != MtlsMode::Unset)
-            .unwrap_or(MtlsMode::Permissive);
-        let mut ports = BTreeMap::new();
-        for (port, mode) in workload
-            .iter()
-            .flat_map(|object| &object.ports)
-            .filter(|(_, mode)| **mode != MtlsMode::Unset)
-        {
-            let strictest = ports.entry(*port).or_insert(*mode);
-            *strictest = (*strictest).max(*mode);
-        }
+        let mode = strictest(&workload, None, above);
+        let named = workload.iter().flat_map(|object| object.ports.keys());
+        let ports: BTreeMap<_, _> = named
+            .map(|port| (*port, strictest(&workload, Some(*port), above)))
+            .collect();
         let exceptions = |strict: bool| {
             let of_mode = ports
                 .iter()
@@ -138,6 +130,13 @@ impl PeerAuthentication {
             anonymous.to(Operation::new().any_of(OperationField::Ports, strict))
         };
         Some(AuthorizationPolicy::deny(namespace, CONVERTED).rule(rule))
+    }
+
+    /// The mode for a port, or for those without one of their own, below a level of this mode.
+    fn mode_at(&self, port: Option<u16>, above: MtlsMode) -> MtlsMode {
+        let of_port = port.and_then(|port| self.ports.get(&port)).copied();
+        let modes = [of_port.unwrap_or_default(), self.mode];
+        modes.into_iter().find(|mode| *mode != MtlsMode::Unset).unwrap_or(above)
     }
 }
 
@@ -209,5 +208,76 @@ mod tests {
             object("shop").selector(app()).port(80, Permissive),
         ];
         assert!(admits(&inherited, 80) && !admits(&inherited, 81));
+    }
+
+    #[test]
+    fn no_object_opens_a_port_that_another_closes() {
+        use MtlsMode::{Disable, Permissive, Strict, Unset};
+        let selecting = || object("shop").selector(app());
+        let pairs = [
+            (
+                [selecting().mode(Strict), selecting().port(80, Permissive)],
+                false,
+                false,
+            ),
+            (
+                [selecting().port(80, Strict), selecting().port(80, Permissive)],
+                false,
+                true,
+            ),
+            (
+                [selecting().port(80, Strict), selecting().mode(Permissive)],
+                false,
+                true,
+            ),
+            (
+                [
+                    selecting().mode(Strict).port(80, Permissive),
+                    selecting().port(80, Disable),
+                ],
+                true,
+                false,
+            ),
+            (
+                [selecting().mode(Strict).port(80, Permissive), selecting().mode(Strict)],
+                false,
+                false,
+            ),
+            (
+                [
+                    selecting().mode(Strict).port(80, Permissive),
+                    selecting().mode(Permissive),
+                ],
+                true,
+                false,
+            ),
+            (
+                [
+                    selecting().mode(Strict).port(80, Unset),
+                    selecting().port(80, Permissive),
+                ],
+                false,
+                false,
+            ),
+        ];
+        for (at, ([one, other], port, others)) in pairs.into_iter().enumerate() {
+            for objects in [[one.clone(), other.clone()], [other, one]] {
+                assert_eq!(
+                    (admits(&objects, 80), admits(&objects, 81)),
+                    (port, others),
+                    "pair {at}"
+                );
+            }
+        }
+        // What an object leaves open is closed by the level above it.
+        let under_strict = [
+            object("shop").mode(Strict),
+            selecting().port(80, Permissive),
+            selecting(),
+        ];
+        assert!(!admits(&under_strict, 80) && !admits(&under_strict, 81));
+        let [namespace, opening, leaving] = under_strict;
+        assert!(admits(&[namespace.clone(), opening], 80));
+        assert!(!admits(&[namespace, leaving, selecting().mode(Permissive)], 81));
     }
 }

@@ -12,6 +12,9 @@ use crate::{
 /// As Istio's resource definition has it.
 const MAX_TARGET_REFS: usize = 16;
 
+/// As Istio's resource definition has it, for each of a source's two lists.
+const MAX_SERVICE_ACCOUNTS: usize = 16;
+
 /// As Istio's resource definition has it: namespace, slash and account.
 const MAX_SERVICE_ACCOUNT_BYTES: usize = 320;
 
@@ -63,6 +66,11 @@ pub(super) fn check_value(attribute: &Attribute, value: &str) -> Result<(), Faul
     }
 }
 
+/// Namespace and account of a value of `serviceAccounts`, which may leave out the policy's namespace.
+pub(super) fn split_service_account<'v>(value: &'v str, namespace: &'v str) -> (&'v str, &'v str) {
+    value.split_once('/').unwrap_or((namespace, value))
+}
+
 fn is_service_account(value: &str) -> bool {
     let mut parts = value.split('/');
     value.len() <= MAX_SERVICE_ACCOUNT_BYTES
@@ -112,6 +120,12 @@ impl Findings<'_> {
 
     fn check_spec(&mut self) {
         let policy = self.policy;
+        let name = policy.name();
+        for (field, text) in [("metadata.namespace", &name.namespace), ("metadata.name", &name.name)] {
+            if text.is_empty() {
+                self.add(0, FieldPath::Spec(field), Fault::EmptyValue);
+            }
+        }
         match policy.action() {
             Action::Deny | Action::Custom { .. } if policy.rules().is_empty() => {
                 self.add(0, FieldPath::Spec("rules"), Fault::NoRules);
@@ -140,6 +154,9 @@ impl Findings<'_> {
             Target::Refs(refs) => {
                 if refs.len() > MAX_TARGET_REFS {
                     self.add(0, FieldPath::Spec("targetRefs"), Fault::TargetCount);
+                }
+                if refs.iter().any(|target| target.name.is_empty()) {
+                    self.add(0, FieldPath::Spec("targetRefs"), Fault::EmptyValue);
                 }
                 for target in refs.iter().filter(|target| !target.is_supported()) {
                     let (group, kind) = (target.group.as_str().into(), target.kind.as_str().into());
@@ -181,7 +198,15 @@ impl Findings<'_> {
         }
         let has = |attribute| fields.iter().any(|field| *field.attribute() == attribute);
         if has(Attribute::ServiceAccount) && (has(Attribute::Principal) || has(Attribute::Namespace)) {
-            self.add(0, place, Fault::MixedIdentity);
+            self.add(0, place.clone(), Fault::MixedIdentity);
+        }
+        let accounts = fields
+            .iter()
+            .filter(|field| *field.attribute() == Attribute::ServiceAccount);
+        for field in accounts {
+            if field.any_of().len().max(field.none_of().len()) > MAX_SERVICE_ACCOUNTS {
+                self.add(0, place.clone(), Fault::ServiceAccountCount);
+            }
         }
     }
 
@@ -391,6 +416,34 @@ mod tests {
             findings(&policy.target_refs(many)),
             ["targetRefs: a policy has at most 16 target references"]
         );
+    }
+
+    #[test]
+    fn sources_have_so_many_service_accounts() {
+        let accounts = |count: usize| (0..count).map(|at| format!("a/{at}"));
+        for field in [SourceField::ServiceAccounts, SourceField::Principals] {
+            let most = Source::new().any_of(field, accounts(16)).none_of(field, accounts(16));
+            assert_eq!(of_rule(Rule::new().from(most)), [""; 0]);
+        }
+        let expected = ["rules[0].from[0].source: a list has at most 16 service accounts"];
+        for source in [
+            Source::new().any_of(SourceField::ServiceAccounts, accounts(17)),
+            Source::new().none_of(SourceField::ServiceAccounts, accounts(17)),
+        ] {
+            assert_eq!(of_rule(Rule::new().from(source)), expected);
+        }
+        let condition = when("source.serviceAccount").any_of(accounts(17));
+        assert_eq!(of_rule(Rule::new().when(condition)), [""; 0]);
+    }
+
+    #[test]
+    fn policies_and_what_they_refer_to_have_names() {
+        for (namespace, name, field) in [("n", "", "metadata.name"), ("", "p", "metadata.namespace")] {
+            let policy = AuthorizationPolicy::allow(namespace, name);
+            assert_eq!(findings(&policy), [format!("{field}: the value is empty")]);
+        }
+        let policy = AuthorizationPolicy::allow("n", "p").target_refs([TargetRef::service("")]);
+        assert_eq!(findings(&policy), ["targetRefs: the value is empty"]);
     }
 
     #[test]

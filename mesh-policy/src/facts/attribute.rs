@@ -29,7 +29,7 @@ pub enum Attribute {
     /// The request's normalized path, without its query (`paths`).
     Path,
     /// The lines of a header. The name is in lower case; `host` is the authority, and `:path`
-    /// has the query.
+    /// has the query. Other pseudo-headers than those, `:authority` and `:method` are unavailable.
     Header(Box<str>),
     /// The destination's address.
     DestinationIp,
@@ -81,6 +81,12 @@ impl Attribute {
             self,
             Self::Principal | Self::Namespace | Self::ServiceAccount | Self::TrustDomain
         )
+    }
+
+    /// Whether it is a pseudo-header that no facts have a place for, such as `:scheme`.
+    pub(crate) fn is_beyond_facts(&self) -> bool {
+        matches!(self, Self::Header(name)
+            if name.starts_with(':') && ![":authority", ":method", ":path"].contains(&&**name))
     }
 }
 

@@ -6,7 +6,8 @@ pub trait Headers {
     /// Whether a line of this name passes the test.
     ///
     /// `name` is in lower case, and lines count by their name in whatever case. Each line is tested
-    /// by itself, never joined with others, and its value as bytes, without the blanks around it.
+    /// by itself, never joined with others, and its value as bytes, without the spaces and tabs around
+    /// it (RFC 9110 §5.5).
     fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 }
 
@@ -14,7 +15,7 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> Headers for [(N, V)] {
     fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.iter()
             .filter(|(line, _)| line.as_ref().eq_ignore_ascii_case(name.as_bytes()))
-            .any(|(_, value)| test(value.as_ref()))
+            .any(|(_, value)| test(without_blanks(value.as_ref())))
     }
 }
 
@@ -28,4 +29,11 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>, const LINES: usize> Headers for [(N, V); LI
     fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.as_slice().any_line(name, test)
     }
+}
+
+fn without_blanks(value: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(is_text).unwrap_or(value.len());
+    let end = value.iter().rposition(is_text).map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
 }

@@ -7,6 +7,12 @@ use crate::fingerprint;
 
 const SCHEME: &[u8] = b"spiffe://";
 
+/// Where a namespace would start behind an empty trust domain.
+const LEAST_START: usize = SCHEME.len() + b"/ns/".len();
+
+/// So many names a certificate may have: as many as public authorities put into one.
+const MAX_NAMES: usize = 256;
+
 /// The names that a peer has authenticated with, taken apart once for all decisions about its
 /// connection.
 ///
@@ -24,10 +30,15 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// A name longer than a SPIFFE ID may be.
+    /// A name longer than a SPIFFE ID may be, or more than 256 names.
     pub fn from_certificate(uris: &[&[u8]], dns: &[&[u8]], subject: &[u8]) -> Result<Self, PeerError> {
-        let mut names = Vec::with_capacity(uris.len() + dns.len() + 1);
-        for name in uris.iter().chain(dns).chain([&subject]) {
+        let all = uris.iter().chain(dns).chain([&subject]);
+        let count = all.clone().filter(|name| !name.is_empty()).count();
+        if count > MAX_NAMES {
+            return Err(PeerError::TooManyNames { names: count });
+        }
+        let mut names = Vec::with_capacity(count);
+        for name in all {
             if name.len() > MAX_SPIFFE_ID_BYTES {
                 return Err(PeerError::LongName { bytes: name.len() });
             }
@@ -79,8 +90,8 @@ pub struct PeerName {
     workload: Option<Workload>,
     /// What stands between `/ns/` and the next `/`, wherever that occurs.
     namespaces: Vec<Part>,
-    /// The same with what stands after `sa/` behind it.
-    accounts: Vec<(Part, Part)>,
+    /// What stands behind `/sa/`, each text once, where it occurs last.
+    accounts: Vec<Part>,
     fingerprint: u64,
 }
 
@@ -143,10 +154,17 @@ impl PeerName {
         self.namespaces.iter().map(|part| part.fingerprint)
     }
 
-    pub(crate) fn account_fingerprints(&self) -> impl Iterator<Item = u64> {
-        self.accounts
+    /// Of each namespace together with each account behind it, for accounts whose own fingerprint is
+    /// sought. There may be as many of these as the square of what the name holds.
+    pub(crate) fn account_fingerprints(&self, is_sought: impl Fn(u64) -> bool) -> impl Iterator<Item = u64> {
+        let accounts = self
+            .accounts
             .iter()
-            .map(|(namespace, account)| fingerprint::pair(namespace.fingerprint, account.fingerprint))
+            .filter(move |account| is_sought(account.fingerprint));
+        accounts.flat_map(|account| {
+            self.namespaces_before(account)
+                .map(|namespace| fingerprint::pair(namespace.fingerprint, account.fingerprint))
+        })
     }
 
     /// Whether `/ns/NAMESPACE/` occurs in the name.
@@ -156,9 +174,19 @@ impl PeerName {
 
     /// Whether the namespace occurs and the service account behind it, with anything in between.
     pub(crate) fn mentions_account(&self, namespace: &[u8], account: &[u8]) -> bool {
-        self.accounts
-            .iter()
-            .any(|(first, second)| self.part(first) == namespace && self.part(second) == account)
+        let mut accounts = self.accounts.iter().filter(|part| self.part(part) == account);
+        accounts.any(|account| self.namespaces_before(account).any(|part| self.part(part) == namespace))
+    }
+
+    /// The namespaces with which an account counts.
+    fn namespaces_before(&self, account: &Part) -> impl Iterator<Item = &Part> {
+        let mark = account.range.start.saturating_sub(b"/sa/".len());
+        self.namespaces.iter().filter(move |namespace| {
+            // Before a namespace the trust domain has at least one byte, wherever it ends, and
+            // between the slashes of the two stands nothing at all or at least one byte.
+            let end = namespace.range.end;
+            namespace.range.start > LEAST_START && end <= mark && end + 1 != mark
+        })
     }
 
     fn part(&self, part: &Part) -> &[u8] {
@@ -192,29 +220,28 @@ impl PeerName {
         self.namespaces = starts(&self.text, b"/ns/")
             .filter_map(|start| Some(self.part_at(start..next_slash(&self.text, start)?)))
             .collect();
-        // Before it the trust domain has at least one byte, wherever it ends.
-        let least = SCHEME.len() + b"/ns/".len();
         if self.principal().is_some() {
-            let behind_domain = self.namespaces.iter().filter(|namespace| namespace.range.start > least);
-            self.accounts = behind_domain
-                .flat_map(|namespace| self.accounts_behind(namespace))
-                .collect();
+            self.accounts = self.find_accounts();
         }
     }
 
-    fn accounts_behind(&self, namespace: &Part) -> Vec<(Part, Part)> {
-        let slash = namespace.range.end;
-        let rest = self.text.get(slash..).unwrap_or_default();
-        starts(rest, b"/sa/")
-            // Between the two slashes stands nothing at all or at least one byte.
-            .filter(|start| *start != 1 + b"/sa/".len())
-            .filter_map(|start| {
-                let start = slash + start;
-                let end = next_slash(&self.text, start).unwrap_or(self.text.len());
-                // A slash behind the account is not the end.
-                (end + 1 != self.text.len()).then(|| (namespace.clone(), self.part_at(start..end)))
-            })
-            .collect()
+    fn find_accounts(&self) -> Vec<Part> {
+        let accounts = starts(&self.text, b"/sa/").filter_map(|start| {
+            let end = next_slash(&self.text, start).unwrap_or(self.text.len());
+            // A slash behind the account is not the end.
+            (end + 1 != self.text.len()).then(|| self.part_at(start..end))
+        });
+        let mut accounts: Vec<_> = accounts.collect();
+        // Whatever stands before an earlier one stands before the last.
+        accounts.sort_by(|one, other| self.part(one).cmp(self.part(other)));
+        accounts.dedup_by(|later, kept| {
+            let is_same = self.part(later) == self.part(kept);
+            if is_same {
+                kept.clone_from(later);
+            }
+            is_same
+        });
+        accounts
     }
 
     fn part_at(&self, range: Range<usize>) -> Part {
@@ -246,10 +273,18 @@ pub enum PeerError {
         /// Its length.
         bytes: usize,
     },
+    /// There are too many names.
+    #[error("the peer has {names} names, more than {MAX_NAMES}")]
+    TooManyNames {
+        /// How many there are.
+        names: usize,
+    },
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn name(text: &str) -> PeerName {
@@ -292,6 +327,64 @@ mod tests {
         assert!(!name("spiffe://td/ns/a//sa/b").mentions_account(b"a", b"b"));
         assert!(!name("spiffe:///ns/a/sa/b").mentions_account(b"a", b"b"));
         assert!(name("O=x/ns/a/b").mentions_namespace(b"a"));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_name_grows_as_the_name() {
+        let crowded = format!("spiffe://td{}{}", "/ns".repeat(339), "/sa".repeat(339));
+        let crowded = name(&crowded);
+        assert!(crowded.namespaces.len() + crowded.accounts.len() <= MAX_SPIFFE_ID_BYTES / 3);
+        assert!(crowded.mentions_account(b"ns", b"sa") && !crowded.mentions_account(b"sa", b"ns"));
+    }
+
+    #[test]
+    fn a_certificate_has_so_many_names() {
+        let names = vec![&b"a.example"[..]; MAX_NAMES];
+        assert!(Peer::from_certificate(&[], &names, b"").is_ok());
+        let error = Peer::from_certificate(&[], &names, b"CN=x").unwrap_err();
+        assert_eq!(error.to_string(), "the peer has 257 names, more than 256");
+    }
+
+    /// `spiffe://.+/ns/NAMESPACE/(.+/|)sa/ACCOUNT(/.+)?`, which istiod has Envoy match the whole of.
+    fn is_match(text: &[u8], namespace: &[u8], account: &[u8]) -> bool {
+        let Some(text) = text.strip_prefix(SCHEME) else {
+            return false;
+        };
+        let namespace = [b"/ns/", namespace, b"/"].concat();
+        let account = [b"sa/", account].concat();
+        (1..text.len()).any(|at| {
+            let Some(rest) = text[at..].strip_prefix(&*namespace) else {
+                return false;
+            };
+            (0..rest.len()).any(|at| {
+                let (between, rest) = rest.split_at(at);
+                let behind = rest.strip_prefix(&*account);
+                (between.is_empty() || (between.len() > 1 && between.ends_with(b"/")))
+                    && behind.is_some_and(|rest| rest.is_empty() || (rest.len() > 1 && rest.starts_with(b"/")))
+            })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn accounts_are_found_where_envoy_finds_them(
+            domain in "(td)?",
+            path in "(/|/ns/|/sa/|//sa/|ns/|sa/|ns|sa|a|/a|b/){0,14}",
+            namespace in "ns|sa|a|b",
+            account in "ns|sa|a|b",
+        ) {
+            let text = format!("spiffe://{domain}{path}");
+            let (namespace, account) = (namespace.as_bytes(), account.as_bytes());
+            let found = is_match(text.as_bytes(), namespace, account);
+            let name = name(&text);
+            prop_assert_eq!(name.mentions_account(namespace, account), found);
+            let key = fingerprint::pair(fingerprint::of(namespace), fingerprint::of(account));
+            let sought = fingerprint::of(account);
+            let mut keys = name.account_fingerprints(|account| account == sought);
+            prop_assert_eq!(keys.any(|other| other == key), found);
+        }
     }
 
     #[test]

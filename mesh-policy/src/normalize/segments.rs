@@ -44,23 +44,10 @@ pub(super) fn merge_slashes(path: &mut Vec<u8>) {
     path.dedup_by(|next, before| *next == b'/' && *before == b'/');
 }
 
-/// Whether a dot segment, escaped or not, has a parameter.
+/// Whether a dot segment of a decoded path has a parameter.
 pub(super) fn has_dot_parameters(path: &[u8]) -> bool {
-    path.split(|byte| *byte == b'/').any(|segment| {
-        let end = segment.iter().position(|byte| *byte == b';');
-        end.and_then(|end| segment.get(..end)).is_some_and(|mut name| {
-            let mut count = 0;
-            while let Some(after) = name.strip_prefix(b".").or_else(|| strip_escaped_dot(name)) {
-                name = after;
-                count += 1;
-            }
-            name.is_empty() && (count == 1 || count == 2)
-        })
-    })
-}
-
-fn strip_escaped_dot(name: &[u8]) -> Option<&[u8]> {
-    name.strip_prefix(b"%2e").or_else(|| name.strip_prefix(b"%2E"))
+    let mut segments = path.split(|byte| *byte == b'/');
+    segments.any(|segment| segment.contains(&b';') && dots(segment).is_some())
 }
 
 enum Dots {

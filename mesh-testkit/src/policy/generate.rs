@@ -224,7 +224,11 @@ fn source(strict: bool) -> impl Strategy<Value = Source> {
             if strict && clash {
                 continue;
             }
-            let values = pick(values, &count, &first);
+            let mut values = pick(values, &count, &first);
+            if strict && field == SourceField::ServiceAccounts {
+                // Both fields together may have 16 of them, as Istio's resource definition has it.
+                values.truncate(8);
+            }
             source = if negated {
                 source.none_of(field, values)
             } else {

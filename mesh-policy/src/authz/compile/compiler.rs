@@ -17,6 +17,7 @@ pub const MAX_PROVIDERS: usize = 64;
 /// use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, model::Rule};
 ///
 /// let set = Compiler::new(Dialect::Strict)
+///     .version(1)
 ///     .compile([AuthorizationPolicy::allow("shop", "all").rule(Rule::new())])?;
 /// assert_eq!(set.version(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -36,7 +37,7 @@ impl Compiler {
             dialect,
             trust_domains: TrustDomains::default(),
             budget: Budget::new(),
-            version: 1,
+            version: 0,
         }
     }
 
@@ -55,7 +56,9 @@ impl Compiler {
     }
 
     /// The version of the set to be made, which is to grow from set to set: a permit is current as
-    /// long as its version is. Default: 1.
+    /// long as its version is, and is then renewed without a look at the facts. Default: 0, which
+    /// is none, so that no permit is current: sets that are made independently of each other have
+    /// nothing to tell their permits apart by.
     #[must_use]
     pub fn version(mut self, version: u64) -> Self {
         self.version = version;

@@ -71,6 +71,11 @@ enum View {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key<'t> {
     Exact(u64),
+    /// The fingerprints of both.
+    Account {
+        namespace: u64,
+        account: u64,
+    },
     Prefix(&'t [u8]),
     Suffix(&'t [u8]),
     Block(Cidr),
@@ -84,7 +89,7 @@ const MAX_COLUMNS: usize = 24;
 pub(super) fn width(test: &Test) -> Option<u32> {
     let (_, key) = key(test)?;
     Some(match key {
-        Key::Exact(_) => 0,
+        Key::Exact(_) | Key::Account { .. } => 0,
         Key::Prefix(text) | Key::Suffix(text) => 256 >> text.len().min(8),
         Key::Block(block) => {
             let most: u8 = if block.first().is_ipv4() { 32 } else { 128 };
@@ -119,7 +124,7 @@ impl<'t> IndexBuilder<'t> {
 
     pub(super) fn build(self) -> Index {
         let mut index = Index::default();
-        let mut exact = Vec::new();
+        let (mut exact, mut accounts) = (Vec::new(), Vec::new());
         let mut texts = vec![[Vec::new(), Vec::new()]; self.columns.len()];
         for (attribute, view) in &self.columns {
             index.columns.push(Column {
@@ -145,6 +150,11 @@ impl<'t> IndexBuilder<'t> {
                     column.has_exact = true;
                     exact.push((fingerprint::pair(at as u64, key), id));
                 }
+                Key::Account { namespace, account } => {
+                    let key = fingerprint::pair(namespace, account);
+                    exact.push((fingerprint::pair(at as u64, key), id));
+                    accounts.push(fingerprint::pair(at as u64, account));
+                }
                 Key::Block(block) => {
                     let Lengths { v4, v6 } = &mut column.lengths;
                     let lengths = if block.first().is_ipv4() { v4 } else { v6 };
@@ -165,6 +175,10 @@ impl<'t> IndexBuilder<'t> {
             if let Some((key, _)) = group.first() {
                 index.exact.insert(*key, span);
             }
+        }
+        // Nothing is filed under an account alone: it only says that some namespace has it.
+        for account in accounts {
+            index.exact.entry(account).or_insert(Span::EMPTY);
         }
         for (column, [prefixes, suffixes]) in index.columns.iter_mut().zip(texts) {
             column.prefixes = trie(&mut index.postings, prefixes);
@@ -211,7 +225,11 @@ impl Index {
     fn find_name(&self, at: usize, column: &Column, name: &PeerName, visit: &mut impl FnMut(&[u32])) {
         match column.view {
             View::Namespace(_) => name.namespace_fingerprints().for_each(|key| self.probe(at, key, visit)),
-            View::ServiceAccount(_) => name.account_fingerprints().for_each(|key| self.probe(at, key, visit)),
+            View::ServiceAccount(_) => {
+                let is_sought = |account| self.exact.contains_key(&fingerprint::pair(at as u64, account));
+                name.account_fingerprints(is_sought)
+                    .for_each(|key| self.probe(at, key, visit));
+            }
             View::TrustDomain(_) => {
                 if let Some(domain) = name.trust_domain() {
                     self.probe(at, fingerprint::of(domain), visit);
@@ -295,8 +313,8 @@ fn key(test: &Test) -> Option<(View, Key<'_>)> {
             account,
             reading,
         } => {
-            let key = fingerprint::pair(fingerprint::of(namespace), fingerprint::of(account));
-            (View::ServiceAccount(*reading), Key::Exact(key))
+            let (namespace, account) = (fingerprint::of(namespace), fingerprint::of(account));
+            (View::ServiceAccount(*reading), Key::Account { namespace, account })
         }
         Test::TrustDomain(TextPattern::Exact(domain), reading) => {
             (View::TrustDomain(*reading), Key::Exact(fingerprint::of(domain)))

@@ -73,7 +73,10 @@ impl<'c> Lowering<'c> {
         diagnostics: &'c mut Vec<Diagnostic>,
     ) -> Result<LoweredPolicy, Vec<Invalid>> {
         let invalid = policy.validate(budget);
-        let is_fatal = |invalid: &Invalid| dialect == Dialect::Strict || matches!(invalid.fault, Fault::OverBudget(_));
+        // What is tried out decides nothing, and a decision tells it of ALLOW and DENY alone.
+        let is_fatal = |invalid: &Invalid| {
+            dialect == Dialect::Strict || matches!(invalid.fault, Fault::OverBudget(_) | Fault::DryRunAction)
+        };
         if invalid.iter().any(is_fatal) {
             return Err(invalid);
         }
@@ -182,6 +185,10 @@ impl<'c> Lowering<'c> {
         let attribute = constraint.attribute();
         let place = FieldPath::entry(rule, clause, entry);
         match self.standing(clause, attribute) {
+            Standing::Known | Standing::KnownToSome if attribute.is_beyond_facts() => {
+                let attribute = attribute.clone();
+                self.note(0, place, Note::PseudoHeader { attribute });
+            }
             Standing::Known => {}
             Standing::KnownToSome => {
                 let attribute = attribute.clone();

@@ -1,4 +1,9 @@
-use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use super::{
     build::Builder,
@@ -11,7 +16,8 @@ use super::{
 use crate::authz::dialect::TrustDomains;
 use crate::{
     authz::{
-        dialect::{Diagnostic, Dialect},
+        dialect::{Diagnostic, Dialect, Note},
+        invalid::{Fault, FieldPath, Invalid},
         model::{Action, AuthorizationPolicy, PolicyName},
         rule_ref::{Origin, RuleRef},
     },
@@ -24,7 +30,8 @@ use crate::{
 const MAX_CHANGED: usize = 128;
 
 impl Compiler {
-    /// Compiles policies. Of two with the same name, the later one counts.
+    /// Compiles policies. Of two with the same name, the later one counts, with a diagnostic; in the
+    /// strict dialect they are an error.
     ///
     /// Which policies apply to a workload is another question: see [`attach`](crate::authz::attach).
     ///
@@ -81,7 +88,8 @@ impl PolicySet {
         &self,
         policies: impl IntoIterator<Item = impl Into<Arc<AuthorizationPolicy>>>,
     ) -> Result<Self, CompileError> {
-        self.update(policies.into_iter().map(Into::into).collect(), &[])
+        let policies: Vec<_> = policies.into_iter().map(Into::into).collect();
+        self.update(&policies, &[])
     }
 
     /// The set without some policies, as its next version. Names of no policy are passed over.
@@ -90,10 +98,10 @@ impl PolicySet {
     ///
     /// None that the set as it is would not have met before; as [`Compiler::compile`].
     pub fn without(&self, names: &[PolicyName]) -> Result<Self, CompileError> {
-        self.update(Vec::new(), names)
+        self.update(&[], names)
     }
 
-    /// The version, which permits of this set carry.
+    /// The version, which permits of this set carry, 0 if it has none.
     pub fn version(&self) -> u64 {
         self.compiler.version
     }
@@ -180,25 +188,23 @@ impl PolicySet {
         }
     }
 
-    fn update(&self, policies: Vec<Arc<AuthorizationPolicy>>, removed: &[PolicyName]) -> Result<Self, CompileError> {
+    fn update(&self, policies: &[Arc<AuthorizationPolicy>], removed: &[PolicyName]) -> Result<Self, CompileError> {
         let mut compiler = self.compiler.clone();
-        compiler.version += 1;
-        let touched: Vec<_> = policies.iter().map(|policy| policy.name()).chain(removed).collect();
-        let is_touched = |policy: &Compiled| touched.contains(&policy.policy.name());
-        let changed = self
-            .changed
-            .segment
-            .policies
-            .iter()
-            .filter(|policy| !is_touched(policy));
-        let mut changed: Vec<_> = changed.map(|compiled| Arc::clone(&compiled.policy)).collect();
+        // What has no version, or has no more of them, goes on without.
+        if compiler.version != 0 {
+            compiler.version = compiler.version.wrapping_add(1);
+        }
+        let touched: HashSet<_> = policies.iter().map(|policy| policy.name()).chain(removed).collect();
+        let is_kept = |policy: &&Arc<AuthorizationPolicy>| !touched.contains(policy.name());
+        let changed = self.changed.segment.policies.iter().map(|compiled| &compiled.policy);
+        let mut changed: Vec<_> = changed.filter(is_kept).map(Arc::clone).collect();
         changed.extend(policies.iter().map(Arc::clone));
+        let as_a_whole = |compiler| {
+            let kept = self.policies().filter(is_kept).map(Arc::clone);
+            Self::new(compiler, kept.chain(policies.iter().map(Arc::clone)).collect())
+        };
         if changed.len() + removed.len() > MAX_CHANGED {
-            let mut all: Vec<_> = self.policies().map(Arc::clone).collect();
-            all.retain(|policy| !removed.contains(policy.name()));
-            // Of two with the same name, the later one counts.
-            all.extend(policies);
-            return Self::new(compiler, all);
+            return as_a_whole(compiler);
         }
         let words = self.base.segment.policies.len().div_ceil(64);
         let mut replaced = self.replaced.to_vec();
@@ -208,8 +214,12 @@ impl PolicySet {
                 *word |= 1 << (at % 64);
             }
         }
-        let changed = Part::compile(&compiler, changed)?;
-        Self::of_parts(compiler, Arc::clone(&self.base), Arc::new(changed), replaced.into())
+        let changed = Arc::new(Part::compile(&compiler, changed)?);
+        match Self::of_parts(compiler.clone(), Arc::clone(&self.base), changed, replaced.into()) {
+            // What was replaced takes room until the set is compiled as a whole.
+            Err(CompileError::OverBudget(_)) => as_a_whole(compiler),
+            made => made,
+        }
     }
 
     fn of_parts(
@@ -281,16 +291,22 @@ impl fmt::Debug for PolicySet {
 impl Part {
     fn compile(compiler: &Compiler, policies: Vec<Arc<AuthorizationPolicy>>) -> Result<Self, CompileError> {
         compiler.budget.check(Resource::Policies, policies.len())?;
-        // Of two with the same name, the later one counts.
-        let policies: BTreeMap<_, _> = policies
-            .into_iter()
-            .map(|policy| (rule_prefix(policy.name()), policy))
-            .collect();
-        let mut invalid = Vec::new();
-        let mut diagnostics = Vec::new();
+        let (mut invalid, mut diagnostics) = (Vec::new(), Vec::new());
+        let mut named = BTreeMap::new();
+        for policy in policies {
+            let Some(earlier) = named.insert(rule_prefix(policy.name()), policy) else {
+                continue;
+            };
+            let (field, fault) = (FieldPath::Spec("metadata.name"), Fault::Replaced);
+            if compiler.dialect == Dialect::Strict {
+                invalid.push(Invalid::new(&earlier, 0, field, fault));
+            } else {
+                diagnostics.push(Diagnostic::new(&earlier, 0, field, Note::Tolerated(fault)));
+            }
+        }
         let mut items = 0;
         let mut builder = Builder::default();
-        for policy in policies.into_values() {
+        for policy in named.into_values() {
             let read = Lowering::run(
                 &policy,
                 compiler.dialect,
@@ -400,7 +416,7 @@ mod tests {
 
     #[test]
     fn any_number_of_changes_leaves_what_they_say() {
-        let compiler = Compiler::new(Dialect::Strict);
+        let compiler = Compiler::new(Dialect::Strict).version(1);
         let mut set = compiler.compile((0..10).map(|name| deny_port(name, name))).unwrap();
         for change in 0..3 * MAX_CHANGED {
             set = set.with([deny_port(change, 1000 + change)]).unwrap();
@@ -418,11 +434,48 @@ mod tests {
     }
 
     #[test]
-    fn of_two_with_one_name_the_later_counts() {
-        let set = Compiler::new(Dialect::Strict)
-            .compile([deny_port(1, 80), deny_port(1, 81)])
-            .unwrap();
-        assert!(admits(&set, 80) && !admits(&set, 81));
+    fn of_two_with_one_name_the_later_counts_or_neither() {
+        let two = || [deny_port(1, 80), deny_port(1, 81)];
+        for dialect in [Dialect::Ztunnel, Dialect::EnvoyTcp, Dialect::EnvoyHttp] {
+            let set = Compiler::new(dialect).compile(two()).unwrap();
+            assert!(admits(&set, 80) && !admits(&set, 81));
+            let said: Vec<_> = set.diagnostics().map(ToString::to_string).collect();
+            assert_eq!(
+                said,
+                ["policy `n/1`: metadata.name: a later policy has the same name, and this plane goes on without it"]
+            );
+        }
+        let expected = "policy `n/1`: metadata.name: a later policy has the same name";
+        let error = Compiler::new(Dialect::Strict).compile(two()).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        let set = Compiler::new(Dialect::Strict).compile([deny_port(1, 79)]).unwrap();
+        assert_eq!(set.with(two()).unwrap_err().to_string(), expected);
+        // An update replaces on purpose, also where it has the set compiled as a whole.
+        for count in [1, MAX_CHANGED + 1] {
+            let set = set.with((1..=count).map(|name| deny_port(name, 80))).unwrap();
+            assert!(admits(&set, 79) && !admits(&set, 80));
+            assert_eq!((set.policies().count(), set.diagnostics().count()), (count, 0));
+        }
+    }
+
+    /// What was replaced is no part of a set, though its arrays are shared.
+    #[test]
+    fn updates_have_the_same_limits_as_sets() {
+        let budget = Budget::new().with_limit(Resource::SetItems, 9);
+        let policies = |port| (0..3).map(move |name| deny_port(name, port));
+        let compiler = Compiler::new(Dialect::Strict).budget(budget);
+        let mut set = compiler.compile(policies(80)).unwrap();
+        for port in 81..90_u16 {
+            set = set.with(policies(port.into())).unwrap();
+            assert!(admits(&set, port - 1) && !admits(&set, port));
+        }
+        let error = set.with([deny_port(3, 80)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "12 rules, entries and values in a set are more than 9"
+        );
+        let fewer = set.without(&[PolicyName::new("n", "0")]).unwrap();
+        assert!(fewer.with([deny_port(3, 80)]).is_ok());
     }
 
     #[test]

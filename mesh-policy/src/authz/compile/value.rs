@@ -4,7 +4,7 @@ use crate::{
         dialect::{Dialect, Note, TrustDomains},
         invalid::Fault,
         model::AuthorizationPolicy,
-        validate::check_value,
+        validate::{check_value, split_service_account},
     },
     facts::Attribute,
     matcher::{
@@ -159,7 +159,7 @@ impl<'c> Reader<'c> {
     }
 
     fn service_account(&self, value: &str, reading: Reading) -> Test {
-        let (namespace, account) = value.split_once('/').unwrap_or((self.namespace, value));
+        let (namespace, account) = split_service_account(value, self.namespace);
         Test::ServiceAccount {
             namespace: namespace.as_bytes().into(),
             account: account.as_bytes().into(),

@@ -11,7 +11,10 @@ use super::{
     text::{HeaderMatcher, StringMatcher, StringPattern, quote},
 };
 use crate::{
-    authz::dialect::{Dialect, TrustDomains},
+    authz::{
+        dialect::{Dialect, TrustDomains},
+        validate::split_service_account,
+    },
     facts::Attribute,
     matcher::{path::PathTemplate, port},
 };
@@ -162,7 +165,7 @@ pub(super) fn identity(attribute: &Attribute, namespace: &str, value: &str) -> O
             StringMatcher::regex(format!(".*/ns/{}/.*", pieces.join(".*")))
         }
         Attribute::ServiceAccount => {
-            let (namespace, account) = value.split_once('/').unwrap_or((namespace, value));
+            let (namespace, account) = split_service_account(value, namespace);
             let (namespace, account) = (quote(namespace), quote(account));
             StringMatcher::regex(format!("{SCHEME}.+/ns/{namespace}/(.+/|)sa/{account}(/.+)?"))
         }

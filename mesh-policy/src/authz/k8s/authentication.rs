@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::{
     fault::{Problem, ReadFault},
     metadata::{metadata, selector, target},
@@ -26,17 +28,20 @@ pub(super) fn read_peer(mut object: Object) -> Result<PeerAuthentication, Proble
     }
     let line = spec.line_of("portLevelMtls");
     if let Some(ports) = spec.object("portLevelMtls")? {
-        let mut count = 0;
+        let mut named = BTreeSet::new();
         for (path, name, node) in ports.into_fields() {
             let number = port::parse(&name).filter(|port| *port != 0).ok_or_else(|| {
                 let (field, value) = ("spec.portLevelMtls".into(), name.as_str().into());
                 (node.line, ReadFault::Value { field, value })
             })?;
+            if !named.insert(number) {
+                let field = path.into();
+                return Err((node.line, ReadFault::Duplicate { field }));
+            }
             policy = policy.port(number, mode(Object::new(&path, node)?)?);
-            count += 1;
         }
         let field: Box<str> = "spec.portLevelMtls".into();
-        if count == 0 {
+        if named.is_empty() {
             return Err((line, ReadFault::EmptyList { field }));
         }
         if !policy.has_selector() {

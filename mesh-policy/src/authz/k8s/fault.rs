@@ -45,7 +45,7 @@ pub enum ReadFault {
     #[error("an alias is not supported: write out what it stands for")]
     Alias,
     /// A mapping has the same name twice.
-    #[error("`{field}` is there twice")]
+    #[error("`{}` is there twice", .field.escape_debug())]
     Duplicate {
         /// The field.
         field: Box<str>,
@@ -54,7 +54,7 @@ pub enum ReadFault {
     #[error("the name of a field is no text")]
     FieldName,
     /// A field has a value of the wrong type.
-    #[error("`{field}` is not {expected}")]
+    #[error("`{}` is not {expected}", .field.escape_debug())]
     Type {
         /// The field, with the path to it.
         field: Box<str>,
@@ -62,19 +62,19 @@ pub enum ReadFault {
         expected: &'static str,
     },
     /// A field is missing.
-    #[error("`{field}` is missing")]
+    #[error("`{}` is missing", .field.escape_debug())]
     Missing {
         /// The field, with the path to it.
         field: Box<str>,
     },
     /// The API has no such field.
-    #[error("there is no field `{field}`")]
+    #[error("there is no field `{}`", .field.escape_debug())]
     UnknownField {
         /// The field, with the path to it.
         field: Box<str>,
     },
     /// A field has a value that it cannot have.
-    #[error("`{field}` cannot be `{value}`")]
+    #[error("`{}` cannot be `{}`", .field.escape_debug(), .value.escape_debug())]
     Value {
         /// The field, with the path to it.
         field: Box<str>,
@@ -82,7 +82,7 @@ pub enum ReadFault {
         value: Box<str>,
     },
     /// A list that must not be empty is.
-    #[error("`{field}` is empty")]
+    #[error("`{}` is empty", .field.escape_debug())]
     EmptyList {
         /// The field, with the path to it.
         field: Box<str>,
@@ -91,21 +91,27 @@ pub enum ReadFault {
     #[error("a policy has one of `selector`, `targetRef` and `targetRefs`")]
     Targets,
     /// The key of a condition.
-    #[error("`{key}`: {fault}")]
+    #[error("`{}`: {fault}", .key.escape_debug())]
     Key {
         /// The key.
         key: Box<str>,
         /// What is wrong with it.
         fault: KeyError,
     },
-    /// The version of the API is unknown.
-    #[error("`{api_version}` is no known version of the api")]
+    /// The API has no such kind.
+    #[error("there is no kind `{}` in the api", .kind.escape_debug())]
+    Kind {
+        /// The object's `kind`.
+        kind: Box<str>,
+    },
+    /// The version of the API is unknown, or missing.
+    #[error("`{}` is no known version of the api", .api_version.escape_debug())]
     Version {
         /// The object's `apiVersion`.
         api_version: Box<str>,
     },
     /// The path of a request.
-    #[error("`{path}`: {fault}")]
+    #[error("`{}`: {fault}", .path.escape_debug())]
     Path {
         /// The path.
         path: Box<str>,

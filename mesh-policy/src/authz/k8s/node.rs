@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::fault::{Problem, ReadFault};
@@ -24,19 +26,30 @@ pub(in crate::authz) enum Kind {
 
 /// The documents of a file.
 ///
-/// Nothing is expanded, so what they hold is no larger than the file.
+/// Nothing is expanded, so there are no more values than bytes in the file, and of both no more than
+/// the budget has it.
 pub(in crate::authz) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Problem> {
     budget
         .check(Resource::DocumentBytes, text.len())
         .map_err(|over| (1, over.into()))?;
     let mut documents = Vec::new();
     let mut open: Vec<Open> = Vec::new();
+    let mut nodes = 0;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let problem = error.info().into();
             (error.marker().line() as u32, ReadFault::Syntax { problem })
         })?;
         let line = span.start.line() as u32;
+        if matches!(
+            event,
+            Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..)
+        ) {
+            nodes += 1;
+            budget
+                .check(Resource::DocumentNodes, nodes)
+                .map_err(|over| (line, over.into()))?;
+        }
         let complete = match event {
             Event::Alias(_) => return Err((line, ReadFault::Alias)),
             Event::Scalar(text, style, _, _) => Some(scalar(line, text.into_owned(), style)),
@@ -48,6 +61,7 @@ pub(in crate::authz) fn documents(text: &str, budget: &Budget) -> Result<Vec<Nod
                 open.push(Open {
                     line,
                     name: None,
+                    names: HashSet::new(),
                     kind: match event {
                         Event::SequenceStart(..) => Kind::List(Vec::new()),
                         _ => Kind::Map(Vec::new()),
@@ -77,6 +91,8 @@ struct Open {
     line: u32,
     /// In a mapping, of the value that comes next.
     name: Option<String>,
+    /// In a mapping, all names so far.
+    names: HashSet<String>,
     kind: Kind,
 }
 
@@ -88,7 +104,7 @@ impl Open {
                 Some(name) => fields.push((name, node)),
                 None => match node.kind {
                     Kind::Text(text) => {
-                        if fields.iter().any(|(name, _)| *name == text) {
+                        if !self.names.insert(text.clone()) {
                             let field = text.into();
                             return Err((node.line, ReadFault::Duplicate { field }));
                         }

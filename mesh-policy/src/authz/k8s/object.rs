@@ -69,6 +69,19 @@ impl Object {
         }
     }
 
+    /// The same for a list that must be there.
+    pub(super) fn required_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+        let is_there = self
+            .fields
+            .iter()
+            .any(|(field, node)| field == name && node.kind != Kind::Null);
+        if !is_there {
+            let field = self.path(name).into();
+            return Err((self.line, ReadFault::Missing { field }));
+        }
+        self.list(name)
+    }
+
     /// The same for a list that must not be there if it is empty.
     pub(in crate::authz) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let field = self.path(name).into();

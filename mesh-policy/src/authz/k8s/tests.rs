@@ -73,6 +73,98 @@ fn reads_documents_lists_and_other_kinds() {
     assert_eq!(manifests.others[0].kind, "Service");
 }
 
+/// What is passed over restricts nothing, so what was meant for this API is not.
+#[test]
+fn what_is_meant_for_this_api_is_not_passed_over() {
+    let deny = policy("  action: DENY\n  rules: [{}]\n");
+    for (from, to, expected) in [
+        (
+            "kind: A",
+            "kind: Un",
+            "p.yaml:1: there is no kind `UnuthorizationPolicy` in the api",
+        ),
+        (
+            "Authoriz",
+            "Authoris",
+            "p.yaml:1: there is no kind `AuthorisationPolicy` in the api",
+        ),
+        (
+            "kind: AuthorizationPolicy",
+            "kind: authorizationpolicy",
+            "p.yaml:1: there is no kind `authorizationpolicy` in the api",
+        ),
+        (
+            "/v1",
+            "",
+            "p.yaml:1: `security.istio.io` is no known version of the api",
+        ),
+        (
+            "/v1",
+            "/v2",
+            "p.yaml:1: `security.istio.io/v2` is no known version of the api",
+        ),
+        (
+            ".istio.io",
+            ".istio.com",
+            "p.yaml:1: `security.istio.com/v1` is no known version of the api",
+        ),
+        (
+            "security.istio",
+            "networking.istio",
+            "p.yaml:1: `networking.istio.io/v1` is no known version of the api",
+        ),
+        (
+            "security.istio.io/",
+            "",
+            "p.yaml:1: `v1` is no known version of the api",
+        ),
+    ] {
+        assert_eq!(error(&deny.replace(from, to)), expected);
+    }
+    let foreign = deny.replace("security.istio.io/v1", "policy.linkerd.io/v1alpha1");
+    assert_eq!(read_text(&foreign).unwrap().others.len(), 1);
+}
+
+#[test]
+fn lists_hold_items_and_nothing_else() {
+    let item =
+        "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p}, spec: {rules: [{}]}}";
+    for head in [
+        "apiVersion: v1\nkind: List\n",
+        "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: \"\"}\n",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: {continue: \"\"}\n",
+    ] {
+        let manifests = read_text(&format!("{head}items: [{item}]\n")).unwrap();
+        assert_eq!(
+            (manifests.authorization.len(), manifests.others.len()),
+            (1, 0),
+            "{head}"
+        );
+        assert!(
+            read_text(&format!("{head}items: []\n"))
+                .unwrap()
+                .authorization
+                .is_empty()
+        );
+        assert_eq!(error(head), "p.yaml:1: `items` is missing");
+        assert_eq!(
+            error(&format!("{head}item: [{item}]\n")),
+            "p.yaml:1: `items` is missing"
+        );
+        let more = format!("{head}items: []\nitem: [{item}]\n");
+        let line = more.lines().count();
+        assert_eq!(error(&more), format!("p.yaml:{line}: there is no field `item`"));
+    }
+}
+
+#[test]
+fn a_port_is_named_once_however_it_is_written() {
+    let text = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec:\n  selector: \
+                {matchLabels: {a: b}}\n  portLevelMtls:\n    '80': {mode: STRICT}\n    '080': {mode: DISABLE}\n";
+    assert_eq!(error(text), "p.yaml:8: `spec.portLevelMtls.080` is there twice");
+    assert!(read_text(&text.replace("'080'", "'81'")).is_ok());
+}
+
 #[test]
 fn reads_targets_and_dry_run() {
     let text = policy("  targetRef: {kind: Gateway, group: gateway.networking.k8s.io, name: g}\n");
@@ -159,20 +251,75 @@ fn large_and_deep_files_are_refused() {
     assert_eq!(error, "p.yaml:1: 33 nested levels in a file are more than 32");
 }
 
+#[test]
+fn files_of_many_small_values_are_refused() {
+    let budget = Budget::new().with_limit(crate::Resource::DocumentNodes, 5);
+    for (text, used) in [
+        ("[a, a, a, a, a]", 6),
+        ("a: 1\nb: 2\nc: 3\n", 6),
+        ("a\n---\n[[], [], [], b]", 6),
+    ] {
+        let error = read("p.yaml", text, &budget).unwrap_err();
+        let expected = format!("{used} values and names in a file are more than 5");
+        assert_eq!(error.fault.to_string(), expected, "{text}");
+    }
+    assert!(!error("[a, [b], [c]]").contains("more than"));
+    // A name is compared with those before it in no time that grows with their number.
+    let names: String = (0..50_000).map(|name| format!("a{name}: \n")).collect();
+    assert!(error(&names).ends_with("`apiVersion` is missing"));
+    assert!(error(&format!("{names}a7: \n")).ends_with(":50001: `a7` is there twice"));
+}
+
 fn error_of_depth(depth: usize) -> String {
     error(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)))
 }
 
+/// Whatever stands in quotes in a file may hold a line break.
+#[test]
+fn every_message_is_one_line() {
+    let broken = |text: &str| text.replace("X", "\"a\\nb\"");
+    for text in [
+        "X: 1\nX: 2\n".to_owned(),
+        "apiVersion: X\nkind: AuthorizationPolicy\n".to_owned(),
+        "apiVersion: security.istio.io/v1\nkind: X\n".to_owned(),
+        policy("  X: 1\n"),
+        policy("  action: X\n"),
+        policy("  selector: {matchLabels: {X: []}}\n"),
+        policy("  rules:\n  - when: [{key: X, values: [a]}]\n"),
+    ] {
+        let message = error(&broken(&text));
+        assert!(message.contains("a\\nb") && !message.contains('\n'), "{message}");
+    }
+    for rule in [
+        "from: [{source: {ipBlocks: [X]}}]",
+        "from: [{source: {serviceAccounts: [\"a\\nb/c/d\"]}}]",
+        "to: [{operation: {ports: [X]}}]",
+        "to: [{operation: {paths: [\"a\\nb{*}\"]}}]",
+        "when: [{key: \"request.headers[a\\nb]\"}]",
+    ] {
+        let text = policy(&broken(&format!("  rules:\n  - {rule}\n"))).replace("name: p", "name: \"c\\nd\"");
+        let error = Compiler::new(Dialect::Strict)
+            .compile(read_text(&text).unwrap().authorization)
+            .unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("c\\nd") && !message.contains('\n'), "{message}");
+        let set = Compiler::new(Dialect::EnvoyTcp).compile(read_text(&text).unwrap().authorization);
+        for diagnostic in set.unwrap().diagnostics() {
+            assert!(!diagnostic.to_string().contains('\n'), "{diagnostic}");
+        }
+    }
+}
+
 proptest! {
     #[test]
-    fn answers_arbitrary_text(text in "[a-z{}\\[\\]:,\\-&*!|>'\"#%\n ]{0,80}") {
+    fn answers_arbitrary_text(text in "[a-z{}\\[\\]:,\\-&*!|>'\"#%\n\\\\ ]{0,80}") {
         if let Err(error) = read_text(&text) {
             prop_assert!(!error.to_string().contains('\n'), "{}", error);
         }
     }
 
     #[test]
-    fn answers_arbitrary_specs(spec in "(  (rules|from|to|action|- |source|when):?( |\n|\\[|\\]|\\{|\\}|~|x)){0,12}") {
+    fn answers_arbitrary_specs(spec in "(  (rules|from|to|action|- |source|when|\"a\\\\nb\"):?( |\n|\\[|\\]|\\{|\\}|~|x|\"\\\\n\")){0,12}") {
         if let Err(error) = read_text(&policy(&spec)) {
             prop_assert!(!error.to_string().contains('\n'), "{}", error);
         }

@@ -25,7 +25,7 @@ use crate::{
 /// Nothing of such a policy counts, and it may be one that denies: whoever receives it keeps the
 /// policy that was there before, or denies.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("policy `{namespace}/{name}`: {field}: {wrong}")]
+#[error("policy `{}/{}`: {field}: {wrong}", .namespace.escape_debug(), .name.escape_debug())]
 pub struct ReadError {
     /// The policy's namespace.
     pub namespace: Box<str>,
@@ -51,7 +51,7 @@ pub enum Wrong {
         value: i32,
     },
     /// An extension could ask for more than is known here.
-    #[error("extension `{name}` is not known")]
+    #[error("extension `{}` is not known", .name.escape_debug())]
     Extension {
         /// Its name.
         name: Box<str>,
@@ -60,13 +60,13 @@ pub enum Wrong {
     #[error("the match has no type")]
     NoType,
     /// A text that a policy cannot ask for: with a star where it would be a wildcard, or empty.
-    #[error("`{text}` cannot be asked for")]
+    #[error("`{}` cannot be asked for", .text.escape_debug())]
     Text {
         /// The text, with the star of its kind.
         text: Box<str>,
     },
     /// A service account with an empty part, a slash or a star.
-    #[error("`{value}` is no service account")]
+    #[error("`{}` is no service account", .value.escape_debug())]
     ServiceAccount {
         /// Namespace and account.
         value: Box<str>,
@@ -198,7 +198,7 @@ fn read_rule(rule: security::Rule) -> Result<Rule, Fault> {
     let mut clauses = Vec::with_capacity(rule.clauses.len());
     for (index, clause) in rule.clauses.into_iter().enumerate() {
         let matches = read_clause(clause).map_err(|fault| fault.within("clauses", index))?;
-        clauses.push((index, matches));
+        clauses.extend(split(matches).into_iter().map(|matches| (index, matches)));
     }
     if clauses.iter().any(|(_, matches)| shape(matches) == Some(Shape::Never)) {
         return Ok(Rule::new().to(Operation::new()));
@@ -217,6 +217,20 @@ fn read_clause(clause: Clause) -> Result<Vec<Vec<Asked>>, Fault> {
     matches
         .map(|(index, found)| read_match(found).map_err(|fault| fault.within("matches", index)))
         .collect()
+}
+
+/// A clause as clauses of which each has a place in a policy: all that its only match asks for must
+/// be so, as all clauses must. istiod sends required certificates of a port as one match.
+fn split(matches: Vec<Vec<Asked>>) -> Vec<Vec<Vec<Asked>>> {
+    if matches.len() != 1 || matches.iter().all(Vec::is_empty) {
+        return vec![matches];
+    }
+    // A source can ask for all of it together, and a policy has no condition for all of it.
+    let is_of_source = |asked: &Asked| field::of_source(&asked.attribute).is_some();
+    let (peer, others): (Vec<_>, Vec<_>) = matches.into_iter().flatten().partition(is_of_source);
+    let others = others.into_iter().map(|asked| vec![asked]);
+    let parts = [peer].into_iter().chain(others);
+    parts.filter(|part| !part.is_empty()).map(|part| vec![part]).collect()
 }
 
 /// None for what no policy has.
@@ -246,6 +260,10 @@ fn add(rule: Rule, matches: Vec<Vec<Asked>>) -> Option<Rule> {
         (Shape::When, Some(asked)) if field::of_source(&asked.attribute).is_some() && rule.sources().is_empty() => {
             Shape::From
         }
+        // So are several, if none of them is only known of a source.
+        (Shape::From, _) if !rule.sources().is_empty() && matches.len() == 1 && !asks_for_accounts(&matches) => {
+            Shape::When
+        }
         (shape, _) => shape,
     };
     match shape {
@@ -270,6 +288,11 @@ fn add(rule: Rule, matches: Vec<Vec<Asked>>) -> Option<Rule> {
             Some(rule.when(Condition::new(key).any_of(asked.any_of).none_of(asked.none_of)))
         }),
     }
+}
+
+fn asks_for_accounts(matches: &[Vec<Asked>]) -> bool {
+    let mut asked = matches.iter().flatten();
+    asked.any(|asked| asked.attribute == Attribute::ServiceAccount)
 }
 
 /// What ztunnel can be asked for, with the names of the fields.

@@ -12,19 +12,23 @@ use crate::{
     authz::{
         model::{Action, AuthorizationPolicy, Constraint, Rule, Value},
         target::Target,
-        validate::check_value,
+        validate::{check_value, split_service_account},
     },
     facts::Attribute,
     matcher::{ip::Cidr, port},
 };
 
 /// The message for a policy, if there is one: ztunnel is sent nothing of AUDIT, of CUSTOM and of
-/// policies with target references.
+/// policies with target references, and nothing that is only tried out, which a ztunnel before 1.29
+/// would enforce.
 ///
 /// As from istiod, a rule that allows is left out if it asks for something of HTTP, a rule that
 /// denies is sent without that, and so are values that are invalid. A set of
 /// [`Dialect::Ztunnel`](crate::authz::Dialect::Ztunnel) has diagnostics for all of it.
 pub fn write(policy: &AuthorizationPolicy, root_namespace: &str) -> Option<Authorization> {
+    if policy.is_dry_run() {
+        return None;
+    }
     let action = match policy.action() {
         Action::Allow => security::Action::Allow,
         Action::Deny => security::Action::Deny,
@@ -46,7 +50,7 @@ pub fn write(policy: &AuthorizationPolicy, root_namespace: &str) -> Option<Autho
             .iter()
             .filter_map(|rule| write_rule(policy, rule))
             .collect(),
-        dry_run: policy.is_dry_run(),
+        dry_run: false,
         extensions: Vec::new(),
     })
 }
@@ -127,7 +131,7 @@ fn fill(field: Field<'_>, namespace: &str, attribute: &Attribute, values: &[Valu
     match field {
         Field::Texts(texts) => texts.extend(values.map(text)),
         Field::Accounts(accounts) => accounts.extend(values.map(|value| {
-            let (namespace, account) = value.split_once('/').unwrap_or((namespace, value));
+            let (namespace, account) = split_service_account(value, namespace);
             ServiceAccountMatch {
                 namespace: namespace.to_owned(),
                 service_account: account.to_owned(),
