@@ -80,6 +80,34 @@ impl Json {
     }
 }
 
+impl fmt::Display for Json {
+    /// Writes the value as JSON, without blanks and with the members of objects in order.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |text: &str| serde_json::Value::from(text);
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Boolean(truth) => write!(f, "{truth}"),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Number(number) => write!(f, "{}", serde_json::Value::from(*number)),
+            Self::Text(text) => write!(f, "{}", quoted(text)),
+            Self::List(list) => {
+                f.write_str("[")?;
+                for (at, value) in list.iter().enumerate() {
+                    write!(f, "{}{value}", if at == 0 { "" } else { "," })?;
+                }
+                f.write_str("]")
+            }
+            Self::Object(object) => {
+                f.write_str("{")?;
+                for (at, (name, value)) in object.iter().enumerate() {
+                    write!(f, "{}{}:{value}", if at == 0 { "" } else { "," }, quoted(name))?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
 /// Why a text is no JSON that may be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -198,7 +226,29 @@ mod tests {
         assert!(Json::parse(&deep(1_000_000)).is_err());
     }
 
+    fn values() -> impl Strategy<Value = Json> {
+        let number = any::<f64>().prop_filter("JSON has no such number", |number| number.is_finite());
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::Boolean),
+            any::<u64>().prop_map(Json::Integer),
+            number.prop_map(Json::Number),
+            any::<String>().prop_map(Json::Text),
+        ];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::List),
+                proptest::collection::btree_map(any::<String>(), inner, 0..4).prop_map(Json::Object),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(value in values()) {
+            prop_assert_eq!(Json::parse(value.to_string().as_bytes()), Ok(value));
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _value = Json::parse(&bytes);

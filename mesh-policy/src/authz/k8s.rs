@@ -135,7 +135,7 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
         "PeerAuthentication" => manifests.peer_authentication.push(authentication::read_peer(object)?),
         _ => manifests
             .request_authentication
-            .push(authentication::read_request(object)?),
+            .push(authentication::read_request(object, file)?),
     }
     Ok(())
 }
