@@ -99,19 +99,21 @@ impl Authenticator {
             }
         }
         for (rule, (policy, number, origin)) in rules.iter().zip(origins) {
-            let read = |header: &&Box<str>| rules.iter().any(|reader| reader.places.has_header(header));
+            let read = |header: &&str| rules.iter().any(|reader| reader.places.has_header(header));
             if let Some(name) = rule.outputs().find(read) {
-                let field = match &rule.payload_header {
-                    Some(payload) if payload == name => "outputPayloadToHeader",
-                    _ => "outputClaimToHeaders",
+                let is_payload = rule.payload_header.as_deref() == Some(name);
+                let field = if is_payload {
+                    "outputPayloadToHeader"
+                } else {
+                    "outputClaimToHeaders"
                 };
-                let fault = RuleFault::ReadHeader { name: name.clone() };
+                let fault = RuleFault::ReadHeader { name: name.into() };
                 return Err(invalid(policy, number, origin, field, fault));
             }
         }
         rules.sort_by(|one, other| one.issuer.cmp(&other.issuer));
         Ok(Self {
-            outputs: rules.iter().flat_map(Rule::outputs).cloned().collect(),
+            outputs: rules.iter().flat_map(Rule::outputs).map(Box::from).collect(),
             rules,
         })
     }

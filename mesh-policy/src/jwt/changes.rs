@@ -5,13 +5,16 @@ use mesh_identity::jws::{Json, Object};
 
 use super::place::{Place, without_parameters};
 
+/// A header line: its name in lower case, and its value.
+pub(super) type Line = (Box<str>, Vec<u8>);
+
 /// What a proxy has to change about a request before it passes it on: first remove, then add.
 ///
 /// Its `Debug` output has the names of headers and not their values, which are somebody's claims.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     removed: BTreeSet<Box<str>>,
-    added: Vec<(Box<str>, Vec<u8>)>,
+    added: Vec<Line>,
     target: Option<Vec<u8>>,
 }
 
@@ -40,7 +43,7 @@ impl Changes {
         }
     }
 
-    pub(super) fn adding(mut self, headers: Vec<(Box<str>, Vec<u8>)>) -> Self {
+    pub(super) fn adding(mut self, headers: Vec<Line>) -> Self {
         self.added = headers;
         self
     }

@@ -2,7 +2,7 @@ use mesh_identity::jws::Object;
 use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
 
 use super::{
-    changes::header_value,
+    changes::{Line, header_value},
     key_source::KeySource,
     place::Place,
     rejection::{Misplaced, TokenFault},
@@ -23,7 +23,7 @@ pub(super) struct Bench<'a> {
 pub(super) struct Believed {
     pub(super) claims: Object,
     /// The headers that the rule sets.
-    pub(super) headers: Vec<(Box<str>, Vec<u8>)>,
+    pub(super) headers: Vec<Line>,
     /// Where there were tokens.
     pub(super) places: Vec<Place>,
 }
@@ -50,7 +50,7 @@ impl Rule {
         }))
     }
 
-    fn believe(&self, token: &[u8], bench: Bench<'_>) -> Result<(Object, Vec<(Box<str>, Vec<u8>)>), TokenFault> {
+    fn believe(&self, token: &[u8], bench: Bench<'_>) -> Result<(Object, Vec<Line>), TokenFault> {
         let token = Token::parse(token)?;
         if !token.is_issued_by(&self.issuer) {
             return Err(TokenFault::Issuer);
@@ -72,7 +72,7 @@ impl Rule {
         Ok((token.claims, headers))
     }
 
-    fn headers(&self, token: &Token<'_>) -> Result<Vec<(Box<str>, Vec<u8>)>, TokenFault> {
+    fn headers(&self, token: &Token<'_>) -> Result<Vec<Line>, TokenFault> {
         let payload = self
             .payload_header
             .iter()
@@ -80,7 +80,7 @@ impl Rule {
         let claims = self
             .claim_headers
             .iter()
-            .filter_map(|(header, path)| Some((header.clone(), header_value(&token.claims, path)?)));
+            .filter_map(|output| Some((output.header.clone(), header_value(&token.claims, &output.path)?)));
         payload
             .chain(claims)
             .map(|(header, value)| {

@@ -144,23 +144,24 @@ fn only(place: Place, mut tokens: Vec<Vec<u8>>) -> Result<Option<Found>, PlaceFa
     Ok(token.map(|token| Found { place, token }))
 }
 
-/// What follows the prefix in each line that has it. Like Envoy, this takes the prefix wherever it
-/// stands, so that nothing that Envoy sees as a token goes by unseen.
+/// What follows the prefix in the lines that have it, and all other lines if one does: a header has
+/// a token only if it has one line. Like Envoy, this takes the prefix wherever it stands, so that
+/// nothing that Envoy sees as a token goes by unseen.
 fn in_header(headers: &dyn Headers, name: &str, prefix: &[u8]) -> Vec<Vec<u8>> {
-    let mut tokens = Vec::new();
+    let (mut lines, mut has_token) = (Vec::new(), false);
     headers.any_line(name, &mut |line| {
         let start = if prefix.is_empty() {
             Some(0)
         } else {
             line.windows(prefix.len()).position(|window| window == prefix)
         };
-        if let Some(rest) = start.and_then(|start| line.get(start + prefix.len()..)) {
-            let token = if prefix.is_empty() { rest } else { trim(rest) };
-            tokens.push(token.to_vec());
-        }
+        let rest = start.and_then(|start| line.get(start + prefix.len()..));
+        has_token |= rest.is_some();
+        let token = rest.unwrap_or_default();
+        lines.push(if prefix.is_empty() { token } else { trim(token) }.to_vec());
         false
     });
-    tokens
+    if has_token { lines } else { Vec::new() }
 }
 
 fn in_query(target: &[u8], name: &[u8]) -> Vec<Vec<u8>> {

@@ -39,9 +39,15 @@ pub(super) struct Rule {
     timeout: Duration,
     pub(super) forwards: bool,
     pub(super) payload_header: Option<Box<str>>,
-    /// Headers, with the names that lead to their claims.
-    pub(super) claim_headers: Vec<(Box<str>, Vec<Box<str>>)>,
+    pub(super) claim_headers: Vec<ClaimOutput>,
     pub(super) word_lists: BTreeSet<Box<str>>,
+}
+
+/// A header that a claim is put in.
+pub(super) struct ClaimOutput {
+    pub(super) header: Box<str>,
+    /// The names that lead to the claim.
+    pub(super) path: Vec<Box<str>>,
 }
 
 /// A field, with what is wrong with it.
@@ -87,9 +93,9 @@ impl Rule {
     }
 
     /// The headers that are set from the rule's tokens.
-    pub(super) fn outputs(&self) -> impl Iterator<Item = &Box<str>> {
-        let claims = self.claim_headers.iter().map(|(header, _)| header);
-        self.payload_header.iter().chain(claims)
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
+        let claims = self.claim_headers.iter().map(|output| &*output.header);
+        self.payload_header.as_deref().into_iter().chain(claims)
     }
 }
 
@@ -171,7 +177,7 @@ fn payload_header(rule: &JwtRule) -> Result<Option<Box<str>>, Wrong> {
         .map_err(|fault| ("outputPayloadToHeader".to_owned(), fault))
 }
 
-fn claim_headers(rule: &JwtRule) -> Result<Vec<(Box<str>, Vec<Box<str>>)>, Wrong> {
+fn claim_headers(rule: &JwtRule) -> Result<Vec<ClaimOutput>, Wrong> {
     let outputs = rule.output_claim_to_headers.iter().enumerate();
     outputs
         .map(|(at, output)| {
@@ -182,7 +188,7 @@ fn claim_headers(rule: &JwtRule) -> Result<Vec<(Box<str>, Vec<Box<str>>)>, Wrong
                 let claim = output.claim.as_str().into();
                 return Err((field("claim"), RuleFault::Claim { claim }));
             }
-            Ok((header, path))
+            Ok(ClaimOutput { header, path })
         })
         .collect()
 }
