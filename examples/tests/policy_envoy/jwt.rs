@@ -11,7 +11,7 @@ use mesh_identity::provider;
 use mesh_policy::authz::k8s;
 use mesh_policy::jwt::{Authentication, Authenticator, InlineOnly, Rejection};
 use mesh_policy::{Budget, Claim, Claims, ConnectionFacts, Known, PathNormalization, RequestFacts};
-use rustls::pki_types::UnixTime;
+use rustls_pki_types::UnixTime;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
