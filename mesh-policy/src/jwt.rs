@@ -31,7 +31,8 @@
 //! read it otherwise: two tokens in one place, padding, spare bits, empty parts and bytes behind the
 //! token, `crit`, and an `exp` of zero are refused. So are RSA keys below 2,048 bits, keys for
 //! another use, secret keys, and an algorithm that is not the key's. Headers that rules set are
-//! removed from every request, also where Envoy stops at the first rule that believes.
+//! removed from every request, also where Envoy stops at the first rule that believes. A rule that in
+//! the end does not believe changes nothing, while Envoy has by then removed what was good.
 
 mod changes;
 mod invalid;
@@ -55,7 +56,7 @@ pub use self::{
     rejection::{Rejection, TokenFault},
 };
 use self::{
-    judge::{Believed, Bench},
+    judge::{Believed, Grounds},
     rejection::Misplaced,
     rule::{Rule, invalid},
     token::to_claims,
@@ -136,11 +137,11 @@ impl Authenticator {
         algorithms: &[&dyn SignatureVerificationAlgorithm],
     ) -> Result<Authentication, Rejection> {
         let request = Facts::from(request);
-        let bench = Bench { keys, now, algorithms };
+        let grounds = Grounds { keys, now, algorithms };
         let mut faults = Vec::new();
         if !is_preflight(&request) {
             for rule in &self.rules {
-                match rule.judge(&request, bench) {
+                match rule.judge(&request, grounds) {
                     Ok(Some(believed)) => return Ok(self.believed(rule, believed, &request)),
                     Ok(None) => {}
                     Err(fault) => faults.push((rule, fault)),
@@ -151,7 +152,7 @@ impl Authenticator {
             Some((rule, fault)) => Err(Rejection {
                 policy: rule.policy.clone(),
                 rule: rule.number,
-                place: Some(fault.place.clone()),
+                place: fault.place.clone(),
                 fault: fault.fault,
             }),
             None => Ok(Authentication {

@@ -13,7 +13,7 @@ use crate::facts::Facts;
 
 /// What tokens are judged by, beside the rules.
 #[derive(Clone, Copy)]
-pub(super) struct Bench<'a> {
+pub(super) struct Grounds<'a> {
     pub(super) keys: &'a dyn KeySource,
     pub(super) now: UnixTime,
     pub(super) algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
@@ -32,11 +32,11 @@ impl Rule {
     /// What the rule makes of a request's tokens. All that are in its places must be good, lest a
     /// bad one come through under a good one's cover; the first one's claims count, and `None` says
     /// that there is none. As with Envoy, the last one is looked at first.
-    pub(super) fn judge(&self, request: &Facts<'_>, bench: Bench<'_>) -> Result<Option<Believed>, Misplaced> {
+    pub(super) fn judge(&self, request: &Facts<'_>, grounds: Grounds<'_>) -> Result<Option<Believed>, Misplaced> {
         let tokens = self.places.find(request)?;
         let mut believed = None;
         for found in tokens.iter().rev() {
-            let judged = self.believe(&found.token, bench).map_err(|fault| Misplaced {
+            let judged = self.believe(&found.token, grounds).map_err(|fault| Misplaced {
                 place: found.place.clone(),
                 fault,
             })?;
@@ -50,21 +50,21 @@ impl Rule {
         }))
     }
 
-    fn believe(&self, token: &[u8], bench: Bench<'_>) -> Result<(Object, Vec<Line>), TokenFault> {
+    fn believe(&self, token: &[u8], grounds: Grounds<'_>) -> Result<(Object, Vec<Line>), TokenFault> {
         let token = Token::parse(token)?;
         if !token.is_issued_by(&self.issuer) {
             return Err(TokenFault::Issuer);
         }
-        token.check_time(bench.now.as_secs())?;
+        token.check_time(grounds.now.as_secs())?;
         if !token.is_for(&self.audiences) {
             return Err(TokenFault::Audience);
         }
         match &self.keys {
-            Some(keys) => token.jws.verify(keys, bench.algorithms),
+            Some(keys) => token.jws.verify(keys, grounds.algorithms),
             None => {
-                let keys = bench.keys.keys(&self.wanted_keys());
+                let keys = grounds.keys.keys(&self.wanted_keys());
                 let keys = keys.ok_or(TokenFault::KeysUnavailable)?;
-                token.jws.verify(&keys, bench.algorithms)
+                token.jws.verify(&keys, grounds.algorithms)
             }
         }
         .map_err(TokenFault::Signature)?;

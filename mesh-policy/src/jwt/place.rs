@@ -3,8 +3,6 @@ use std::{
     fmt,
 };
 
-use thiserror::Error;
-
 use crate::{
     authz::JwtRule,
     facts::{Facts, Headers, Known},
@@ -47,11 +45,8 @@ pub(super) struct Found {
 }
 
 /// Why it cannot be said which token a request has.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum PlaceFault {
-    #[error("{0} has more than one token")]
     Repeated(Place),
-    #[error("{0} cannot be seen here")]
     Unavailable(Place),
 }
 
@@ -85,35 +80,25 @@ impl Places {
 
     /// All tokens, in Envoy's order: headers, parameters, cookies, each by name.
     pub(super) fn find(&self, request: &Facts<'_>) -> Result<Vec<Found>, PlaceFault> {
-        let mut found = Vec::new();
-        for (name, prefix) in self.headers.values() {
-            let place = Place::Header(name.clone());
-            let tokens = match request.headers() {
-                Known::Present(headers) => in_header(headers, name, prefix.as_bytes()),
-                Known::Absent => Vec::new(),
-                Known::Unavailable => return Err(PlaceFault::Unavailable(place)),
-            };
-            found.extend(only(place, tokens)?);
-        }
-        for name in &self.parameters {
-            let place = Place::Parameter(name.clone());
-            let tokens = match request.path() {
-                Known::Present(path) => in_query(path.target(), name.as_bytes()),
-                Known::Absent => Vec::new(),
-                Known::Unavailable => return Err(PlaceFault::Unavailable(place)),
-            };
-            found.extend(only(place, tokens)?);
-        }
-        for name in &self.cookies {
-            let place = Place::Cookie(name.clone());
-            let tokens = match request.headers() {
-                Known::Present(headers) => in_cookies(headers, name.as_bytes()),
-                Known::Absent => Vec::new(),
-                Known::Unavailable => return Err(PlaceFault::Unavailable(place)),
-            };
-            found.extend(only(place, tokens)?);
-        }
-        Ok(found)
+        let headers = self.headers.values().map(|(name, prefix)| {
+            let tokens = request
+                .headers()
+                .map(|headers| in_header(headers, name, prefix.as_bytes()));
+            only(Place::Header(name.clone()), tokens)
+        });
+        let parameters = self.parameters.iter().map(|name| {
+            let tokens = request.path().map(|path| in_query(path.target(), name.as_bytes()));
+            only(Place::Parameter(name.clone()), tokens)
+        });
+        let cookies = self.cookies.iter().map(|name| {
+            let tokens = request.headers().map(|headers| in_cookies(headers, name.as_bytes()));
+            only(Place::Cookie(name.clone()), tokens)
+        });
+        headers
+            .chain(parameters)
+            .chain(cookies)
+            .filter_map(Result::transpose)
+            .collect()
     }
 }
 
@@ -136,7 +121,12 @@ pub(super) fn without_parameters(target: &[u8], names: &[&str]) -> Vec<u8> {
 }
 
 /// The one token of a place. Of several it could not be said which of them others will believe.
-fn only(place: Place, mut tokens: Vec<Vec<u8>>) -> Result<Option<Found>, PlaceFault> {
+fn only(place: Place, tokens: Known<Vec<Vec<u8>>>) -> Result<Option<Found>, PlaceFault> {
+    let mut tokens = match tokens {
+        Known::Present(tokens) => tokens,
+        Known::Absent => return Ok(None),
+        Known::Unavailable => return Err(PlaceFault::Unavailable(place)),
+    };
     let token = tokens.pop();
     if !tokens.is_empty() {
         return Err(PlaceFault::Repeated(place));
@@ -144,8 +134,8 @@ fn only(place: Place, mut tokens: Vec<Vec<u8>>) -> Result<Option<Found>, PlaceFa
     Ok(token.map(|token| Found { place, token }))
 }
 
-/// What follows the prefix in the lines that have it, and all other lines if one does: a header has
-/// a token only if it has one line. Like Envoy, this takes the prefix wherever it stands, so that
+/// What follows the prefix in the line that has it. If there are others, they count as tokens, too:
+/// which of several lines a reader takes is anybody's guess. Like Envoy, this takes the prefix wherever it stands, so that
 /// nothing that Envoy sees as a token goes by unseen.
 fn in_header(headers: &dyn Headers, name: &str, prefix: &[u8]) -> Vec<Vec<u8>> {
     let (mut lines, mut has_token) = (Vec::new(), false);

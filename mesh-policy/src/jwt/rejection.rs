@@ -15,8 +15,8 @@ pub struct Rejection {
     pub policy: PolicyName,
     /// Which of its rules, from 0.
     pub rule: usize,
-    /// The place of the token, if the fault is in one.
-    pub place: Option<Place>,
+    /// The place of the token.
+    pub place: Place,
     /// What is wrong.
     pub fault: TokenFault,
 }
@@ -39,11 +39,13 @@ impl Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "policy `{}`: jwtRules[{}]: ", self.policy, self.rule)?;
-        if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
-        }
-        self.fault.fmt(f)
+        let Self {
+            policy,
+            rule,
+            place,
+            fault,
+        } = self;
+        write!(f, "policy `{policy}`: jwtRules[{rule}]: {place}: {fault}")
     }
 }
 

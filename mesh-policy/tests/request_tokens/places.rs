@@ -196,7 +196,7 @@ fn a_place_that_cannot_be_seen_refuses() {
         authenticator.authenticate(&facts, &InlineOnly, UnixTime::since_unix_epoch(Default::default()), &[]);
     let rejection = rejection.unwrap_err();
     assert_eq!(rejection.fault, TokenFault::Unavailable);
-    assert_eq!(rejection.place, Some(Place::Parameter("access_token".into())));
+    assert_eq!(rejection.place, Place::Parameter("access_token".into()));
 }
 
 #[test]
