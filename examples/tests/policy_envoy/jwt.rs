@@ -282,6 +282,7 @@ impl Issuers {
         let a = self.token(0, &self.claims(json!({})));
         let b = self.token(1, &self.claims(json!({ "iss": "b", "aud": "web" })));
         let bad = self.token(0, &self.claims(json!({ "exp": 5 })));
+        let elsewhere = self.token(1, &self.claims(json!({ "iss": "b" })));
         let get = Request::get;
         let mut preflight = Request::bearer(&bad).header("origin", "o");
         preflight.method = "OPTIONS";
@@ -345,6 +346,30 @@ impl Issuers {
             (Same, get("/").header("cookie", format!("x=y; c={a}"))),
             (Same, get("/").header("cookie", format!("c=\"{b}\""))),
             (Same, get("/").header("cookie", "c=bad")),
+            (
+                Same,
+                get("/")
+                    .header("x-token", bad.as_str())
+                    .header("authorization", format!("Bearer {elsewhere}")),
+            ),
+            (
+                Same,
+                get("/")
+                    .header("x-token", format!("T {bad}"))
+                    .header("authorization", format!("Bearer {elsewhere}")),
+            ),
+            (
+                Same,
+                get("/")
+                    .header("x-token", elsewhere.as_str())
+                    .header("authorization", format!("Bearer {bad}")),
+            ),
+            (
+                Same,
+                get("/")
+                    .header("x-token", b.as_str())
+                    .header("authorization", format!("Bearer {elsewhere}")),
+            ),
             (Stricter, get(&format!("/?access_token={a}&access_token={bad}"))),
             (Stricter, get(&format!("/?t={a}&t={bad}"))),
             (Stricter, get("/").header("cookie", format!("c={a}; c={bad}"))),

@@ -325,6 +325,31 @@ fn the_rule_of_the_tokens_issuer_counts() {
 }
 
 #[test]
+fn the_fault_that_is_told_is_envoys() {
+    let signer = Signer::es256();
+    let of = |issuer: &str, header: &str| {
+        let rule = json!({ "issuer": issuer, "jwks": key_set(&[signer.jwk()]), "audiences": ["web"] });
+        with(rule, "fromHeaders", json!([{ "name": header }]))
+    };
+    let authenticator = authenticator(&json!([of("a", "x-a"), of("b", "x-b"), of("c", "x-c")]));
+    let token = |issuer: &str, expiry: u64| signer.token(&json!({ "iss": issuer, "exp": expiry }));
+    let (old, elsewhere, unknown) = (|issuer| token(issuer, 5), |issuer| token(issuer, NOW), token("z", NOW));
+    let outcome = |tokens: [&str; 3]| {
+        let headers = ["x-a", "x-b", "x-c"].into_iter().zip(tokens);
+        let headers = headers.filter(|(_, token)| !token.is_empty());
+        headers
+            .fold(Ask::get("/"), |ask, (header, token)| ask.header(header, token))
+            .outcome(&authenticator)
+    };
+    // The first, unless it is of another issuer; then the last that is not.
+    assert_eq!(outcome([&old("a"), &elsewhere("b"), ""]), "jwt_expired");
+    assert_eq!(outcome([&elsewhere("a"), &old("b"), ""]), "jwt_audience");
+    assert_eq!(outcome([&unknown, &old("b"), &elsewhere("c")]), "jwt_audience");
+    assert_eq!(outcome([&unknown, &elsewhere("b"), &old("c")]), "jwt_expired");
+    assert_eq!(outcome([&unknown, "", &unknown]), "jwt_issuer");
+}
+
+#[test]
 fn several_policies_are_one_set() {
     let (one, two, rules) = two();
     let policies: Vec<_> = rules
