@@ -256,8 +256,8 @@ pub fn request_token(data: &[u8]) {
     };
     let headers: Vec<_> = lines
         .filter_map(|line| {
-            let colon = line.iter().position(|&byte| byte == b':')?;
-            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+            let (name, value) = line.split_at_checked(line.iter().position(|&byte| byte == b':')?)?;
+            Some((name, value.strip_prefix(b":")?.trim_ascii()))
         })
         .collect();
     let request = RequestFacts::new(ConnectionFacts::new(), b"GET", &headers).path(Known::Present(path));

@@ -75,8 +75,10 @@ use Expected::{Same, Status, Stricter};
 struct Judgement {
     status: u16,
     /// Claims, target and headers of a request that passed.
-    passed: Option<(Value, String, Vec<(String, Option<String>)>)>,
+    passed: Option<Passed>,
 }
+
+type Passed = (Value, String, Vec<(String, Option<String>)>);
 
 #[derive(Clone, Debug)]
 struct Request {
@@ -178,7 +180,7 @@ impl Issuers {
     }
 
     /// Claims that the first issuer's rule believes, with these besides.
-    fn claims(&self, more: Value) -> Value {
+    fn claims(&self, more: &Value) -> Value {
         let mut claims = json!({ "iss": "a", "sub": "alice", "exp": self.now + 3600 });
         claims
             .as_object_mut()
@@ -190,11 +192,11 @@ impl Issuers {
     fn requests(&self) -> Vec<(String, Expected, Request)> {
         let mut requests = Vec::new();
         for (expected, more) in self.claim_sets() {
-            let token = self.token(0, &self.claims(more.clone()));
+            let token = self.token(0, &self.claims(&more));
             requests.push((more.to_string(), expected, Request::bearer(&token)));
         }
         for (expected, header) in headers() {
-            let token = self.sign(0, header, &self.claims(json!({})).to_string());
+            let token = self.sign(0, header, &self.claims(&json!({})).to_string());
             requests.push((header.to_owned(), expected, Request::bearer(&token)));
         }
         for (expected, claims) in payloads() {
@@ -260,16 +262,19 @@ impl Issuers {
 
     fn signers(&self) -> Vec<(String, Expected, Request)> {
         let requests = [
-            ("of nobody", self.token(2, &self.claims(json!({})))),
-            ("of b", self.token(1, &self.claims(json!({ "iss": "b", "aud": "web" })))),
+            ("of nobody", self.token(2, &self.claims(&json!({})))),
+            (
+                "of b",
+                self.token(1, &self.claims(&json!({ "iss": "b", "aud": "web" }))),
+            ),
             (
                 "of b, without audience",
-                self.token(1, &self.claims(json!({ "iss": "b" }))),
+                self.token(1, &self.claims(&json!({ "iss": "b" }))),
             ),
-            ("of b, in the name of a", self.token(1, &self.claims(json!({})))),
+            ("of b, in the name of a", self.token(1, &self.claims(&json!({})))),
             (
                 "of b, expired",
-                self.token(1, &self.claims(json!({ "iss": "b", "exp": 5 }))),
+                self.token(1, &self.claims(&json!({ "iss": "b", "exp": 5 }))),
             ),
         ];
         let requests = requests.into_iter();
@@ -279,10 +284,10 @@ impl Issuers {
     }
 
     fn places(&self) -> Vec<(String, Expected, Request)> {
-        let a = self.token(0, &self.claims(json!({})));
-        let b = self.token(1, &self.claims(json!({ "iss": "b", "aud": "web" })));
-        let bad = self.token(0, &self.claims(json!({ "exp": 5 })));
-        let elsewhere = self.token(1, &self.claims(json!({ "iss": "b" })));
+        let a = self.token(0, &self.claims(&json!({})));
+        let b = self.token(1, &self.claims(&json!({ "iss": "b", "aud": "web" })));
+        let bad = self.token(0, &self.claims(&json!({ "exp": 5 })));
+        let elsewhere = self.token(1, &self.claims(&json!({ "iss": "b" })));
         let get = Request::get;
         let mut preflight = Request::bearer(&bad).header("origin", "o");
         preflight.method = "OPTIONS";
@@ -385,7 +390,7 @@ impl Issuers {
     }
 
     fn spellings(&self) -> Vec<(String, Expected, Request)> {
-        let token = self.token(0, &self.claims(json!({})));
+        let token = self.token(0, &self.claims(&json!({})));
         let parts: Vec<_> = token.split('.').collect();
         let [header, payload, signature] = parts[..] else {
             panic!()
@@ -394,10 +399,7 @@ impl Issuers {
             (Same, format!("{header}.{payload}")),
             (Same, format!("{header}.{payload}.")),
             (Same, format!("{token}.{signature}")),
-            (
-                Same,
-                format!("{header}.{payload}.{}", &signature[..signature.len() - 4]),
-            ),
+            (Same, format!("{header}.{payload}.{}", signature.get(4..).unwrap())),
             (Same, format!("{header}.{payload}.AAAA{signature}")),
             (Same, format!("{payload}.{header}.{signature}")),
             (Same, "a.b.c".to_owned()),
@@ -610,7 +612,7 @@ fn judge(authenticator: &Authenticator, request: &Request) -> Judgement {
     }
 }
 
-fn passed(authentication: &Authentication, request: &Request) -> (Value, String, Vec<(String, Option<String>)>) {
+fn passed(authentication: &Authentication, request: &Request) -> Passed {
     let claims = match authentication.claims() {
         Known::Present(claims) => object(claims),
         _ => Value::Null,
