@@ -11,15 +11,17 @@ use hbone::Authority;
 use hbone::TunnelRequest;
 use hbone::metadata::{Baggage, Forwarded, TraceParent};
 use mesh_identity::SpiffeId;
-use mesh_policy::Budget;
 use mesh_policy::authz::compare::{Answer, Comparison};
 use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, k8s, xds};
+use mesh_policy::jwt::{Authenticator, InlineOnly};
+use mesh_policy::{Budget, ConnectionFacts, Known, PathNormalization, RequestFacts};
 use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies};
 use mesh_testkit::policy::{Outcome, decide};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use prost::Message;
+use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, UnixTime, alg_id};
 
 /// Answers for any input.
 pub type Target = fn(&[u8]);
@@ -41,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("policy_message", policy_message),
     ("policy_yaml", policy_yaml),
     ("pool_ops", pool_ops),
+    ("request_token", request_token),
     ("revocation_list", revocation_list),
     ("spiffe_id", spiffe_id),
     ("traceparent", traceparent),
@@ -250,6 +253,76 @@ pub fn policy_message(data: &[u8]) {
     if let (Ok(before), Ok(after)) = (compile(sent), compile(again)) {
         let answer = Comparison::new(&before, &after).candidates(100).is_same();
         assert!(matches!(answer, Answer::Proven), "{answer:?}");
+    }
+}
+
+/// A request whose tokens are looked for in many places, and all of whose signatures are right:
+/// `data` is a line with the target, then lines `name: value`.
+pub fn request_token(data: &[u8]) {
+    let manifests = k8s::read("fuzz.yaml", RULES, &Budget::new()).expect("the rules are valid");
+    let authenticator = Authenticator::new(&manifests.request_authentication).expect("the rules are valid");
+    let mut lines = lines(data);
+    let mut buffer = Vec::new();
+    let Ok(path) = PathNormalization::Base.normalize(lines.next().unwrap_or_default(), &mut buffer) else {
+        return;
+    };
+    let headers: Vec<_> = lines
+        .filter_map(|line| {
+            let (name, value) = line.split_at_checked(line.iter().position(|&byte| byte == b':')?)?;
+            Some((name, value.strip_prefix(b":")?.trim_ascii()))
+        })
+        .collect();
+    let request = RequestFacts::new(ConnectionFacts::new(), b"GET", &headers).path(Known::Present(path));
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_900_000_000));
+    match authenticator.authenticate(&request, &InlineOnly, now, &[&Credulous]) {
+        Ok(authentication) => {
+            for (_, value) in authentication.changes().added_headers() {
+                assert!(!value.contains(&b'\n') && !value.contains(&b'\r') && !value.contains(&0));
+            }
+            assert!(
+                authentication
+                    .changes()
+                    .removed_headers()
+                    .any(|name| name == "x-payload")
+            );
+        }
+        Err(rejection) => assert!(!rejection.to_string().contains('\n'), "{rejection}"),
+    }
+}
+
+const RULES: &str = r#"
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: fuzz}
+spec:
+  jwtRules:
+  - issuer: a
+    jwks: '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+    outputPayloadToHeader: x-payload
+    outputClaimToHeaders: [{header: x-claim, claim: b.c}]
+  - issuer: b
+    jwks: '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+    fromHeaders: [{name: x-token, prefix: 'T '}]
+    fromParams: [t]
+    fromCookies: [c]
+    audiences: [d]
+"#;
+
+/// Finds every signature of its kind right: what is behind it is to be reached.
+#[derive(Debug)]
+struct Credulous;
+
+impl SignatureVerificationAlgorithm for Credulous {
+    fn verify_signature(&self, _: &[u8], _: &[u8], _: &[u8]) -> Result<(), InvalidSignature> {
+        Ok(())
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ED25519
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ED25519
     }
 }
 

@@ -7,27 +7,36 @@ use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess
 use serde_json::error::Category;
 use thiserror::Error;
 
-/// The members of a JSON object.
-pub(crate) type Object = BTreeMap<String, Json>;
+/// The members of a JSON object, by their unique names.
+pub type Object = BTreeMap<String, Json>;
 
-/// A JSON value (RFC 8259), as far as documents here have any.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Json {
+/// A JSON value (RFC 8259).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json {
+    /// `null`.
     Null,
-    Boolean,
+    /// `true` or `false`.
+    Boolean(bool),
     /// An integer without sign, fraction and exponent, within 64 bits.
     Integer(u64),
-    /// Any other number.
-    Number,
+    /// Any other number, as near to it as may be.
+    Number(f64),
+    /// A text.
     Text(String),
+    /// A list.
     List(Vec<Json>),
+    /// An object.
     Object(Object),
 }
 
 impl Json {
     /// Reads a text that is one JSON value. Nesting is limited to 128 levels; the caller limits the
     /// length.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, JsonError> {
+    ///
+    /// # Errors
+    ///
+    /// A text that is not JSON, or in which an object has a name twice.
+    pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
         serde_json::from_slice(text).map_err(|error| match error.classify() {
             // The only complaint about data is the one made below.
             Category::Data => JsonError::RepeatedName,
@@ -38,31 +47,63 @@ impl Json {
         })
     }
 
-    pub(crate) fn as_text(&self) -> Option<&str> {
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(crate) fn as_integer(&self) -> Option<u64> {
+    /// The number, if it is an [`Integer`](Self::Integer).
+    pub fn as_integer(&self) -> Option<u64> {
         match self {
             Self::Integer(number) => Some(*number),
             _ => None,
         }
     }
 
-    pub(crate) fn as_list(&self) -> Option<&[Self]> {
+    /// The entries, if it is a list.
+    pub fn as_list(&self) -> Option<&[Self]> {
         match self {
             Self::List(list) => Some(list),
             _ => None,
         }
     }
 
-    pub(crate) fn as_object(&self) -> Option<&Object> {
+    /// The members, if it is an object.
+    pub fn as_object(&self) -> Option<&Object> {
         match self {
             Self::Object(object) => Some(object),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Json {
+    /// Writes the value as JSON, without blanks and with the members of objects in order.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |text: &str| serde_json::Value::from(text);
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Boolean(truth) => write!(f, "{truth}"),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Number(number) => write!(f, "{}", serde_json::Value::from(*number)),
+            Self::Text(text) => write!(f, "{}", quoted(text)),
+            Self::List(list) => {
+                f.write_str("[")?;
+                for (at, value) in list.iter().enumerate() {
+                    write!(f, "{}{value}", if at == 0 { "" } else { "," })?;
+                }
+                f.write_str("]")
+            }
+            Self::Object(object) => {
+                f.write_str("{")?;
+                for (at, (name, value)) in object.iter().enumerate() {
+                    write!(f, "{}{}:{value}", if at == 0 { "" } else { "," }, quoted(name))?;
+                }
+                f.write_str("}")
+            }
         }
     }
 }
@@ -103,20 +144,20 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Boolean)
+    fn visit_bool<E>(self, truth: bool) -> Result<Json, E> {
+        Ok(Json::Boolean(truth))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
         Ok(Json::Integer(number))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Number)
+    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
+        Ok(Json::Number(number as f64))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::Number)
+    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+        Ok(Json::Number(number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Json, E> {
@@ -164,8 +205,14 @@ mod tests {
     fn integers_are_told_from_other_numbers() {
         let read = |text: &str| Json::parse(text.as_bytes());
         assert_eq!(read("18446744073709551615"), Ok(Json::Integer(u64::MAX)));
-        for text in ["18446744073709551616", "-1", "1.0", "1e3", "-0"] {
-            assert_eq!(read(text), Ok(Json::Number), "{text}");
+        for (text, number) in [
+            ("18446744073709551616", 2f64.powi(64)),
+            ("-1", -1.0),
+            ("1.0", 1.0),
+            ("1e3", 1e3),
+            ("-0", 0.0),
+        ] {
+            assert_eq!(read(text), Ok(Json::Number(number)), "{text}");
         }
         for text in ["01", "+1", "NaN", "1 1", ""] {
             assert!(matches!(read(text), Err(JsonError::Syntax { .. })), "{text}");
@@ -179,7 +226,30 @@ mod tests {
         assert!(Json::parse(&deep(1_000_000)).is_err());
     }
 
+    fn values() -> impl Strategy<Value = Json> {
+        // The reader rounds numbers with many digits to a neighbour.
+        let number = any::<i32>().prop_map(|number| f64::from(number) / 4.0);
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::Boolean),
+            any::<u64>().prop_map(Json::Integer),
+            number.prop_map(Json::Number),
+            any::<String>().prop_map(Json::Text),
+        ];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::List),
+                proptest::collection::btree_map(any::<String>(), inner, 0..4).prop_map(Json::Object),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(value in values()) {
+            prop_assert_eq!(Json::parse(value.to_string().as_bytes()), Ok(value));
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _value = Json::parse(&bytes);

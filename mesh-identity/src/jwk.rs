@@ -143,11 +143,15 @@ impl PublicKey {
 
     /// Whether an algorithm of JWT-SVID takes the key (JWT-SVID §2.1, RFC 7518 §3.3).
     pub(crate) fn signs_tokens(&self) -> bool {
+        self.kind != KeyKind::Ed25519 && self.has_fit_size()
+    }
+
+    /// Whether an RSA key is neither weak nor slow; those of other kinds have but one size.
+    pub(crate) fn has_fit_size(&self) -> bool {
         match (self.kind, self.fields().as_deref()) {
-            (KeyKind::Ed25519, _) => false,
             (KeyKind::Rsa, Ok([(_, modulus), _])) => RSA_MODULUS_BYTES.contains(&modulus.len()),
             (KeyKind::Rsa, _) => false,
-            (KeyKind::P256 | KeyKind::P384 | KeyKind::P521, _) => true,
+            (KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Ed25519, _) => true,
         }
     }
 

@@ -25,7 +25,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod algorithm;
 mod bundle;
 pub(crate) mod token;
 
@@ -34,15 +33,20 @@ use std::time::Duration;
 use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use thiserror::Error;
 
-use self::{algorithm::Unverified, token::Token};
+use self::token::Token;
 pub use self::{
     bundle::JwtBundles,
-    token::{MAX_TOKEN_AUDIENCES, MAX_TOKEN_BYTES, TokenError},
+    token::{MAX_TOKEN_AUDIENCES, TokenError},
 };
-use crate::{bundle::document::JwtAuthority, date::Rfc3339, spiffe_id::SpiffeId, trust_domain::TrustDomain};
+pub use crate::jws::{MAX_KEYS_TRIED, MAX_TOKEN_BYTES};
+use crate::{
+    bundle::document::JwtAuthority,
+    date::Rfc3339,
+    jws::{SignatureError, check_signature},
+    spiffe_id::SpiffeId,
+    trust_domain::TrustDomain,
+};
 
-/// The most keys that the signature of a token without key ID is tried with.
-pub const MAX_KEYS_TRIED: usize = 8;
 /// The most that clocks are assumed to differ.
 pub const MAX_LEEWAY: Duration = Duration::from_secs(60);
 
@@ -102,7 +106,13 @@ impl JwtValidator {
         let authorities = trust.get(trust_domain).ok_or_else(|| JwtError::UnknownTrustDomain {
             trust_domain: trust_domain.clone(),
         })?;
-        check_signature(&token, authorities, algorithms)?;
+        let named = |authority: &&JwtAuthority| match &token.key_id {
+            Some(key_id) => authority.key_id() == key_id,
+            None => true,
+        };
+        let keys = authorities.iter().filter(named).map(JwtAuthority::key);
+        check_signature(&token.compact, token.algorithm, keys, algorithms)
+            .map_err(|fault| JwtError::of_signature(fault, trust_domain))?;
         Ok(JwtSvid {
             id: token.subject,
             audiences: token.audiences,
@@ -212,6 +222,17 @@ pub enum JwtError {
 }
 
 impl JwtError {
+    fn of_signature(fault: SignatureError, trust_domain: &TrustDomain) -> Self {
+        match fault {
+            SignatureError::UnknownKey => Self::UnknownKey {
+                trust_domain: trust_domain.clone(),
+            },
+            SignatureError::TooManyKeys => Self::TooManyKeys,
+            SignatureError::UnsupportedAlgorithm => Self::UnsupportedAlgorithm,
+            SignatureError::BadSignature => Self::BadSignature,
+        }
+    }
+
     /// A short name of the rule, fit for a metric's label. It does not change between releases.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -226,39 +247,6 @@ impl JwtError {
             Self::Audience => "jwt_audience",
         }
     }
-}
-
-fn check_signature(
-    token: &Token<'_>,
-    authorities: &[JwtAuthority],
-    algorithms: &[&dyn SignatureVerificationAlgorithm],
-) -> Result<(), JwtError> {
-    let named = |authority: &&JwtAuthority| match &token.key_id {
-        Some(key_id) => authority.key_id() == key_id,
-        None => true,
-    };
-    let keys: Vec<_> = authorities
-        .iter()
-        .filter(named)
-        .map(JwtAuthority::key)
-        .filter(|key| token.algorithm.takes(key))
-        .collect();
-    if keys.is_empty() {
-        return Err(JwtError::UnknownKey {
-            trust_domain: token.subject.trust_domain().clone(),
-        });
-    }
-    if keys.len() > MAX_KEYS_TRIED {
-        return Err(JwtError::TooManyKeys);
-    }
-    for key in keys {
-        match token.algorithm.verify(key, token.signed, &token.signature, algorithms) {
-            Ok(()) => return Ok(()),
-            Err(Unverified::NotImplemented) => return Err(JwtError::UnsupportedAlgorithm),
-            Err(Unverified::BadSignature) => {}
-        }
-    }
-    Err(JwtError::BadSignature)
 }
 
 fn moment(seconds: u64) -> UnixTime {

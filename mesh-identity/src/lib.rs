@@ -23,6 +23,8 @@ mod json;
 #[cfg(feature = "bundle-document")]
 mod jwk;
 #[cfg(feature = "jwt")]
+pub mod jws;
+#[cfg(feature = "jwt")]
 pub mod jwt;
 mod leaf;
 #[cfg(feature = "source")]

@@ -4,6 +4,8 @@ pub mod authz;
 mod budget;
 pub mod facts;
 mod fingerprint;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod matcher;
 pub mod normalize;
 pub mod sample;

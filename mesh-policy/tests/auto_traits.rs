@@ -17,6 +17,15 @@ fn sets_and_their_decisions_are_shared() {
     is_shared::<Peer>();
 }
 
+#[cfg(feature = "jwt")]
+#[test]
+fn authenticators_are_shared() {
+    use mesh_policy::jwt::{Authentication, Authenticator, Rejection};
+    is_shared::<Authenticator>();
+    is_shared::<Authentication>();
+    is_shared::<Rejection>();
+}
+
 #[test]
 fn decisions_are_small() {
     assert!(size_of::<Decision>() <= 64, "{}", size_of::<Decision>());

@@ -22,6 +22,7 @@ mod config;
 #[path = "../envoy/envoy.rs"]
 mod envoy;
 mod http;
+mod jwt;
 mod pki;
 mod proxy;
 mod tcp;
@@ -40,6 +41,11 @@ async fn envoy_decides_about_requests_alike() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoy_decides_about_connections_alike() {
     compare(Layer::Tcp, wanted("POLICY_ENVOY_TCP", 4_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn envoy_believes_tokens_alike() {
+    jwt::compare().await;
 }
 
 /// A number that the environment may ask for.

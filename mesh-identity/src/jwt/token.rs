@@ -1,15 +1,11 @@
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-
 use thiserror::Error;
 
-use super::algorithm::Algorithm;
 use crate::{
     json::{Json, JsonError, Object},
+    jws::{Algorithm, Compact, JwsError, MAX_TOKEN_BYTES},
     spiffe_id::{SpiffeId, SpiffeIdError},
 };
 
-/// The longest token that is read, in bytes: twice what HTTP servers commonly take as a header.
-pub const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// The most audiences of a token.
 pub const MAX_TOKEN_AUDIENCES: usize = 64;
 /// How much of an unexpected name is repeated in an error, in characters.
@@ -25,25 +21,14 @@ pub(crate) struct Token<'t> {
     pub(crate) expires: u64,
     pub(super) not_before: Option<u64>,
     pub(super) issued: Option<u64>,
-    /// What the signature is over.
-    pub(super) signed: &'t [u8],
-    pub(super) signature: Vec<u8>,
+    pub(super) compact: Compact<'t>,
 }
 
 impl<'t> Token<'t> {
-    /// Reads the compact serialisation of RFC 7515 §3.1: three parts in base64url, without padding.
     pub(crate) fn parse(text: &'t str) -> Result<Self, TokenError> {
-        if text.len() > MAX_TOKEN_BYTES {
-            return Err(TokenError::TooLarge { bytes: text.len() });
-        }
-        let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::NotCompact)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::NotCompact)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::NotCompact);
-        let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
-
-        let header = Json::parse(&header).map_err(TokenError::Header)?;
-        let (algorithm, key_id) = read_header(header.as_object().ok_or(TokenError::NotAnObject)?)?;
-        let claims = Json::parse(&claims).map_err(TokenError::Claims)?;
+        let compact = Compact::parse(text)?;
+        let (algorithm, key_id) = read_header(&compact.header)?;
+        let claims = Json::parse(&compact.payload).map_err(TokenError::Claims)?;
         let claims = claims.as_object().ok_or(TokenError::NotAnObject)?;
         Ok(Self {
             algorithm,
@@ -53,8 +38,7 @@ impl<'t> Token<'t> {
             expires: seconds(claims, "exp")?.ok_or(TokenError::Claim { name: "exp" })?,
             not_before: seconds(claims, "nbf")?,
             issued: seconds(claims, "iat")?,
-            signed: signed.as_bytes(),
-            signature,
+            compact,
         })
     }
 }
@@ -134,6 +118,22 @@ impl TokenError {
     }
 }
 
+impl From<JwsError> for TokenError {
+    fn from(fault: JwsError) -> Self {
+        match fault {
+            JwsError::TooLarge { bytes } => Self::TooLarge { bytes },
+            JwsError::NotCompact => Self::NotCompact,
+            JwsError::Header(fault) => Self::Header(fault),
+            JwsError::HeaderNotAnObject => Self::NotAnObject,
+            JwsError::Critical => Self::HeaderParameter {
+                name: "crit".to_owned(),
+            },
+            JwsError::Algorithm => Self::Algorithm,
+            JwsError::KeyId => Self::KeyId,
+        }
+    }
+}
+
 /// JWT-SVID §2: three parameters are known, and no other may be there.
 fn read_header(header: &Object) -> Result<(Algorithm, Option<String>), TokenError> {
     let known = |name: &str| matches!(name, "alg" | "kid" | "typ");
@@ -146,6 +146,7 @@ fn read_header(header: &Object) -> Result<(Algorithm, Option<String>), TokenErro
         .get("alg")
         .and_then(Json::as_text)
         .and_then(Algorithm::named)
+        .filter(|algorithm| *algorithm != Algorithm::EdDsa)
         .ok_or(TokenError::Algorithm)?;
     match header.get("typ") {
         None => {}

@@ -17,6 +17,7 @@
 
 use super::{
     model::AuthorizationPolicy,
+    request_authentication::RequestAuthentication,
     target::{Labels, Target, TargetRef},
 };
 
@@ -77,9 +78,17 @@ pub enum ServiceKind {
 impl Recipient<'_> {
     /// Whether a policy applies, where `root_namespace` is the one whose policies are the mesh's.
     pub fn is_subject_to(&self, policy: &AuthorizationPolicy, root_namespace: &str) -> bool {
-        let from = &*policy.name().namespace;
+        self.is_meant(&policy.name().namespace, policy.target(), root_namespace)
+    }
+
+    /// Whether tokens are believed by a RequestAuthentication, which applies like a policy.
+    pub fn believes_by(&self, authentication: &RequestAuthentication, root_namespace: &str) -> bool {
+        self.is_meant(&authentication.name.namespace, &authentication.target, root_namespace)
+    }
+
+    fn is_meant(&self, from: &str, target: &Target, root_namespace: &str) -> bool {
         let reaches = |namespace: &str| from == namespace || from == root_namespace;
-        match (self, policy.target()) {
+        match (self, target) {
             (Self::Workload { namespace, .. } | Self::Gateway { namespace, .. }, Target::Namespace) => {
                 reaches(namespace)
             }
@@ -127,6 +136,7 @@ pub(super) fn selects(wanted: &Labels, labels: &Labels) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::model::PolicyName;
 
     const ROOT: &str = "istio-system";
 
@@ -151,6 +161,32 @@ mod tests {
         assert!(!applies(
             AuthorizationPolicy::deny("shop", "p").target_refs([TargetRef::service("web")])
         ));
+    }
+
+    #[test]
+    fn request_authentications_apply_like_policies() {
+        let web = labels("web");
+        let pod = Recipient::Workload {
+            namespace: "shop",
+            labels: &web,
+        };
+        let waypoint = Recipient::Waypoint {
+            namespace: "shop",
+            name: "wp",
+            service: None,
+        };
+        let of = |namespace: &str, target| {
+            let mut authentication = RequestAuthentication::new(PolicyName::new(namespace, "jwt"));
+            authentication.target = target;
+            authentication
+        };
+        assert!(pod.believes_by(&of(ROOT, Target::Namespace), ROOT));
+        assert!(pod.believes_by(&of("shop", Target::Selector(web.clone())), ROOT));
+        assert!(!pod.believes_by(&of("shop", Target::Selector(labels("db"))), ROOT));
+        assert!(!pod.believes_by(&of("other", Target::Namespace), ROOT));
+        assert!(!waypoint.believes_by(&of("shop", Target::Namespace), ROOT));
+        let named = Target::Refs(vec![TargetRef::gateway("wp")]);
+        assert!(waypoint.believes_by(&of("shop", named), ROOT));
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
         "PeerAuthentication" => manifests.peer_authentication.push(authentication::read_peer(object)?),
         "RequestAuthentication" => manifests
             .request_authentication
-            .push(authentication::read_request(object)?),
+            .push(authentication::read_request(object, file)?),
         _ => return Err((line, ReadFault::Kind { kind: kind.into() })),
     }
     Ok(())

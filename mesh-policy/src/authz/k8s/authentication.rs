@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{
     fault::{Problem, ReadFault},
@@ -69,11 +70,12 @@ fn mode(mut mtls: Object) -> Result<MtlsMode, Problem> {
     Ok(mode)
 }
 
-pub(super) fn read_request(mut object: Object) -> Result<RequestAuthentication, Problem> {
+pub(super) fn read_request(mut object: Object, file: &Arc<str>) -> Result<RequestAuthentication, Problem> {
     let metadata = metadata(&mut object)?;
     let spec = object.object("spec")?;
     object.finish()?;
     let mut policy = RequestAuthentication::new(metadata.name);
+    policy.file = Some(Arc::clone(file));
     let Some(mut spec) = spec else { return Ok(policy) };
     policy.target = target(&mut spec)?;
     for (at, node) in spec.list("jwtRules")?.into_iter().enumerate() {
@@ -98,6 +100,7 @@ fn jwt_rule(path: &str, node: Node) -> Result<JwtRule, Problem> {
         output_payload_to_header: object.text("outputPayloadToHeader")?,
         forward_original_token: object.flag("forwardOriginalToken")?,
         space_delimited_claims: plain(object.texts("spaceDelimitedClaims")?),
+        line: object.line,
         ..JwtRule::default()
     };
     if rule.issuer.is_empty() && rule.jwks_uri.is_none() {

@@ -5,9 +5,10 @@ use crate::{
     jwk::{KeyKind, PublicKey},
 };
 
-/// The signature algorithms of JWT-SVID (§2.1, RFC 7518 §3.1).
+/// The asymmetric signature algorithms (RFC 7518 §3.1, RFC 8037 §3.1). `none` is none of them, nor
+/// are those with a secret: a public key must not pass for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(crate) enum Algorithm {
     Rs256,
     Rs384,
     Rs512,
@@ -17,18 +18,19 @@ pub(super) enum Algorithm {
     Ps256,
     Ps384,
     Ps512,
+    EdDsa,
 }
 
 /// Why a signature was not found to be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unverified {
+pub(crate) enum Unverified {
     /// None of the given implementations is one of the algorithm.
     NotImplemented,
     BadSignature,
 }
 
 impl Algorithm {
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "RS256" => Self::Rs256,
             "RS384" => Self::Rs384,
@@ -39,17 +41,18 @@ impl Algorithm {
             "PS256" => Self::Ps256,
             "PS384" => Self::Ps384,
             "PS512" => Self::Ps512,
+            "EdDSA" => Self::EdDsa,
             _ => return None,
         })
     }
 
     /// Whether a key is of the kind that the algorithm takes.
-    pub(super) fn takes(self, key: &PublicKey) -> bool {
+    pub(crate) fn takes(self, key: &PublicKey) -> bool {
         key.kind() == self.parameters().0
     }
 
     /// Checks a signature in the form that tokens have it (RFC 7518 §3.3 to §3.5).
-    pub(super) fn verify(
+    pub(crate) fn verify(
         self,
         key: &PublicKey,
         message: &[u8],
@@ -88,6 +91,7 @@ impl Algorithm {
             Self::Ps256 => (KeyKind::Rsa, alg_id::RSA_ENCRYPTION, alg_id::RSA_PSS_SHA256),
             Self::Ps384 => (KeyKind::Rsa, alg_id::RSA_ENCRYPTION, alg_id::RSA_PSS_SHA384),
             Self::Ps512 => (KeyKind::Rsa, alg_id::RSA_ENCRYPTION, alg_id::RSA_PSS_SHA512),
+            Self::EdDsa => (KeyKind::Ed25519, alg_id::ED25519, alg_id::ED25519),
         }
     }
 }
