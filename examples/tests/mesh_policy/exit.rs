@@ -149,7 +149,7 @@ fn what_a_format_cannot_hold_is_an_error_or_said() {
         ),
         (
             &["convert", "@/a.yaml", "@/b.yaml", "--to", "kubernetes"],
-            "@/b.yaml:2: policy `n/p` is there twice",
+            "@/b.yaml:2: policy `n/p` is at @/a.yaml:2, too",
         ),
     ] {
         assert_eq!(refusal(&folder, args), format!("mesh-policy: {expected}"));
@@ -322,7 +322,7 @@ fn what_would_not_count_is_refused() {
     for (path, problem) in [
         (
             "@/old.yaml",
-            "@/old.yaml:2: `AuthorizationPolicy` of `rbac.istio.io/v1alpha1` is no policy",
+            "@/old.yaml:2: `rbac.istio.io/v1alpha1` is no known version of the api",
         ),
         ("@/twice", "@/twice/b.yaml:2: policy `n/p` is at @/twice/a.yaml:2, too"),
         ("@/empty.yaml", "@/empty.yaml: there is no policy"),
