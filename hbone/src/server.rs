@@ -21,7 +21,6 @@ use tracing::Instrument;
 use crate::config::Config;
 use crate::conn::Connection;
 use crate::conn::driver::Arrival;
-use crate::engine::h2::H2Engine;
 pub use crate::handshake::HandshakeError;
 use crate::lost::Lost;
 use crate::mailbox::Mailbox;
@@ -29,7 +28,6 @@ use crate::observe::{Event, Role};
 use crate::peer::Peer;
 use crate::request::{TunnelRequest, TunnelResponse};
 use crate::stream::TunnelStream;
-use crate::transport::SharedTransport;
 use crate::tunnel::{Tunnel, TunnelError};
 use crate::wire::{ErrorCode, Rejection};
 
@@ -60,8 +58,6 @@ async fn exchange<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Incoming, 
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let transport = SharedTransport::server(io);
-    let engine = H2Engine::server(transport.clone(), config).await?;
     let mailbox = Arc::new(Mailbox::default());
     let (arrive, arrivals) = mpsc::channel(config.max_tunnels() as usize);
     let incoming = Incoming {
@@ -72,7 +68,7 @@ where
         },
         peer,
     };
-    let connection = Connection::server(engine, transport, mailbox, arrive, config.clone());
+    let connection = Connection::server(io, mailbox, arrive, config.clone()).await?;
     Ok((incoming, connection))
 }
 

@@ -295,6 +295,11 @@ impl Tunnel {
         self.ready.store(all, Ordering::Release);
     }
 
+    /// Has the driver, who is at work, look at what `why` says.
+    pub(crate) fn mark(&self, why: u8) {
+        self.ready.fetch_or(why, Ordering::AcqRel);
+    }
+
     /// Whether this side has reset the tunnel.
     pub(crate) fn is_reset(&self) -> bool {
         matches!(self.lock().send_end, SendEnd::Reset(_))
