@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, watch};
 
 use self::driver::{Arrival, Driver, Side};
 use crate::config::Config;
+#[cfg(feature = "tls")]
+use crate::doze::Doze;
 use crate::engine::h2::H2Engine;
 use crate::engine::tunnel::TunnelEngine;
 use crate::engine::{EngineError, EngineKind};
@@ -34,9 +36,22 @@ use crate::transport::SharedTransport;
 #[must_use = "a connection does nothing unless it is polled"]
 pub struct Connection<Io: AsyncRead + AsyncWrite + Unpin> {
     driver: Driven<Io>,
-    /// Completes when the peer is not trusted any more.
     #[cfg(feature = "tls")]
-    distrusted: Option<Pin<Box<dyn Future<Output = Closing> + Send>>>,
+    distrusted: Option<Distrusted>,
+}
+
+/// Completes when the peer is not trusted any more.
+#[cfg(feature = "tls")]
+struct Distrusted {
+    closing: Pin<Box<dyn Future<Output = Closing> + Send>>,
+    doze: Doze,
+}
+
+#[cfg(feature = "tls")]
+impl Distrusted {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Closing> {
+        self.doze.poll(cx, |cx| self.closing.as_mut().poll(cx))
+    }
 }
 
 /// A driver with the engine that the configuration names.
@@ -111,7 +126,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     #[cfg(feature = "tls")]
     pub fn hold(self, mut guard: Guard) -> Self {
         Self {
-            distrusted: Some(Box::pin(async move { guard.closed().await })),
+            distrusted: Some(Distrusted {
+                closing: Box::pin(async move { guard.closed().await }),
+                doze: Doze::new(),
+            }),
             ..self
         }
     }
@@ -129,7 +147,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Future for Connection<Io> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         #[cfg(feature = "tls")]
         if let Some(distrusted) = &mut self.distrusted
-            && let Poll::Ready(closing) = distrusted.as_mut().poll(cx)
+            && let Poll::Ready(closing) = distrusted.poll(cx)
         {
             self.distrusted = None;
             with!(&mut self.driver, driver => driver.distrust(closing));

@@ -25,12 +25,15 @@ use crate::stream::{ReadHalf, TunnelStream, WriteHalf};
 use crate::tunnel::TunnelError;
 use crate::wire::ResetReason;
 
-/// Smallest and largest read from the TCP connection.
-const MIN_READ: usize = 4 * 1024;
+/// Smallest and largest read from the TCP connection. The smallest is what allocators have at hand.
+const MIN_READ: usize = 1024;
 const MAX_READ: usize = 256 * 1024;
 
 /// Chunks that one write to the TCP connection gathers.
 const GATHER: usize = 32;
+
+/// Chunks that an idle tunnel has places for.
+const KEEP: usize = 8;
 
 /// Time for an application to end its side of a TCP connection that nobody reads any more, or to
 /// take what arrived on a tunnel before it failed.
@@ -343,8 +346,10 @@ impl Down {
             written -= front.len();
             self.chunks.pop_front();
         }
-        // An idle tunnel holds no buffer.
-        self.chunks = VecDeque::new();
+        // An idle tunnel holds no buffer to speak of.
+        if self.chunks.capacity() > KEEP {
+            self.chunks = VecDeque::new();
+        }
     }
 }
 

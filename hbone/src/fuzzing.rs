@@ -1,8 +1,18 @@
-//! Entries for fuzzers to what is not reached by a peer's bytes alone.
+//! Entries for fuzzers and tests to what is not reached by a peer's bytes alone.
 
 mod tunnel;
 
+use crate::config::Config;
+use crate::engine::EngineKind;
 use crate::pool::script;
+
+/// Has connections speak HTTP/2 with the [`h2`] crate, the oracle of the engine that they have
+/// otherwise.
+#[must_use]
+pub fn with_h2(mut config: Config) -> Config {
+    config.set_engine(EngineKind::H2);
+    config
+}
 
 /// Runs the events that `data` spells on a pool's state.
 ///

@@ -155,7 +155,11 @@ impl ByteQueue {
     /// Moves everything to the end of `chunks`; answers how many bytes that was.
     pub(crate) fn drain_into(&mut self, chunks: &mut VecDeque<Bytes>) -> usize {
         self.seal();
-        chunks.append(&mut self.chunks);
+        if chunks.is_empty() {
+            mem::swap(chunks, &mut self.chunks);
+        } else {
+            chunks.append(&mut self.chunks);
+        }
         mem::take(&mut self.len)
     }
 

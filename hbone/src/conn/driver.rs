@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use crate::config::Config;
+use crate::doze::Doze;
 use crate::engine::{Engine, Progress};
 use crate::entry::{Entry, Phase};
 use crate::keepalive::{Action, Keepalive};
@@ -77,7 +78,10 @@ pub(crate) struct Driver<Io, E: Engine> {
     received: u64,
     sent: u64,
     timer: Pin<Box<Sleep>>,
+    timer_doze: Doze,
     next_tick: Instant,
+    /// The last stream that the peer says it will process.
+    goaway: Option<u32>,
     drain: Drain,
     /// No handle is left that could open a tunnel.
     abandoned: bool,
@@ -126,7 +130,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             received: 0,
             sent: 0,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer_doze: Doze::new(),
             next_tick: now + TICK,
+            goaway: None,
             drain: Drain::No,
             abandoned: false,
             published: Status::default(),
@@ -206,6 +212,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     fn open_waiting(&mut self) {
+        if self.waiting.is_empty() && !self.abandoned {
+            return;
+        }
         let Side::Client(_) = self.side else { return };
         let limit = self.limit();
         while !self.waiting.is_empty() && (!self.is_accepting() || self.entries.len() < limit) {
@@ -277,8 +286,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             }
             return;
         };
-        let goaway = self.transport.lock().goaway();
-        let served = entry.serve(&mut self.engine, goaway);
+        let served = entry.serve(&mut self.engine, self.goaway);
         if served.premature_reset {
             self.transport.lock().premature_reset();
         }
@@ -304,9 +312,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             return;
         }
         let woken = self.mailbox.bell().begin_poll();
-        let waker = self.engine_waker.clone();
-        let mut cx = Context::from_waker(&waker);
         loop {
+            let mut cx = Context::from_waker(&self.engine_waker);
             match self.engine.poll(&mut cx, woken) {
                 Poll::Pending => break,
                 Poll::Ready(Progress::News(key)) => {
@@ -331,11 +338,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
                         entry.mark(ready::ENGINE);
                         self.ready.push(key);
                     }
-                    return;
+                    break;
                 }
             }
         }
-        let offence = self.transport.lock().offence();
+        let transport = self.transport.lock();
+        let offence = transport.offence();
+        self.goaway = transport.goaway();
+        drop(transport);
         if let (Some(offence), None) = (offence, &self.end) {
             self.fail(Lost::from(offence));
         }
@@ -377,8 +387,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         if self.engine.end_turn() {
             self.mailbox.bell().engine();
         }
-        let waker = self.engine_waker.clone();
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(&self.engine_waker);
         let mut transport = self.transport.lock();
         let pending = transport.poll_flush_gathered(&mut cx).is_pending();
         let failure = transport.write_failure();
@@ -407,12 +416,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         if let Some(stall) = self.keepalive.stall_deadline()
             && stall < self.timer.deadline().into_std()
         {
-            self.timer.as_mut().reset(stall.into());
+            self.set_timer(stall);
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.timer_doze.poll(cx, |cx| self.timer.as_mut().poll(cx)).is_ready() {
             let next = self.on_time(clock());
-            self.timer.as_mut().reset(next.into());
+            self.set_timer(next);
         }
+    }
+
+    fn set_timer(&mut self, at: Instant) {
+        self.timer.as_mut().reset(at.into());
+        self.timer_doze.rouse();
     }
 
     /// Does what is due at `now`; answers when to come again.
@@ -458,7 +472,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             tunnels: self.entries.len(),
         });
         if deadline < self.timer.deadline().into_std() {
-            self.timer.as_mut().reset(deadline.into());
+            self.set_timer(deadline);
         }
     }
 
@@ -482,7 +496,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     /// Gives the connection some time to end by itself.
     fn end_within(&mut self, time: Duration, reason: Lost) {
         let linger = clock() + time;
-        self.timer.as_mut().reset(linger.into());
+        self.set_timer(linger);
         self.end = Some(Ending {
             result: Err(reason),
             linger: Some(linger),
@@ -491,11 +505,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
 
     fn fail_tunnels(&mut self, reason: Lost, code: ErrorCode) {
         let role = self.side.role();
-        let goaway = self.transport.lock().goaway();
         let (entries, waiting) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.waiting));
         self.publish_status();
         for (_, mut entry) in entries {
-            entry.lose(&mut self.engine, reason, code, goaway);
+            entry.lose(&mut self.engine, reason, code, self.goaway);
             self.config.observe(&entry.closed(role, E::id(entry.stream())));
             self.engine.forget(entry.into_stream());
         }
@@ -535,7 +548,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     fn is_draining(&self) -> bool {
-        !matches!(self.drain, Drain::No) || self.transport.lock().goaway().is_some()
+        !matches!(self.drain, Drain::No) || self.goaway.is_some()
     }
 
     fn is_accepting(&self) -> bool {

@@ -1,7 +1,7 @@
 //! A request that is no tunnel's is refused before any handler sees it, and disturbs no tunnel.
 
 use hbone::server::ServeError;
-use hbone::{Config, ErrorCode, IncomingTunnel, Lost};
+use hbone::{ErrorCode, IncomingTunnel, Lost};
 use mesh_testkit::frames::{Frame, Kind, Reason};
 use mesh_testkit::hpack::Block;
 use mesh_testkit::peer::End;
@@ -146,7 +146,7 @@ const UNREADABLE: &[(&str, &[(&str, &str)])] = &[
 /// Serves echoes and counts them.
 async fn counted(tally: &Tally) -> Served {
     let tally = tally.clone();
-    served(&Config::default(), move |tunnel: IncomingTunnel| {
+    served(&crate::engine::config(), move |tunnel: IncomingTunnel| {
         let alive = tally.begin();
         async move {
             echo(tunnel).await;
@@ -220,14 +220,17 @@ async fn a_push_ends_the_connection_even_on_a_stream_that_was_reset() {
     let promise = |stream| Frame::push_promise(stream, 2, &block);
     let lost = Lost::Violation(ErrorCode::PROTOCOL_ERROR);
 
-    let mut served = served(&Config::default(), |tunnel: IncomingTunnel| async { drop(tunnel) }).await;
+    let mut served = served(&crate::engine::config(), |tunnel: IncomingTunnel| async {
+        drop(tunnel)
+    })
+    .await;
     let stream = served.peer.connect("10.0.0.1:80").await;
     served.peer.expect_rst(stream, Reason::INTERNAL_ERROR).await;
     served.peer.send(promise(stream).end_headers()).await;
     served.peer.expect_goaway(Reason::PROTOCOL_ERROR).await;
     assert_eq!(served.end.await.unwrap(), Err(ServeError::Lost(lost)));
 
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let client = dialled.client.clone();
     let (tunnel, stream) = tokio::join!(client.open(request()), dialled.accept());
     drop(tunnel.unwrap());
