@@ -31,3 +31,13 @@ pub fn pool_ops(data: &[u8]) {
 pub fn tunnel_frames(data: &[u8]) {
     tunnel::run(data);
 }
+
+/// As [`tunnel_frames`], with a peer that keeps to the protocol, and with both engines, whose users
+/// must see the same.
+///
+/// # Panics
+///
+/// If a promise is broken, or the engines differ.
+pub fn tunnel_engines(data: &[u8]) {
+    tunnel::compare(data);
+}

@@ -108,14 +108,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
 
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.out.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let mut pieces = [io::IoSlice::new(&[]); PIECES];
-            let mut filled = 0;
-            for (slot, piece) in pieces.iter_mut().zip(rest.chunks(PIECE)) {
-                *slot = io::IoSlice::new(piece);
-                filled += 1;
-            }
-            let pieces = pieces.get(..filled).unwrap_or_default();
-            let n = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, pieces))?;
+            let n = match rest.len() {
+                ..=PIECE => ready!(Pin::new(&mut self.io).poll_write(cx, rest))?,
+                _ => ready!(poll_write_pieces(&mut self.io, cx, rest))?,
+            };
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -261,6 +257,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             None => Pin::new(&mut self.io).poll_shutdown(cx),
         }
     }
+}
+
+fn poll_write_pieces<Io: AsyncWrite + Unpin>(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    let mut pieces = [io::IoSlice::new(&[]); PIECES];
+    let mut filled = 0;
+    for (slot, piece) in pieces.iter_mut().zip(bytes.chunks(PIECE)) {
+        *slot = io::IoSlice::new(piece);
+        filled += 1;
+    }
+    Pin::new(io).poll_write_vectored(cx, pieces.get(..filled).unwrap_or_default())
 }
 
 /// Copies in pieces: see [`PIECE`].

@@ -194,10 +194,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             self.read_mail();
         }
         self.publish_status();
+        let is_idle = ready.is_empty() && self.waiting.is_empty() && !self.abandoned;
         for key in ready.drain(..) {
             self.serve(key);
         }
         self.ready = ready;
+        if is_idle {
+            return;
+        }
         // Last, since the tunnels that ended just now have left their places.
         self.open_waiting();
         self.publish_status();

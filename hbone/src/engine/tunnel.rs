@@ -3,12 +3,17 @@
 //! It knows what a CONNECT needs of HTTP/2 and refuses the rest. The [protocol](protocol::Protocol)
 //! is pure; this file reads and writes.
 
+mod blocks;
+mod control;
 mod fault;
 mod frame;
 mod head;
 mod hpack;
 mod inlet;
 mod protocol;
+mod reading;
+mod receive;
+mod send;
 mod settings;
 mod stream;
 mod streams;

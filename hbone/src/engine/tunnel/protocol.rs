@@ -1,15 +1,13 @@
 //! The protocol of one connection, without its transport: bytes from the peer go in, bytes for the
 //! peer and news of streams come out.
 
-mod receive;
-mod send;
-
 use std::collections::VecDeque;
 use std::io;
 
 use super::fault::Fault;
 use super::frame::{self, MIN_MAX_FRAME};
 use super::hpack::{Decoder, Encoder};
+use super::reading::Reading;
 use super::settings::{self, Settings};
 use super::stream::Failure;
 use super::streams::Streams;
@@ -19,16 +17,14 @@ use crate::observe::Role;
 use crate::transport::GATHER;
 use crate::wire::ErrorCode;
 
-pub(super) use self::receive::Reading;
-
 /// Largest identifier of a stream (RFC 9113 §5.1.1).
-const MAX_ID: u32 = (1 << 31) - 1;
+pub(super) const MAX_ID: u32 = (1 << 31) - 1;
 
 /// DATA frames without bytes that end nothing; no honest peer has a use for them (CVE-2019-9518).
-const EMPTY_FRAMES: u32 = 100;
+pub(super) const EMPTY_FRAMES: u32 = 100;
 
 /// Streams that were reset by the peer before anybody was told of them (CVE-2023-44487).
-const UNSEEN_RESETS: usize = 20;
+pub(super) const UNSEEN_RESETS: usize = 20;
 
 /// Errors of streams that a peer can provoke before they end the connection. They are counted for
 /// its life, so the bound is far above what honest peers provoke; the [ledger](crate::flood) sees to
@@ -36,72 +32,72 @@ const UNSEEN_RESETS: usize = 20;
 const STREAM_FAULTS: u32 = 64 * 1024;
 
 /// Payload of the PING that finds out whether the peer has seen a GOAWAY.
-const DRAIN_PING: [u8; 8] = *b"goodbye!";
+pub(super) const DRAIN_PING: [u8; 8] = *b"goodbye!";
 
 /// Payload of the PING that asks for a sign of life.
-const USER_PING: [u8; 8] = *b"alright?";
+pub(super) const USER_PING: [u8; 8] = *b"alright?";
 
 /// One connection, of either role.
 #[derive(Debug)]
-pub(in crate::engine) struct Protocol {
-    role: Role,
-    limits: Limits,
-    streams: Streams,
-    decoder: Decoder,
-    encoder: Encoder,
-    peer: Settings,
+pub(super) struct Protocol {
+    pub(super) role: Role,
+    pub(super) limits: Limits,
+    pub(super) streams: Streams,
+    pub(super) decoder: Decoder,
+    pub(super) encoder: Encoder,
+    pub(super) peer: Settings,
     /// The peer has acknowledged this side's SETTINGS.
-    is_acked: bool,
-    send_window: SendWindow,
-    recv_window: RecvWindow,
-    reading: Reading,
+    pub(super) is_acked: bool,
+    pub(super) send_window: SendWindow,
+    pub(super) recv_window: RecvWindow,
+    pub(super) reading: Reading,
     /// Requests that nobody has been told of: the slots of their streams.
-    arrivals: VecDeque<(Box<http::request::Parts>, usize)>,
+    pub(super) arrivals: VecDeque<(Box<http::request::Parts>, usize)>,
     /// Bytes for the peer.
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     /// DATA frames among them.
-    data_frames: u64,
+    pub(super) data_frames: u64,
     /// Bytes that `out` may grow to before DATA has to wait.
-    room: usize,
+    pub(super) room: usize,
     /// Highest stream that the peer has opened (server), or this side next opens (client).
-    last_opened: u32,
-    next_id: u32,
+    pub(super) last_opened: u32,
+    pub(super) next_id: u32,
     /// Highest stream that was handed to whoever answers (server).
-    last_processed: u32,
-    empty_frames: u32,
-    unseen_resets: usize,
-    faults: u32,
-    is_pinging: bool,
-    farewell: Farewell,
+    pub(super) last_processed: u32,
+    pub(super) empty_frames: u32,
+    pub(super) unseen_resets: usize,
+    pub(super) faults: u32,
+    pub(super) is_pinging: bool,
+    pub(super) farewell: Farewell,
 }
 
 /// What this side does not take more of.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
-    stream_window: u32,
-    max_frame: usize,
-    max_list: usize,
-    max_tunnels: usize,
+pub(super) struct Limits {
+    pub(super) stream_window: u32,
+    pub(super) max_frame: usize,
+    pub(super) max_list: usize,
+    pub(super) max_tunnels: usize,
 }
 
 impl Limits {
     /// Streams that are remembered as reset.
-    fn remembered(&self) -> usize {
+    pub(super) fn remembered(&self) -> usize {
         2 * self.max_tunnels
     }
 }
 
 /// How the two sides take their leave (RFC 9113 §6.8).
 #[derive(Debug, Default)]
-struct Farewell {
+pub(super) struct Farewell {
     /// The last GOAWAY sent.
-    sent: Option<(u32, ErrorCode)>,
+    pub(super) sent: Option<(u32, ErrorCode)>,
     /// The last GOAWAY received.
-    received: Option<(u32, ErrorCode)>,
+    pub(super) received: Option<(u32, ErrorCode)>,
     /// No more streams: the connection ends with the last that is open.
-    is_draining: bool,
+    pub(super) is_draining: bool,
     /// How it ends, once that is certain.
-    end: Option<Result<(), Failure>>,
+    pub(super) end: Option<Result<(), Failure>>,
 }
 
 impl Protocol {
@@ -294,27 +290,27 @@ impl Protocol {
         }
     }
 
-    fn say_goodbye(&mut self, last: u32, code: ErrorCode) {
+    pub(super) fn say_goodbye(&mut self, last: u32, code: ErrorCode) {
         if self.farewell.sent.replace((last, code)) != Some((last, code)) {
             frame::put_goaway(&mut self.out, last, code);
         }
     }
 
     /// Tells the peer of bytes that it may send, if they are worth it.
-    fn announce_window(&mut self) {
+    pub(super) fn announce_window(&mut self) {
         if let Some(increment) = self.recv_window.due() {
             frame::put_window_update(&mut self.out, 0, increment);
         }
     }
 
     /// Bytes of DATA that the connection has window and room for.
-    fn sendable(&self) -> usize {
+    pub(super) fn sendable(&self) -> usize {
         let room = self.room.saturating_sub(self.out.len());
         self.send_window.available().min(room)
     }
 
     /// An error of a stream that the peer provoked (RFC 9113 §5.4.2).
-    fn fail_stream(&mut self, id: u32, code: ErrorCode) -> Result<(), Fault> {
+    pub(super) fn fail_stream(&mut self, id: u32, code: ErrorCode) -> Result<(), Fault> {
         if self.is_idle(id) {
             return Err(Fault::Connection(code));
         }
@@ -336,7 +332,7 @@ impl Protocol {
     }
 
     /// Whether nobody has opened the stream yet.
-    fn is_idle(&self, id: u32) -> bool {
+    pub(super) fn is_idle(&self, id: u32) -> bool {
         match (self.role, id.is_multiple_of(2)) {
             (_, true) => true,
             (Role::Client, false) => id >= self.next_id,

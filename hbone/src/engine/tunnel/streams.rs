@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use slab::Slab;
 
 use super::stream::{Failure, Stream};
-use crate::wire::ErrorCode;
 
 /// Streams, by slot while somebody holds them and by id while they are open.
 #[derive(Debug, Default)]
@@ -180,9 +179,4 @@ impl Streams {
         stream.place.has_turn = true;
         Some(stream.key)
     }
-}
-
-/// A reset that the peer sent.
-pub(super) fn by_peer(code: ErrorCode) -> Failure {
-    Failure::Reset { code, by_peer: true }
 }

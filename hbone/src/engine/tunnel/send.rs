@@ -4,9 +4,9 @@ use std::task::Poll;
 
 use bytes::Bytes;
 
-use super::{MAX_ID, Protocol};
-use crate::engine::tunnel::stream::{Failure, Half, Stream};
-use crate::engine::tunnel::{frame, head};
+use super::protocol::{MAX_ID, Protocol};
+use super::stream::{Failure, Half, Stream};
+use super::{frame, head, window};
 use crate::engine::{EngineError, Received};
 use crate::observe::Role;
 use crate::transport::copy_pieces;
@@ -14,12 +14,12 @@ use crate::wire::ErrorCode;
 
 impl Protocol {
     /// Whether a stream may be opened (client).
-    pub(in crate::engine::tunnel) fn may_open(&self) -> bool {
+    pub(super) fn may_open(&self) -> bool {
         self.streams.open() < self.peer.max_streams
     }
 
     /// Opens a stream (client); answers its slot and id.
-    pub(in crate::engine::tunnel) fn open(&mut self, head: &http::Request<()>) -> Result<(usize, u32), EngineError> {
+    pub(super) fn open(&mut self, head: &http::Request<()>) -> Result<(usize, u32), EngineError> {
         let id = self.next_id;
         if self.farewell.end.is_some()
             || self.farewell.is_draining
@@ -38,10 +38,7 @@ impl Protocol {
         Ok((self.streams.insert(stream), id))
     }
 
-    pub(in crate::engine::tunnel) fn poll_response(
-        &mut self,
-        slot: usize,
-    ) -> Poll<Result<http::response::Parts, EngineError>> {
+    pub(super) fn poll_response(&mut self, slot: usize) -> Poll<Result<http::response::Parts, EngineError>> {
         let Some(stream) = self.streams.get_mut(slot) else {
             return Poll::Pending;
         };
@@ -52,12 +49,7 @@ impl Protocol {
         }
     }
 
-    pub(in crate::engine::tunnel) fn respond(
-        &mut self,
-        slot: usize,
-        head: &http::Response<()>,
-        end: bool,
-    ) -> Result<(), EngineError> {
+    pub(super) fn respond(&mut self, slot: usize, head: &http::Response<()>, end: bool) -> Result<(), EngineError> {
         let stream = self.streams.get_mut(slot).ok_or_else(EngineError::closed)?;
         if let Some(failure) = stream.failure {
             return Err(failure.into());
@@ -72,11 +64,7 @@ impl Protocol {
         Ok(())
     }
 
-    pub(in crate::engine::tunnel) fn poll_send_capacity(
-        &mut self,
-        slot: usize,
-        wanted: usize,
-    ) -> Poll<Result<usize, EngineError>> {
+    pub(super) fn poll_send_capacity(&mut self, slot: usize, wanted: usize) -> Poll<Result<usize, EngineError>> {
         let sendable = self.sendable();
         let is_crowded = self.streams.is_crowded();
         let Some(stream) = self.streams.get_mut(slot) else {
@@ -103,7 +91,7 @@ impl Protocol {
         Poll::Ready(Ok(window.min(sendable).min(share)))
     }
 
-    pub(in crate::engine::tunnel) fn send(&mut self, slot: usize, bytes: &Bytes, end: bool) -> Result<(), EngineError> {
+    pub(super) fn send(&mut self, slot: usize, bytes: &Bytes, end: bool) -> Result<(), EngineError> {
         let stream = self.streams.get_mut(slot).ok_or_else(EngineError::closed)?;
         if stream.failure.is_some() || stream.sending != Half::Body {
             return Err(EngineError::closed());
@@ -132,7 +120,7 @@ impl Protocol {
         Ok(())
     }
 
-    pub(in crate::engine::tunnel) fn reset(&mut self, slot: usize, code: ErrorCode) {
+    pub(super) fn reset(&mut self, slot: usize, code: ErrorCode) {
         let Some(stream) = self.streams.get(slot).filter(|stream| !stream.is_closed()) else {
             return;
         };
@@ -144,7 +132,7 @@ impl Protocol {
         }
     }
 
-    pub(in crate::engine::tunnel) fn poll_reset(&mut self, slot: usize) -> Poll<EngineError> {
+    pub(super) fn poll_reset(&mut self, slot: usize) -> Poll<EngineError> {
         match self.streams.get(slot).and_then(|stream| stream.failure) {
             Some(failure) => Poll::Ready(failure.into()),
             None => Poll::Pending,
@@ -152,7 +140,7 @@ impl Protocol {
     }
 
     /// What arrived before a failure comes before it, and an end stays one.
-    pub(in crate::engine::tunnel) fn poll_recv(&mut self, slot: usize) -> Poll<Result<Received, EngineError>> {
+    pub(super) fn poll_recv(&mut self, slot: usize) -> Poll<Result<Received, EngineError>> {
         let Some(stream) = self.streams.get_mut(slot) else {
             return Poll::Ready(Err(EngineError::closed()));
         };
@@ -167,7 +155,7 @@ impl Protocol {
         }
     }
 
-    pub(in crate::engine::tunnel) fn release(&mut self, slot: usize, n: usize) {
+    pub(super) fn release(&mut self, slot: usize, n: usize) {
         let Some(stream) = self.streams.get_mut(slot) else {
             return;
         };
@@ -186,7 +174,7 @@ impl Protocol {
 
     /// Nobody uses the stream any more: what has not ended is reset, and what nobody read does not
     /// count.
-    pub(in crate::engine::tunnel) fn forget(&mut self, slot: usize) {
+    pub(super) fn forget(&mut self, slot: usize) {
         let Some(stream) = self.streams.get(slot) else { return };
         let is_answered = self.role == Role::Server && stream.sending == Half::Ended;
         self.reset(
@@ -207,7 +195,7 @@ impl Protocol {
     pub(super) fn recv_initial(&self) -> u32 {
         match self.is_acked {
             true => self.limits.stream_window,
-            false => crate::engine::tunnel::window::INITIAL,
+            false => window::INITIAL,
         }
     }
 }
