@@ -301,7 +301,7 @@ async fn a_request_that_is_not_answered_in_time_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_drops_its_tunnel_unanswered_resets_it() {
     let pair = pair(&crate::engine::config(), |tunnel: IncomingTunnel| async move {
-        drop(tunnel)
+        drop(tunnel);
     })
     .await;
     let error = pair.client.open(request()).await.unwrap_err();

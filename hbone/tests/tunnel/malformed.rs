@@ -221,7 +221,7 @@ async fn a_push_ends_the_connection_even_on_a_stream_that_was_reset() {
     let lost = Lost::Violation(ErrorCode::PROTOCOL_ERROR);
 
     let mut served = served(&crate::engine::config(), |tunnel: IncomingTunnel| async {
-        drop(tunnel)
+        drop(tunnel);
     })
     .await;
     let stream = served.peer.connect("10.0.0.1:80").await;

@@ -42,7 +42,7 @@ impl Protocol {
         let decoded = self.decoder.decode(block, |name, value, so_far| {
             size = so_far;
             if size <= max_list {
-                fields.push(name, value);
+                fields.push(&name, value);
             }
             size <= 4 * max_list
         });

@@ -194,7 +194,9 @@ mod tests {
             if let Some(head) = Head::parse(&bytes) {
                 let checked = head.check(max_frame);
                 prop_assert!(checked.is_err() || head.len <= max_frame);
-                drop(field_block(head, bytes.get(HEAD_LEN..).unwrap_or_default()));
+                let payload = bytes.get(HEAD_LEN..).unwrap_or_default();
+                let block = field_block(head, payload);
+                prop_assert!(block.is_err() || block.is_ok_and(|block| block.len() <= payload.len()));
             }
         }
 

@@ -30,10 +30,10 @@ struct Pseudo {
 
 impl Fields {
     /// The next field of the block.
-    pub(super) fn push(&mut self, name: Bytes, value: Bytes) {
+    pub(super) fn push(&mut self, name: &[u8], value: Bytes) {
         let pushed = match name.first() {
-            Some(b':') => self.push_pseudo(&name, value),
-            _ => self.push_header(&name, value),
+            Some(b':') => self.push_pseudo(name, value),
+            _ => self.push_header(name, value),
         };
         self.is_malformed |= pushed.is_err();
     }
@@ -169,10 +169,7 @@ mod tests {
     fn fields(list: &[(&str, &str)]) -> Fields {
         let mut fields = Fields::default();
         for (name, value) in list {
-            fields.push(
-                Bytes::copy_from_slice(name.as_bytes()),
-                Bytes::copy_from_slice(value.as_bytes()),
-            );
+            fields.push(name.as_bytes(), Bytes::copy_from_slice(value.as_bytes()));
         }
         fields
     }
@@ -249,7 +246,7 @@ mod tests {
     fn read(block: &[u8]) -> Fields {
         let mut fields = Fields::default();
         let decoded = Decoder::new().decode(block, |name, value, _| {
-            fields.push(name, value);
+            fields.push(&name, value);
             true
         });
         decoded.unwrap();

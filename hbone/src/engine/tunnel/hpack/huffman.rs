@@ -129,26 +129,22 @@ mod tests {
 
     /// Bit by bit, with codes counted up as Appendix B prints them.
     fn encode(plain: &[u8]) -> Vec<u8> {
-        let mut bits = String::new();
+        let mut bits = Vec::new();
         for byte in plain {
             let length = u32::from(LENGTHS[usize::from(*byte)]);
             let shorter: u64 = LENGTHS
                 .iter()
-                .filter(|l| u32::from(**l) < length)
-                .map(|l| 1 << (30 - l))
+                .filter(|other| u32::from(**other) < length)
+                .map(|other| 1 << (30 - other))
                 .sum();
-            let before = LENGTHS[..usize::from(*byte)]
-                .iter()
-                .filter(|l| u32::from(**l) == length)
-                .count() as u64;
+            let before = LENGTHS[..usize::from(*byte)].iter();
+            let before = before.filter(|other| u32::from(**other) == length).count() as u64;
             let code = (shorter >> (30 - length)) + before;
-            bits.push_str(&format!("{code:0width$b}", width = length as usize));
+            bits.extend((0..length).rev().map(|shift| (code >> shift & 1) as u8));
         }
-        while !bits.len().is_multiple_of(8) {
-            bits.push('1');
-        }
-        (0..bits.len() / 8)
-            .map(|n| u8::from_str_radix(&bits[n * 8..n * 8 + 8], 2).unwrap())
+        bits.resize(bits.len().next_multiple_of(8), 1);
+        bits.chunks(8)
+            .map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | bit))
             .collect()
     }
 
