@@ -21,7 +21,7 @@ mod window;
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -45,6 +45,8 @@ pub(crate) struct TunnelEngine<Io> {
     inlet: Inlet,
     /// The transport may have more than was read; if not, its waker will say so.
     may_read: bool,
+    /// DATA waits for the transport, whose waker will say when it takes more.
+    is_stalled: bool,
     /// The transport takes no more bytes.
     is_broken: bool,
     /// The connection is being closed, which a poll goes on with when the transport says so.
@@ -79,6 +81,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> TunnelEngine<Io> {
             protocol: Protocol::new(role, config),
             inlet: Inlet::new(),
             may_read: true,
+            is_stalled: false,
             is_broken: false,
             is_closing: false,
         }
@@ -157,6 +160,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for TunnelEngine<Io> {
 
     fn poll(&mut self, cx: &mut Context<'_>, woken: bool) -> Poll<Progress<Ticket>> {
         self.may_read |= woken;
+        self.is_stalled &= !woken;
         loop {
             self.read(cx);
             if let Some((head, slot, id)) = self.protocol.next_arrival() {
@@ -178,13 +182,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for TunnelEngine<Io> {
             if end.is_some() || !self.protocol.is_full() {
                 return Poll::Pending;
             }
-            ready!(self.poll_make_room(cx));
+            self.is_stalled = self.poll_make_room(cx).is_pending();
+            if self.is_stalled {
+                return Poll::Pending;
+            }
         }
     }
 
     fn end_turn(&mut self) -> bool {
         self.hand_over();
-        self.protocol.has_more() || (!self.is_closing && self.protocol.end().is_some())
+        self.protocol.has_more()
+            || (!self.is_stalled && self.protocol.is_full())
+            || (!self.is_closing && self.protocol.end().is_some())
     }
 
     fn poll_open(&mut self, _cx: &mut Context<'_>) -> Poll<()> {

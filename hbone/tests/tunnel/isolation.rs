@@ -303,6 +303,35 @@ async fn what_a_user_writes_is_taken_within_the_documented_bound_and_no_further(
     }
 }
 
+/// Much more than a turn writes becomes sendable at once, by nothing that a tunnel did.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_opens_late_lets_every_tunnel_through() {
+    const TUNNELS: usize = 20;
+    const BYTES: usize = 200 * 1024;
+    let pour = |tunnel: IncomingTunnel| async move {
+        let mut stream = tunnel.accept(TunnelResponse::new());
+        stream.write_all(&[7; BYTES]).await.unwrap();
+        stream.shutdown().await.unwrap();
+    };
+    let habits = |peer: mesh_testkit::peer::RawClient<_>| peer.with_settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    for pipe in [pipe::Builder::new(), pipe::Builder::new().capacity(10_000)] {
+        let mut served = served_as(pipe, habits, &crate::engine::config(), pour).await;
+        served.peer.send(Frame::window_update(0, 0x7000_0000)).await;
+        let mut tunnels = Vec::new();
+        for _ in 0..TUNNELS {
+            let tunnel = served.peer.connect("10.0.0.1:80").await;
+            served.peer.expect_headers(tunnel).await;
+            tunnels.push(tunnel);
+        }
+        settle().await;
+        let wide = Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 1024 * 1024)]);
+        served.peer.send(wide).await;
+        for tunnel in tunnels {
+            assert_eq!(served.peer.read_to_end(tunnel).await.len(), BYTES);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unread_tunnel_is_given_its_window_and_no_more() {
     let mut config = crate::engine::config();

@@ -35,6 +35,7 @@ impl Protocol {
             }
             let by = i64::from(self.limits.stream_window) - i64::from(window::INITIAL);
             self.streams.each_open(|stream| stream.recv_window.shift(by));
+            self.streams.widen_resets(u32::try_from(by).unwrap_or(0));
             return Ok(());
         }
         let new = self.peer.apply(payload, self.role == Role::Server)?;

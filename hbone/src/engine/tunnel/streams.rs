@@ -129,6 +129,13 @@ impl Streams {
         }
     }
 
+    /// The peer learned of more window before it learned of the resets.
+    pub(super) fn widen_resets(&mut self, by: u32) {
+        for aftermath in self.resets.values_mut() {
+            aftermath.window = aftermath.window.saturating_add(by);
+        }
+    }
+
     /// What may still come on a stream that is not open.
     pub(super) fn aftermath(&mut self, id: u32) -> Option<&mut Aftermath> {
         self.resets.get_mut(&id)
