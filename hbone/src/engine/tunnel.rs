@@ -279,3 +279,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for TunnelEngine<Io> {
         self.protocol.forget(stream.slot);
     }
 }
+
+#[cfg(test)]
+mod tests;
