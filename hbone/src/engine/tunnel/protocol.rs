@@ -81,9 +81,9 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Streams that are remembered as reset.
+    /// Streams that are remembered as reset: more than a peer that knows no limit yet opens.
     pub(super) fn remembered(&self) -> usize {
-        2 * self.max_tunnels
+        (2 * self.max_tunnels).max(1_000)
     }
 }
 
@@ -319,15 +319,11 @@ impl Protocol {
             return Err(Fault::CALM);
         }
         frame::put_reset(&mut self.out, id, code);
-        let window = match self.streams.find(id) {
-            Some(slot) => {
-                let window = self.streams.get(slot).map_or(0, |stream| stream.recv_window.left());
-                self.streams.fail(slot, Failure::Reset { code, by_peer: false });
-                window
-            }
-            None => 0,
-        };
-        self.streams.remember(id, window, self.limits.remembered());
+        if let Some(slot) = self.streams.find(id) {
+            let window = self.streams.get(slot).map_or(0, |stream| stream.recv_window.left());
+            self.streams.fail(slot, Failure::Reset { code, by_peer: false });
+            self.streams.remember(id, window, self.limits.remembered());
+        }
         Ok(())
     }
 

@@ -248,6 +248,26 @@ fn what_follows_a_reset_is_ignored_as_far_as_it_may_have_been_sent() {
     assert_eq!(server.verdicts(), [(0, ErrorCode::FLOW_CONTROL_ERROR)]);
 }
 
+/// A client may open any number of streams, and send on them, before it has seen any SETTINGS.
+#[test]
+fn streams_beyond_the_limit_are_refused_and_what_they_carry_is_ignored() {
+    let mut server = Side::server();
+    let streams: Vec<u32> = (0..200).map(|n| n * 2 + 1).collect();
+    for stream in &streams {
+        server.see(&[request(*stream)]);
+    }
+    let refused: Vec<_> = streams[4..].iter().map(|id| (*id, ErrorCode::REFUSED_STREAM)).collect();
+    assert_eq!(server.verdicts(), refused);
+    for stream in &streams {
+        server.see(&[
+            Frame::data(*stream, vec![0; 100]),
+            Frame::data(*stream, vec![0; 100]).end_stream(),
+        ]);
+    }
+    assert_eq!(server.verdicts(), []);
+    assert!(!server.protocol.is_over());
+}
+
 /// A stream that nobody reads gives its bytes back to the connection when it goes.
 #[test]
 fn forgotten_streams_cost_the_connection_no_window() {
