@@ -146,6 +146,8 @@ struct Play {
     connection: Option<Connection<Wire>>,
     side: Side,
     lines: Vec<Line>,
+    /// Somebody gave up a tunnel that may have had no stream: lines and streams part.
+    is_misnumbered: bool,
     held: Vec<Held>,
 }
 
@@ -181,6 +183,7 @@ impl Play {
             connection: Some(connection),
             side,
             lines: Vec::new(),
+            is_misnumbered: false,
             held: Vec::new(),
         })
     }
@@ -259,7 +262,11 @@ impl Play {
                 };
                 let (client, request) = (client.clone(), TunnelRequest::new(authority));
                 let mut opening: Opening = Box::pin(async move { client.open(request).await });
-                // Asked for, and taken up by the driver: streams are numbered in this order.
+                // Asked for, and taken up by the driver: streams are numbered in this order, unless
+                // one that waits for a place is given up.
+                if self.is_misnumbered {
+                    line.doubt();
+                }
                 if opening.as_mut().poll(&mut context()).is_pending() {
                     openings.push((index, opening));
                 }
@@ -341,12 +348,19 @@ impl Play {
                 }
             }
             Side::Client(_, openings) if openings.is_empty() => {}
-            Side::Client(_, openings) => {
+            Side::Client(client, openings) => {
+                let status = client.status();
                 let place = usize::from(which) % openings.len();
                 let (line, mut opening) = openings.swap_remove(place);
                 match opening.as_mut().poll(&mut context()) {
                     // Given up, or waited for still.
-                    Poll::Pending if arg.is_multiple_of(8) => drop(opening),
+                    Poll::Pending if arg.is_multiple_of(8) => {
+                        drop(opening);
+                        if status.tunnels >= status.limit {
+                            self.is_misnumbered = true;
+                            self.lines.iter_mut().for_each(Line::doubt);
+                        }
+                    }
                     Poll::Pending => openings.push((line, opening)),
                     Poll::Ready(Ok(stream)) => self.hold(line, stream),
                     Poll::Ready(Err(_)) => {}

@@ -248,6 +248,19 @@ fn what_follows_a_reset_is_ignored_as_far_as_it_may_have_been_sent() {
     assert_eq!(server.verdicts(), [(0, ErrorCode::FLOW_CONTROL_ERROR)]);
 }
 
+/// RFC 9113 §6.1: padding takes window, and nobody reads it.
+#[test]
+fn padding_is_given_back_at_once() {
+    let mut server = Side::server();
+    server.see(&[request(1)]);
+    for _ in 0..1_000 {
+        server.see(&[Frame::data(1, &b"x"[..]).padded(200)]);
+        assert_eq!(server.received(0), Ok((b"x".to_vec(), false)));
+        server.protocol.release(server.slots[0], 1);
+    }
+    assert_eq!(server.verdicts(), []);
+}
+
 /// A client may open any number of streams, and send on them, before it has seen any SETTINGS.
 #[test]
 fn streams_beyond_the_limit_are_refused_and_what_they_carry_is_ignored() {
