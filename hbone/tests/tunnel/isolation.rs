@@ -315,7 +315,8 @@ async fn a_window_that_opens_late_lets_every_tunnel_through() {
     };
     let closed = [(setting::INITIAL_WINDOW_SIZE, 0)];
     let habits = |peer: mesh_testkit::peer::RawClient<_>| peer.with_settings(&closed).without_window_updates();
-    for pipe in [pipe::Builder::new(), pipe::Builder::new().capacity(10_000)] {
+    for capacity in [10_000, 16 * 1024 * 1024] {
+        let pipe = pipe::Builder::new().capacity(capacity);
         let mut served = served_as(pipe, habits, &crate::engine::config(), pour).await;
         served.peer.send(Frame::window_update(0, 0x7000_0000)).await;
         let mut tunnels = Vec::new();
