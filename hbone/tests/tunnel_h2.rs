@@ -39,6 +39,9 @@ mod stream;
 
 /// The engine under test.
 mod engine {
+    /// Whether faults of one stream end the connection, as they may (RFC 9113 §5.4.1).
+    pub const ENDS_CONNECTIONS: bool = true;
+
     /// The configuration that every test begins with.
     pub fn config() -> hbone::Config {
         hbone::fuzzing::with_h2(hbone::Config::default())

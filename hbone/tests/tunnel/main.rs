@@ -37,6 +37,9 @@ mod trust;
 
 /// The engine under test.
 mod engine {
+    /// Whether faults of one stream end the connection, as they may (RFC 9113 §5.4.1).
+    pub const ENDS_CONNECTIONS: bool = false;
+
     /// The configuration that every test begins with.
     pub fn config() -> hbone::Config {
         hbone::Config::default()
