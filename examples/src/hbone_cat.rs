@@ -8,9 +8,7 @@ mod origin;
 mod policy;
 mod ready;
 mod serve;
-mod sockets;
 mod stdio;
-mod workers;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -21,10 +19,10 @@ use mesh_identity::tls::IdentityUnavailable;
 use self::args::{Args, Command};
 use self::credentials::CredentialError;
 use self::policy::PolicyError;
-use self::sockets::BindError;
 use self::stdio::PipeError;
-use self::workers::Abandoned;
+use crate::sockets::BindError;
 use crate::usage::{one_line, printed};
+use crate::workers::Abandoned;
 
 /// A flag, file or certificate is bad.
 const USAGE: u8 = 2;

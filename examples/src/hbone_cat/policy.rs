@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use std::{fs, io, thread};
 
 use mesh_identity::TrustDomain;
@@ -11,8 +10,7 @@ use mesh_policy::authz::k8s::{self, ReadError};
 use mesh_policy::authz::{AuthorizationPolicy, CompileError, Compiler, Dialect, PolicySet, Target, TrustDomains};
 use tokio::sync::watch;
 
-/// Time between two looks at the files, and for which a change has to stay.
-const INTERVAL: Duration = Duration::from_millis(500);
+use crate::following::{Following, INTERVAL};
 
 /// Reads policies, and has a thread follow their files until nobody asks any more.
 pub(super) fn follow(
@@ -63,33 +61,24 @@ impl Files {
 
     /// Publishes what the files come to say, and keeps the last good set otherwise.
     fn keep_up(&self, texts: Vec<String>, publish: &watch::Sender<Arc<PolicySet>>) {
-        let (mut taken, mut seen) = (Ok(texts), String::new());
-        let mut settling = None;
+        let mut following = Following::new(texts);
         while !publish.is_closed() {
             thread::sleep(INTERVAL);
-            let read = self.read().map_err(|error| error.to_string());
-            if read == taken {
-                settling = None;
-            } else if settling.as_ref() != Some(&read) {
-                settling = Some(read);
-            } else {
-                settling = None;
-                let version = publish.borrow().version() + 1;
-                let compiled = read
-                    .clone()
-                    .and_then(|texts| self.compile(&texts, version).map_err(|error| error.to_string()));
-                taken = read;
-                match compiled {
-                    Ok(set) => {
-                        tracing::info!("policies changed: {} in force", set.policies().count());
-                        publish.send_replace(Arc::new(set));
-                        seen.clear();
-                    }
-                    Err(reason) if reason != seen => {
+            let Some(texts) = following.look(self.read().map_err(|error| error.to_string())) else {
+                continue;
+            };
+            let version = publish.borrow().version() + 1;
+            let compiled = texts.and_then(|texts| self.compile(&texts, version).map_err(|error| error.to_string()));
+            match compiled {
+                Ok(set) => {
+                    tracing::info!("policies changed: {} in force", set.policies().count());
+                    publish.send_replace(Arc::new(set));
+                    following.accepted();
+                }
+                Err(reason) => {
+                    if following.refused(&reason) {
                         tracing::warn!(%reason, "policies kept as they were");
-                        seen = reason;
                     }
-                    Err(_) => {}
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Applications at the ends of tunnels.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_testkit::payload::Payload;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -23,7 +23,16 @@ impl App {
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at([127, 0, 0, 1].into(), serve).await
+    }
+
+    /// As [`start`](Self::start), at another address.
+    pub async fn start_at<F, Fut>(ip: IpAddr, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -39,7 +48,12 @@ impl App {
 
     /// Sends back what it receives, then its end.
     pub async fn echo() -> Self {
-        Self::start(|mut tcp| async move {
+        Self::echo_at([127, 0, 0, 1].into()).await
+    }
+
+    /// As [`echo`](Self::echo), at another address.
+    pub async fn echo_at(ip: IpAddr) -> Self {
+        Self::start_at(ip, |mut tcp| async move {
             let (mut read, mut write) = tcp.split();
             if copy(&mut read, &mut write).await.is_ok() {
                 // The other side may be gone by now.

@@ -8,7 +8,7 @@ mod process;
 pub use app::{App, exchange};
 pub use half_close::{half_close_first, half_close_last, receive_last_words};
 pub use pki::{Files, NoCertificate, Pki};
-pub use process::{Process, hbone_cat, hbone_cat_of};
+pub use process::{Process, hbone_cat, hbone_cat_of, node_proxy};
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};

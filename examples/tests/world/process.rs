@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -35,6 +36,13 @@ pub fn hbone_cat(command: &str, files: &Files) -> Command {
 pub fn hbone_cat_of(command: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_hbone-cat"));
     program.args([command, "--json"]).env_remove("RUST_LOG");
+    program
+}
+
+/// The command `node-proxy` with this configuration.
+pub fn node_proxy(config: &Path) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_node-proxy"));
+    program.arg("--config").arg(config).arg("--json").env_remove("RUST_LOG");
     program
 }
 

@@ -9,14 +9,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 /// SIGTERM and SIGINT, caught from now on.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         let runtime = runtime()?;
         let (terminate, interrupt) = {
             let _context = runtime.enter();
@@ -31,7 +31,7 @@ impl Signals {
 
     /// Runs each of `workers` on a thread of its own until all have ended, and answers with the
     /// first failure. The first signal asks them to stop, the second drops what they still do.
-    pub(super) fn run<W, F, E>(self, workers: Vec<W>) -> Result<(), E>
+    pub(crate) fn run<W, F, E>(self, workers: Vec<W>) -> Result<(), E>
     where
         W: FnOnce(Stop) -> F + Send,
         F: Future<Output = Result<(), E>>,
@@ -107,11 +107,11 @@ fn raise(phase: &mut Phase, to: Phase) -> bool {
 /// A second signal came before everything had ended.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped before everything had ended")]
-pub(super) struct Abandoned;
+pub(crate) struct Abandoned;
 
 /// How a worker learns that it should stop.
 #[derive(Clone)]
-pub(super) struct Stop(watch::Receiver<Phase>);
+pub(crate) struct Stop(watch::Receiver<Phase>);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Phase {
@@ -122,7 +122,7 @@ enum Phase {
 
 impl Stop {
     /// Waits for the order to begin nothing new and to end what there is.
-    pub(super) async fn draining(self) {
+    pub(crate) async fn draining(self) {
         self.reached(Phase::Draining).await;
     }
 
