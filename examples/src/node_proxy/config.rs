@@ -26,6 +26,8 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) plaintext: Vec<Plaintext>,
     #[serde(default)]
+    pub(super) outbound: Vec<Outbound>,
+    #[serde(default)]
     pub(super) socks5: Vec<Socks5>,
     pub(super) admin: Option<Admin>,
     #[serde(default)]
@@ -80,6 +82,12 @@ pub(super) struct Inbound {
 pub(super) struct Plaintext {
     pub(super) bind: SocketAddr,
     pub(super) destination: Option<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outbound {
+    pub(super) bind: SocketAddr,
 }
 
 #[derive(Debug, Deserialize)]
@@ -269,7 +277,7 @@ mod tests {
                 "[[outboard]]",
                 (34, "`[[outboard]]`: unknown field `outboard`"),
             ),
-            ("threads = 1 ", "threads = 0 ", (60, "not from 1 to 256")),
+            ("threads = 1 ", "threads = 0 ", (65, "not from 1 to 256")),
             ("node = \"node-1\"", "", (1, "missing field `node`")),
         ] {
             let (line, problem) = Config::parse(&EXAMPLE.replace(from, to)).unwrap_err();

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hbone::Authority;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -28,6 +29,8 @@ pub(super) enum Role {
     Inbound,
     /// Connections without a tunnel, to this address where it is given.
     Plaintext(Option<SocketAddr>),
+    /// Connections of workloads of this node that the kernel redirected.
+    Outbound,
     /// Connections by SOCKS5, of this workload where it is given.
     Socks5(Option<Arc<str>>),
 }
@@ -50,8 +53,29 @@ impl Role {
             Self::Plaintext(destination) => {
                 passthrough::carry(&node, tcp, from, destination.unwrap_or(made_to)).await;
             }
+            Self::Outbound => captured(&outbound, tcp, from, made_to).await,
             Self::Socks5(workload) => socks5(&outbound, workload.as_deref(), tcp, from).await,
         }
+    }
+}
+
+/// Carries a connection to where it was going. A client of which nobody knows whose it is, or that
+/// cannot be carried as the mesh wants it, is reset.
+async fn captured(outbound: &Outbound, tcp: TcpStream, from: SocketAddr, target: SocketAddr) {
+    let is_redirected = tcp
+        .local_addr()
+        .is_ok_and(|local| local.ip().to_canonical() != target.ip() || local.port() != target.port());
+    let source = match is_redirected {
+        true => outbound.node.resident_at(from.ip()).await,
+        false => None,
+    };
+    let Some((source, authority)) = source.zip(Authority::try_from(target).ok()) else {
+        plain::reset(&tcp);
+        return tracing::warn!(%from, %target, reason = "no workload of this node", "connection refused");
+    };
+    match outbound.connect(&source, from, &authority).await {
+        Ok(carrier) => carrier.carry(tcp).await,
+        Err(_) => plain::reset(&tcp),
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) struct Ready {
     node: String,
     inbound: Vec<SocketAddr>,
     plaintext: Vec<SocketAddr>,
+    outbound: Vec<SocketAddr>,
     socks5: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
 }
@@ -27,6 +28,7 @@ impl Ready {
             node: node.to_owned(),
             inbound: Vec::new(),
             plaintext: Vec::new(),
+            outbound: Vec::new(),
             socks5: Vec::new(),
             admin,
         }
@@ -36,6 +38,7 @@ impl Ready {
         match role {
             Role::Inbound => self.inbound.push(addr),
             Role::Plaintext(_) => self.plaintext.push(addr),
+            Role::Outbound => self.outbound.push(addr),
             Role::Socks5(_) => self.socks5.push(addr),
         }
         self
@@ -56,6 +59,7 @@ impl fmt::Display for Ready {
         for (name, addrs) in [
             ("tunnels", self.inbound.as_slice()),
             ("plaintext", &self.plaintext),
+            ("outbound", &self.outbound),
             ("socks5", &self.socks5),
             ("admin", self.admin.as_slice()),
         ] {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::access_log::AccessLog;
 use super::admin::Admin;
@@ -98,6 +98,9 @@ fn listeners(config: &Config) -> Result<Vec<(Role, Sockets)>, Failure> {
     for plaintext in &config.plaintext {
         listen(Role::Plaintext(plaintext.destination), "plaintext.bind", plaintext.bind)?;
     }
+    for outbound in &config.outbound {
+        listen(Role::Outbound, "outbound.bind", outbound.bind)?;
+    }
     for socks5 in &config.socks5 {
         let workload = socks5.workload.as_deref().map(Arc::from);
         listen(Role::Socks5(workload), "socks5.bind", socks5.bind)?;
@@ -159,9 +162,11 @@ async fn carry(node: Arc<Node>, share: Vec<(Role, std::net::TcpListener)>, stop:
         });
     }
     stop.draining().await;
-    tokio::join!(outbound.tunnels.drain(), async {
-        while serving.join_next().await.is_some() {}
-    });
+    let began = Instant::now();
+    // Those that are being opened still need tunnels.
+    while serving.join_next().await.is_some() {}
+    let left = outbound.node.drain.saturating_sub(began.elapsed());
+    outbound.tunnels.drain(left).await;
     Ok(())
 }
 

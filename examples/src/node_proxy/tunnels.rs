@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hbone::pool::{Connect, DialFailure, Dialer, DialerError, PoolKey};
 use hbone::tls::DialError;
@@ -101,9 +102,9 @@ impl Tunnels {
         Ok(Opened { stream, within })
     }
 
-    /// Opens no more tunnels, and waits for those that are open, though not for ever.
-    pub(super) async fn drain(&self) {
-        self.pool.drain(self.node.drain).await;
+    /// Opens no more tunnels, and waits for those that are open, though not longer.
+    pub(super) async fn drain(&self, timeout: Duration) {
+        self.pool.drain(timeout).await;
     }
 }
 

@@ -17,7 +17,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::admin::ask;
 use crate::nodes::{Node, World};
 use crate::socks::{self, HOST_UNREACHABLE, NOT_ALLOWED};
-use crate::world::{App, eventually, exchange};
+use crate::world::{App, eventually, exchange, free_addr};
 
 /// A control plane of a mesh like that of the file.
 struct ControlPlane {
@@ -30,6 +30,10 @@ struct ControlPlane {
 
 impl ControlPlane {
     async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    async fn start_at(addr: SocketAddr) -> Self {
         let (told, refusals) = mpsc::unbounded_channel();
         let discovery = Discovery::new(Server::new(ServerConfig::new()), move |event| {
             if let Event::Refused { message, .. } = event {
@@ -38,11 +42,11 @@ impl ControlPlane {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
-        let front = App::start(move |mut tcp| async move {
+        let front = TcpListener::bind(addr).await.unwrap();
+        let front = App::start_on(front, move |mut tcp| async move {
             let mut server = TcpStream::connect(server).await.unwrap();
             drop(copy_bidirectional(&mut tcp, &mut server).await);
-        })
-        .await;
+        });
         let service = discovery.service();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -167,21 +171,13 @@ async fn far(world: &World, server: SocketAddr) -> Node {
 #[tokio::test]
 async fn a_node_is_ready_when_it_knows_the_mesh() {
     let world = World::new();
-    let control = ControlPlane::start().await;
-    let node = world
-        .start(
-            "far",
-            &(head(&world, "far", "till", control.front.addr) + &world.inbound(world.till())),
-        )
-        .await;
+    let server = free_addr();
+    let head = head(&world, "far", "till", server) + &world.inbound(world.till());
+    let node = world.start("far", &head).await;
     let (status, body) = ask(node.admin, "GET", "/healthz/ready").await;
     assert_eq!((status, body.trim()), (500, "not ready, pending: state manager"));
-    control.publish(&world, world_addr(&world));
+    let _control = ControlPlane::start_at(server).await;
     is_ready(&node).await;
-}
-
-fn world_addr(world: &World) -> SocketAddr {
-    SocketAddr::new(world.till(), 9)
 }
 
 #[tokio::test]

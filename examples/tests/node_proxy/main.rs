@@ -14,6 +14,8 @@ mod admin;
 mod configuration;
 mod discovery;
 mod drain;
+mod identities;
+mod inbound;
 mod nodes;
 mod outbound;
 mod plaintext;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::socks;
-use crate::world::{App, Files, Pki, Process, eventually, exchange, free_addr, node_proxy};
+use crate::world::{App, Files, Pki, Process, eventually, exchange, node_proxy};
 
 /// A number for each set of nodes in this process.
 static SETS: AtomicU8 = AtomicU8::new(1);
@@ -54,12 +54,14 @@ pub fn identity(account: &str) -> SpiffeId {
 impl World {
     pub fn new() -> Self {
         let pki = Pki::new();
-        let process = u8::try_from(std::process::id() % 200).unwrap() + 20;
+        let process = std::process::id();
+        let [high, low] = [process % 200 + 20, process / 200 % 4 * 60].map(|part| u8::try_from(part).unwrap());
         Self {
             mesh_file: pki.path().join("mesh.yaml"),
             pki,
-            block: [process, SETS.fetch_add(1, Ordering::Relaxed)],
-            hbone_port: free_addr().port(),
+            block: [high, low + SETS.fetch_add(1, Ordering::Relaxed)],
+            // Not one that the kernel would give to somebody else; the address is the world's own.
+            hbone_port: 15008,
         }
     }
 

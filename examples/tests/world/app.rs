@@ -32,7 +32,15 @@ impl App {
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((ip, 0)).await.unwrap();
+        Self::start_on(TcpListener::bind((ip, 0)).await.unwrap(), serve)
+    }
+
+    /// As [`start`](Self::start), with a listener that is there already.
+    pub fn start_on<F, Fut>(listener: TcpListener, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let addr = listener.local_addr().unwrap();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -53,14 +61,20 @@ impl App {
 
     /// As [`echo`](Self::echo), at another address.
     pub async fn echo_at(ip: IpAddr) -> Self {
-        Self::start_at(ip, |mut tcp| async move {
-            let (mut read, mut write) = tcp.split();
-            if copy(&mut read, &mut write).await.is_ok() {
-                // The other side may be gone by now.
-                drop(write.shutdown().await);
-            }
-        })
-        .await
+        Self::start_at(ip, echo).await
+    }
+
+    /// As [`echo`](Self::echo), with a listener that is there already.
+    pub fn echo_on(listener: TcpListener) -> Self {
+        Self::start_on(listener, echo)
+    }
+}
+
+async fn echo(mut tcp: TcpStream) {
+    let (mut read, mut write) = tcp.split();
+    if copy(&mut read, &mut write).await.is_ok() {
+        // The other side may be gone by now.
+        drop(write.shutdown().await);
     }
 }
 
