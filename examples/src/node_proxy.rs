@@ -24,6 +24,7 @@ mod passthrough;
 mod plain;
 mod plan;
 mod proxy;
+mod proxy_protocol;
 mod ready;
 mod residents;
 mod run;

@@ -268,22 +268,33 @@ mod tests {
     fn mistakes_are_named_with_their_line() {
         for (from, to, expected) in [
             (
-                "0.0.0.0:15008",
-                "nowhere",
-                (35, "`bind = \"nowhere\"`: invalid socket address syntax"),
+                "bind = \"0.0.0.0:15008\"",
+                "bind = \"nowhere\"",
+                "`bind = \"nowhere\"`: invalid socket address syntax",
             ),
             (
                 "[[inbound]]",
                 "[[outboard]]",
-                (34, "`[[outboard]]`: unknown field `outboard`"),
+                "`[[outboard]]`: unknown field `outboard`",
             ),
-            ("threads = 1 ", "threads = 0 ", (65, "not from 1 to 256")),
-            ("node = \"node-1\"", "", (1, "missing field `node`")),
+            ("threads = 1 ", "threads = 0 ", "not from 1 to 256"),
+            (
+                "hbone_port = 15008",
+                "hbone_port = 150088",
+                "invalid value: integer `150088`",
+            ),
         ] {
-            let (line, problem) = Config::parse(&EXAMPLE.replace(from, to)).unwrap_err();
-            assert_eq!(line, expected.0, "{problem}");
-            assert!(problem.contains(expected.1), "{problem}");
+            let text = EXAMPLE.replace(from, to);
+            let place = text.lines().position(|line| line.starts_with(to)).unwrap() + 1;
+            let (line, problem) = Config::parse(&text).unwrap_err();
+            assert_eq!(line, place, "{problem}");
+            assert!(problem.contains(expected), "{problem}");
             assert!(!problem.contains('\n'), "{problem}");
         }
+        let (line, problem) = Config::parse(&EXAMPLE.replace("node = \"node-1\"", "")).unwrap_err();
+        assert!(
+            line == 1 && problem.ends_with("missing field `node`"),
+            "{line}: {problem}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use mesh_identity::Svid;
 use mesh_policy::authz::PolicySet;
-use mesh_xds::store::{Service, Workload};
+use mesh_xds::store::{Gateway, GatewayDestination, Protocol, Service, Workload};
 use serde_json::{Value, json};
 
 use super::mesh::{Protection, Resident};
@@ -44,10 +44,13 @@ fn workload(workload: &Workload) -> Value {
         "trustDomain": &*workload.identity.trust_domain,
         "network": &*workload.network,
         "workloadIps": workload.addresses,
-        "protocol": format!("{:?}", workload.protocol),
+        "protocol": match workload.protocol {
+            Protocol::Hbone => "HBONE",
+            _ => "TCP",
+        },
         "node": &*workload.node,
         "status": if workload.is_healthy { "Healthy" } else { "Unhealthy" },
-        "waypoint": workload.waypoint.as_ref().map(|gateway| format!("{:?}", gateway.destination)),
+        "waypoint": workload.waypoint.as_deref().map(gateway),
         "services": workload.services.iter().map(|membership| &*membership.service).collect::<Vec<_>>(),
         "authorizationPolicies": workload.policies.iter().map(|key| &**key).collect::<Vec<_>>(),
     })
@@ -65,8 +68,17 @@ fn service(service: &Service) -> Value {
         "hostname": &*service.hostname,
         "vips": vips.map(|vip| format!("{}/{}", vip.network, vip.address)).collect::<Vec<_>>(),
         "ports": ports.collect::<serde_json::Map<_, _>>(),
-        "waypoint": service.waypoint.as_ref().map(|gateway| format!("{:?}", gateway.destination)),
+        "waypoint": service.waypoint.as_deref().map(gateway),
     })
+}
+
+fn gateway(gateway: &Gateway) -> String {
+    let port = gateway.hbone_port;
+    match &gateway.destination {
+        GatewayDestination::Address(place) => format!("{}/{}:{port}", place.network, place.address),
+        GatewayDestination::Hostname { namespace, hostname } => format!("{namespace}/{hostname}:{port}"),
+        _ => "unknown".to_owned(),
+    }
 }
 
 fn resident(resident: &Resident) -> Value {

@@ -32,9 +32,6 @@ impl Admitted {
     }
 
     /// Waits until the connection is not admitted any more, and tells why.
-    ///
-    /// Dropping the call leaves it admitted by the policies that were looked at last; it is not to
-    /// be called again then.
     pub(super) async fn withdrawn(self) -> Refused {
         let Self {
             mut permit,

@@ -7,6 +7,7 @@ use hbone::{
     Authority, CopyProgress, DeniedStatus, Handler, Host, IncomingTunnel, Listener, Rejection, TunnelResponse,
     copy_with_progress,
 };
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::guard::{Admitted, Refused};
@@ -14,8 +15,9 @@ use super::labels::{Reporter, ServiceName};
 use super::mesh::{Mesh, Resident};
 use super::node::{Node, has};
 use super::party::{Party, baggage};
+use super::proxy_protocol;
 use super::traffic::{Ends, Failure, Inbound, Traffic};
-use super::upstream;
+use super::upstream::{self, ConnectError};
 use crate::admission::Caller;
 use crate::workers::Stop;
 
@@ -46,6 +48,13 @@ pub(super) async fn serve(node: Arc<Node>, tcp: TcpStream, (from, destination): 
     }
 }
 
+/// Where a tunnel leads.
+struct Target {
+    addr: SocketAddr,
+    /// What the workload is told by the PROXY protocol that the tunnel was for.
+    announced: Option<SocketAddr>,
+}
+
 /// The tunnels of one connection, all for one workload.
 struct Tunnels {
     node: Arc<Node>,
@@ -68,11 +77,11 @@ impl Handler for Tunnels {
             }
         };
         let progress = Arc::new(CopyProgress::default());
-        let ends = self.ends(&mesh, &tunnel, target);
+        let ends = self.ends(&mesh, &tunnel, target.addr);
         let traffic = self.node.telemetry.begin(ends, Inbound(Arc::clone(&progress)));
         let id = tunnel.peer().identity().map(|peer| peer.id());
         let source = tunnel.peer().addr().map(|addr| addr.ip().to_canonical());
-        let caller = Caller::new(id, source, Some(target.ip()), target.port());
+        let caller = Caller::new(id, source, Some(target.addr.ip()), target.addr.port());
         let resident = mesh
             .resident(&self.resident.workload.uid)
             .filter(|now| now.id == self.resident.id);
@@ -91,30 +100,43 @@ impl Handler for Tunnels {
 }
 
 impl Tunnels {
-    /// Where a tunnel leads: to an address of the workload, or to a service that it belongs to.
-    fn target(&self, mesh: &Mesh, authority: &Authority) -> Result<SocketAddr, Rejection> {
+    /// Where a tunnel leads: to an address of the workload, or to a service that it belongs to. A
+    /// workload that is told by the PROXY protocol what was asked for may be asked for anything.
+    fn target(&self, mesh: &Mesh, authority: &Authority) -> Result<Target, Rejection> {
         let workload = &self.resident.workload;
-        let target = match authority.host() {
-            Host::Ip(ip) if ip.to_canonical() == self.ip => SocketAddr::new(self.ip, authority.port()),
-            Host::Ip(ip) if has(workload, ip) => SocketAddr::new(ip.to_canonical(), authority.port()),
+        let told = workload.application_tunnel.filter(|tunnel| tunnel.is_proxy_protocol);
+        let asked = match authority.host() {
+            Host::Ip(ip) if told.is_some() || ip.to_canonical() == self.ip || has(workload, ip) => {
+                Some(SocketAddr::new(ip.to_canonical(), authority.port()))
+            }
             Host::Ip(_) => return Err(Rejection::DestinationMismatch),
+            Host::Name(name) if told.is_some() => {
+                let namespace = &workload.identity.namespace;
+                let service = mesh.snapshot.service_named(name, Some(namespace));
+                let vip = service.and_then(|service| service.addresses.iter().find(|vip| vip.network == mesh.network));
+                vip.map(|vip| SocketAddr::new(vip.address, authority.port()))
+            }
             Host::Name(name) => {
                 let port = port_of(mesh, &self.resident, name, authority.port());
-                SocketAddr::new(self.ip, port.ok_or(Rejection::UnknownDestination)?)
+                port.map(|port| SocketAddr::new(self.ip, port))
             }
         };
+        let asked = asked.ok_or(Rejection::UnknownDestination)?;
+        let target = match told {
+            Some(tunnel) => Target {
+                addr: SocketAddr::new(self.ip, tunnel.port.unwrap_or(asked.port())),
+                announced: Some(asked),
+            },
+            None => Target {
+                addr: asked,
+                announced: None,
+            },
+        };
         // A tunnel to this process would go round in circles.
-        if self.node.is_own(target) {
-            return Err(Rejection::UnknownDestination);
+        match self.node.is_own(target.addr) {
+            true => Err(Rejection::UnknownDestination),
+            false => Ok(target),
         }
-        // Such workloads count on a PROXY protocol header for who speaks, which is not sent here.
-        if workload
-            .application_tunnel
-            .is_some_and(|tunnel| tunnel.is_proxy_protocol)
-        {
-            return Err(Rejection::UnknownDestination);
-        }
-        Ok(target)
     }
 
     fn ends(&self, mesh: &Mesh, tunnel: &IncomingTunnel, target: SocketAddr) -> Ends {
@@ -144,19 +166,25 @@ impl Tunnels {
     async fn carry(
         &self,
         tunnel: IncomingTunnel,
-        target: SocketAddr,
+        target: Target,
         admitted: Admitted,
         traffic: Traffic,
         progress: Arc<CopyProgress>,
     ) {
-        // Boxed, so that a tunnel that is open does not keep the room for its dial.
-        let tcp = match Box::pin(upstream::connect(target)).await {
+        let connected = match preface(&tunnel, target.announced) {
+            // Boxed, so that a tunnel that is open does not keep the room for its dial.
+            Ok(preface) => Box::pin(open(target.addr, preface))
+                .await
+                .map_err(|error| (error.rejection(), error.to_string())),
+            Err(rejection) => Err((rejection.clone(), rejection.to_string())),
+        };
+        let tcp = match connected {
             Ok(tcp) => tcp,
-            Err(error) => {
-                tunnel.reject(error.rejection());
+            Err((rejection, reason)) => {
+                tunnel.reject(rejection);
                 return traffic.end(Some(Failure {
                     flags: "CONNECT",
-                    reason: error.to_string(),
+                    reason,
                 }));
             }
         };
@@ -172,6 +200,26 @@ impl Tunnels {
         };
         traffic.end(failure);
     }
+}
+
+/// What a workload is told before a tunnel's bytes, if it is to be told anything.
+fn preface(tunnel: &IncomingTunnel, announced: Option<SocketAddr>) -> Result<Option<Vec<u8>>, Rejection> {
+    let Some(announced) = announced else {
+        return Ok(None);
+    };
+    let identity = tunnel.peer().identity().map(|peer| peer.id());
+    let source = tunnel.peer().addr();
+    let header = source.and_then(|source| proxy_protocol::header(source, announced, identity));
+    header.map(Some).ok_or(Rejection::UnknownDestination)
+}
+
+async fn open(addr: SocketAddr, preface: Option<Vec<u8>>) -> Result<TcpStream, ConnectError> {
+    let mut tcp = upstream::connect(addr).await?;
+    if let Some(preface) = preface {
+        // Less than any new connection's buffer, so that this waits for nobody.
+        tcp.write_all(&preface).await.map_err(ConnectError::Unreachable)?;
+    }
+    Ok(tcp)
 }
 
 /// The workload's port for that of a service of its.

@@ -68,7 +68,7 @@ impl Outbound {
             tracing::warn!(%source, %target, %reason, "connection refused");
         })?;
         let is_tunnel = matches!(way, Way::Hbone(_) | Way::Double { .. });
-        let identity = Some(&source.id).filter(|_| is_tunnel);
+        let identity = Some(&source.id).filter(|_| !matches!(way, Way::Plain(_)));
         let ends = Ends {
             reporter: Reporter::Source,
             source: Party::from(&*source.workload).authenticated(identity),

@@ -1,10 +1,11 @@
 //! Tunnels that other nodes ask for.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hbone::{Authority, Client, Config, Lost, OpenError, TunnelRequest};
 use mesh_identity::{PeerPolicy, SpiffeId};
 use mesh_testkit::ca::stranger;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::nodes::{Node, World, identity};
@@ -88,4 +89,44 @@ async fn addresses_of_nobody_on_the_node_get_no_connection() {
     .await;
     assert!(refused.is_err());
     node.process.says("no workload of this node").await;
+}
+
+/// A sandboxed waypoint learns what was asked for and by whom before the first byte.
+#[tokio::test]
+async fn a_workload_that_asks_for_it_is_told_who_speaks() {
+    let world = World::new();
+    let app = App::echo_at(world.till()).await;
+    let tunnel = format!(
+        "applicationTunnel: {{protocol: PROXY, port: {}}}, services:",
+        app.addr.port()
+    );
+    world.write(
+        &world
+            .mesh(app.addr, "")
+            .replace("services: {shop", &format!("{tunnel} {{shop")),
+    );
+    let _node = world
+        .start("far", &(world.head("far", &["till"]) + &world.inbound(world.till())))
+        .await;
+    let addr = SocketAddr::new(world.till(), world.hbone_port);
+    let (client, _task) = dial(&world, addr, &identity("cart")).await.unwrap();
+    let vip = SocketAddr::new(world.vip(), 80);
+    let id = identity("cart").to_string();
+    for authority in [vip.to_string(), "till.shop.svc:80".to_owned()] {
+        let target: Authority = authority.parse().unwrap();
+        let mut tunnel = soon("tunnel", client.open(TunnelRequest::new(target))).await.unwrap();
+        let mut header = vec![0; 31 + id.len()];
+        soon("header", tunnel.read_exact(&mut header)).await.unwrap();
+        assert_eq!(header[..14], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11");
+        assert_eq!(header[16..20], [127, 0, 0, 1]);
+        let IpAddr::V4(ip) = vip.ip() else { panic!() };
+        assert_eq!(header[20..24], ip.octets());
+        assert_eq!(header[26..28], vip.port().to_be_bytes());
+        assert_eq!(header[28], 0xd0);
+        assert_eq!(header[31..], *id.as_bytes());
+        tunnel.write_all(b"after").await.unwrap();
+        let mut after = [0; 5];
+        soon("echo", tunnel.read_exact(&mut after)).await.unwrap();
+        assert_eq!(&after, b"after");
+    }
 }
