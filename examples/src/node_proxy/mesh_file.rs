@@ -1,6 +1,8 @@
 //! The mesh from a file, as it changes.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use std::{fs, io, thread};
 
 use mesh_xds::local::{self, LocalError};
@@ -11,25 +13,49 @@ use crate::following::{Following, INTERVAL};
 
 /// Reads a mesh, and has a thread follow its file until nobody asks any more.
 pub(super) fn follow(file: &Path, mut residents: Residents) -> Result<(), MeshFileError> {
-    let text = read(file)?;
-    residents.update(parse(file, &text)?);
+    let stamp = Stamp::of(file)?;
+    residents.update(read(file)?);
     let file = file.to_owned();
     thread::Builder::new()
         .name("mesh".to_owned())
-        .spawn(move || keep_up(&file, text, residents))?;
+        .spawn(move || keep_up(&file, stamp, residents))?;
     Ok(())
 }
 
+/// What tells one state of a file from another, so that a large mesh is read only when it changed.
+#[derive(Clone, PartialEq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: SystemTime,
+}
+
+impl Stamp {
+    fn of(file: &Path) -> Result<Self, MeshFileError> {
+        let stamp = || {
+            let metadata = fs::metadata(file)?;
+            Ok(Self {
+                inode: metadata.ino(),
+                length: metadata.len(),
+                modified: metadata.modified()?,
+            })
+        };
+        stamp().map_err(|error| MeshFileError::File {
+            file: file.to_owned(),
+            error,
+        })
+    }
+}
+
 /// Takes what the file comes to say, and keeps the last good mesh otherwise.
-fn keep_up(file: &Path, text: String, mut residents: Residents) {
-    let mut following = Following::new(text);
+fn keep_up(file: &Path, stamp: Stamp, mut residents: Residents) {
+    let mut following = Following::new(stamp);
     while residents.is_wanted() {
         thread::sleep(INTERVAL);
-        let Some(text) = following.look(read(file).map_err(|error| error.to_string())) else {
+        let Some(stamp) = following.look(Stamp::of(file).map_err(|error| error.to_string())) else {
             continue;
         };
-        let parsed = text.and_then(|text| parse(file, &text).map_err(|error| error.to_string()));
-        match parsed {
+        match stamp.and_then(|_| read(file).map_err(|error| error.to_string())) {
             Ok(mesh) => {
                 let (workloads, services) = (mesh.workload_count(), mesh.service_count());
                 let policies = mesh.policy_count();
@@ -46,15 +72,12 @@ fn keep_up(file: &Path, text: String, mut residents: Residents) {
     }
 }
 
-fn read(file: &Path) -> Result<String, MeshFileError> {
-    fs::read_to_string(file).map_err(|error| MeshFileError::File {
+fn read(file: &Path) -> Result<Snapshot, MeshFileError> {
+    let text = fs::read_to_string(file).map_err(|error| MeshFileError::File {
         file: file.to_owned(),
         error,
-    })
-}
-
-fn parse(file: &Path, text: &str) -> Result<Snapshot, MeshFileError> {
-    Ok(local::read(&file.display().to_string(), text)?.snapshot())
+    })?;
+    Ok(local::read(&file.display().to_string(), &text)?.snapshot())
 }
 
 /// Why a file is no mesh.
