@@ -1,6 +1,7 @@
 //! Certificates from elsewhere than files.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh_identity::SpiffeId;
@@ -10,7 +11,8 @@ use mesh_testkit::workload_api::{FakeWorkloadApi, X509Entry, X509Message};
 use rustls::pki_types::UnixTime;
 use tokio::io::copy_bidirectional;
 
-use crate::nodes::{Node, World, identity};
+use crate::inbound::dial;
+use crate::nodes::{Node, World, files, identity};
 use crate::socks;
 use crate::world::{App, eventually, exchange};
 
@@ -120,4 +122,29 @@ async fn an_authority_is_asked_for_the_workloads_of_the_node_before_they_connect
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_for_new_connections_and_leaves_open_ones_alone() {
+    let world = World::new();
+    let echo = App::echo_at(world.till()).await;
+    world.write(&world.mesh(echo.addr, ""));
+    let old = world.pki.issue(&identity("till"));
+    let near = files(&world.pki.issue(&identity("cart")));
+    let (near, _far) = pair(&world, &near, &files(&old)).await;
+    let open = socks::connect(near.socks5.unwrap(), world.cart(), ("till.shop.svc", 80))
+        .await
+        .unwrap();
+    let shown = async || {
+        let addr = SocketAddr::new(world.till(), world.hbone_port);
+        let (client, _task) = dial(&world, addr, &identity("cart")).await.ok()?;
+        client.peer().identity().map(|peer| peer.chain()[0].clone())
+    };
+    let before = shown().await.unwrap();
+    let new = world.pki.issue(&identity("till"));
+    for (new, old) in [(&new.key, &old.key), (&new.cert, &old.cert)] {
+        fs::rename(new, old).unwrap();
+    }
+    eventually("new certificate", async || shown().await.filter(|now| *now != before)).await;
+    exchange(open, 1, 1000).await;
 }

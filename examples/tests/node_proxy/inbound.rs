@@ -20,7 +20,8 @@ async fn far(world: &World, echo: SocketAddr) -> (Node, SocketAddr) {
     (node, SocketAddr::new(world.till(), world.hbone_port))
 }
 
-async fn dial(
+/// A connection to a node, of somebody who means to reach `till`.
+pub async fn dial(
     world: &World,
     addr: SocketAddr,
     as_whom: &SpiffeId,
