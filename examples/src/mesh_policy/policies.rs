@@ -20,10 +20,7 @@ pub(super) fn load(paths: &[PathBuf], recipient: &args::Recipient) -> Result<Vec
 }
 
 /// Those of some objects.
-pub(super) fn select(
-    manifests: Manifests,
-    recipient: &args::Recipient,
-) -> Result<Vec<AuthorizationPolicy>, LoadError> {
+pub(super) fn select(manifests: Manifests, recipient: &args::Recipient) -> Result<Vec<AuthorizationPolicy>, LoadError> {
     let Manifests {
         mut authorization,
         peer_authentication,
