@@ -1,7 +1,6 @@
 //! Nodes whose workloads' connections are captured by the kernel, in network namespaces.
 //!
-//! Needs root, `ip` and `nft`. Where the kernel has no network namespaces to give, each test says
-//! so and ends.
+//! Needs root, `ip`, `nft` and a kernel that has network namespaces to give.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
