@@ -1,7 +1,7 @@
 //! The mesh from a file, as it changes.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 use std::{fs, io, thread};
 
@@ -10,13 +10,14 @@ use mesh_xds::store::Snapshot;
 use tokio::time::Instant;
 
 use super::residents::Residents;
+use crate::manifest::{self, Unreadable};
 use crate::settle::{INTERVAL, Settling};
 use crate::workers::Keepers;
 
 /// Reads a mesh, and has a keeper follow its file until nobody asks any more.
 pub(super) fn follow(file: &Path, mut residents: Residents, keepers: &Keepers) -> Result<(), MeshFileError> {
     let stamp = Stamp::of(file)?;
-    residents.update(read(file)?);
+    residents.update(parse(file, &text(file)?)?);
     let file = file.to_owned();
     keepers.start("mesh", move || keep_up(&file, stamp, residents))?;
     Ok(())
@@ -40,10 +41,8 @@ impl Stamp {
                 modified: metadata.modified()?,
             })
         };
-        stamp().map_err(|error| MeshFileError::File {
-            file: file.to_owned(),
-            error,
-        })
+        let path = file.to_owned();
+        Ok(stamp().map_err(|error| Unreadable { path, error })?)
     }
 }
 
@@ -57,8 +56,14 @@ fn keep_up(file: &Path, stamp: Stamp, mut residents: Residents) {
         let Some(taken) = settling.take(stamp, Instant::now()) else {
             continue;
         };
-        let read = |_: &Stamp| read(file).map_err(|error| error.to_string());
-        match taken.as_ref().map_err(String::clone).and_then(read) {
+        let text = taken
+            .clone()
+            .and_then(|_| text(file).map_err(|error| error.to_string()));
+        // Half of a mesh may lack policies. What is written meanwhile is seen by the next looks.
+        if Stamp::of(file).map_err(|error| error.to_string()) != *taken {
+            continue;
+        }
+        match text.and_then(|text| parse(file, &text).map_err(|error| error.to_string())) {
             Ok(mesh) => {
                 let (workloads, services) = (mesh.workload_count(), mesh.service_count());
                 let policies = mesh.policy_count();
@@ -75,23 +80,19 @@ fn keep_up(file: &Path, stamp: Stamp, mut residents: Residents) {
     }
 }
 
-fn read(file: &Path) -> Result<Snapshot, MeshFileError> {
-    let text = fs::read_to_string(file).map_err(|error| MeshFileError::File {
-        file: file.to_owned(),
-        error,
-    })?;
-    Ok(local::read(&file.display().to_string(), &text)?.snapshot())
+fn text(file: &Path) -> Result<String, MeshFileError> {
+    Ok(manifest::read_at_most(file, local::MAX_LENGTH)?)
+}
+
+fn parse(file: &Path, text: &str) -> Result<Snapshot, MeshFileError> {
+    Ok(local::read(&file.display().to_string(), text)?.snapshot())
 }
 
 /// Why a file is no mesh.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MeshFileError {
-    #[error("{}: {error}", file.display())]
-    File {
-        file: PathBuf,
-        #[source]
-        error: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] Unreadable),
     #[error(transparent)]
     Content(#[from] LocalError),
     #[error("operating system: {0}")]
