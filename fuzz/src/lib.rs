@@ -47,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("revocation_list", revocation_list),
     ("spiffe_id", spiffe_id),
     ("traceparent", traceparent),
+    ("tunnel_engines", tunnel_engines),
     ("tunnel_frames", tunnel_frames),
     ("xds_request", xds_request),
     ("xds_resource", xds_resource),
@@ -82,6 +83,11 @@ pub fn traceparent(data: &[u8]) {
 /// Acts of a peer and of users on one side of a connection.
 pub fn tunnel_frames(data: &[u8]) {
     hbone::fuzzing::tunnel_frames(data);
+}
+
+/// Acts of a lawful peer and of users on one side of a connection, with one engine and the other.
+pub fn tunnel_engines(data: &[u8]) {
+    hbone::fuzzing::tunnel_engines(data);
 }
 
 /// A CONNECT head: a line of method and target, then lines `name: value`.

@@ -5,20 +5,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 /// Wakes a driver, at most once until it has looked, and not at all while it is at work.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bell(Mutex<Calls>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Calls {
     /// Tunnels that need the driver.
     tunnels: Vec<usize>,
     /// There is mail.
     mail: bool,
-    /// The engine was woken since it was last polled.
+    /// The engine was woken since it was last polled, or never was.
     engine: bool,
     /// The driver is at work and will look here before it sleeps.
     awake: bool,
     driver: Option<Waker>,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self(Mutex::new(Calls {
+            tunnels: Vec::new(),
+            mail: false,
+            engine: true,
+            awake: false,
+            driver: None,
+        }))
+    }
 }
 
 impl Bell {
@@ -42,17 +54,21 @@ impl Bell {
         }
     }
 
-    /// Swaps the list of tunnels for an empty one, whose allocation is used again; answers
-    /// whether there is mail.
+    /// Adds the tunnels that need the driver to `tunnels`; answers whether there is mail.
     pub(crate) fn answer(&self, tunnels: &mut Vec<usize>) -> bool {
         let mut calls = self.lock();
-        mem::swap(&mut calls.tunnels, tunnels);
+        tunnels.append(&mut calls.tunnels);
         mem::take(&mut calls.mail)
     }
 
-    /// The engine is about to be polled.
-    pub(crate) fn begin_poll(&self) {
-        self.lock().engine = false;
+    /// The engine is about to be polled; answers whether it was called since it was last.
+    pub(crate) fn begin_poll(&self) -> bool {
+        mem::take(&mut self.lock().engine)
+    }
+
+    /// The engine is to be polled again; the driver, who is at work, calls itself.
+    pub(crate) fn engine(&self) {
+        self.ring(|calls| calls.engine = true);
     }
 
     /// Ends a turn, unless somebody called meanwhile; answers whether it ended.
@@ -88,6 +104,6 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring(|calls| calls.engine = true);
+        self.engine();
     }
 }

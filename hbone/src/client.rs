@@ -17,7 +17,6 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::conn::Connection;
-use crate::engine::h2::H2Engine;
 pub use crate::handshake::HandshakeError;
 use crate::lost::Lost;
 use crate::mailbox::{Mailbox, Open};
@@ -27,7 +26,6 @@ use crate::request::{ResponseError, TunnelRequest, TunnelResponse};
 use crate::slot::Slot;
 use crate::status::Status;
 use crate::stream::TunnelStream;
-use crate::transport::SharedTransport;
 use crate::tunnel::{OpenFailure, Tunnel, TunnelError};
 use crate::wire::{Blame, ErrorCode, HeadFault, Refusal};
 
@@ -78,8 +76,6 @@ async fn start<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Client, Conne
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let transport = SharedTransport::client(io);
-    let engine = H2Engine::client(transport.clone(), config).await?;
     let mailbox = Arc::new(Mailbox::default());
     let (publish, status) = watch::channel(Status::default());
     let shared = Shared {
@@ -88,7 +84,7 @@ where
         config: config.clone(),
         peer,
     };
-    let connection = Connection::client(engine, transport, mailbox, publish, config.clone());
+    let connection = Connection::client(io, mailbox, publish, config.clone()).await?;
     Ok((
         Client {
             shared: Arc::new(shared),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::EngineKind;
 use crate::keepalive::Patience;
 use crate::observe::{Event, Observer};
 
@@ -37,6 +38,7 @@ pub struct Config {
     stall_timeout: Duration,
     drain_timeout: Duration,
     observer: Option<Arc<dyn Observer>>,
+    engine: EngineKind,
 }
 
 impl Default for Config {
@@ -54,6 +56,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
             observer: None,
+            engine: EngineKind::default(),
         }
     }
 }
@@ -151,6 +154,15 @@ impl Config {
     pub fn set_observer(&mut self, observer: Arc<dyn Observer>) -> &mut Self {
         self.observer = Some(observer);
         self
+    }
+
+    /// Chooses the implementation of HTTP/2, for tests that hold one against the other.
+    pub(crate) fn set_engine(&mut self, engine: EngineKind) {
+        self.engine = engine;
+    }
+
+    pub(crate) fn engine(&self) -> EngineKind {
+        self.engine
     }
 
     pub(crate) fn stream_window(&self) -> u32 {

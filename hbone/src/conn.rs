@@ -19,7 +19,11 @@ use tokio::sync::{mpsc, watch};
 
 use self::driver::{Arrival, Driver, Side};
 use crate::config::Config;
+#[cfg(feature = "tls")]
+use crate::doze::Doze;
 use crate::engine::h2::H2Engine;
+use crate::engine::tunnel::TunnelEngine;
+use crate::engine::{EngineError, EngineKind};
 use crate::lost::Lost;
 use crate::mailbox::Mailbox;
 use crate::status::Status;
@@ -31,34 +35,84 @@ use crate::transport::SharedTransport;
 /// connection, and every tunnel on it fails with [`Lost::Dropped`].
 #[must_use = "a connection does nothing unless it is polled"]
 pub struct Connection<Io: AsyncRead + AsyncWrite + Unpin> {
-    driver: Driver<Io, H2Engine<Io>>,
-    /// Completes when the peer is not trusted any more.
+    driver: Driven<Io>,
     #[cfg(feature = "tls")]
-    distrusted: Option<Pin<Box<dyn Future<Output = Closing> + Send>>>,
+    distrusted: Option<Distrusted>,
+}
+
+/// Completes when the peer is not trusted any more.
+#[cfg(feature = "tls")]
+struct Distrusted {
+    closing: Pin<Box<dyn Future<Output = Closing> + Send>>,
+    doze: Doze,
+}
+
+#[cfg(feature = "tls")]
+impl Distrusted {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Closing> {
+        self.doze.poll(cx, |cx| self.closing.as_mut().poll(cx))
+    }
+}
+
+/// A driver with the engine that the configuration names.
+enum Driven<Io: AsyncRead + AsyncWrite + Unpin> {
+    Tunnel(Box<Driver<Io, TunnelEngine<Io>>>),
+    H2(Box<Driver<Io, H2Engine<Io>>>),
+}
+
+/// Does the same with either driver.
+macro_rules! with {
+    ($driven:expr, $driver:ident => $act:expr) => {
+        match $driven {
+            Driven::Tunnel($driver) => $act,
+            Driven::H2($driver) => $act,
+        }
+    };
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
-    pub(crate) fn client(
-        engine: H2Engine<Io>,
-        transport: SharedTransport<Io>,
+    pub(crate) async fn client(
+        io: Io,
         mailbox: Arc<Mailbox>,
         status: watch::Sender<Status>,
         config: Config,
-    ) -> Self {
-        Self::new(Driver::new(Side::Client(status), engine, transport, mailbox, config))
+    ) -> Result<Self, EngineError> {
+        let transport = SharedTransport::client(io);
+        let side = Side::Client(status);
+        Ok(Self::new(match config.engine() {
+            EngineKind::Tunnel => {
+                let engine = TunnelEngine::client(transport.clone(), &config);
+                Driven::Tunnel(Box::new(Driver::new(side, engine, transport, mailbox, config)))
+            }
+            EngineKind::H2 => {
+                let engine = H2Engine::client(transport.clone(), &config).await?;
+                Driven::H2(Box::new(Driver::new(side, engine, transport, mailbox, config)))
+            }
+        }))
     }
 
-    pub(crate) fn server(
-        engine: H2Engine<Io>,
-        transport: SharedTransport<Io>,
+    /// Waits for the client's preface.
+    pub(crate) async fn server(
+        io: Io,
         mailbox: Arc<Mailbox>,
         arrivals: mpsc::Sender<Arrival>,
         config: Config,
-    ) -> Self {
-        Self::new(Driver::new(Side::Server(arrivals), engine, transport, mailbox, config))
+    ) -> Result<Self, EngineError> {
+        let transport = SharedTransport::server(io);
+        let side = Side::Server(arrivals);
+        Ok(Self::new(match config.engine() {
+            EngineKind::Tunnel => {
+                let engine = TunnelEngine::server(transport.clone(), &config).await?;
+                Driven::Tunnel(Box::new(Driver::new(side, engine, transport, mailbox, config)))
+            }
+            EngineKind::H2 => {
+                let engine = H2Engine::server(transport.clone(), &config).await?;
+                Driven::H2(Box::new(Driver::new(side, engine, transport, mailbox, config)))
+            }
+        }))
     }
 
-    fn new(driver: Driver<Io, H2Engine<Io>>) -> Self {
+    fn new(driver: Driven<Io>) -> Self {
         Self {
             driver,
             #[cfg(feature = "tls")]
@@ -72,14 +126,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     #[cfg(feature = "tls")]
     pub fn hold(self, mut guard: Guard) -> Self {
         Self {
-            distrusted: Some(Box::pin(async move { guard.closed().await })),
+            distrusted: Some(Distrusted {
+                closing: Box::pin(async move { guard.closed().await }),
+                doze: Doze::new(),
+            }),
             ..self
         }
     }
 
     /// Whether the peer's SETTINGS have arrived.
     pub(crate) fn is_ready(&self) -> bool {
-        self.driver.is_ready()
+        with!(&self.driver, driver => driver.is_ready())
     }
 }
 
@@ -90,18 +147,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Future for Connection<Io> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         #[cfg(feature = "tls")]
         if let Some(distrusted) = &mut self.distrusted
-            && let Poll::Ready(closing) = distrusted.as_mut().poll(cx)
+            && let Poll::Ready(closing) = distrusted.poll(cx)
         {
             self.distrusted = None;
-            self.driver.distrust(closing);
+            with!(&mut self.driver, driver => driver.distrust(closing));
         }
-        self.driver.poll(cx)
+        with!(&mut self.driver, driver => driver.poll(cx))
     }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> fmt::Debug for Connection<Io> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (role, tunnels) = self.driver.describe();
+        let (role, tunnels) = with!(&self.driver, driver => driver.describe());
         f.debug_struct("Connection")
             .field("role", &role)
             .field("tunnels", &tunnels)

@@ -27,12 +27,15 @@ use crate::stream::{ReadHalf, TunnelStream, WriteHalf};
 use crate::tunnel::TunnelError;
 use crate::wire::ResetReason;
 
-/// Smallest and largest read from the TCP connection.
-const MIN_READ: usize = 4 * 1024;
+/// Smallest and largest read from the TCP connection. The smallest is what allocators have at hand.
+const MIN_READ: usize = 1024;
 const MAX_READ: usize = 256 * 1024;
 
 /// Chunks that one write to the TCP connection gathers.
 const GATHER: usize = 32;
+
+/// Chunks that an idle tunnel has places for.
+const KEEP: usize = 8;
 
 /// Time for an application to end its side of a TCP connection that nobody reads any more, or to
 /// take what arrived on a tunnel before it failed.
@@ -269,37 +272,48 @@ impl Up {
         let room = ready!(self.tunnel.poll_ready(cx))?;
         self.is_reading = true;
         let wanted = self.size.min(room);
-        match ready!(self.poll_read(cx, tcp, wanted)).map_err(CopyAbort::Tcp)? {
-            0 => {
-                self.is_reading = false;
-                self.buf = BytesMut::new();
-                ready!(self.tunnel.poll_finish(cx))?;
-                self.end = Some(Ok(()));
-            }
-            read => {
-                self.copied += read as u64;
-                self.adapt(read);
-                self.tunnel.put_chunk(self.buf.split().freeze());
-            }
+        let chunk = ready!(self.poll_read(cx, tcp, wanted)).map_err(CopyAbort::Tcp)?;
+        if chunk.is_empty() {
+            self.is_reading = false;
+            self.buf = BytesMut::new();
+            ready!(self.tunnel.poll_finish(cx))?;
+            self.end = Some(Ok(()));
+        } else {
+            self.copied += chunk.len() as u64;
+            self.adapt(chunk.len());
+            self.tunnel.put_chunk(chunk);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads at most `wanted` bytes into the buffer, which exists only while there are some.
-    fn poll_read(&mut self, cx: &mut Context<'_>, tcp: &TcpStream, wanted: usize) -> Poll<io::Result<usize>> {
+    /// Reads at most `wanted` bytes; none are the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, tcp: &TcpStream, wanted: usize) -> Poll<io::Result<Bytes>> {
         loop {
             let Poll::Ready(readable) = tcp.poll_read_ready(cx) else {
                 self.idle();
                 return Poll::Pending;
             };
             readable?;
-            self.buf.reserve(wanted);
-            let mut buf = (&mut self.buf).limit(wanted);
-            match try_io(tcp, Interest::READABLE, wanted, || tcp.try_read_buf(&mut buf)) {
+            match self.try_read(tcp, wanted) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
             }
         }
+    }
+
+    /// Reads a little by way of the stack, and much into the buffer, which exists only while there
+    /// is much.
+    fn try_read(&mut self, tcp: &TcpStream, wanted: usize) -> io::Result<Bytes> {
+        if wanted <= MIN_READ {
+            let mut scratch = [0; MIN_READ];
+            let room = scratch.get_mut(..wanted).unwrap_or_default();
+            let n = try_io(tcp, Interest::READABLE, wanted, || tcp.try_read(room))?;
+            return Ok(Bytes::copy_from_slice(scratch.get(..n).unwrap_or_default()));
+        }
+        self.buf.reserve(wanted);
+        let mut buf = (&mut self.buf).limit(wanted);
+        try_io(tcp, Interest::READABLE, wanted, || tcp.try_read_buf(&mut buf))?;
+        Ok(self.buf.split().freeze())
     }
 
     /// Gives the buffer back, unless reads fill it: bulk data pauses only for its peer.
@@ -380,8 +394,10 @@ impl Down {
             written -= front.len();
             self.chunks.pop_front();
         }
-        // An idle tunnel holds no buffer.
-        self.chunks = VecDeque::new();
+        // An idle tunnel holds no buffer to speak of.
+        if self.chunks.capacity() > KEEP {
+            self.chunks = VecDeque::new();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use http::StatusCode;
 
-use crate::engine::{EngineError, EngineStream, Received};
+use crate::engine::{Engine, EngineError, Received};
 use crate::lost::Lost;
 use crate::observe::{Event, Role};
 use crate::slot::Slot;
@@ -30,7 +30,7 @@ pub(crate) struct Served {
     pub(crate) over: bool,
     /// The stream failed by the peer's doing before it had an answer.
     pub(crate) premature_reset: bool,
-    /// The stream failed because the connection did.
+    /// The stream failed because the transport did.
     pub(crate) connection_lost: bool,
     /// The request was answered with this status, for this reason if it was this side that did,
     /// and no tunnel was opened.
@@ -42,177 +42,233 @@ pub(crate) struct Served {
 pub(crate) struct Entry<S> {
     tunnel: Arc<Tunnel>,
     waker: Waker,
-    stream: S,
-    phase: Phase,
-    /// The peer's bytes have ended, in order or not.
-    received_all: bool,
-    /// This side's bytes have ended, in order or not.
-    sent_all: bool,
+    exchange: Exchange<S>,
     /// The place that was kept for the tunnel, to be given back with this entry.
     _slot: Option<Slot>,
 }
 
-impl<S: EngineStream> Entry<S> {
+impl<S> Entry<S> {
     pub(crate) fn new(tunnel: Arc<Tunnel>, stream: S, phase: Phase, slot: Option<Slot>) -> Self {
         Self {
             waker: Waker::from(Arc::clone(&tunnel)),
             tunnel,
-            stream,
-            phase,
-            received_all: false,
-            sent_all: false,
+            exchange: Exchange {
+                stream,
+                phase,
+                received_all: false,
+                sent_all: false,
+            },
             _slot: slot,
         }
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.stream.id()
+    pub(crate) fn stream(&self) -> &S {
+        &self.exchange.stream
+    }
+
+    pub(crate) fn into_stream(self) -> S {
+        self.exchange.stream
+    }
+
+    /// Has the next turn look at what `why` says.
+    pub(crate) fn mark(&self, why: u8) {
+        self.tunnel.mark(why);
     }
 
     /// Does what the tunnel or the engine asked for. `goaway` is the last stream that the peer
     /// says it will process.
-    pub(crate) fn serve(&mut self, goaway: Option<u32>) -> Served {
+    pub(crate) fn serve<E: Engine<Stream = S>>(&mut self, engine: &mut E, goaway: Option<u32>) -> Served {
         let why = self.tunnel.take_ready();
-        let tunnel = Arc::clone(&self.tunnel);
-        let waker = self.waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        let mut served = Served::default();
-        let mut state = tunnel.lock();
-        if self.phase == Phase::Requested && why & ready::ENGINE != 0 {
-            self.take_response(&mut state, &mut cx, goaway, &mut served);
-        }
-        if self.phase == Phase::Arrived {
-            self.send_response(&mut state, &mut served);
-        }
-        if why & ready::TAKEN != 0 {
-            let taken = std::mem::take(&mut state.taken);
-            if !self.received_all {
-                self.stream.release(taken);
-            }
-        }
-        if why & ready::ENGINE != 0 {
-            self.receive(&mut state, &mut cx, &mut served);
-        }
-        if why & (ready::ENGINE | ready::SEND) != 0 {
-            self.send(&mut state, &mut cx, &mut served);
-        }
-        served.over = self.received_all && self.sent_all;
+        let mut state = self.tunnel.lock();
+        let mut turn = Turn {
+            engine,
+            state: &mut state,
+            cx: &mut Context::from_waker(&self.waker),
+            goaway,
+            served: Served::default(),
+        };
+        self.exchange.serve(&mut turn, why);
+        let mut served = turn.served;
+        served.over = self.exchange.is_over();
         served.connection_lost = matches!(
             (&state.received_end, &state.send_error),
-            (Some(Err(TunnelError::ConnectionLost(_))), _) | (_, Some(TunnelError::ConnectionLost(_)))
+            (Some(Err(TunnelError::ConnectionLost(Lost::Io(_)))), _)
+                | (_, Some(TunnelError::ConnectionLost(Lost::Io(_))))
         );
-        let wakers = Wakers::due(&mut state, &tunnel);
+        let wakers = Wakers::due(&mut state, &self.tunnel);
         drop(state);
         wakers.wake();
         served
     }
 
     /// The connection is gone, or to be gone: what has not ended fails.
-    pub(crate) fn lose(&mut self, reason: Lost, code: ErrorCode, goaway: Option<u32>) {
-        let tunnel = Arc::clone(&self.tunnel);
-        let mut state = tunnel.lock();
-        // What arrived before the end still belongs to the reader.
-        let mut cx = Context::from_waker(Waker::noop());
-        if self.phase != Phase::Requested {
-            self.receive(&mut state, &mut cx, &mut Served::default());
-        }
-        if !(self.received_all && self.sent_all) {
-            self.stream.reset(code);
-            self.fail(&mut state, &TunnelError::ConnectionLost(reason), goaway);
-        }
-        let wakers = Wakers::due(&mut state, &tunnel);
+    pub(crate) fn lose<E: Engine<Stream = S>>(
+        &mut self,
+        engine: &mut E,
+        reason: Lost,
+        code: ErrorCode,
+        goaway: Option<u32>,
+    ) {
+        let mut state = self.tunnel.lock();
+        let mut turn = Turn {
+            engine,
+            state: &mut state,
+            cx: &mut Context::from_waker(Waker::noop()),
+            goaway,
+            served: Served::default(),
+        };
+        self.exchange.lose(&mut turn, reason, code);
+        let wakers = Wakers::due(&mut state, &self.tunnel);
         drop(state);
         wakers.wake();
     }
 
     /// The event of the tunnel's end.
-    pub(crate) fn closed(&self, role: Role) -> Event {
+    pub(crate) fn closed(&self, role: Role, stream: u32) -> Event {
         let state = self.tunnel.lock();
         let received = state.received_end.clone().and_then(Result::err);
         Event::TunnelClosed {
             role,
-            stream: self.stream.id(),
+            stream,
             received: state.received,
             sent: state.sent,
             error: received.or_else(|| state.send_error.clone()),
         }
     }
+}
 
-    fn take_response(&mut self, state: &mut State, cx: &mut Context<'_>, goaway: Option<u32>, served: &mut Served) {
-        match self.stream.poll_response(cx) {
+/// What an exchange has in its hands while it is served.
+struct Turn<'a, E> {
+    engine: &'a mut E,
+    state: &'a mut State,
+    cx: &'a mut Context<'a>,
+    goaway: Option<u32>,
+    served: Served,
+}
+
+/// A stream, and how far its request and its two directions have come.
+#[derive(Debug)]
+struct Exchange<S> {
+    stream: S,
+    phase: Phase,
+    /// The peer's bytes have ended, in order or not.
+    received_all: bool,
+    /// This side's bytes have ended, in order or not.
+    sent_all: bool,
+}
+
+impl<S> Exchange<S> {
+    fn is_over(&self) -> bool {
+        self.received_all && self.sent_all
+    }
+
+    fn serve<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>, why: u8) {
+        if self.phase == Phase::Requested && why & ready::ENGINE != 0 {
+            self.take_response(turn);
+        }
+        if self.phase == Phase::Arrived {
+            self.send_response(turn);
+        }
+        if why & ready::TAKEN != 0 {
+            let taken = std::mem::take(&mut turn.state.taken);
+            if !self.received_all {
+                turn.engine.release(&mut self.stream, taken);
+            }
+        }
+        if why & ready::ENGINE != 0 {
+            self.receive(turn);
+        }
+        if why & (ready::ENGINE | ready::SEND) != 0 {
+            self.send(turn);
+        }
+    }
+
+    fn lose<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>, reason: Lost, code: ErrorCode) {
+        // What arrived before the end still belongs to the reader.
+        if self.phase != Phase::Requested {
+            self.receive(turn);
+        }
+        if !self.is_over() {
+            turn.engine.reset(&mut self.stream, code);
+            self.fail(turn, &TunnelError::ConnectionLost(reason));
+        }
+    }
+
+    fn take_response<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>) {
+        match turn.engine.poll_response(&mut self.stream, turn.cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(head)) => {
                 self.phase = Phase::Answered;
                 let opened = head.status.is_success();
-                served.rejected = (!opened).then_some((head.status, None));
-                state.response = Response::Head(Box::new(head));
+                turn.served.rejected = (!opened).then_some((head.status, None));
+                turn.state.response = Response::Head(Box::new(head));
                 if !opened {
                     // A body would only explain the status; nobody reads it.
-                    if let Err(error) = self.stream.send(bytes::Bytes::new(), true) {
+                    if let Err(error) = turn.engine.send(&mut self.stream, bytes::Bytes::new(), true) {
                         tracing::trace!(%error, "stream ended with its refusal");
                     }
                     (self.received_all, self.sent_all) = (true, true);
                 }
             }
-            Poll::Ready(Err(error)) => self.fail(state, &TunnelError::from(&error), goaway),
+            Poll::Ready(Err(error)) => self.fail(turn, &TunnelError::from(&error)),
         }
     }
 
-    fn send_response(&mut self, state: &mut State, served: &mut Served) {
-        let (head, rejection) = match std::mem::take(&mut state.response) {
+    fn send_response<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>) {
+        let (head, rejection) = match std::mem::take(&mut turn.state.response) {
             Response::Head(head) => (http::Response::from_parts(*head, ()), None),
             Response::Rejection(rejection) => (rejection.to_response(), Some(rejection)),
-            other => return state.response = other,
+            other => return turn.state.response = other,
         };
-        state.response = Response::Done;
+        turn.state.response = Response::Done;
         self.phase = Phase::Answered;
         let end = rejection.is_some();
-        served.rejected = rejection.map(|rejection| (head.status(), Some(rejection)));
-        if let Err(error) = self.stream.respond(head, end) {
-            return self.fail(state, &TunnelError::from(&error), None);
+        turn.served.rejected = rejection.map(|rejection| (head.status(), Some(rejection)));
+        if let Err(error) = turn.engine.respond(&mut self.stream, head, end) {
+            return self.fail(turn, &TunnelError::from(&error));
         }
         if end {
-            state.fin_sent = true;
+            turn.state.fin_sent = true;
             (self.received_all, self.sent_all) = (true, true);
         }
     }
 
-    fn receive(&mut self, state: &mut State, cx: &mut Context<'_>, served: &mut Served) {
+    fn receive<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>) {
         while !self.received_all {
-            match self.stream.poll_recv(cx) {
+            match turn.engine.poll_recv(&mut self.stream, turn.cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(Received::Data(bytes))) => {
-                    state.received += bytes.len() as u64;
-                    if state.reader_gone {
-                        self.stream.release(bytes.len());
-                        self.stop_sender(state);
+                    turn.state.received += bytes.len() as u64;
+                    if turn.state.reader_gone {
+                        turn.engine.release(&mut self.stream, bytes.len());
+                        self.stop_sender(turn);
                     } else {
-                        state.inbox.push(bytes);
+                        turn.state.inbox.push(bytes);
                     }
                 }
                 Poll::Ready(Ok(Received::End)) => {
                     self.received_all = true;
-                    state.received_end = Some(Ok(()));
+                    turn.state.received_end = Some(Ok(()));
                 }
                 Poll::Ready(Ok(Received::Trailers)) => {
-                    self.stream.reset(ErrorCode::PROTOCOL_ERROR);
-                    served.premature_reset = self.phase == Phase::Arrived;
-                    self.fail(state, &TunnelError::Trailers, None);
+                    turn.engine.reset(&mut self.stream, ErrorCode::PROTOCOL_ERROR);
+                    turn.served.premature_reset = self.phase == Phase::Arrived;
+                    self.fail(turn, &TunnelError::Trailers);
                 }
                 Poll::Ready(Err(error)) => {
-                    served.premature_reset = self.is_premature(&error);
-                    self.fail(state, &TunnelError::from(&error), None);
+                    turn.served.premature_reset = self.is_premature(&error);
+                    self.fail(turn, &TunnelError::from(&error));
                 }
             }
         }
     }
 
     /// Nobody reads and nobody writes: what the peer still sends has no use (RFC 9113 §8.1).
-    fn stop_sender(&mut self, state: &mut State) {
-        if state.fin_sent {
-            self.stream.reset(ErrorCode::NO_ERROR);
+    fn stop_sender<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>) {
+        if turn.state.fin_sent {
+            turn.engine.reset(&mut self.stream, ErrorCode::NO_ERROR);
             self.received_all = true;
-            state.received_end = Some(Err(TunnelError::Aborted(ErrorCode::NO_ERROR)));
+            turn.state.received_end = Some(Err(TunnelError::Aborted(ErrorCode::NO_ERROR)));
         }
     }
 
@@ -222,80 +278,85 @@ impl<S: EngineStream> Entry<S> {
         self.phase == Phase::Arrived && matches!(error, EngineError::Reset { .. })
     }
 
-    fn send(&mut self, state: &mut State, cx: &mut Context<'_>, served: &mut Served) {
-        if let SendEnd::Reset(code) = state.send_end
-            && !(self.received_all && self.sent_all)
+    fn send<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>) {
+        if let SendEnd::Reset(code) = turn.state.send_end
+            && !self.is_over()
         {
-            self.stream.reset(code);
-            return self.fail(state, &TunnelError::Aborted(code), None);
+            turn.engine.reset(&mut self.stream, code);
+            return self.fail(turn, &TunnelError::Aborted(code));
         }
         if self.phase == Phase::Answered
             && !self.sent_all
-            && let Err(error) = self.send_outbox(state, cx)
+            && let Err(error) = self.send_outbox(turn)
         {
             // A stream that takes no more may have been reset; the reset says why.
-            let error = match self.stream.poll_reset(cx) {
+            let error = match turn.engine.poll_reset(&mut self.stream, turn.cx) {
                 Poll::Ready(reset) => reset,
                 Poll::Pending => error,
             };
-            return self.fail_sending(state, &TunnelError::from(&error));
+            return self.fail_sending(turn.state, &TunnelError::from(&error));
         }
         // While the peer's bytes come, its reset is seen among them.
         if self.received_all
             && !self.sent_all
-            && let Poll::Ready(error) = self.stream.poll_reset(cx)
+            && let Poll::Ready(error) = turn.engine.poll_reset(&mut self.stream, turn.cx)
         {
-            served.premature_reset = self.is_premature(&error);
-            self.fail_sending(state, &TunnelError::from(&error));
+            turn.served.premature_reset = self.is_premature(&error);
+            self.fail_sending(turn.state, &TunnelError::from(&error));
         }
     }
 
-    fn send_outbox(&mut self, state: &mut State, cx: &mut Context<'_>) -> Result<(), EngineError> {
-        while !state.outbox.is_empty() {
-            let Poll::Ready(room) = self.stream.poll_send_capacity(cx, state.outbox.len())? else {
+    fn send_outbox<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>) -> Result<(), EngineError> {
+        while !turn.state.outbox.is_empty() {
+            let wanted = turn.state.outbox.len();
+            let Poll::Ready(room) = turn.engine.poll_send_capacity(&mut self.stream, turn.cx, wanted)? else {
                 return Ok(());
             };
-            let Some(chunk) = state.outbox.pop(room) else {
+            let Some(chunk) = turn.state.outbox.pop(room) else {
                 return Ok(());
             };
-            state.sent += chunk.len() as u64;
-            self.send_chunk(state, chunk)?;
+            turn.state.sent += chunk.len() as u64;
+            self.send_chunk(turn, chunk)?;
         }
-        if state.send_end == SendEnd::Fin && !state.fin_sent {
-            self.send_chunk(state, bytes::Bytes::new())?;
+        if turn.state.send_end == SendEnd::Fin && !turn.state.fin_sent {
+            self.send_chunk(turn, bytes::Bytes::new())?;
         }
         Ok(())
     }
 
     /// Sends a chunk, with END_STREAM if it is the last.
-    fn send_chunk(&mut self, state: &mut State, chunk: bytes::Bytes) -> Result<(), EngineError> {
-        let last = state.send_end == SendEnd::Fin && state.outbox.is_empty();
-        self.stream.send(chunk, last)?;
+    fn send_chunk<E: Engine<Stream = S>>(
+        &mut self,
+        turn: &mut Turn<'_, E>,
+        chunk: bytes::Bytes,
+    ) -> Result<(), EngineError> {
+        let last = turn.state.send_end == SendEnd::Fin && turn.state.outbox.is_empty();
+        turn.engine.send(&mut self.stream, chunk, last)?;
         if last {
-            state.fin_sent = true;
+            turn.state.fin_sent = true;
             self.sent_all = true;
         }
         Ok(())
     }
 
     /// The stream failed: both directions are over.
-    fn fail(&mut self, state: &mut State, error: &TunnelError, goaway: Option<u32>) {
+    fn fail<E: Engine<Stream = S>>(&mut self, turn: &mut Turn<'_, E>, error: &TunnelError) {
         if self.phase == Phase::Requested {
             let refused = matches!(error, TunnelError::Reset(reset) if reset.is_retry_safe());
-            let beyond = goaway.is_some_and(|last| self.stream.id() > last);
-            state.response = Response::Failed(OpenFailure {
+            let beyond = turn.goaway.is_some_and(|last| E::id(&self.stream) > last);
+            turn.state.response = Response::Failed(OpenFailure {
                 error: error.clone(),
                 unprocessed: refused || beyond,
             });
         }
         if self.phase == Phase::Arrived {
             // Whoever is to answer will not read any more, and must not take what is left for the end.
-            state.inbox.clear();
-            state.received_end = None;
+            turn.state.inbox.clear();
+            turn.state.received_end = None;
         }
-        self.fail_sending(state, error);
+        self.fail_sending(turn.state, error);
         self.received_all = true;
-        state.received_end.get_or_insert_with(|| Err(error.clone()));
+        turn.state.received_end.get_or_insert_with(|| Err(error.clone()));
     }
 
     /// The peer takes no more bytes; what it sent before stays readable.

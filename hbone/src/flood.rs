@@ -135,6 +135,11 @@ impl Ledger {
         }
     }
 
+    /// Counts DATA frames that were sent to the peer.
+    pub(crate) fn sent_data(&mut self, frames: u64) {
+        self.data_sent += frames;
+    }
+
     /// Counts a stream that either side opened.
     pub(crate) fn opened(&mut self) {
         self.streams += 1;

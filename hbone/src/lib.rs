@@ -10,6 +10,7 @@ mod conn;
 mod copy;
 #[cfg(feature = "tls")]
 mod double;
+mod doze;
 mod engine;
 mod entry;
 mod flood;

@@ -9,19 +9,19 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::config::Config;
 use crate::conn::Connection;
 use crate::conn::driver::Arrival;
-use crate::engine::h2::H2Engine;
+use crate::doze::Doze;
 pub use crate::handshake::HandshakeError;
 use crate::lost::Lost;
 use crate::mailbox::Mailbox;
@@ -29,7 +29,6 @@ use crate::observe::{Event, Role};
 use crate::peer::Peer;
 use crate::request::{TunnelRequest, TunnelResponse};
 use crate::stream::TunnelStream;
-use crate::transport::SharedTransport;
 use crate::tunnel::{Tunnel, TunnelError};
 use crate::wire::{ErrorCode, Rejection};
 
@@ -60,8 +59,6 @@ async fn exchange<Io>(io: Io, peer: Peer, config: &Config) -> Result<(Incoming, 
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let transport = SharedTransport::server(io);
-    let engine = H2Engine::server(transport.clone(), config).await?;
     let mailbox = Arc::new(Mailbox::default());
     let (arrive, arrivals) = mpsc::channel(config.max_tunnels() as usize);
     let incoming = Incoming {
@@ -72,7 +69,7 @@ where
         },
         peer,
     };
-    let connection = Connection::server(engine, transport, mailbox, arrive, config.clone());
+    let connection = Connection::server(io, mailbox, arrive, config.clone()).await?;
     Ok((incoming, connection))
 }
 
@@ -141,10 +138,28 @@ where
 {
     let mut draining = drained;
     let mut tasks = JoinSet::new();
+    // The connection wakes this task with every message.
+    let doze = Doze::new();
     loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => {
+        let event = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Happening::Ended(ended)),
+            Poll::Pending => doze.poll(cx, |cx| {
+                if tasks.len() < config.max_tunnels() as usize
+                    && let Poll::Ready(Some(tunnel)) = incoming.poll_accept(cx)
+                {
+                    return Poll::Ready(Happening::Asked(tunnel));
+                }
+                if let Poll::Ready(Some(joined)) = tasks.poll_join_next(cx) {
+                    return Poll::Ready(Happening::Handled(joined));
+                }
+                match draining {
+                    true => Poll::Pending,
+                    false => drain.as_mut().poll(cx).map(|()| Happening::Drain),
+                }
+            }),
+        });
+        match event.await {
+            Happening::Ended(ended) => {
                 // Handlers learn of the end from their tunnels, and may still have bytes to
                 // deliver that arrived before it.
                 while let Some(joined) = tasks.join_next().await {
@@ -152,17 +167,25 @@ where
                 }
                 return Ok(ended?);
             }
-            Some(tunnel) = incoming.accept(), if tasks.len() < config.max_tunnels() as usize => {
+            Happening::Asked(tunnel) => {
                 let span = tracing::debug_span!("tunnel", authority = %tunnel.request().authority());
                 tasks.spawn(run(Arc::clone(&handler), tunnel, config.response_timeout()).instrument(span));
             }
-            Some(joined) = tasks.join_next() => report_panic(joined, config),
-            () = &mut drain, if !draining => {
+            Happening::Handled(joined) => report_panic(joined, config),
+            Happening::Drain => {
                 draining = true;
                 incoming.drainer().drain();
             }
         }
     }
+}
+
+/// What a served connection's task wakes for.
+enum Happening {
+    Ended(Result<(), Lost>),
+    Asked(IncomingTunnel),
+    Handled(Result<(), JoinError>),
+    Drain,
 }
 
 /// Shakes hands; a drain meanwhile gives the peer, which may have sent requests already, the drain
@@ -192,7 +215,7 @@ where
     Ok(Some((incoming, connection, true)))
 }
 
-fn report_panic(joined: Result<(), tokio::task::JoinError>, config: &Config) {
+fn report_panic(joined: Result<(), JoinError>, config: &Config) {
     if joined.is_err_and(|error| error.is_panic()) {
         config.observe(&Event::HandlerPanicked);
     }
@@ -272,13 +295,17 @@ impl Incoming {
     ///
     /// Cancel safe: a dropped call has taken nothing.
     pub async fn accept(&mut self) -> Option<IncomingTunnel> {
-        let Arrival { tunnel, request } = self.arrivals.recv().await?;
-        Some(IncomingTunnel {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<IncomingTunnel>> {
+        let arrival = ready!(self.arrivals.poll_recv(cx));
+        Poll::Ready(arrival.map(|Arrival { tunnel, request }| IncomingTunnel {
             tunnel,
             request,
             peer: self.peer.clone(),
             answered: Arc::default(),
-        })
+        }))
     }
 
     /// Who is at the other end of the connection.

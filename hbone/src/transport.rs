@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::flood::{Ledger, Offence, Scanner, Stop};
 
 /// Output gathered before the engine has to wait for the peer.
-const GATHER: usize = 256 * 1024;
+pub(crate) const GATHER: usize = 256 * 1024;
 
 /// Length of the pieces in which output is copied, here and by the TLS layer.
 ///
@@ -108,14 +108,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
 
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.out.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let mut pieces = [io::IoSlice::new(&[]); PIECES];
-            let mut filled = 0;
-            for (slot, piece) in pieces.iter_mut().zip(rest.chunks(PIECE)) {
-                *slot = io::IoSlice::new(piece);
-                filled += 1;
-            }
-            let pieces = pieces.get(..filled).unwrap_or_default();
-            let n = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, pieces))?;
+            let n = match rest.len() {
+                ..=PIECE => ready!(Pin::new(&mut self.io).poll_write(cx, rest))?,
+                _ => ready!(poll_write_pieces(&mut self.io, cx, rest))?,
+            };
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -216,6 +212,25 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         Poll::Ready(Ok(()))
     }
 
+    /// Bytes that are gathered and not written.
+    pub(crate) fn gathered(&self) -> usize {
+        self.out.len() - self.taken
+    }
+
+    /// Takes frames to be written, `data_frames` of them DATA; leaves an empty buffer.
+    pub(crate) fn gather(&mut self, frames: &mut Vec<u8>, data_frames: u64) {
+        self.ledger.sent_data(data_frames);
+        if self.out.is_empty() {
+            std::mem::swap(&mut self.out, frames);
+        } else {
+            copy_pieces(&mut self.out, frames);
+        }
+        frames.clear();
+        if frames.capacity() > KEEP && self.out.len() <= KEEP {
+            *frames = Vec::new();
+        }
+    }
+
     fn poll_gather(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.out.len() >= GATHER {
             ready!(self.poll_flush_gathered(cx));
@@ -224,9 +239,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         for buf in bufs {
             let room = GATHER.saturating_sub(self.out.len());
             let bytes = buf.get(..room).unwrap_or(buf);
-            for piece in bytes.chunks(PIECE) {
-                self.out.extend_from_slice(piece);
-            }
+            copy_pieces(&mut self.out, bytes);
             let Self { outbound, ledger, .. } = self;
             let Ok(()) = outbound.scan(bytes, |head| {
                 ledger.sent(head);
@@ -243,6 +256,27 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             Some(_) => Poll::Ready(Ok(())),
             None => Pin::new(&mut self.io).poll_shutdown(cx),
         }
+    }
+}
+
+fn poll_write_pieces<Io: AsyncWrite + Unpin>(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    let mut pieces = [io::IoSlice::new(&[]); PIECES];
+    let mut filled = 0;
+    for (slot, piece) in pieces.iter_mut().zip(bytes.chunks(PIECE)) {
+        *slot = io::IoSlice::new(piece);
+        filled += 1;
+    }
+    Pin::new(io).poll_write_vectored(cx, pieces.get(..filled).unwrap_or_default())
+}
+
+/// Copies in pieces: see [`PIECE`].
+pub(crate) fn copy_pieces(to: &mut Vec<u8>, bytes: &[u8]) {
+    for piece in bytes.chunks(PIECE) {
+        to.extend_from_slice(piece);
     }
 }
 

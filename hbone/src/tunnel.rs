@@ -155,7 +155,11 @@ impl ByteQueue {
     /// Moves everything to the end of `chunks`; answers how many bytes that was.
     pub(crate) fn drain_into(&mut self, chunks: &mut VecDeque<Bytes>) -> usize {
         self.seal();
-        chunks.append(&mut self.chunks);
+        if chunks.is_empty() {
+            mem::swap(chunks, &mut self.chunks);
+        } else {
+            chunks.append(&mut self.chunks);
+        }
         mem::take(&mut self.len)
     }
 
@@ -293,6 +297,11 @@ impl Tunnel {
     pub(crate) fn mark_all(&self) {
         let all = ready::ENGINE | ready::SEND | ready::TAKEN;
         self.ready.store(all, Ordering::Release);
+    }
+
+    /// Has the driver, who is at work, look at what `why` says.
+    pub(crate) fn mark(&self, why: u8) {
+        self.ready.fetch_or(why, Ordering::AcqRel);
     }
 
     /// Whether this side has reset the tunnel.

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mesh_policy::Budget;
 use mesh_policy::authz::attach::{Recipient, Service, ServiceKind};
-use mesh_policy::authz::k8s::Manifests;
+use mesh_policy::authz::k8s::{self, Manifests, ReadError};
 use mesh_policy::authz::{AuthorizationPolicy, Labels, PeerAuthentication};
 
 use super::args;
-use crate::manifest::{self, ParseError, Twice, Unreadable};
+use crate::manifest::{self, Twice, Unreadable};
 
 /// What files of policies end in.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
@@ -68,13 +69,14 @@ pub(super) fn select(manifests: Manifests, recipient: &args::Recipient) -> Resul
     Ok(authorization)
 }
 
-/// The objects of files and folders, in the order of the files' names.
+/// The objects of files and folders, in the order of the files' names. What is neither policy nor
+/// meant for one belongs to others who use the folder.
 pub(super) fn load_all(paths: &[PathBuf]) -> Result<Manifests, LoadError> {
     let mut all = Manifests::default();
     for path in paths {
         let mut found = 0;
         for file in files(path)? {
-            let manifests = manifest::parse(&file, &manifest::read(&file)?)?;
+            let manifests = k8s::read(&file.display().to_string(), &manifest::read(&file)?, &Budget::new())?;
             found += manifests.authorization.len() + manifests.peer_authentication.len();
             all.authorization.extend(manifests.authorization);
             all.peer_authentication.extend(manifests.peer_authentication);
@@ -139,7 +141,7 @@ pub(super) enum LoadError {
     #[error("{}: there is no policy", path.display())]
     NoPolicy { path: PathBuf },
     #[error(transparent)]
-    Parse(#[from] ParseError),
+    Read(#[from] ReadError),
     #[error(transparent)]
     Twice(#[from] Twice),
     #[error("--namespace: what PeerAuthentication `{name}` demands depends on it")]

@@ -149,7 +149,7 @@ fn what_a_format_cannot_hold_is_an_error_or_said() {
         ),
         (
             &["convert", "@/a.yaml", "@/b.yaml", "--to", "kubernetes"],
-            "@/b.yaml:2: policy `n/p` is there twice",
+            "@/b.yaml:2: policy `n/p` is at @/a.yaml:2, too",
         ),
     ] {
         assert_eq!(refusal(&folder, args), format!("mesh-policy: {expected}"));
@@ -311,10 +311,8 @@ fn a_demand_for_certificates_is_not_left_out() {
 
 #[test]
 fn what_would_not_count_is_refused() {
-    let service = format!("{ALLOW_80}---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n");
     let old = ALLOW_80.replace("security.istio.io/v1", "rbac.istio.io/v1alpha1");
     let folder = folder(&[
-        ("service.yaml", &service),
         ("old.yaml", &old),
         ("twice/a.yaml", ALLOW_80),
         ("twice/b.yaml", ALLOW_80),
@@ -322,10 +320,9 @@ fn what_would_not_count_is_refused() {
         ("nothing/a.yaml", "# not yet\n"),
     ]);
     for (path, problem) in [
-        ("@/service.yaml", "@/service.yaml:10: `Service` of `v1` is no policy"),
         (
             "@/old.yaml",
-            "@/old.yaml:2: `AuthorizationPolicy` of `rbac.istio.io/v1alpha1` is no policy",
+            "@/old.yaml:2: `rbac.istio.io/v1alpha1` is no known version of the api",
         ),
         ("@/twice", "@/twice/b.yaml:2: policy `n/p` is at @/twice/a.yaml:2, too"),
         ("@/empty.yaml", "@/empty.yaml: there is no policy"),
@@ -339,6 +336,13 @@ fn what_would_not_count_is_refused() {
     }
     let replaced = in_folder(&folder, &["lint", "@/twice"]);
     assert_eq!(replaced.code, 1, "{}", replaced.stdout);
+}
+
+#[test]
+fn what_is_no_policy_belongs_to_others() {
+    let service = format!("{ALLOW_80}---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n");
+    let folder = folder(&[("all.yaml", &service)]);
+    assert_eq!(in_folder(&folder, &["check", "@", "--port", "80"]).code, 0);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use crate::config::Config;
-use crate::engine::{Engine, EngineStream, Progress};
+use crate::doze::Doze;
+use crate::engine::{Engine, Progress};
 use crate::entry::{Entry, Phase};
 use crate::keepalive::{Action, Keepalive};
 use crate::lost::Lost;
@@ -25,7 +26,7 @@ use crate::request::TunnelRequest;
 use crate::slot::Slot;
 use crate::status::Status;
 use crate::transport::SharedTransport;
-use crate::tunnel::{Tunnel, TunnelError};
+use crate::tunnel::{Tunnel, TunnelError, ready};
 use crate::wire::ErrorCode;
 
 /// Times that a turn goes round before other tasks get theirs.
@@ -69,7 +70,7 @@ pub(crate) struct Driver<Io, E: Engine> {
     mailbox: Arc<Mailbox>,
     config: Config,
     entries: Slab<Entry<E::Stream>>,
-    /// Keys of the tunnels that need the driver; empty between turns.
+    /// Keys of the tunnels that need the driver.
     ready: Vec<usize>,
     /// Tunnels to open, once the peer allows it.
     waiting: VecDeque<Open>,
@@ -77,11 +78,16 @@ pub(crate) struct Driver<Io, E: Engine> {
     received: u64,
     sent: u64,
     timer: Pin<Box<Sleep>>,
+    timer_doze: Doze,
     next_tick: Instant,
+    /// The last stream that the peer says it will process.
+    goaway: Option<u32>,
     drain: Drain,
     /// No handle is left that could open a tunnel.
     abandoned: bool,
     published: Status,
+    /// The transport failed while a tunnel was open.
+    cut: bool,
     /// Set once, when the connection is to end or has ended.
     end: Option<Ending>,
 }
@@ -100,8 +106,6 @@ struct Ending {
     result: Result<(), Lost>,
     /// Until when the peer may still be told.
     linger: Option<Instant>,
-    /// A tunnel was open.
-    cut: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
@@ -126,10 +130,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             received: 0,
             sent: 0,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer_doze: Doze::new(),
             next_tick: now + TICK,
+            goaway: None,
             drain: Drain::No,
             abandoned: false,
             published: Status::default(),
+            cut: false,
             end: None,
             config,
         }
@@ -187,10 +194,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             self.read_mail();
         }
         self.publish_status();
+        let is_idle = ready.is_empty() && self.waiting.is_empty() && !self.abandoned;
         for key in ready.drain(..) {
             self.serve(key);
         }
         self.ready = ready;
+        if is_idle {
+            return;
+        }
         // Last, since the tunnels that ended just now have left their places.
         self.open_waiting();
         self.publish_status();
@@ -205,6 +216,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     fn open_waiting(&mut self) {
+        if self.waiting.is_empty() && !self.abandoned {
+            return;
+        }
         let Side::Client(_) = self.side else { return };
         let limit = self.limit();
         while !self.waiting.is_empty() && (!self.is_accepting() || self.entries.len() < limit) {
@@ -226,6 +240,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         if self.abandoned && matches!(self.drain, Drain::No) && self.waiting.is_empty() {
             self.drain = Drain::Abandoned;
             self.engine.drain();
+            self.mailbox.bell().engine();
         }
         while self.waiting.len() > self.config.max_tunnels() as usize {
             if let Some(open) = self.waiting.pop_back() {
@@ -245,7 +260,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             Ok(stream) => {
                 let event = Event::TunnelOpened {
                     role: Role::Client,
-                    stream: stream.id(),
+                    stream: E::id(&stream),
                 };
                 self.config.observe(&event);
                 let key = self.enter(open.tunnel, stream, Phase::Requested, open.slot);
@@ -255,10 +270,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         }
     }
 
-    fn enter(&mut self, tunnel: Arc<Tunnel>, stream: E::Stream, phase: Phase, slot: Option<Slot>) -> usize {
+    fn enter(&mut self, tunnel: Arc<Tunnel>, mut stream: E::Stream, phase: Phase, slot: Option<Slot>) -> usize {
         let entry = self.entries.vacant_entry();
         let key = entry.key();
         tunnel.set_key(key);
+        self.engine.name(&mut stream, key);
         // Whatever was asked of the tunnel before it had a key is served with its first turn.
         tunnel.mark_all();
         entry.insert(Entry::new(tunnel, stream, phase, slot));
@@ -274,27 +290,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             }
             return;
         };
-        let goaway = self.transport.lock().goaway();
-        let served = entry.serve(goaway);
+        let served = entry.serve(&mut self.engine, self.goaway);
         if served.premature_reset {
             self.transport.lock().premature_reset();
         }
         if let Some((status, reason)) = served.rejected {
             self.config.observe(&Event::TunnelRejected {
                 role: self.side.role(),
-                stream: entry.id(),
+                stream: E::id(entry.stream()),
                 status,
                 reason,
             });
         }
-        if served.connection_lost
-            && let Some(ending) = &mut self.end
-        {
-            ending.cut = true;
-        }
+        self.cut |= served.connection_lost;
         if served.over {
             let entry = self.entries.remove(key);
-            self.config.observe(&entry.closed(self.side.role()));
+            self.config
+                .observe(&entry.closed(self.side.role(), E::id(entry.stream())));
+            self.engine.forget(entry.into_stream());
         }
     }
 
@@ -302,26 +315,41 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         if matches!(self.end, Some(Ending { linger: None, .. })) {
             return;
         }
-        self.mailbox.bell().begin_poll();
-        let waker = self.engine_waker.clone();
-        let mut cx = Context::from_waker(&waker);
+        let woken = self.mailbox.bell().begin_poll();
         loop {
-            match self.engine.poll(&mut cx) {
+            let mut cx = Context::from_waker(&self.engine_waker);
+            match self.engine.poll(&mut cx, woken) {
                 Poll::Pending => break,
+                Poll::Ready(Progress::News(key)) => {
+                    if let Some(entry) = self.entries.get(key) {
+                        entry.mark(ready::ENGINE);
+                        self.ready.push(key);
+                    }
+                }
+                Poll::Ready(Progress::Turn(key)) => {
+                    if let Some(entry) = self.entries.get(key) {
+                        entry.mark(ready::SEND);
+                        self.serve(key);
+                    }
+                }
                 Poll::Ready(Progress::Request(head, stream)) => self.admit(&head, stream),
                 Poll::Ready(Progress::Closed(result)) => {
                     let result = result.map_err(|error| Lost::from(&error));
                     let result = self.end.take().map_or(result, |ending| ending.result);
-                    self.end = Some(Ending {
-                        result,
-                        linger: None,
-                        cut: false,
-                    });
-                    return;
+                    self.end = Some(Ending { result, linger: None });
+                    // What came before the end comes before it here, too.
+                    for (key, entry) in &self.entries {
+                        entry.mark(ready::ENGINE);
+                        self.ready.push(key);
+                    }
+                    break;
                 }
             }
         }
-        let offence = self.transport.lock().offence();
+        let transport = self.transport.lock();
+        let offence = transport.offence();
+        self.goaway = transport.goaway();
+        drop(transport);
         if let (Some(offence), None) = (offence, &self.end) {
             self.fail(Lost::from(offence));
         }
@@ -334,7 +362,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         };
         let window = self.config.stream_window();
         let tunnel = Tunnel::new(Arc::clone(self.mailbox.bell()), self.config.send_buffer(), window);
-        let id = stream.id();
+        let id = E::id(&stream);
         match TunnelRequest::from_parts(head) {
             Ok(request) => {
                 let arrival = Arrival {
@@ -360,8 +388,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     fn flush(&mut self) {
-        let waker = self.engine_waker.clone();
-        let mut cx = Context::from_waker(&waker);
+        if self.engine.end_turn() {
+            self.mailbox.bell().engine();
+        }
+        let mut cx = Context::from_waker(&self.engine_waker);
         let mut transport = self.transport.lock();
         let pending = transport.poll_flush_gathered(&mut cx).is_pending();
         let failure = transport.write_failure();
@@ -390,12 +420,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         if let Some(stall) = self.keepalive.stall_deadline()
             && stall < self.timer.deadline().into_std()
         {
-            self.timer.as_mut().reset(stall.into());
+            self.set_timer(stall);
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.timer_doze.poll(cx, |cx| self.timer.as_mut().poll(cx)).is_ready() {
             let next = self.on_time(clock());
-            self.timer.as_mut().reset(next.into());
+            self.set_timer(next);
         }
+    }
+
+    fn set_timer(&mut self, at: Instant) {
+        self.timer.as_mut().reset(at.into());
+        self.timer_doze.rouse();
     }
 
     /// Does what is due at `now`; answers when to come again.
@@ -421,6 +456,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             Action::Wait(until) => next.min(until),
             Action::Ping(until) => {
                 self.engine.ping();
+                self.mailbox.bell().engine();
                 next.min(until)
             }
             Action::Close(dead) => {
@@ -434,12 +470,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         let deadline = clock() + timeout;
         self.drain = Drain::Until(deadline);
         self.engine.drain();
+        self.mailbox.bell().engine();
         self.config.observe(&Event::DrainStarted {
             role: self.side.role(),
             tunnels: self.entries.len(),
         });
         if deadline < self.timer.deadline().into_std() {
-            self.timer.as_mut().reset(deadline.into());
+            self.set_timer(deadline);
         }
     }
 
@@ -457,27 +494,27 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         }
         self.fail_tunnels(reason, ErrorCode::CANCEL);
         self.engine.abort(code);
+        self.mailbox.bell().engine();
     }
 
     /// Gives the connection some time to end by itself.
     fn end_within(&mut self, time: Duration, reason: Lost) {
         let linger = clock() + time;
-        self.timer.as_mut().reset(linger.into());
+        self.set_timer(linger);
         self.end = Some(Ending {
             result: Err(reason),
             linger: Some(linger),
-            cut: false,
         });
     }
 
     fn fail_tunnels(&mut self, reason: Lost, code: ErrorCode) {
         let role = self.side.role();
-        let goaway = self.transport.lock().goaway();
         let (entries, waiting) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.waiting));
         self.publish_status();
         for (_, mut entry) in entries {
-            entry.lose(reason, code, goaway);
-            self.config.observe(&entry.closed(role));
+            entry.lose(&mut self.engine, reason, code, self.goaway);
+            self.config.observe(&entry.closed(role, E::id(entry.stream())));
+            self.engine.forget(entry.into_stream());
         }
         for open in waiting {
             open.tunnel.refuse(TunnelError::ConnectionLost(reason));
@@ -485,15 +522,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     fn poll_end(&mut self) -> Option<Result<(), Lost>> {
-        let Some(Ending {
-            result,
-            linger: None,
-            cut,
-        }) = &self.end
-        else {
+        let Some(Ending { result, linger: None }) = &self.end else {
             return None;
         };
-        let cut = *cut || !self.entries.is_empty();
+        let cut = self.cut || !self.entries.is_empty();
         let result = match *result {
             Ok(()) if cut => Err(Lost::Io(std::io::ErrorKind::UnexpectedEof)),
             // Both sides wanted the end, and the peer was quicker.
@@ -520,7 +552,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     fn is_draining(&self) -> bool {
-        !matches!(self.drain, Drain::No) || self.transport.lock().goaway().is_some()
+        !matches!(self.drain, Drain::No) || self.goaway.is_some()
     }
 
     fn is_accepting(&self) -> bool {
@@ -551,7 +583,7 @@ impl<Io, E: Engine> Drop for Driver<Io, E> {
             open.tunnel.refuse(TunnelError::ConnectionLost(Lost::Dropped));
         }
         for mut entry in self.entries.drain() {
-            entry.lose(Lost::Dropped, ErrorCode::CANCEL, None);
+            entry.lose(&mut self.engine, Lost::Dropped, ErrorCode::CANCEL, None);
         }
     }
 }

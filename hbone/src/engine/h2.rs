@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream, client, server};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Engine, EngineError, EngineStream, Progress, Received};
+use super::{Engine, EngineError, Progress, Received};
 use crate::config::Config;
 use crate::transport::{FRAMES_PER_TURN, SharedTransport};
 use crate::wire::ErrorCode;
@@ -90,7 +90,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> H2Engine<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for H2Engine<Io> {
     type Stream = H2Stream;
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress<H2Stream>> {
+    fn poll(&mut self, cx: &mut Context<'_>, _woken: bool) -> Poll<Progress<H2Stream>> {
         match self {
             Self::Client { connection, ping, .. } => {
                 drop_pong(ping, cx);
@@ -116,6 +116,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for H2Engine<Io> {
                 })
             }
         }
+    }
+
+    /// Has nothing to do: what asks for a poll wakes, and what is written is in the transport.
+    fn end_turn(&mut self) -> bool {
+        false
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -188,6 +193,116 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for H2Engine<Io> {
             }
         }
     }
+
+    fn id(stream: &H2Stream) -> u32 {
+        stream.id
+    }
+
+    /// Streams have wakers.
+    fn name(&mut self, _stream: &mut H2Stream, _name: usize) {}
+
+    fn poll_response(
+        &mut self,
+        stream: &mut H2Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<http::response::Parts, EngineError>> {
+        let Some(response) = &mut stream.response else {
+            return Poll::Pending;
+        };
+        let (head, recv) = ready!(Pin::new(response).poll(cx))?.into_parts();
+        stream.response = None;
+        stream.recv = Some(recv);
+        Poll::Ready(Ok(head))
+    }
+
+    fn respond(&mut self, stream: &mut H2Stream, head: http::Response<()>, end: bool) -> Result<(), EngineError> {
+        if let Some(respond) = &mut stream.respond {
+            stream.send = Some(respond.send_response(head, end)?);
+        }
+        Ok(())
+    }
+
+    fn poll_send_capacity(
+        &mut self,
+        stream: &mut H2Stream,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, EngineError>> {
+        let Some(send) = &mut stream.send else {
+            return Poll::Pending;
+        };
+        send.reserve_capacity(wanted);
+        if wanted == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        loop {
+            let capacity = send.capacity();
+            if capacity > 0 {
+                return Poll::Ready(Ok(capacity.min(wanted)));
+            }
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                None => return Poll::Ready(Err(EngineError::closed())),
+            }
+        }
+    }
+
+    fn send(&mut self, stream: &mut H2Stream, bytes: Bytes, end: bool) -> Result<(), EngineError> {
+        match &mut stream.send {
+            Some(send) => Ok(send.send_data(bytes, end)?),
+            None => Err(EngineError::closed()),
+        }
+    }
+
+    fn reset(&mut self, stream: &mut H2Stream, code: ErrorCode) {
+        let reason = Reason::from(u32::from(code));
+        match (&mut stream.send, &mut stream.respond) {
+            (Some(send), _) => send.send_reset(reason),
+            (None, Some(respond)) => respond.send_reset(reason),
+            (None, None) => {}
+        }
+    }
+
+    fn poll_reset(&mut self, stream: &mut H2Stream, cx: &mut Context<'_>) -> Poll<EngineError> {
+        let reset = match (&mut stream.send, &mut stream.respond) {
+            (Some(send), _) => send.poll_reset(cx),
+            (None, Some(respond)) => respond.poll_reset(cx),
+            (None, None) => return Poll::Pending,
+        };
+        Poll::Ready(match ready!(reset) {
+            Ok(reason) => EngineError::Reset {
+                code: ErrorCode::from(u32::from(reason)),
+                by_peer: true,
+            },
+            Err(error) => error.into(),
+        })
+    }
+
+    fn poll_recv(&mut self, stream: &mut H2Stream, cx: &mut Context<'_>) -> Poll<Result<Received, EngineError>> {
+        let Some(recv) = &mut stream.recv else {
+            return Poll::Pending;
+        };
+        if let Some(data) = ready!(recv.poll_data(cx)) {
+            return Poll::Ready(Ok(Received::Data(data?)));
+        }
+        Poll::Ready(match ready!(recv.poll_trailers(cx))? {
+            Some(_) => Ok(Received::Trailers),
+            None => Ok(Received::End),
+        })
+    }
+
+    fn release(&mut self, stream: &mut H2Stream, n: usize) {
+        if let Some(recv) = &mut stream.recv
+            && let Err(error) = recv.flow_control().release_capacity(n)
+        {
+            tracing::trace!(%error, n, "window of a stream that has ended");
+        }
+    }
+
+    fn forget(&mut self, stream: H2Stream) {
+        drop(stream);
+    }
 }
 
 /// Takes the answer to a PING, so that the next one can be sent.
@@ -208,107 +323,6 @@ pub(crate) struct H2Stream {
     respond: Option<server::SendResponse<Bytes>>,
     send: Option<SendStream<Bytes>>,
     recv: Option<RecvStream>,
-}
-
-impl EngineStream for H2Stream {
-    fn id(&self) -> u32 {
-        self.id
-    }
-
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<http::response::Parts, EngineError>> {
-        let Some(response) = &mut self.response else {
-            return Poll::Pending;
-        };
-        let (head, recv) = ready!(Pin::new(response).poll(cx))?.into_parts();
-        self.response = None;
-        self.recv = Some(recv);
-        Poll::Ready(Ok(head))
-    }
-
-    fn respond(&mut self, head: http::Response<()>, end: bool) -> Result<(), EngineError> {
-        if let Some(respond) = &mut self.respond {
-            self.send = Some(respond.send_response(head, end)?);
-        }
-        Ok(())
-    }
-
-    fn poll_send_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, EngineError>> {
-        let Some(send) = &mut self.send else {
-            return Poll::Pending;
-        };
-        send.reserve_capacity(wanted);
-        if wanted == 0 {
-            return Poll::Ready(Ok(0));
-        }
-        loop {
-            let capacity = send.capacity();
-            if capacity > 0 {
-                return Poll::Ready(Ok(capacity.min(wanted)));
-            }
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(error.into())),
-                None => return Poll::Ready(Err(closed())),
-            }
-        }
-    }
-
-    fn send(&mut self, bytes: Bytes, end: bool) -> Result<(), EngineError> {
-        match &mut self.send {
-            Some(send) => Ok(send.send_data(bytes, end)?),
-            None => Err(closed()),
-        }
-    }
-
-    fn reset(&mut self, code: ErrorCode) {
-        let reason = Reason::from(u32::from(code));
-        match (&mut self.send, &mut self.respond) {
-            (Some(send), _) => send.send_reset(reason),
-            (None, Some(respond)) => respond.send_reset(reason),
-            (None, None) => {}
-        }
-    }
-
-    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<EngineError> {
-        let reset = match (&mut self.send, &mut self.respond) {
-            (Some(send), _) => send.poll_reset(cx),
-            (None, Some(respond)) => respond.poll_reset(cx),
-            (None, None) => return Poll::Pending,
-        };
-        Poll::Ready(match ready!(reset) {
-            Ok(reason) => EngineError::Reset {
-                code: ErrorCode::from(u32::from(reason)),
-                by_peer: true,
-            },
-            Err(error) => error.into(),
-        })
-    }
-
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, EngineError>> {
-        let Some(recv) = &mut self.recv else {
-            return Poll::Pending;
-        };
-        if let Some(data) = ready!(recv.poll_data(cx)) {
-            return Poll::Ready(Ok(Received::Data(data?)));
-        }
-        Poll::Ready(match ready!(recv.poll_trailers(cx))? {
-            Some(_) => Ok(Received::Trailers),
-            None => Ok(Received::End),
-        })
-    }
-
-    fn release(&mut self, n: usize) {
-        if let Some(recv) = &mut self.recv
-            && let Err(error) = recv.flow_control().release_capacity(n)
-        {
-            tracing::trace!(%error, n, "window of a stream that has ended");
-        }
-    }
-}
-
-/// The stream is no longer open for what was asked.
-fn closed() -> EngineError {
-    EngineError::Io(io::ErrorKind::BrokenPipe.into())
 }
 
 impl From<h2::Error> for EngineError {

@@ -16,38 +16,98 @@ use self::wire::{Frame, Wire};
 use crate::client::{self, Client, OpenError};
 use crate::config::Config;
 use crate::conn::Connection;
+use crate::engine::EngineKind;
 use crate::peer::Peer;
 use crate::request::{TunnelRequest, TunnelResponse};
 use crate::server::{self, Incoming};
 use crate::stream::{ReadHalf, TunnelStream, WriteHalf};
+use crate::tunnel::TunnelError;
 use crate::wire::{ErrorCode, Rejection};
 
 /// Streams of one run.
 const MAX_LINES: usize = 32;
 
+/// Tunnels of one connection at a time.
+const TUNNELS: u32 = 8;
+
+/// Bytes that a peer may send before it has heard anything.
+const WINDOW: u64 = 60_000;
+
+/// Turns after which everything has been done that can be.
+const TURNS: usize = 4;
+
 /// Turns after which a connection whose transport has ended must have ended itself.
 const MAX_TURNS: usize = 1_000;
 
-/// Runs a script.
+/// Runs a script with either engine.
 ///
 /// # Panics
 ///
 /// If a promise is broken.
 pub(super) fn run(data: &[u8]) {
+    for engine in [EngineKind::Tunnel, EngineKind::H2] {
+        play(data, engine, Manners::Any);
+    }
+}
+
+/// Runs a script with both engines, the peer's part of it as far as the protocol allows, and holds
+/// one user's view of the tunnels against the other's.
+///
+/// # Panics
+///
+/// If a promise is broken, or the engines differ.
+pub(super) fn compare(data: &[u8]) {
+    let tunnel = play(data, EngineKind::Tunnel, Manners::Lawful);
+    let h2 = play(data, EngineKind::H2, Manners::Lawful);
+    assert_eq!(tunnel, h2, "the engines differ");
+}
+
+/// What the peer of a script does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manners {
+    /// Anything.
+    Any,
+    /// What leaves an engine no choice: it keeps to the protocol, and each act of it is seen
+    /// through before the next.
+    Lawful,
+}
+
+/// What a user saw of a tunnel: its line, the bytes, and their end.
+type Sight = (usize, u64, Saw);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Saw {
+    End,
+    /// The connection was gone, however that is told.
+    Loss,
+    Abort(Option<TunnelError>),
+}
+
+impl Saw {
+    fn of(error: &std::io::Error) -> Self {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TunnelError>());
+        match cause {
+            Some(TunnelError::ConnectionLost(_)) => Self::Loss,
+            cause => Self::Abort(cause.cloned()),
+        }
+    }
+}
+
+fn play(data: &[u8], engine: EngineKind, manners: Manners) -> Vec<Sight> {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
-        return;
+        return Vec::new();
     };
     let mut script = Script(data);
     let role = script.byte();
     runtime.block_on(async {
-        let Some(mut play) = Play::new(role.is_multiple_of(2)).await else {
-            return;
+        let Some(mut play) = Play::new(role.is_multiple_of(2), engine, manners).await else {
+            return Vec::new();
         };
         while !script.0.is_empty() {
             play.act(&mut script);
         }
-        play.end();
-    });
+        play.end()
+    })
 }
 
 /// The bytes that are left, and zeros after them.
@@ -77,24 +137,29 @@ struct Held {
     reader: Option<ReadHalf>,
     writer: Option<WriteHalf>,
     got: u64,
+    end: Option<Saw>,
 }
 
 struct Play {
+    manners: Manners,
     wire: Wire,
     connection: Option<Connection<Wire>>,
     side: Side,
     lines: Vec<Line>,
+    /// Somebody gave up a tunnel that may have had no stream: lines and streams part.
+    is_misnumbered: bool,
     held: Vec<Held>,
 }
 
 impl Play {
-    async fn new(is_client: bool) -> Option<Self> {
+    async fn new(is_client: bool, engine: EngineKind, manners: Manners) -> Option<Self> {
         let wire = Wire::default();
         let mut config = Config::default();
+        config.set_engine(engine);
         config
             .set_stream_window(16 * 1024)
             .set_send_buffer(4 * 1024)
-            .set_max_tunnels(8);
+            .set_max_tunnels(TUNNELS);
         if !is_client {
             wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         }
@@ -113,21 +178,29 @@ impl Play {
             }
         };
         Some(Self {
+            manners,
             wire,
             connection: Some(connection),
             side,
             lines: Vec::new(),
+            is_misnumbered: false,
             held: Vec::new(),
         })
     }
 
     fn act(&mut self, script: &mut Script<'_>) {
         let (act, which, arg) = (script.byte(), script.byte(), script.byte());
+        if self.manners == Manners::Lawful {
+            self.settle();
+            if !self.is_lawful(act % 16, which, arg) {
+                return;
+            }
+        }
         match act % 16 {
             0 | 1 => self.open(arg),
             2 => self.respond(which, arg),
             3 | 4 => self.peer_data(which, arg),
-            5 => self.peer_frame(which, |id| Frame::reset(id, arg)),
+            5 => self.peer_reset(which, arg),
             6 => self.peer_frame(which, |id| Frame::window_update(id, arg)),
             7 => self.raw_frame(which, arg, script),
             8 => self.turn(),
@@ -138,6 +211,32 @@ impl Play {
             13 => self.let_go(which, arg),
             14 => self.wire.allow(usize::from(arg) * 64),
             _ => self.weather(arg),
+        }
+    }
+
+    /// Lets an engine do in several turns what another does in one.
+    fn settle(&mut self) {
+        (0..TURNS).for_each(|_| self.turn());
+    }
+
+    /// Whether the protocol allows the peer an act. Users may do anything, but the transport stays.
+    fn is_lawful(&self, act: u8, which: u8, arg: u8) -> bool {
+        let is_client = matches!(self.side, Side::Client(..));
+        let line = usize::from(which)
+            .checked_rem(self.lines.len())
+            .and_then(|index| self.lines.get(index));
+        match act {
+            0 | 1 => self.lines.len() < TUNNELS as usize,
+            2 => line.is_some_and(Line::may_respond),
+            3 | 4 => {
+                let sent: u64 = self.lines.iter().map(Line::sent).sum();
+                sent + data_len(arg) as u64 <= WINDOW && line.is_some_and(|line| line.may_send(is_client))
+            }
+            5 => which != u8::MAX && line.is_some_and(|line| line.may_send(false)),
+            // Small enough for any number of them.
+            6 => (1..100).contains(&arg),
+            7 | 15 => false,
+            _ => true,
         }
     }
 
@@ -163,7 +262,11 @@ impl Play {
                 };
                 let (client, request) = (client.clone(), TunnelRequest::new(authority));
                 let mut opening: Opening = Box::pin(async move { client.open(request).await });
-                // Asked for, and taken up by the driver: streams are numbered in this order.
+                // Asked for, and taken up by the driver: streams are numbered in this order, unless
+                // one that waits for a place is given up.
+                if self.is_misnumbered {
+                    line.doubt();
+                }
                 if opening.as_mut().poll(&mut context()).is_pending() {
                     openings.push((index, opening));
                 }
@@ -177,6 +280,7 @@ impl Play {
     fn respond(&mut self, which: u8, arg: u8) {
         if let (Side::Client(..), Some(line)) = (&self.side, pick(&mut self.lines, which)) {
             let ends = arg.is_multiple_of(4);
+            line.respond();
             self.wire.frame(&Frame::response(line.id(), arg % 8 == 1, ends));
             if ends {
                 line.end();
@@ -189,10 +293,17 @@ impl Play {
             return;
         };
         let ends = arg % 8 == 7;
-        let payload = line.next(usize::from(arg) * usize::from(arg) % 5_000);
+        let payload = line.next(data_len(arg));
         self.wire.frame(&Frame::data(line.id(), &payload, ends));
         if ends {
             line.end();
+        }
+    }
+
+    fn peer_reset(&mut self, which: u8, arg: u8) {
+        self.peer_frame(which, |id| Frame::reset(id, arg));
+        if let (Some(line), true) = (pick(&mut self.lines, which), which != u8::MAX) {
+            line.reset();
         }
     }
 
@@ -237,12 +348,19 @@ impl Play {
                 }
             }
             Side::Client(_, openings) if openings.is_empty() => {}
-            Side::Client(_, openings) => {
+            Side::Client(client, openings) => {
+                let status = client.status();
                 let place = usize::from(which) % openings.len();
                 let (line, mut opening) = openings.swap_remove(place);
                 match opening.as_mut().poll(&mut context()) {
                     // Given up, or waited for still.
-                    Poll::Pending if arg.is_multiple_of(8) => drop(opening),
+                    Poll::Pending if arg.is_multiple_of(8) => {
+                        drop(opening);
+                        if status.tunnels >= status.limit {
+                            self.is_misnumbered = true;
+                            self.lines.iter_mut().for_each(Line::doubt);
+                        }
+                    }
                     Poll::Pending => openings.push((line, opening)),
                     Poll::Ready(Ok(stream)) => self.hold(line, stream),
                     Poll::Ready(Err(_)) => {}
@@ -258,13 +376,16 @@ impl Play {
             reader: Some(reader),
             writer: Some(writer),
             got: 0,
+            end: None,
         });
     }
 
     fn read(&mut self, which: u8, arg: u8) {
-        if let Some(held) = pick(&mut self.held, which) {
-            held.read(usize::from(arg), &self.lines);
-        }
+        let Some(held) = pick(&mut self.held, which) else {
+            return;
+        };
+        // Engines need not cut a stream in the same pieces.
+        while held.read(usize::from(arg), &self.lines) && self.manners == Manners::Lawful {}
     }
 
     fn write(&mut self, which: u8, arg: u8) {
@@ -311,9 +432,12 @@ impl Play {
         }
     }
 
-    /// The transport ends: so does everything else, and in truth.
-    fn end(mut self) {
+    /// The transport ends: so does everything else, and in truth. Answers what the users saw.
+    fn end(mut self) -> Vec<Sight> {
         self.wire.allow(usize::MAX / 2);
+        if self.manners == Manners::Lawful {
+            self.settle();
+        }
         self.wire.close();
         for _ in 0..MAX_TURNS {
             self.turn();
@@ -325,6 +449,10 @@ impl Play {
             }
         }
         self.wire.check_sent();
+        self.held
+            .into_iter()
+            .filter_map(|held| Some((held.line, held.got, held.end?)))
+            .collect()
     }
 }
 
@@ -354,11 +482,18 @@ impl Held {
                 "an abort was shown as an end, or bytes are missing"
             );
         }
-        if read.is_err() || bytes.is_empty() {
-            self.reader = None;
+        match read {
+            Ok(()) if !bytes.is_empty() => return true,
+            Ok(()) => self.end = Some(Saw::End),
+            Err(error) => self.end = Some(Saw::of(&error)),
         }
+        self.reader = None;
         true
     }
+}
+
+fn data_len(arg: u8) -> usize {
+    usize::from(arg) * usize::from(arg) % 5_000
 }
 
 fn pick<T>(items: &mut [T], which: u8) -> Option<&mut T> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hbone::server::{self, Incoming};
-use hbone::{Client, Config, IncomingTunnel, Peer, TunnelResponse, TunnelStream};
+use hbone::{Client, IncomingTunnel, Peer, TunnelResponse, TunnelStream};
 use mesh_testkit::pipe::{self, Pipe};
 use mesh_testkit::poll::{Run, cancel_at_every_await};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +22,7 @@ struct World {
 }
 
 async fn world() -> World {
-    let (events, config) = Events::of(&Config::default());
+    let (events, config) = Events::of(&crate::engine::config());
     let (pair, _control) = piped(narrow(), &config, crate::pair::echo).await;
     World { pair, events }
 }
@@ -63,7 +63,7 @@ async fn an_open_leaves_nothing_behind() {
 async fn an_open_that_waits_for_a_place_leaves_nothing_behind() {
     cancel_at_every_await(
         async || {
-            let mut config = Config::default();
+            let mut config = crate::engine::config();
             config.set_max_tunnels(1);
             let (pair, _control) = piped(narrow(), &config, crate::pair::echo).await;
             let held = pair.client.open(request()).await.unwrap();
@@ -190,13 +190,13 @@ async fn an_accept_that_was_dropped_has_taken_nothing() {
         async || {
             let (near, far) = narrow().build();
             let server = background(async {
-                let config = Config::default();
+                let config = crate::engine::config();
                 let handshake = server::handshake(far, Peer::unknown(), &config);
                 let (incoming, connection) = handshake.await.unwrap();
                 background(async { connection.await.ok() });
                 incoming
             });
-            let config = Config::default();
+            let config = crate::engine::config();
             let handshake = hbone::client::handshake(near, Peer::unknown(), &config);
             let (client, connection) = handshake.await.unwrap();
             background(async { connection.await.ok() });
@@ -230,12 +230,12 @@ async fn an_accept_that_was_dropped_has_taken_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_was_dropped_closes_its_stream() {
-    let config = Config::default();
+    let config = crate::engine::config();
     cancel_at_every_await(
         async || {
             let (near, far) = narrow().build();
             let mut tasks = tokio::task::JoinSet::new();
-            let (_, end) = crate::pair::serve(&mut tasks, far, &Config::default(), crate::pair::echo);
+            let (_, end) = crate::pair::serve(&mut tasks, far, &crate::engine::config(), crate::pair::echo);
             (Some(near), end, tasks)
         },
         async |(near, _, _): &mut (Option<Pipe>, _, _)| {
@@ -256,7 +256,7 @@ async fn a_handshake_that_was_dropped_closes_its_stream() {
 async fn a_server_that_was_dropped_resets_its_tunnels() {
     let (near, far) = pipe::pair();
     let mut tasks = tokio::task::JoinSet::new();
-    let config = Config::default();
+    let config = crate::engine::config();
     let (_drain, _end) = crate::pair::serve(&mut tasks, far, &config, crate::pair::stall);
     let (client, connection) = hbone::client::handshake(near, Peer::unknown(), &config).await.unwrap();
     background(async { connection.await.ok() });
@@ -272,7 +272,7 @@ async fn a_server_that_was_dropped_resets_its_tunnels() {
 async fn a_client_dropped_amid_an_open_stops_the_handlers_dial() {
     let tally = crate::events::Tally::default();
     let (near, far) = pipe::pair();
-    let pair = over(near, far, &Config::default(), {
+    let pair = over(near, far, &crate::engine::config(), {
         let tally = tally.clone();
         move |tunnel: IncomingTunnel| {
             let alive = tally.begin();

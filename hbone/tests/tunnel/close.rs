@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use hbone::{
-    Client, Config, CopyAbort, CopyOutcome, ErrorCode, IncomingTunnel, ResetReason, TunnelError, TunnelResponse,
+    Client, CopyAbort, CopyOutcome, ErrorCode, IncomingTunnel, ResetReason, TunnelError, TunnelResponse,
     copy_bidirectional,
 };
 use mesh_testkit::frames::{Frame, Kind, Reason};
@@ -85,7 +85,7 @@ async fn relay() -> (Relay, PipeControl) {
     let (socket, sockets_of_handler) = mpsc::channel(1);
     let (outcome, server_copy) = mpsc::channel(1);
     let pipe = pipe::Builder::new().record(32 * MIB);
-    let (pair, control) = piped(pipe, &Config::default(), copying(sockets_of_handler, outcome)).await;
+    let (pair, control) = piped(pipe, &crate::engine::config(), copying(sockets_of_handler, outcome)).await;
     let (server_app, inner) = sockets().await;
     socket.send(inner).await.unwrap();
     let (client_app, client_copy) = copied(&pair.client).await;
@@ -198,7 +198,7 @@ async fn a_reset_after_one_sides_end_still_reaches_the_other() {
 #[tokio::test]
 async fn a_reset_is_noticed_while_the_tunnel_takes_nothing() {
     let habits = |peer: RawServer<_>| peer.without_window_updates();
-    let mut dialled = dialled_as(pipe::Builder::new(), habits, &Config::default()).await;
+    let mut dialled = dialled_as(pipe::Builder::new(), habits, &crate::engine::config()).await;
     let ((mut app, outcome), request) = dialled_copy(&mut dialled).await;
     // More than window and queues hold, so that the copy stops reading while these are filled.
     let filled = async {
@@ -226,7 +226,7 @@ async fn a_reset_is_noticed_while_the_tunnel_takes_nothing() {
 
 #[tokio::test]
 async fn a_reset_after_the_applications_end_is_noticed_before_it_is_sent_to() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let ((mut app, outcome), request) = dialled_copy(&mut dialled).await;
     app.shutdown().await.unwrap();
     dialled.peer.read_to_end(request).await;
@@ -264,7 +264,7 @@ async fn a_lost_connection_resets_both_applications() {
 async fn a_connection_cut_without_close_notify_resets_both_applications() {
     let (client_tls, server_tls) = mesh_testkit::ca::Mesh::new().tls_pair();
     for cut in [Cut::Reset, Cut::Eof] {
-        let config = Config::default();
+        let config = crate::engine::config();
         let (near, far) = pipe::pair();
         let control = near.control();
         let (near, far) = tokio::join!(
@@ -288,7 +288,7 @@ async fn a_connection_cut_without_close_notify_resets_both_applications() {
 
 #[tokio::test]
 async fn a_reset_after_complete_delivery_is_no_abort() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let (app, request) = dialled_copy(&mut dialled).await;
     let (mut app, outcome) = app;
     let sent = Payload::new(2).take(MIB);
@@ -310,7 +310,7 @@ async fn a_reset_after_complete_delivery_is_no_abort() {
 #[tokio::test]
 async fn an_application_that_is_still_sending_gets_the_whole_answer_and_a_clean_end() {
     let habits = |peer: RawServer<_>| peer.without_window_updates();
-    let mut dialled = dialled_as(pipe::Builder::new(), habits, &Config::default()).await;
+    let mut dialled = dialled_as(pipe::Builder::new(), habits, &crate::engine::config()).await;
     let ((app, outcome), request) = dialled_copy(&mut dialled).await;
     let (mut read, mut write) = app.into_split();
     // Far more than the window takes, so that much of it stays in the socket unread.
@@ -344,7 +344,7 @@ async fn an_application_that_is_still_sending_gets_the_whole_answer_and_a_clean_
 
 #[tokio::test]
 async fn any_other_reset_after_the_end_is_an_abort_of_what_was_not_sent() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let (app, request) = dialled_copy(&mut dialled).await;
     let (mut app, outcome) = app;
     let peer = async {
@@ -373,7 +373,7 @@ fn blocks(stream: u32) -> [(&'static str, Frame); 3] {
 #[tokio::test]
 async fn trailers_from_the_server_reset_the_tunnel_and_the_application() {
     for n in 0..3 {
-        let mut dialled = dialled(&Config::default()).await;
+        let mut dialled = dialled(&crate::engine::config()).await;
         let (app, request) = dialled_copy(&mut dialled).await;
         let (mut app, _outcome) = app;
         let (name, frame) = blocks(request)[n].clone();
@@ -389,7 +389,7 @@ async fn trailers_from_the_client_reset_the_tunnel_and_the_application() {
     for n in 0..3 {
         let (socket, sockets_of_handler) = mpsc::channel(1);
         let (outcome, _outcomes) = mpsc::channel(1);
-        let mut served = served(&Config::default(), copying(sockets_of_handler, outcome)).await;
+        let mut served = served(&crate::engine::config(), copying(sockets_of_handler, outcome)).await;
         let (mut app, inner) = sockets().await;
         socket.send(inner).await.unwrap();
         let tunnel = served.peer.connect("10.0.0.1:80").await;
@@ -404,7 +404,7 @@ async fn trailers_from_the_client_reset_the_tunnel_and_the_application() {
 
 #[tokio::test]
 async fn a_dropped_copy_resets_both_sides() {
-    let pair = pair(&Config::default(), crate::pair::stall).await;
+    let pair = pair(&crate::engine::config(), crate::pair::stall).await;
     let (mut app, inner) = sockets().await;
     let stream = pair.client.open(request()).await.unwrap();
     let copy = background(copy_bidirectional(inner, stream));
@@ -418,7 +418,7 @@ async fn a_dropped_copy_resets_both_sides() {
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_dropped_without_its_end_is_an_abort() {
     let (seen, mut errors) = mpsc::channel(1);
-    let pair = pair(&Config::default(), move |tunnel: IncomingTunnel| {
+    let pair = pair(&crate::engine::config(), move |tunnel: IncomingTunnel| {
         let seen = seen.clone();
         async move {
             let mut stream = tunnel.accept(TunnelResponse::new());
@@ -443,7 +443,7 @@ async fn a_tunnel_dropped_without_its_end_is_an_abort() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_after_the_end_fails_and_changes_nothing() {
-    let pair = pair(&Config::default(), crate::pair::echo).await;
+    let pair = pair(&crate::engine::config(), crate::pair::echo).await;
     let mut stream = pair.client.open(request()).await.unwrap();
     stream.write_all(b"all").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -486,7 +486,7 @@ async fn a_tunnel_answered_after_its_connection_was_lost_does_not_end_in_order()
     let (near, far) = pipe::pair();
     let (ready, incoming) = oneshot::channel();
     let connection = background(async move {
-        let made = hbone::server::handshake(far, hbone::Peer::unknown(), &Config::default()).await;
+        let made = hbone::server::handshake(far, hbone::Peer::unknown(), &crate::engine::config()).await;
         let (incoming, connection) = made.unwrap();
         ready.send(incoming).ok();
         connection.await

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hbone::tls::{DialError, TlsStream};
 use hbone::{
-    Client, Config, Connection, DoubleError, IncomingTunnel, TunnelRequest, TunnelResponse, TunnelStream,
-    connect_through, server,
+    Client, Connection, DoubleError, IncomingTunnel, TunnelRequest, TunnelResponse, TunnelStream, connect_through,
+    server,
 };
 use mesh_identity::PeerPolicy;
 use mesh_identity::tls::ServerTls;
@@ -18,7 +18,7 @@ use crate::pair::{Pair, background, echo, over, request, send_all};
 
 /// A gateway, behind which `inner` answers whatever a tunnel carries.
 async fn gateway(mesh: &Mesh, inner: ServerTls) -> (Pair, PipeControl) {
-    let config = Config::default();
+    let config = crate::engine::config();
     let outer_client = mesh.client_tls(&client(), PeerPolicy::exact(waypoint()));
     let outer_server = mesh.server_tls(&waypoint(), PeerPolicy::exact(client()));
     let (near, far) = pipe::pair();
@@ -36,7 +36,7 @@ async fn gateway(mesh: &Mesh, inner: ServerTls) -> (Pair, PipeControl) {
             async move {
                 let stream = tunnel.accept(TunnelResponse::new());
                 // What stands behind the gateway; that it is in the same process changes nothing.
-                let config = Config::default();
+                let config = crate::engine::config();
                 let Ok((stream, peer)) = hbone::tls::accept(stream, &inner, &config).await else {
                     return;
                 };
@@ -55,7 +55,7 @@ type Inner = (Client, Connection<TlsStream<TunnelStream>>);
 
 async fn through(mesh: &Mesh, gateway: &Client) -> Result<Inner, DoubleError> {
     let tls = mesh.client_tls(&client(), PeerPolicy::exact(server()));
-    connect_through(gateway, request(), &tls, &Config::default()).await
+    connect_through(gateway, request(), &tls, &crate::engine::config()).await
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_gateway_that_refuses_is_named() {
     let mesh = Mesh::new();
     let (near, far) = pipe::pair();
     let refusing = |tunnel: IncomingTunnel| async move { tunnel.reject(hbone::Rejection::UnknownDestination) };
-    let outer = over(near, far, &Config::default(), refusing).await;
+    let outer = over(near, far, &crate::engine::config(), refusing).await;
     let made = through(&mesh, &outer.client).await;
     assert!(matches!(made, Err(DoubleError::Outer(_))), "{made:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hbone::server::ServeError;
-use hbone::{Config, Event, IncomingTunnel, Lost, OpenError, ResetReason, TunnelError, TunnelResponse};
+use hbone::{Event, IncomingTunnel, Lost, OpenError, ResetReason, TunnelError, TunnelResponse};
 use mesh_testkit::frames::{Kind, Reason};
 use mesh_testkit::peer::End;
 use mesh_testkit::pipe::{self, Direction};
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(100);
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_server_keeps_every_tunnel_until_the_deadline_and_no_longer() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_drain_timeout(DEADLINE);
     let pair = pair(&config, echo).await;
     let mut streams = Vec::new();
@@ -54,7 +54,7 @@ async fn a_draining_server_keeps_every_tunnel_until_the_deadline_and_no_longer()
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_server_ends_with_its_last_tunnel() {
-    let pair = pair(&Config::default(), echo).await;
+    let pair = pair(&crate::engine::config(), echo).await;
     let mut stream = pair.client.open(request()).await.unwrap();
     let start = Instant::now();
     pair.drain.send(()).unwrap();
@@ -75,7 +75,7 @@ async fn a_draining_server_ends_with_its_last_tunnel() {
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_server_without_tunnels_ends_at_once() {
-    let pair = pair(&Config::default(), echo).await;
+    let pair = pair(&crate::engine::config(), echo).await;
     let start = Instant::now();
     pair.drain.send(()).unwrap();
     assert_eq!(pair.server_end.await.unwrap(), Ok(()));
@@ -86,7 +86,7 @@ async fn a_draining_server_without_tunnels_ends_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_ignores_its_tunnel_delays_a_drain_by_two_seconds_at_most() {
     let tally = Tally::default();
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_drain_timeout(DEADLINE);
     let pair = pair(&config, {
         let tally = tally.clone();
@@ -114,7 +114,7 @@ async fn a_handler_that_ignores_its_tunnel_delays_a_drain_by_two_seconds_at_most
 #[tokio::test(start_paused = true)]
 async fn tunnels_that_race_a_goaway_are_served() {
     let pipe = pipe::Builder::new().latency(Duration::from_millis(50));
-    let (pair, _control) = piped(pipe, &Config::default(), echo).await;
+    let (pair, _control) = piped(pipe, &crate::engine::config(), echo).await;
     pair.drain.send(()).unwrap();
     // Requested before the GOAWAY has arrived.
     let mut stream = pair.client.open(request()).await.unwrap();
@@ -128,7 +128,7 @@ async fn tunnels_that_race_a_goaway_are_served() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_asked_for_after_a_goaway_is_refused_unprocessed() {
-    let pair = pair(&Config::default(), echo).await;
+    let pair = pair(&crate::engine::config(), echo).await;
     let _open = pair.client.open(request()).await.unwrap();
     pair.drain.send(()).unwrap();
     pair.client.wait_for(|status| !status.accepting).await;
@@ -138,7 +138,7 @@ async fn a_tunnel_asked_for_after_a_goaway_is_refused_unprocessed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_announces_its_drain_before_it_names_the_last_stream() {
-    let mut served = served(&Config::default(), echo).await;
+    let mut served = served(&crate::engine::config(), echo).await;
     let tunnel = served.peer.connect("10.0.0.1:80").await;
     served.peer.expect_headers(tunnel).await;
     served.drain.send(()).unwrap();
@@ -154,7 +154,7 @@ async fn a_server_announces_its_drain_before_it_names_the_last_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_client_keeps_its_tunnels_until_the_deadline_and_no_longer() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_drain_timeout(DEADLINE);
     let (events, config) = Events::of(&config);
     let pair = pair(&config, echo).await;
@@ -183,7 +183,7 @@ async fn a_draining_client_keeps_its_tunnels_until_the_deadline_and_no_longer() 
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_client_resets_what_is_left() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_drain_timeout(Duration::from_millis(10));
     let mut dialled = dialled(&config).await;
     let client = dialled.client.clone();
@@ -195,7 +195,7 @@ async fn a_draining_client_resets_what_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_handles_ends_with_its_last_tunnel() {
-    let pair = pair(&Config::default(), echo).await;
+    let pair = pair(&crate::engine::config(), echo).await;
     let mut stream = pair.client.open(request()).await.unwrap();
     drop(pair.client);
     sleep(Duration::from_secs(60)).await;
@@ -210,7 +210,7 @@ async fn a_client_without_handles_ends_with_its_last_tunnel() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_leaves_a_server_that_has_gone_away() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let client = dialled.client.clone();
     let (stream, tunnel) = tokio::join!(client.open(request()), dialled.accept());
     let mut stream = stream.unwrap();
@@ -234,7 +234,7 @@ async fn a_client_leaves_a_server_that_has_gone_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_ends_on_time_though_its_peer_is_gone() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_drain_timeout(DEADLINE);
     let (pair, control) = piped(pipe::Builder::new(), &config, echo).await;
     let stream = pair.client.open(request()).await.unwrap();
@@ -252,7 +252,7 @@ async fn a_drain_ends_on_time_though_its_peer_is_gone() {
 async fn a_drain_waits_for_a_client_that_says_nothing_until_its_deadline() {
     let (near, far) = pipe::pair();
     let mut tasks = tokio::task::JoinSet::new();
-    let (drain, end) = crate::pair::serve(&mut tasks, far, &Config::default(), echo);
+    let (drain, end) = crate::pair::serve(&mut tasks, far, &crate::engine::config(), echo);
     settle().await;
     let start = Instant::now();
     drain.send(()).unwrap();
@@ -263,7 +263,7 @@ async fn a_drain_waits_for_a_client_that_says_nothing_until_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_no_handler_takes_in_time_is_answered_with_a_timeout() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_response_timeout(Duration::from_secs(3));
     let mut served = served(&config, |tunnel: IncomingTunnel| async move {
         let _tunnel = tunnel;
@@ -282,7 +282,7 @@ async fn a_request_that_no_handler_takes_in_time_is_answered_with_a_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_answered_in_time_is_given_up() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_response_timeout(Duration::from_secs(3));
     let mut dialled = dialled(&config).await;
     let client = dialled.client.clone();
@@ -300,7 +300,10 @@ async fn a_request_that_is_not_answered_in_time_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_drops_its_tunnel_unanswered_resets_it() {
-    let pair = pair(&Config::default(), |tunnel: IncomingTunnel| async move { drop(tunnel) }).await;
+    let pair = pair(&crate::engine::config(), |tunnel: IncomingTunnel| async move {
+        drop(tunnel);
+    })
+    .await;
     let error = pair.client.open(request()).await.unwrap_err();
     let OpenError::Failed {
         error: TunnelError::Reset(reset),
@@ -315,7 +318,7 @@ async fn a_handler_that_drops_its_tunnel_unanswered_resets_it() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_connection_fails_its_tunnels_as_lost() {
     let (near, far) = pipe::pair();
-    let config = Config::default();
+    let config = crate::engine::config();
     let mut tasks = tokio::task::JoinSet::new();
     let (_drain, _end) = crate::pair::serve(&mut tasks, far, &config, |tunnel: IncomingTunnel| async move {
         let mut stream = tunnel.accept(TunnelResponse::new());
@@ -342,7 +345,7 @@ async fn a_dropped_connection_fails_its_tunnels_as_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn frames_after_the_drain_of_an_unread_connection_are_not_waited_for() {
-    let mut served = served(&Config::default(), echo).await;
+    let mut served = served(&crate::engine::config(), echo).await;
     served.peer.stop_reading();
     served.drain.send(()).unwrap();
     let start = Instant::now();

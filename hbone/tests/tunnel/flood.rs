@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use hbone::{Config, Handler, IncomingTunnel, Lost, TunnelResponse, server::ServeError};
+use hbone::{Handler, IncomingTunnel, Lost, TunnelResponse, server::ServeError};
 use mesh_testkit::frames::{Frame, Kind, Reason};
 use mesh_testkit::hpack::Block;
 use mesh_testkit::peer::End;
@@ -39,7 +39,7 @@ async fn ends_for_flood(mut served: Served) {
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_rapid_resets_ends_the_connection_after_few_handlers() {
     let tally = Tally::default();
-    let mut served = served(&Config::default(), dialling(&tally)).await;
+    let mut served = served(&crate::engine::config(), dialling(&tally)).await;
     let pairs = |n: usize| {
         let stream = n as u32 / 2 * 2 + 1;
         match n % 2 {
@@ -56,7 +56,7 @@ async fn a_burst_of_rapid_resets_ends_the_connection_after_few_handlers() {
 
 async fn paced_resets(open: impl Fn(u32) -> Frame) -> (usize, usize) {
     let tally = Tally::default();
-    let mut served = served(&Config::default(), dialling(&tally)).await;
+    let mut served = served(&crate::engine::config(), dialling(&tally)).await;
     let mut pairs = 0;
     for _ in 0..10_000 {
         let stream = served.peer.reserve_stream();
@@ -100,7 +100,7 @@ async fn a_client_that_gives_up_now_and_then_is_no_attacker() {
         }
         echo(tunnel).await;
     };
-    let mut served = served(&Config::default(), served_echo).await;
+    let mut served = served(&crate::engine::config(), served_echo).await;
     for _ in 0..500 {
         let stream = served.peer.connect("10.0.0.1:1").await;
         settle().await;
@@ -153,7 +153,7 @@ async fn a_peer_that_makes_the_server_reset_is_as_bad_as_one_that_resets() {
         let mut served = served_as(
             pipe::Builder::new(),
             |peer| peer.without_window_updates(),
-            &Config::default(),
+            &crate::engine::config(),
             dialling(&tally),
         )
         .await;
@@ -178,7 +178,7 @@ async fn a_peer_that_makes_the_server_reset_is_as_bad_as_one_that_resets() {
 async fn a_flood_of_continuations_ends_the_connection() {
     for len in [0, 1, 1_000] {
         let tally = Tally::default();
-        let mut served = served(&Config::default(), dialling(&tally)).await;
+        let mut served = served(&crate::engine::config(), dialling(&tally)).await;
         let stream = served.peer.reserve_stream();
         served
             .peer
@@ -229,7 +229,7 @@ async fn header_lists_beyond_the_limit_are_refused() {
     ];
     for (name, block) in blocks {
         let tally = Tally::default();
-        let mut served = served(&Config::default(), dialling(&tally)).await;
+        let mut served = served(&crate::engine::config(), dialling(&tally)).await;
         let stream = served.peer.reserve_stream();
         for frame in Frame::header_block(stream, block, 16_384) {
             if served.peer.try_send(frame).await.is_err() {
@@ -267,7 +267,7 @@ const CHEAP: [(&str, usize, Cheap); 8] = [
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_each_cheap_frame_ends_the_connection() {
     for (name, allowed, frame) in CHEAP {
-        let mut served = served(&Config::default(), stall).await;
+        let mut served = served(&crate::engine::config(), stall).await;
         let tunnel = served.peer.connect("10.0.0.1:80").await;
         served.peer.expect_headers(tunnel).await;
         let before = served.control.stats(Direction::LeftToRight).delivered;
@@ -287,7 +287,7 @@ async fn a_flooder_that_does_not_read_is_closed_by_the_stall_deadline() {
         ("PING", (|_| Frame::ping([7; 8])) as fn(usize) -> Frame),
         ("SETTINGS", |_| Frame::settings(&[])),
     ] {
-        let mut config = Config::default();
+        let mut config = crate::engine::config();
         config.set_stall_timeout(Duration::from_secs(3));
         let pipe = pipe::Builder::new().capacity(1_024);
         let mut served = served_as(pipe, |peer| peer, &config, echo).await;
@@ -305,7 +305,7 @@ async fn a_flooder_that_does_not_read_is_closed_by_the_stall_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_what_it_asked_for_is_closed_by_the_stall_deadline() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_stall_timeout(Duration::from_secs(3));
     let pour = |tunnel: IncomingTunnel| async move {
         let mut stream = tunnel.accept(TunnelResponse::new());
@@ -323,7 +323,7 @@ async fn a_peer_that_does_not_read_what_it_asked_for_is_closed_by_the_stall_dead
 
 #[tokio::test(start_paused = true)]
 async fn empty_data_that_ends_nothing_ends_the_connection() {
-    let mut served = served(&Config::default(), stall).await;
+    let mut served = served(&crate::engine::config(), stall).await;
     let tunnel = served.peer.connect("10.0.0.1:80").await;
     served.peer.flood(200, |_| Frame::data(tunnel, vec![])).await;
     served.peer.expect_goaway(Reason::ENHANCE_YOUR_CALM).await;
@@ -332,18 +332,20 @@ async fn empty_data_that_ends_nothing_ends_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reset_of_an_idle_stream_is_an_error_of_the_connection() {
-    let mut served = served(&Config::default(), stall).await;
+    let mut served = served(&crate::engine::config(), stall).await;
     served.peer.reset(99, Reason::CANCEL).await;
     served.peer.expect_goaway(Reason::PROTOCOL_ERROR).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn data_after_the_end_is_an_error() {
-    let mut served = served(&Config::default(), stall).await;
+    let mut served = served(&crate::engine::config(), stall).await;
     let tunnel = served.peer.connect("10.0.0.1:80").await;
     served.peer.expect_headers(tunnel).await;
     served.peer.end(tunnel).await;
     served.peer.send_data(tunnel, "late").await;
     // A stream error may be treated as one of the connection (RFC 9113 §5.4.1).
-    served.peer.expect_goaway(Reason::PROTOCOL_ERROR).await;
+    let told = [(Kind::RST_STREAM, tunnel), (Kind::GOAWAY, 0)];
+    let answer = |frame: &Frame| told.contains(&(frame.kind, frame.stream));
+    served.peer.expect_frame("refusal", answer).await;
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hbone::{Client, Config, IncomingTunnel, TunnelRequest, TunnelResponse};
+use hbone::{Client, IncomingTunnel, TunnelRequest, TunnelResponse};
 use mesh_testkit::frames::{Frame, Kind, setting};
 use mesh_testkit::payload::Payload;
 use mesh_testkit::pipe::{self, Direction};
@@ -36,7 +36,7 @@ async fn sink(tunnel: IncomingTunnel) {
 
 #[tokio::test(start_paused = true)]
 async fn tiny_frames_to_a_stalled_tunnel_do_not_reach_its_neighbour() {
-    let mut served = served(&Config::default(), stall_or_echo).await;
+    let mut served = served(&crate::engine::config(), stall_or_echo).await;
     let neighbour = served.peer.connect("10.0.0.1:2").await;
     let stalled = served.peer.connect("10.0.0.1:1").await;
     served.peer.expect_headers(neighbour).await;
@@ -57,7 +57,7 @@ async fn tiny_frames_to_a_stalled_tunnel_do_not_reach_its_neighbour() {
 
 #[tokio::test(start_paused = true)]
 async fn tiny_frames_faster_than_they_are_read_arrive_whole() {
-    let mut served = served(&Config::default(), echo).await;
+    let mut served = served(&crate::engine::config(), echo).await;
     let tunnel = served.peer.connect("10.0.0.1:2").await;
     served.peer.expect_headers(tunnel).await;
     assert_eq!(
@@ -73,7 +73,7 @@ async fn tiny_frames_faster_than_they_are_read_arrive_whole() {
 async fn tiny_writes_travel_in_large_frames_and_none_is_empty() {
     const WRITES: usize = 1_000_000;
     let pipe = pipe::Builder::new().record(64 << 20);
-    let (pair, control) = piped(pipe, &Config::default(), sink).await;
+    let (pair, control) = piped(pipe, &crate::engine::config(), sink).await;
     let mut stream = pair.client.open(request()).await.unwrap();
     for n in 0..WRITES {
         stream.write_all(&[n as u8]).await.unwrap();
@@ -99,7 +99,7 @@ async fn tiny_writes_travel_in_large_frames_and_none_is_empty() {
 
 #[tokio::test(start_paused = true)]
 async fn empty_writes_send_nothing() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let client = dialled.client.clone();
     let (stream, tunnel) = tokio::join!(client.open(request()), dialled.accept());
     let mut stream = stream.unwrap();
@@ -115,7 +115,7 @@ async fn empty_writes_send_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_last_tunnel_runs_at_full_speed_when_all_others_are_stalled() {
     for (tunnels, window) in [(50_u32, 16 * 1024_u32), (10, 512 * 1024)] {
-        let mut config = Config::default();
+        let mut config = crate::engine::config();
         config
             .set_max_tunnels(tunnels)
             .set_stream_window(window)
@@ -167,7 +167,7 @@ async fn windows_of_peers_that_return_no_credit_run_out_one_by_one() {
         let mut stream = tunnel.accept(TunnelResponse::new());
         while stream.write_chunk(vec![0; 1_000].into()).await.is_ok() {}
     };
-    let mut served = served_as(pipe::Builder::new(), habits, &Config::default(), pour).await;
+    let mut served = served_as(pipe::Builder::new(), habits, &crate::engine::config(), pour).await;
     let mut tunnels = Vec::new();
     for _ in 0..100 {
         let tunnel = served.peer.connect("10.0.0.1:2").await;
@@ -209,7 +209,7 @@ async fn sink_or_echo(tunnel: IncomingTunnel) {
 async fn a_small_message_waits_for_no_more_than_is_on_the_wire_already() {
     const RATE: u64 = 20_000_000;
     let pipe = pipe::Builder::new().rate(RATE).latency(Duration::from_millis(1));
-    let (pair, control) = piped(pipe, &Config::default(), sink_or_echo).await;
+    let (pair, control) = piped(pipe, &crate::engine::config(), sink_or_echo).await;
     for _ in 0..8 {
         bulk(&pair.client).await;
     }
@@ -240,7 +240,7 @@ async fn a_small_message_waits_for_no_more_than_is_on_the_wire_already() {
 #[tokio::test(start_paused = true)]
 async fn bulk_tunnels_share_the_link_fairly() {
     let pipe = pipe::Builder::new().rate(4_000_000).latency(Duration::from_millis(1));
-    let (pair, _control) = piped(pipe, &Config::default(), sink_or_echo).await;
+    let (pair, _control) = piped(pipe, &crate::engine::config(), sink_or_echo).await;
     let mut tunnels = Vec::new();
     for n in 0..10 {
         tunnels.push(bulk(&pair.client).await);
@@ -280,7 +280,7 @@ async fn what_a_user_writes_is_taken_within_the_documented_bound_and_no_further(
         let settings = [(setting::INITIAL_WINDOW_SIZE, window)];
         let habits = |peer: mesh_testkit::peer::RawClient<_>| peer.with_settings(&settings).without_window_updates();
         let pipe = pipe::Builder::new().capacity(1_024);
-        let mut served = served_as(pipe, habits, &Config::default(), pour).await;
+        let mut served = served_as(pipe, habits, &crate::engine::config(), pour).await;
         served.peer.send(Frame::window_update(0, 0x7fff_ffff - 65_535)).await;
         settle().await;
         if !reads {
@@ -303,9 +303,43 @@ async fn what_a_user_writes_is_taken_within_the_documented_bound_and_no_further(
     }
 }
 
+/// Much more than a turn writes becomes sendable at once, by nothing that a tunnel did.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_opens_late_lets_every_tunnel_through() {
+    const TUNNELS: usize = 20;
+    const BYTES: usize = 200 * 1024;
+    let pour = |tunnel: IncomingTunnel| async move {
+        let mut stream = tunnel.accept(TunnelResponse::new());
+        stream.write_all(&[7; BYTES]).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let closed = [(setting::INITIAL_WINDOW_SIZE, 0)];
+    let habits = |peer: mesh_testkit::peer::RawClient<_>| peer.with_settings(&closed).without_window_updates();
+    for capacity in [10_000, 16 * 1024 * 1024] {
+        let pipe = pipe::Builder::new().capacity(capacity);
+        let mut served = served_as(pipe, habits, &crate::engine::config(), pour).await;
+        served.peer.send(Frame::window_update(0, 0x7000_0000)).await;
+        let mut tunnels = Vec::new();
+        for _ in 0..TUNNELS {
+            let tunnel = served.peer.connect("10.0.0.1:80").await;
+            served.peer.expect_headers(tunnel).await;
+            tunnels.push(tunnel);
+        }
+        settle().await;
+        let wide = Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 1024 * 1024)]);
+        served.peer.send(wide).await;
+        for tunnel in tunnels {
+            let mut got = 0;
+            while got < BYTES {
+                got += served.peer.expect_data(tunnel).await.body().len();
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unread_tunnel_is_given_its_window_and_no_more() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_stream_window(64 * 1024);
     let mut served = served(&config, stall).await;
     let tunnel = served.peer.connect("10.0.0.1:1").await;
@@ -330,7 +364,7 @@ fn the_window_of_a_connection_is_that_of_all_its_tunnels() {
         .unwrap();
     runtime.block_on(async {
         for (tunnels, window) in [(8, 16_384), (200, 512 * 1024), (10_000, 512 * 1024), (10_000, 16 << 20)] {
-            let mut config = Config::default();
+            let mut config = crate::engine::config();
             config.set_max_tunnels(tunnels).set_stream_window(window);
             let mut served = served(&config, stall).await;
             let stream = served.peer.peer_setting(setting::INITIAL_WINDOW_SIZE).unwrap_or(65_535);

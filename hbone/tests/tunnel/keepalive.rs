@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hbone::{Config, Dead, Lost, TunnelError};
+use hbone::{Dead, Lost, TunnelError};
 use mesh_testkit::frames::Frame;
 use mesh_testkit::hpack::Block;
 use mesh_testkit::payload::Payload;
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(100);
 #[tokio::test(start_paused = true)]
 async fn a_black_hole_is_noticed_within_two_intervals() {
     for directions in [&Direction::BOTH[..], &Direction::BOTH[..1], &Direction::BOTH[1..]] {
-        let (pair, control) = piped(pipe::Builder::new(), &Config::default(), echo).await;
+        let (pair, control) = piped(pipe::Builder::new(), &crate::engine::config(), echo).await;
         let mut stream = pair.client.open(request()).await.unwrap();
         stream.write_all(b"x").await.unwrap();
         stream.read_u8().await.unwrap();
@@ -43,7 +43,7 @@ async fn a_black_hole_is_noticed_within_two_intervals() {
 #[tokio::test(start_paused = true)]
 async fn a_black_hole_under_load_is_noticed_within_two_intervals() {
     for chunk in [1, 65_536] {
-        let (pair, control) = piped(pipe::Builder::new(), &Config::default(), echo).await;
+        let (pair, control) = piped(pipe::Builder::new(), &crate::engine::config(), echo).await;
         let stream = pair.client.open(request()).await.unwrap();
         let (mut read, mut write) = stream.into_split();
         let writing = background(async move {
@@ -66,7 +66,7 @@ async fn a_black_hole_under_load_is_noticed_within_two_intervals() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_lives_as_long_as_its_peer_answers() {
-    let (pair, control) = piped(pipe::Builder::new(), &Config::default(), echo).await;
+    let (pair, control) = piped(pipe::Builder::new(), &crate::engine::config(), echo).await;
     sleep(Duration::from_secs(3_600)).await;
     assert!(pair.client.status().accepting);
     assert!(!pair.client_end.is_finished() && !pair.server_end.is_finished());
@@ -80,14 +80,18 @@ async fn an_idle_connection_lives_as_long_as_its_peer_answers() {
 /// Sends for that many seconds over a link of that rate.
 async fn saturate(rate: u64, streams: usize, secs: usize) {
     let pipe = pipe::Builder::new().rate(rate).latency(Duration::from_millis(20));
-    let (pair, _control) = piped(pipe, &Config::default(), |tunnel: hbone::IncomingTunnel| async move {
-        let mut stream = tunnel.accept(hbone::TunnelResponse::new());
-        let mut payload = Payload::new(7);
-        while let Some(chunk) = stream.read_chunk().await.unwrap() {
-            payload.verify(&chunk);
-        }
-        stream.finish().await.unwrap();
-    })
+    let (pair, _control) = piped(
+        pipe,
+        &crate::engine::config(),
+        |tunnel: hbone::IncomingTunnel| async move {
+            let mut stream = tunnel.accept(hbone::TunnelResponse::new());
+            let mut payload = Payload::new(7);
+            while let Some(chunk) = stream.read_chunk().await.unwrap() {
+                payload.verify(&chunk);
+            }
+            stream.finish().await.unwrap();
+        },
+    )
     .await;
     let len = usize::try_from(rate).unwrap() * secs / streams;
     let mut senders = Vec::new();
@@ -124,7 +128,7 @@ async fn a_link_on_which_what_waits_takes_longer_than_the_timeout_is_no_dead_pee
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_no_byte_is_closed_by_the_stall_deadline() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_stall_timeout(Duration::from_secs(5));
     let (pair, control) = piped(pipe::Builder::new(), &config, echo).await;
     let mut stream = pair.client.open(request()).await.unwrap();
@@ -142,7 +146,7 @@ async fn a_peer_that_takes_no_byte_is_closed_by_the_stall_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn half_a_header_block_is_closed_within_two_intervals() {
-    let mut served = served(&Config::default(), echo).await;
+    let mut served = served(&crate::engine::config(), echo).await;
     let stream = served.peer.reserve_stream();
     served
         .peer
@@ -155,7 +159,7 @@ async fn half_a_header_block_is_closed_within_two_intervals() {
 
 #[tokio::test(start_paused = true)]
 async fn a_header_block_in_drops_is_closed_within_two_intervals() {
-    let mut served = served_as(pipe::Builder::new(), |peer| peer, &Config::default(), echo).await;
+    let mut served = served_as(pipe::Builder::new(), |peer| peer, &crate::engine::config(), echo).await;
     let stream = served.peer.reserve_stream();
     let frame = Frame::headers(stream, Block::connect("10.0.0.1:80")).end_headers();
     let start = Instant::now();
@@ -174,7 +178,7 @@ async fn a_header_block_in_drops_is_closed_within_two_intervals() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_or_half_a_preface_is_closed_at_the_deadline() {
     for said in [0, 1, 10, 23] {
-        let mut config = Config::default();
+        let mut config = crate::engine::config();
         config.set_handshake_timeout(Duration::from_secs(4));
         let start = Instant::now();
         let mut served = unspoken(pipe::Builder::new(), |peer| peer, &config, echo);
@@ -196,7 +200,7 @@ async fn a_client_that_says_nothing_or_half_a_preface_is_closed_at_the_deadline(
 
 #[tokio::test(start_paused = true)]
 async fn a_preface_in_drops_is_closed_at_the_deadline() {
-    let mut served = unspoken(pipe::Builder::new(), |peer| peer, &Config::default(), echo);
+    let mut served = unspoken(pipe::Builder::new(), |peer| peer, &crate::engine::config(), echo);
     let start = Instant::now();
     for byte in mesh_testkit::frames::PREFACE {
         if served.end.is_finished() {
@@ -212,7 +216,7 @@ async fn a_preface_in_drops_is_closed_at_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn what_is_no_preface_is_refused_at_once() {
     for said in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0; 64], &[0xff; 64]] {
-        let mut served = unspoken(pipe::Builder::new(), |peer| peer, &Config::default(), echo);
+        let mut served = unspoken(pipe::Builder::new(), |peer| peer, &crate::engine::config(), echo);
         served.peer.send_bytes(said).await;
         settle().await;
         let end = served.end.await.unwrap();
@@ -224,7 +228,7 @@ async fn what_is_no_preface_is_refused_at_once() {
 async fn a_server_that_says_nothing_is_given_up_at_the_deadline() {
     let (near, far) = pipe::pair();
     let start = Instant::now();
-    let made = hbone::client::handshake(near, hbone::Peer::unknown(), &Config::default()).await;
+    let made = hbone::client::handshake(near, hbone::Peer::unknown(), &crate::engine::config()).await;
     assert_eq!(made.err(), Some(hbone::client::HandshakeError::Timeout));
     assert!(start.elapsed() <= INTERVAL + SOON, "{:?}", start.elapsed());
     drop(far);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hbone::server::{self, HandshakeError};
-use hbone::{Config, Event, IncomingTunnel, Lost, OpenError, Peer, TunnelError, TunnelResponse};
+use hbone::{Event, IncomingTunnel, Lost, OpenError, Peer, TunnelError, TunnelResponse};
 use mesh_testkit::frames::{Frame, Kind, Reason, setting};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use crate::raw::{dialled, dialled_as, served};
 
 #[tokio::test(start_paused = true)]
 async fn a_server_refuses_what_is_beyond_its_limit_and_serves_the_rest() {
-    let mut served = served(&Config::default(), stall).await;
+    let mut served = served(&crate::engine::config(), stall).await;
     assert_eq!(served.peer.peer_setting(setting::MAX_CONCURRENT_STREAMS), Some(200));
     let mut open = Vec::new();
     for _ in 0..200 {
@@ -38,7 +38,7 @@ async fn a_server_refuses_what_is_beyond_its_limit_and_serves_the_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn there_are_never_more_handlers_than_tunnels_may_be_open() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_max_tunnels(10);
     let tally = Tally::default();
     let mut served = served(&config, {
@@ -66,7 +66,7 @@ async fn there_are_never_more_handlers_than_tunnels_may_be_open() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_follows_a_limit_that_shrinks_and_grows() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let client = dialled.client.clone();
     let mut streams = Vec::new();
     for _ in 0..5 {
@@ -119,14 +119,14 @@ async fn a_client_follows_a_limit_that_shrinks_and_grows() {
 async fn the_limit_is_known_before_the_first_tunnel() {
     let pipe = mesh_testkit::pipe::Builder::new().capacity(10);
     let announce = |peer: mesh_testkit::peer::RawServer<_>| peer.with_settings(&[(setting::MAX_CONCURRENT_STREAMS, 3)]);
-    let dialled = dialled_as(pipe, announce, &Config::default()).await;
+    let dialled = dialled_as(pipe, announce, &crate::engine::config()).await;
     let status = dialled.client.wait_for(|status| status.accepting).await;
     assert_eq!(status.limit, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_waits_for_the_reset_of_the_one_whose_place_it_takes() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let client = dialled.client.clone();
     dialled
         .peer
@@ -149,7 +149,7 @@ async fn a_tunnel_waits_for_the_reset_of_the_one_whose_place_it_takes() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_gives_up_waiting_makes_room_for_others() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config
         .set_max_tunnels(3)
         .set_response_timeout(Duration::from_secs(3_600));
@@ -172,7 +172,7 @@ async fn whoever_gives_up_waiting_makes_room_for_others() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_may_wait_are_refused_unprocessed() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_max_tunnels(3);
     let mut dialled = dialled(&config).await;
     let client = dialled.client.clone();
@@ -194,7 +194,7 @@ async fn more_than_may_wait_are_refused_unprocessed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_stream_was_not_processed() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let client = dialled.client.clone();
     let opening = background(async move { client.open(request()).await.map(drop) });
     let asked = dialled.peer.accept().await;
@@ -214,7 +214,7 @@ async fn a_stream_that_was_reset_otherwise_may_have_been_processed() {
         Reason::ENHANCE_YOUR_CALM,
         Reason(0xbeef),
     ] {
-        let mut dialled = dialled(&Config::default()).await;
+        let mut dialled = dialled(&crate::engine::config()).await;
         let client = dialled.client.clone();
         let opening = background(async move { client.open(request()).await.map(drop) });
         let asked = dialled.peer.accept().await;
@@ -235,7 +235,7 @@ async fn a_stream_that_was_reset_otherwise_may_have_been_processed() {
 #[tokio::test(start_paused = true)]
 async fn only_streams_above_the_last_of_a_goaway_were_not_processed() {
     for reason in [Reason::NO_ERROR, Reason::INTERNAL_ERROR] {
-        let mut dialled = dialled(&Config::default()).await;
+        let mut dialled = dialled(&crate::engine::config()).await;
         let client = dialled.client.clone();
         let openings: Vec<_> = (0..3)
             .map(|_| {
@@ -261,7 +261,7 @@ async fn only_streams_above_the_last_of_a_goaway_were_not_processed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_may_have_processed_what_was_sent_and_nothing_else() {
-    let mut dialled = dialled(&Config::default()).await;
+    let mut dialled = dialled(&crate::engine::config()).await;
     let client = dialled.client.clone();
     let sent = background({
         let client = client.clone();
@@ -277,7 +277,7 @@ async fn a_lost_connection_may_have_processed_what_was_sent_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn any_success_opens_a_tunnel_and_any_other_status_is_a_refusal() {
     for status in [200, 201, 204, 299] {
-        let mut dialled = dialled(&Config::default()).await;
+        let mut dialled = dialled(&crate::engine::config()).await;
         let client = dialled.client.clone();
         let opening = background(async move { client.open(request()).await });
         let asked = dialled.peer.accept().await;
@@ -285,7 +285,7 @@ async fn any_success_opens_a_tunnel_and_any_other_status_is_a_refusal() {
         opening.await.unwrap().unwrap();
     }
     for status in [300, 400, 401, 403, 404, 429, 500, 503, 504, 599] {
-        let mut dialled = dialled(&Config::default()).await;
+        let mut dialled = dialled(&crate::engine::config()).await;
         let client = dialled.client.clone();
         let opening = background(async move { client.open(request()).await.map(drop) });
         let asked = dialled.peer.accept().await;
@@ -301,7 +301,7 @@ async fn any_success_opens_a_tunnel_and_any_other_status_is_a_refusal() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panicking_handler_ends_its_tunnel_alone() {
-    let (events, config) = Events::of(&Config::default());
+    let (events, config) = Events::of(&crate::engine::config());
     let pair = pair(&config, |tunnel: IncomingTunnel| async move {
         match tunnel.request().authority().port() {
             1 => panic!("before the answer"),
@@ -335,7 +335,7 @@ async fn a_panicking_handler_ends_its_tunnel_alone() {
 #[tokio::test(start_paused = true)]
 async fn tunnels_are_refused_once_nobody_accepts_any() {
     let (near, far) = mesh_testkit::pipe::pair();
-    let config = Config::default();
+    let config = crate::engine::config();
     let (server, client) = tokio::join!(
         server::handshake(far, Peer::unknown(), &config),
         hbone::client::handshake(near, Peer::unknown(), &config)
@@ -353,6 +353,6 @@ async fn tunnels_are_refused_once_nobody_accepts_any() {
 async fn a_client_that_speaks_no_http2_is_a_failed_handshake() {
     let (near, far) = tokio::io::duplex(1_024);
     drop(near);
-    let made = server::handshake(far, Peer::unknown(), &Config::default()).await;
+    let made = server::handshake(far, Peer::unknown(), &crate::engine::config()).await;
     assert!(matches!(made, Err(HandshakeError::Lost(Lost::Io(_)))), "{made:?}");
 }

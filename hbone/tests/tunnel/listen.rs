@@ -51,7 +51,7 @@ async fn listening(config: &Config, change: impl FnOnce(&mut Listener)) -> Liste
 }
 
 async fn exchange(listening: &Listening) {
-    let config = Config::default();
+    let config = crate::engine::config();
     let (client, connection) = hbone::tls::dial(listening.addr, &listening.client_tls, &config)
         .await
         .unwrap();
@@ -67,7 +67,7 @@ async fn exchange(listening: &Listening) {
 
 #[tokio::test]
 async fn sockets_that_say_nothing_are_closed_at_the_deadline() {
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_handshake_timeout(Duration::from_millis(300));
     let listening = listening(&config, |_| {}).await;
     let start = Instant::now();
@@ -98,11 +98,11 @@ async fn sockets_that_say_nothing_are_closed_at_the_deadline() {
 
 #[tokio::test]
 async fn a_connection_beyond_the_limit_waits_for_its_turn() {
-    let listening = listening(&Config::default(), |listener| {
+    let listening = listening(&crate::engine::config(), |listener| {
         listener.set_max_connections(1);
     })
     .await;
-    let config = Config::default();
+    let config = crate::engine::config();
     let dial = || hbone::tls::dial(listening.addr, &listening.client_tls, &config);
     let (first, connection) = dial().await.unwrap();
     let first_end = background(connection);
@@ -120,9 +120,9 @@ async fn a_connection_beyond_the_limit_waits_for_its_turn() {
 
 #[tokio::test]
 async fn a_shutdown_waits_for_tunnels_and_for_nothing_else() {
-    let listening = listening(&Config::default(), |_| {}).await;
+    let listening = listening(&crate::engine::config(), |_| {}).await;
     let idle = TcpStream::connect(listening.addr).await.unwrap();
-    let config = Config::default();
+    let config = crate::engine::config();
     let (client, connection) = hbone::tls::dial(listening.addr, &listening.client_tls, &config)
         .await
         .unwrap();
@@ -146,13 +146,13 @@ async fn a_shutdown_waits_for_tunnels_and_for_nothing_else() {
 
 #[tokio::test]
 async fn a_peer_that_is_refused_does_not_disturb_the_others() {
-    let listening = listening(&Config::default(), |_| {}).await;
+    let listening = listening(&crate::engine::config(), |_| {}).await;
     let strange = listening.mesh.client_tls(
         &mesh_testkit::ca::stranger(),
         mesh_identity::PeerPolicy::any_authenticated(),
     );
     for _ in 0..5 {
-        hbone::tls::dial(listening.addr, &strange, &Config::default())
+        hbone::tls::dial(listening.addr, &strange, &crate::engine::config())
             .await
             .unwrap_err();
         exchange(&listening).await;

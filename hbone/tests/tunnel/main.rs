@@ -14,6 +14,7 @@ mod close;
 #[cfg(feature = "tls")]
 mod double;
 mod drain;
+mod engines;
 mod events;
 mod flood;
 mod isolation;
@@ -33,3 +34,11 @@ mod stream;
 mod tls;
 #[cfg(feature = "tls")]
 mod trust;
+
+/// The engine under test.
+mod engine {
+    /// The configuration that every test begins with.
+    pub fn config() -> hbone::Config {
+        hbone::Config::default()
+    }
+}

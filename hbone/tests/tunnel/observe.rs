@@ -1,7 +1,7 @@
 //! What the observer is told and the peer is not.
 
 use hbone::client::HandshakeError;
-use hbone::{Config, DeniedStatus, Event, IncomingTunnel, OpenError, Peer, Rejection, Role};
+use hbone::{DeniedStatus, Event, IncomingTunnel, OpenError, Peer, Rejection, Role};
 use mesh_testkit::pipe;
 
 use crate::events::Events;
@@ -9,7 +9,7 @@ use crate::pair::{pair, request};
 
 #[tokio::test(start_paused = true)]
 async fn a_rejection_has_its_reason_on_the_side_that_made_it() {
-    let (events, config) = Events::of(&Config::default());
+    let (events, config) = Events::of(&crate::engine::config());
     let denied = Rejection::Denied(DeniedStatus::Forbidden);
     let handler_denied = denied.clone();
     let handler = move |tunnel: IncomingTunnel| {
@@ -34,7 +34,7 @@ async fn a_rejection_has_its_reason_on_the_side_that_made_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_says_nothing_fails_the_exchange_of_prefaces_on_either_side() {
-    let (events, config) = Events::of(&Config::default());
+    let (events, config) = Events::of(&crate::engine::config());
     let (near, _silent) = pipe::pair();
     let client = hbone::client::handshake(near, Peer::unknown(), &config).await;
     assert_eq!(client.err(), Some(HandshakeError::Timeout));

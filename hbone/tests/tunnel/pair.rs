@@ -20,6 +20,25 @@ pub struct Pair {
     _tasks: JoinSet<()>,
 }
 
+impl Pair {
+    /// A pair of the test's own making, whose ends `tasks` drive.
+    pub fn of(
+        client: Client,
+        client_end: JoinHandle<Result<(), Lost>>,
+        server_end: ServerEnd,
+        drain: oneshot::Sender<()>,
+        tasks: JoinSet<()>,
+    ) -> Self {
+        Self {
+            client,
+            client_end,
+            server_end,
+            drain,
+            _tasks: tasks,
+        }
+    }
+}
+
 /// A request that names no place in particular.
 pub fn request() -> TunnelRequest {
     TunnelRequest::new("10.0.0.1:80".parse().unwrap())

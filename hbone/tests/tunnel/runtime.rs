@@ -1,6 +1,5 @@
 //! The same on every runtime: one thread or many, whatever the sizes.
 
-use hbone::Config;
 use mesh_testkit::payload::{Checksum, Payload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
@@ -9,7 +8,7 @@ use crate::pair::{background, echo, pair, request};
 
 /// 64 tunnels at once, each with chunks of its own sizes, written and read in its own way.
 async fn many_tunnels() {
-    let pair = pair(&Config::default(), echo).await;
+    let pair = pair(&crate::engine::config(), echo).await;
     let tunnels: Vec<_> = (0..64_u64)
         .map(|seed| {
             let client = pair.client.clone();

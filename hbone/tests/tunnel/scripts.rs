@@ -1,6 +1,6 @@
-//! Scripts of frames and of users' acts, as the fuzz target `tunnel_frames` runs them.
+//! Scripts of frames and of users' acts, as the fuzz targets `tunnel_frames` and `tunnel_engines` run them.
 
-use hbone::fuzzing::tunnel_frames;
+use hbone::fuzzing::{tunnel_engines, tunnel_frames};
 use proptest::prelude::*;
 
 proptest! {
@@ -23,5 +23,18 @@ proptest! {
             script.extend([HONEST[act], which, arg]);
         }
         tunnel_frames(&script);
+    }
+
+    /// What a lawful peer does leaves no choice.
+    #[test]
+    fn no_lawful_script_tells_the_engines_apart(
+        role in 0_u8..2,
+        acts in proptest::collection::vec((0_u8..15, any::<u8>(), any::<u8>()), 0..120),
+    ) {
+        let mut script = vec![role];
+        for (act, which, arg) in acts {
+            script.extend([act, which, arg]);
+        }
+        tunnel_engines(&script);
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hbone::{Config, ErrorCode, IncomingTunnel, ReadHalf, TunnelRequest, TunnelResponse, TunnelStream, WriteHalf};
+use hbone::{ErrorCode, IncomingTunnel, ReadHalf, TunnelRequest, TunnelResponse, TunnelStream, WriteHalf};
 use mesh_testkit::payload::Payload;
 use mesh_testkit::pipe::{self, Cut, Direction, PipeControl};
 use tokio::task::JoinSet;
@@ -255,7 +255,7 @@ fn fault(dice: &mut Dice) -> Fault {
 
 async fn simulate(seed: u64) {
     let mut dice = Dice(seed);
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config
         .set_stream_window(16_384 + dice.roll(600_000) as u32)
         .set_send_buffer(4_096 + dice.roll(300_000) as usize)

@@ -1,13 +1,13 @@
 //! Bytes through a tunnel: all of them, in order, with an end each way.
 
-use hbone::{Config, IncomingTunnel, TunnelResponse};
+use hbone::{IncomingTunnel, TunnelResponse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::pair::{echo, pair, request, send_all};
 
 #[tokio::test]
 async fn what_is_sent_comes_back() {
-    let pair = pair(&Config::default(), echo).await;
+    let pair = pair(&crate::engine::config(), echo).await;
     let mut stream = pair.client.open(request()).await.unwrap();
     send_all(&mut stream, b"hello").await;
     let mut got = Vec::new();
@@ -17,7 +17,7 @@ async fn what_is_sent_comes_back() {
 
 #[tokio::test]
 async fn a_large_echo_is_byte_exact() {
-    let pair = pair(&Config::default(), echo).await;
+    let pair = pair(&crate::engine::config(), echo).await;
     let stream = pair.client.open(request()).await.unwrap();
     let sent: Vec<u8> = (0..20_000_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -36,7 +36,7 @@ async fn a_large_echo_is_byte_exact() {
 
 #[tokio::test]
 async fn a_server_may_end_first() {
-    let pair = pair(&Config::default(), |tunnel: IncomingTunnel| async move {
+    let pair = pair(&crate::engine::config(), |tunnel: IncomingTunnel| async move {
         let mut stream = tunnel.accept(TunnelResponse::new());
         stream.shutdown().await.unwrap();
         let mut got = Vec::new();

@@ -1,8 +1,8 @@
 //! Who may speak to whom, and what each side learns when it may not.
 
+use hbone::Connection;
 use hbone::client::Client;
 use hbone::tls::{DialError, TlsError};
-use hbone::{Config, Connection};
 use mesh_identity::tls::{ClientTls, HandshakeError, ServerTls};
 use mesh_identity::{PeerPolicy, SpiffeId};
 use mesh_testkit::ca::{Mesh, client, server, stranger, waypoint};
@@ -19,7 +19,7 @@ type Seen = Result<SpiffeId, TlsError>;
 
 async fn handshake(client: &ClientTls, server: &ServerTls) -> (Seen, Seen) {
     let (near, far) = pipe::pair();
-    let config = Config::default();
+    let config = crate::engine::config();
     let accepted = background({
         let (server, config) = (server.clone(), config.clone());
         async move {
@@ -107,7 +107,7 @@ async fn odd_client(change: impl FnOnce(&mut rustls::ClientConfig)) -> TlsError 
         let mut stream = connector.connect(client_tls.server_name(), near).await?;
         stream.read_u8().await
     });
-    let refused = hbone::tls::accept(far, &server_tls, &Config::default())
+    let refused = hbone::tls::accept(far, &server_tls, &crate::engine::config())
         .await
         .unwrap_err();
     connecting.await.unwrap().expect_err("the client is told");
@@ -183,7 +183,7 @@ async fn what_is_no_tls_1_3_is_refused() {
     ] {
         let (mut near, far) = pipe::pair();
         near.write_all(said).await.unwrap();
-        let error = hbone::tls::accept(far, &server_tls, &Config::default())
+        let error = hbone::tls::accept(far, &server_tls, &crate::engine::config())
             .await
             .unwrap_err();
         assert!(expected(error.handshake().unwrap()), "{error:?}");
@@ -196,7 +196,7 @@ async fn a_client_refuses_a_server_that_speaks_plaintext() {
     let (client_tls, _) = Mesh::new().tls_pair();
     let (near, mut far) = pipe::pair();
     far.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let error = hbone::tls::connect(near, &client_tls, &Config::default())
+    let error = hbone::tls::connect(near, &client_tls, &crate::engine::config())
         .await
         .unwrap_err();
     assert_eq!(error.handshake(), Some(&HandshakeError::NotTls));
@@ -205,7 +205,7 @@ async fn a_client_refuses_a_server_that_speaks_plaintext() {
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_drags_on_ends_at_its_deadline() {
     let (client_tls, server_tls) = Mesh::new().tls_pair();
-    let mut config = Config::default();
+    let mut config = crate::engine::config();
     config.set_handshake_timeout(Duration::from_secs(4));
     let start = Instant::now();
     let (mut near, far) = pipe::pair();
@@ -230,7 +230,7 @@ async fn dialled(
     listener: &TcpListener,
     tls: &ClientTls,
 ) -> Result<(Client, Connection<hbone::tls::TlsStream<TcpStream>>), DialError> {
-    hbone::tls::dial(listener.local_addr().unwrap(), tls, &Config::default()).await
+    hbone::tls::dial(listener.local_addr().unwrap(), tls, &crate::engine::config()).await
 }
 
 #[tokio::test]
@@ -244,7 +244,9 @@ async fn a_dial_says_which_step_failed_and_who_is_to_blame() {
     let choosy = mesh.server_tls(&server(), PeerPolicy::exact(waypoint()));
     let refusing = async {
         let (tcp, _) = listener.accept().await.unwrap();
-        hbone::tls::accept(tcp, &choosy, &Config::default()).await.unwrap_err()
+        hbone::tls::accept(tcp, &choosy, &crate::engine::config())
+            .await
+            .unwrap_err()
     };
     let (made, refused) = tokio::join!(dialled(&listener, &client_tls), refusing);
     let Err(DialError::Tls(error)) = made else {
@@ -257,14 +259,14 @@ async fn a_dial_says_which_step_failed_and_who_is_to_blame() {
     assert!(matches!(error.handshake(), Some(HandshakeError::Alert(_))), "{error:?}");
 
     drop(listener);
-    let made = hbone::tls::dial(addr, &client_tls, &Config::default()).await;
+    let made = hbone::tls::dial(addr, &client_tls, &crate::engine::config()).await;
     assert!(matches!(made, Err(DialError::Tcp(_))), "{made:?}");
 }
 
 #[tokio::test]
 async fn a_tunnel_over_tls_knows_both_identities() {
     let (client_tls, server_tls) = Mesh::new().tls_pair();
-    let config = Config::default();
+    let config = crate::engine::config();
     let (near, far) = pipe::pair();
     let (near, far) = tokio::join!(
         hbone::tls::connect(near, &client_tls, &config),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hbone::pool::{Dialer, PoolKey};
-use hbone::{Config, Event, Listener, Lost, Pool, PoolConfig, Role, TunnelError, TunnelStream};
+use hbone::{Event, Listener, Lost, Pool, PoolConfig, Role, TunnelError, TunnelStream};
 use mesh_identity::live::{CloseReason, Live, Scope};
 use mesh_identity::source::dev_ca::DevCa;
 use mesh_identity::source::{Publisher, Snapshot, SourceEnded};
@@ -47,7 +47,7 @@ impl Side {
     fn pool(&self) -> impl AsyncFn(SocketAddr) -> TunnelStream + use<> {
         let identities = Arc::clone(&self.identities);
         let identity = move |key: &PoolKey| identities.client(Some(key.source()), key.destinations()).ok();
-        let dialer = Dialer::new(identity, Config::default()).with_live(self.live.clone());
+        let dialer = Dialer::new(identity, crate::engine::config()).with_live(self.live.clone());
         let pool = Pool::new(PoolConfig::default(), dialer);
         async move |addr| {
             let key = PoolKey::new(ca::client(), PeerPolicy::exact(ca::server()), addr);
@@ -57,7 +57,7 @@ impl Side {
 
     /// Serves on this side, which is the mesh's server, whoever `policy` permits.
     async fn listen(&self, policy: PeerPolicy) -> (SocketAddr, Arc<Events>, Arc<Scope>) {
-        let (events, config) = Events::of(&Config::default());
+        let (events, config) = Events::of(&crate::engine::config());
         let scope = Arc::new(self.live.scope(policy.clone()));
         let identities = Arc::clone(&self.identities);
         let mut listener = Listener::with_identity(move || identities.server(None, &policy), config);
@@ -186,7 +186,7 @@ async fn a_listener_without_an_identity_closes_what_comes_until_it_has_one() {
         .identities
         .client(None, &PeerPolicy::exact(ca::server()))
         .unwrap();
-    let refused = async || hbone::tls::dial(addr, &tls, &Config::default()).await.is_err();
+    let refused = async || hbone::tls::dial(addr, &tls, &crate::engine::config()).await.is_err();
     assert!(refused().await);
     server.publish(&issue(&root, &ca::server()), &[&root]);
     assert!(!refused().await);

@@ -28,7 +28,7 @@ pub use self::{
 };
 #[cfg(feature = "tls")]
 use crate::svid::Svid;
-use crate::{bundle::TrustBundle, trust_domain::TrustDomain};
+use crate::{bundle::TrustBundle, pem::MAX_PEM_BYTES, trust_domain::TrustDomain};
 
 /// Reads an identity from a file with its chain and a file with its key.
 ///
@@ -37,7 +37,7 @@ use crate::{bundle::TrustBundle, trust_domain::TrustDomain};
 /// The file that is to blame and what is wrong with it, in one line.
 #[cfg(feature = "tls")]
 pub fn load_svid(chain: &Path, key: &Path, provider: &CryptoProvider, now: UnixTime) -> Result<Svid, FileError> {
-    let text = |path| read(path).map_err(|problem| FileError::new(path, problem));
+    let text = |path| read(path, MAX_PEM_BYTES).map_err(|problem| FileError::new(path, problem));
     let (chain_text, key_text) = (text(chain)?, text(key)?);
     Svid::from_pem(&chain_text, &key_text, provider, now).map_err(|error| {
         let path = if error.concerns_key() { key } else { chain };
@@ -51,6 +51,7 @@ pub fn load_svid(chain: &Path, key: &Path, provider: &CryptoProvider, now: UnixT
 ///
 /// The file and what is wrong with it, in one line.
 pub fn load_bundle(trust_domain: TrustDomain, roots: &Path) -> Result<TrustBundle, FileError> {
-    let bundle = read(roots).and_then(|text| TrustBundle::from_pem(trust_domain, &text).map_err(FileProblem::Bundle));
+    let bundle = read(roots, MAX_PEM_BYTES)
+        .and_then(|text| TrustBundle::from_pem(trust_domain, &text).map_err(FileProblem::Bundle));
     bundle.map_err(|problem| FileError::new(roots, problem))
 }

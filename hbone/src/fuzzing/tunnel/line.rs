@@ -30,6 +30,8 @@ pub(super) struct Line {
     index: usize,
     sent: u64,
     ended: Ended,
+    has_responded: bool,
+    is_reset: bool,
     /// The script put frames of its own on the stream: it may mean anything.
     doubt: bool,
 }
@@ -40,6 +42,8 @@ impl Line {
             index,
             sent: 0,
             ended: Ended::No,
+            has_responded: false,
+            is_reset: false,
             doubt: false,
         }
     }
@@ -61,6 +65,31 @@ impl Line {
         if self.ended == Ended::No {
             self.ended = Ended::At(self.sent);
         }
+    }
+
+    /// The peer's response.
+    pub(super) fn respond(&mut self) {
+        self.has_responded = true;
+    }
+
+    /// The peer's reset.
+    pub(super) fn reset(&mut self) {
+        self.is_reset = true;
+    }
+
+    /// Whether the peer may respond.
+    pub(super) fn may_respond(&self) -> bool {
+        !self.has_responded && !self.is_reset
+    }
+
+    /// Whether the peer may send bytes; a server has to respond before.
+    pub(super) fn may_send(&self, by_server: bool) -> bool {
+        self.ended == Ended::No && !self.is_reset && (self.has_responded || !by_server)
+    }
+
+    /// Bytes that the peer has sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(super) fn ended(&self) -> Ended {

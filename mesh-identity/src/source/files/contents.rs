@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bundle::{TrustBundle, TrustBundles},
     leaf::Role,
-    pem::{MAX_REVOCATION_LIST_PEM_BYTES, PemError},
+    pem::PemError,
     profile::Profile,
     revocation::RevocationList,
     source::snapshot::Snapshot,
@@ -32,7 +32,7 @@ pub(super) struct Contents(BTreeMap<PathBuf, Held>);
 enum Held {
     Text(Vec<u8>),
     Unreadable(io::ErrorKind),
-    TooLarge,
+    NoText(PemError),
 }
 
 /// What sets of files are judged by.
@@ -56,7 +56,8 @@ impl Contents {
         let held = |read| match read {
             Ok(text) => Held::Text(text),
             Err(FileProblem::Io(error)) => Held::Unreadable(error.kind()),
-            Err(_) => Held::TooLarge,
+            Err(FileProblem::Pem(error)) => Held::NoText(error),
+            Err(_) => Held::Unreadable(io::ErrorKind::InvalidData),
         };
         Self(files.map(|(path, read)| (path, held(read))).collect())
     }
@@ -64,9 +65,7 @@ impl Contents {
     fn text(&self, path: &Path) -> Result<&[u8], FileError> {
         let problem = match self.0.get(path) {
             Some(Held::Text(text)) => return Ok(text),
-            Some(Held::TooLarge) => FileProblem::Pem(PemError::TooLarge {
-                limit: MAX_REVOCATION_LIST_PEM_BYTES,
-            }),
+            Some(Held::NoText(error)) => FileProblem::Pem(*error),
             Some(Held::Unreadable(kind)) => FileProblem::Io((*kind).into()),
             None => FileProblem::Io(io::ErrorKind::NotFound.into()),
         };

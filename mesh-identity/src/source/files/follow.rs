@@ -1,10 +1,4 @@
-use std::{
-    error::Error,
-    future::Future,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
     crypto::CryptoProvider,
@@ -138,7 +132,8 @@ struct Reload {
 
 impl Reload {
     async fn run(mut self) {
-        let paths: Arc<[PathBuf]> = self.files.layout.paths().map(Path::to_owned).collect();
+        let paths = self.files.layout.paths().map(|(path, limit)| (path.to_owned(), limit));
+        let paths: Arc<[(PathBuf, usize)]> = paths.collect();
         loop {
             let reading = Arc::clone(&paths);
             let Ok(contents) = spawn_blocking(move || read_all(&reading)).await else {
@@ -215,6 +210,6 @@ impl Reload {
 #[error("the clock could not be read")]
 pub struct NoClock;
 
-fn read_all(paths: &[PathBuf]) -> Contents {
-    Contents::new(paths.iter().map(|path| (path.clone(), read(path))))
+fn read_all(paths: &[(PathBuf, usize)]) -> Contents {
+    Contents::new(paths.iter().map(|(path, limit)| (path.clone(), read(path, *limit))))
 }

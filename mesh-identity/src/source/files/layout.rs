@@ -1,6 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use crate::trust_domain::TrustDomain;
+use crate::{
+    pem::{MAX_PEM_BYTES, MAX_REVOCATION_LIST_PEM_BYTES},
+    trust_domain::TrustDomain,
+};
 
 /// Which file holds what: one trust domain's roots, and perhaps an identity of it and bundles of
 /// other trust domains.
@@ -109,13 +112,13 @@ impl FileLayout {
         std::iter::once(&self.own).chain(&self.others)
     }
 
-    /// Every file.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+    /// Every file, and how large it may be.
+    pub(super) fn paths(&self) -> impl Iterator<Item = (&Path, usize)> {
         let identity = self.identity.iter().flat_map(|files| [&files.chain, &files.key]);
-        let bundles = self
-            .bundles()
-            .flat_map(|files| [Some(&files.roots), files.revocation_lists.as_ref()]);
-        identity.chain(bundles.flatten()).map(PathBuf::as_path)
+        let roots = self.bundles().map(|files| &files.roots);
+        let lists = self.bundles().filter_map(|files| files.revocation_lists.as_ref());
+        let texts = identity.chain(roots).map(|path| (path.as_path(), MAX_PEM_BYTES));
+        texts.chain(lists.map(|path| (path.as_path(), MAX_REVOCATION_LIST_PEM_BYTES)))
     }
 
     fn in_folder(trust_domain: TrustDomain, folder: &Path, [chain, key, roots]: [&str; 3]) -> Self {

@@ -8,28 +8,23 @@ use thiserror::Error;
 
 #[cfg(feature = "tls")]
 use crate::svid::SvidError;
-use crate::{
-    bundle::BundleError,
-    pem::{MAX_REVOCATION_LIST_PEM_BYTES, PemError},
-};
+use crate::{bundle::BundleError, pem::PemError};
 #[cfg(feature = "source")]
 use crate::{revocation::RevocationListError, spiffe_id::SpiffeId, trust_domain::TrustDomain, verify::VerifyError};
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileProblem> {
-    let limit = MAX_REVOCATION_LIST_PEM_BYTES;
-    let text = read_at_most(path).map_err(FileProblem::Io)?;
+pub(super) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileProblem> {
+    let text = read_at_most(path, limit).map_err(FileProblem::Io)?;
     if text.len() > limit {
         return Err(FileProblem::Pem(PemError::TooLarge { limit }));
     }
     Ok(text)
 }
 
-/// Reads at most one byte more than the largest PEM text may have, so that a special file cannot fill
-/// the memory. What is too large for its kind is refused by whoever reads that.
-pub(in crate::source) fn read_at_most(path: &Path) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(MAX_REVOCATION_LIST_PEM_BYTES).unwrap_or(u64::MAX);
+/// Reads at most one byte more than `limit`, so that a special file cannot fill the memory.
+pub(in crate::source) fn read_at_most(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let mut text = Vec::new();
-    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut text)?;
+    File::open(path)?.take(limit).read_to_end(&mut text)?;
     Ok(text)
 }
 

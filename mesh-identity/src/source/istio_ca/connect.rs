@@ -125,7 +125,7 @@ fn read(roots: &RootsFrom) -> Result<Vec<CertificateDer<'static>>, ConnectError>
     match roots {
         RootsFrom::Text(roots) => Ok(roots.clone()),
         RootsFrom::File(path) => {
-            let text = read_at_most(path).map_err(|error| ConnectError::RootsFile {
+            let text = read_at_most(path, pem::MAX_PEM_BYTES).map_err(|error| ConnectError::RootsFile {
                 path: path.clone(),
                 kind: error.kind(),
             })?;

@@ -34,8 +34,9 @@ pub(super) fn check(rules: &[RuleView<'_>], root: &str, effort: &Effort, finding
         let others = candidates.of(rule);
         let others = others.iter().filter_map(|number| rules.get(*number as usize));
         if let Some(found) = shadow(rule, others, root, effort) {
-            findings.push(Diagnostic::new(policy, line, field, found));
-        } else if effort.is_spent() {
+            findings.push(Diagnostic::new(policy, line, field.clone(), found));
+        }
+        if effort.is_spent() {
             let rules = rules.len() - at;
             findings.push(Diagnostic::new(policy, line, field, Finding::Unfinished { rules }));
             return;

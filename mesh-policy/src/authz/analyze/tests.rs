@@ -298,8 +298,13 @@ fn with_less_effort_less_is_found_and_nothing_else() {
     let within = |effort| {
         let policies = questionable().into_iter().map(Arc::new).collect();
         let report = analysis.run_within(&Effort::new(effort), policies).unwrap();
+        let is_left_open = |found: &&Diagnostic<Finding>| matches!(found.note, Finding::Unfinished { .. });
+        assert_eq!(
+            report.findings().iter().any(|found| is_left_open(&found)),
+            !report.is_complete()
+        );
         // A rule that is seen to be dead is not said to be overruled as well.
-        let found = report.findings().iter();
+        let found = report.findings().iter().filter(|found| !is_left_open(found));
         let found = found.filter(|found| !matches!(found.note, Finding::Overruled { .. } | Finding::Shadowed { .. }));
         (
             found.map(ToString::to_string).collect::<BTreeSet<_>>(),

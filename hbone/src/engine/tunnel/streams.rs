@@ -1,0 +1,189 @@
+//! The streams of a connection: which are open, which were, and whose turn it is.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use slab::Slab;
+
+use super::stream::{Failure, Stream};
+
+/// Streams, by slot while somebody holds them and by id while they are open.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    slots: Slab<Stream>,
+    open: BTreeMap<u32, usize>,
+    /// The open stream that was looked up last, most often the next one too.
+    last: Option<(u32, usize)>,
+    resets: BTreeMap<u32, Aftermath>,
+    /// Streams whose users are to be told.
+    news: VecDeque<usize>,
+    /// Streams that wait for their turn to send.
+    waiting: VecDeque<usize>,
+}
+
+/// What may still come on a stream that this side has reset: what the peer sent before it knew
+/// (RFC 9113 §5.1).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aftermath {
+    pub(super) window: u32,
+    pub(super) heads: u8,
+}
+
+/// Heads that may come on a stream that was reset: interim, final, trailers.
+const LATE_HEADS: u8 = 8;
+
+impl Streams {
+    /// Adds an open stream; answers its slot.
+    pub(super) fn insert(&mut self, stream: Stream) -> usize {
+        let id = stream.id;
+        let slot = self.slots.insert(stream);
+        self.open.insert(id, slot);
+        slot
+    }
+
+    /// Streams that are open.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The slot of an open stream.
+    pub(super) fn find(&mut self, id: u32) -> Option<usize> {
+        match self.last {
+            Some((last, slot)) if last == id => Some(slot),
+            _ => {
+                let slot = *self.open.get(&id)?;
+                self.last = Some((id, slot));
+                Some(slot)
+            }
+        }
+    }
+
+    pub(super) fn get(&self, slot: usize) -> Option<&Stream> {
+        self.slots.get(slot)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Stream> {
+        self.slots.get_mut(slot)
+    }
+
+    /// Every open stream.
+    pub(super) fn each_open(&mut self, mut act: impl FnMut(&mut Stream)) {
+        for slot in self.open.values() {
+            if let Some(stream) = self.slots.get_mut(*slot) {
+                act(stream);
+            }
+        }
+    }
+
+    /// Slots of the open streams whose ids are above `id`.
+    pub(super) fn above(&self, id: u32) -> Vec<usize> {
+        self.open.range(id.saturating_add(1)..).map(|(_, slot)| *slot).collect()
+    }
+
+    /// Slots of all open streams.
+    pub(super) fn all(&self) -> Vec<usize> {
+        self.open.values().copied().collect()
+    }
+
+    /// Takes a stream that is no longer open from among those that are.
+    pub(super) fn settle(&mut self, slot: usize) {
+        if let Some(stream) = self.slots.get(slot)
+            && stream.is_closed()
+        {
+            self.open.remove(&stream.id);
+            self.last = None;
+        }
+    }
+
+    /// Fails a stream and tells its user.
+    pub(super) fn fail(&mut self, slot: usize, failure: Failure) {
+        if let Some(stream) = self.slots.get_mut(slot) {
+            stream.failure.get_or_insert(failure);
+            self.settle(slot);
+            self.tell(slot);
+        }
+    }
+
+    /// Nobody holds the stream any more; answers it.
+    pub(super) fn remove(&mut self, slot: usize) -> Option<Stream> {
+        let stream = self.slots.try_remove(slot)?;
+        if stream.place.has_news {
+            self.news.retain(|other| *other != slot);
+        }
+        if stream.place.is_waiting {
+            self.waiting.retain(|other| *other != slot);
+        }
+        Some(stream)
+    }
+
+    /// Remembers a stream that this side has reset, and no more than `limit` of them.
+    pub(super) fn remember(&mut self, id: u32, window: u32, limit: usize) {
+        self.resets.insert(
+            id,
+            Aftermath {
+                window,
+                heads: LATE_HEADS,
+            },
+        );
+        while self.resets.len() > limit {
+            self.resets.pop_first();
+        }
+    }
+
+    /// The peer learned of more window before it learned of the resets.
+    pub(super) fn widen_resets(&mut self, by: u32) {
+        for aftermath in self.resets.values_mut() {
+            aftermath.window = aftermath.window.saturating_add(by);
+        }
+    }
+
+    /// What may still come on a stream that is not open.
+    pub(super) fn aftermath(&mut self, id: u32) -> Option<&mut Aftermath> {
+        self.resets.get_mut(&id)
+    }
+
+    /// The stream's user is to be told that there is something for it.
+    pub(super) fn tell(&mut self, slot: usize) {
+        if let Some(stream) = self.slots.get_mut(slot)
+            && !stream.place.has_news
+            && !stream.place.is_unseen
+        {
+            stream.place.has_news = true;
+            self.news.push_back(slot);
+        }
+    }
+
+    /// The key of the next stream whose user is to be told.
+    pub(super) fn next_news(&mut self) -> Option<usize> {
+        let stream = self.slots.get_mut(self.news.pop_front()?)?;
+        stream.place.has_news = false;
+        Some(stream.key)
+    }
+
+    /// Whether a user is to be told.
+    pub(super) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// Whether streams wait for their turn to send.
+    pub(super) fn is_crowded(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Has a stream wait for its turn, behind those that do.
+    pub(super) fn wait(&mut self, slot: usize) {
+        if let Some(stream) = self.slots.get_mut(slot)
+            && !stream.place.is_waiting
+        {
+            stream.place.is_waiting = true;
+            self.waiting.push_back(slot);
+        }
+    }
+
+    /// Gives the next stream its turn; answers its key.
+    pub(super) fn next_turn(&mut self) -> Option<usize> {
+        let stream = self.slots.get_mut(self.waiting.pop_front()?)?;
+        stream.place.is_waiting = false;
+        stream.place.has_turn = true;
+        Some(stream.key)
+    }
+}
