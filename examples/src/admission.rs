@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use hbone::{CopyOutcome, DeniedStatus, Handler, IncomingTunnel, Rejection};
+use mesh_identity::SpiffeId;
 use mesh_policy::authz::{Admission as Answer, DenyReason, Permit, PolicySet};
 use mesh_policy::{ConnectionFacts, Known, Peer};
 use tokio::sync::watch;
@@ -33,7 +34,9 @@ impl Admission {
     pub(crate) async fn carry(&self, tunnel: IncomingTunnel) -> Result<CopyOutcome, Stopped> {
         let mut policies = self.policies.clone();
         let caller = Caller::of(&tunnel, self.forward);
-        let (peer, authority) = (caller.name.as_ref().map(tracing::field::display), &caller.authority);
+        let peer = tunnel.peer().clone();
+        let peer = peer.identity().map(|peer| tracing::field::display(peer.id()));
+        let authority = tunnel.request().authority().clone();
         let set = Arc::clone(&policies.borrow_and_update());
         let mut permit = match admit(&set, set.decide(&caller.facts()).admission()) {
             Ok(permit) => permit,
@@ -69,34 +72,35 @@ impl Admission {
     }
 }
 
-/// What policies can know of a tunnel.
-struct Caller {
+/// What policies can know of a connection.
+#[derive(Debug)]
+pub(crate) struct Caller {
     peer: Option<Peer>,
-    name: Option<String>,
     source: Option<IpAddr>,
-    /// What the peer asks for. Policies are about where the tunnel goes.
-    authority: String,
     destination: Option<IpAddr>,
     port: u16,
 }
 
 impl Caller {
-    fn of(tunnel: &IncomingTunnel, forward: Forward) -> Self {
-        let (peer, authority) = (tunnel.peer(), tunnel.request().authority());
-        let (destination, port) = forward.destination(authority);
-        let id = peer.identity().map(|identity| identity.id());
+    pub(crate) fn new(peer: Option<&SpiffeId>, source: Option<IpAddr>, destination: Option<IpAddr>, port: u16) -> Self {
         Self {
-            peer: id.map(Peer::from),
-            name: id.map(ToString::to_string),
-            source: peer.addr().map(|addr| addr.ip()),
-            authority: authority.to_string(),
+            peer: peer.map(Peer::from),
+            source,
             destination,
             port,
         }
     }
 
+    /// Policies are about where a tunnel goes, whatever the peer asks for.
+    fn of(tunnel: &IncomingTunnel, forward: Forward) -> Self {
+        let peer = tunnel.peer();
+        let (destination, port) = forward.destination(tunnel.request().authority());
+        let id = peer.identity().map(|identity| identity.id());
+        Self::new(id, peer.addr().map(|addr| addr.ip()), destination, port)
+    }
+
     /// What stays unknown here closes doors and opens none: addresses of names, for one.
-    fn facts(&self) -> ConnectionFacts<'_> {
+    pub(crate) fn facts(&self) -> ConnectionFacts<'_> {
         let peer = self.peer.as_ref().map_or(Known::Absent, Known::Present);
         let mut facts = ConnectionFacts::new().peer(peer).destination_port(self.port);
         if let Some(source) = self.source {
@@ -109,7 +113,7 @@ impl Caller {
     }
 }
 
-fn admit(set: &PolicySet, answer: Answer) -> Result<Permit, Refusal> {
+pub(crate) fn admit(set: &PolicySet, answer: Answer) -> Result<Permit, Refusal> {
     let named = |rule| set.rule(rule).map(|rule| rule.to_string()).unwrap_or_default();
     match answer {
         Answer::Granted(permit) => Ok(permit),
@@ -126,7 +130,7 @@ fn admit(set: &PolicySet, answer: Answer) -> Result<Permit, Refusal> {
 
 /// Why policies do not admit a tunnel.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(crate) enum Refusal {
     #[error("denied by `{0}`")]
     Matched(String),
     #[error("denied by `{0}`, which turns on what a tunnel does not show")]

@@ -8,10 +8,7 @@ mod origin;
 mod policy;
 mod ready;
 mod serve;
-mod settle;
-mod sockets;
 mod stdio;
-mod workers;
 
 use std::ffi::OsString;
 use std::io;
@@ -22,10 +19,10 @@ use mesh_identity::tls::IdentityUnavailable;
 use self::args::{Args, Command};
 use self::credentials::CredentialError;
 use self::policy::PolicyError;
-use self::sockets::BindError;
 use self::stdio::PipeError;
-use self::workers::{Abandoned, Unkept};
+use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
+use crate::workers::{Abandoned, Unkept};
 
 const NAME: &str = "hbone-cat";
 
@@ -86,6 +83,7 @@ mod tests {
 
     use super::*;
     use crate::usage::one_line;
+    use crate::workers::{Keepers, Signals, Stop};
 
     #[test]
     fn usage_errors_take_one_line() {
@@ -103,5 +101,18 @@ mod tests {
             let args = ["hbone-cat"].iter().chain(args).map(OsString::from);
             assert_eq!(one_line(&Args::try_parse_from(args).unwrap_err()), line);
         }
+    }
+
+    #[test]
+    fn the_end_of_a_keeper_is_no_mistake_of_the_operator() {
+        let keepers = Keepers::new();
+        keepers.start("policies", || {}).unwrap();
+        let worker = async |stop: Stop| {
+            stop.draining().await;
+            Ok::<_, Failure>(())
+        };
+        let failure = Signals::catch().unwrap().run(vec![worker], keepers).unwrap_err();
+        let line = "stopped, for nothing keeps up with the policies any more";
+        assert_eq!((failure.exit_code(), &*failure.to_string()), (1, line));
     }
 }

@@ -1,13 +1,19 @@
 //! The binaries of the workspace. Each is a module here, so that it can use what another has.
 
+mod accept;
 mod admission;
+mod events;
 mod forward;
 pub mod hbone_cat;
 mod manifest;
 pub mod mesh_policy;
+pub mod node_proxy;
 pub mod quickstart;
 mod relay;
+mod settle;
+mod sockets;
 mod usage;
+mod workers;
 
 /// The README's example, compiled.
 #[cfg(doctest)]

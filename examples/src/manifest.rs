@@ -1,4 +1,5 @@
-//! Files of policies, as the programs take them: of nothing else, and each policy once.
+//! Files as the programs take them: of no more bytes than they may have; and those of policies, of
+//! nothing else, and each policy once.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +12,12 @@ use mesh_policy::{Budget, Resource};
 
 /// The text of a file, which has no more bytes than a file of policies may have, or one more.
 pub(crate) fn read(path: &Path) -> Result<String, Unreadable> {
-    let most = Budget::new().limit(Resource::DocumentBytes) as u64 + 1;
+    read_at_most(path, Budget::new().limit(Resource::DocumentBytes))
+}
+
+/// The text of a file, which has no more bytes than that, or one more.
+pub(crate) fn read_at_most(path: &Path, bytes: usize) -> Result<String, Unreadable> {
+    let most = bytes as u64 + 1;
     let mut text = String::new();
     let result = File::open(path).and_then(|file| file.take(most).read_to_string(&mut text));
     match result {

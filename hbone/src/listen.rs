@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,6 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::conn::Connection;
 use crate::observe::Event;
-use crate::peer::Peer;
 use crate::server::{self, Handler, ServeError};
 use crate::tls::{self, TlsError};
 
@@ -104,9 +104,7 @@ impl Listener {
                 Ok((tcp, addr)) => {
                     backoff = BACKOFF;
                     let peer_drain = draining.clone();
-                    let connection =
-                        self.clone()
-                            .connection(tcp, Peer::unknown().with_addr(addr), Arc::clone(&handler), peer_drain);
+                    let connection = self.clone().connection(tcp, addr, Arc::clone(&handler), peer_drain);
                     connections.spawn(connection);
                 }
                 Err(error) => {
@@ -124,38 +122,43 @@ impl Listener {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn connection<H: Handler>(
-        self,
+    /// Serves one connection from `addr` that was accepted elsewhere, such as where a listener's
+    /// address alone does not say which identity it is for: TLS, HTTP/2, and `handler` for its
+    /// tunnels, until it ends. When `shutdown` completes it is drained.
+    ///
+    /// # Errors
+    ///
+    /// If the connection cannot be made, is not to be used, or is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the call drops the connection; every tunnel is reset.
+    pub fn serve_connection<H: Handler>(
+        &self,
         tcp: TcpStream,
-        from: Peer,
+        addr: SocketAddr,
         handler: Arc<H>,
-        mut draining: watch::Receiver<bool>,
-    ) {
-        let addr = from.addr();
-        let drain = async move {
-            // A listener that is gone drains as well.
-            let drained = draining.wait_for(|draining| *draining).await.is_ok();
-            tracing::trace!(drained, "connection drains");
-        };
-        if let Err(error) = self.try_connection(tcp, from, handler, drain).await {
-            tracing::debug!(peer = ?addr, %error, "connection failed");
-        }
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = Result<(), ConnectionError>> + Send {
+        self.try_connection(tcp, addr, handler, shutdown)
     }
 
     async fn try_connection<H: Handler>(
         &self,
         tcp: TcpStream,
-        from: Peer,
+        addr: SocketAddr,
         handler: Arc<H>,
-        drain: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ConnectionError> {
         tls::prepare(&tcp).map_err(ConnectionError::Tcp)?;
-        let addr = from.addr();
         let tls = (self.identity)().inspect_err(|error| {
             let error = error.clone();
-            self.config.observe(&Event::IdentityUnavailable { addr, error });
+            self.config.observe(&Event::IdentityUnavailable {
+                addr: Some(addr),
+                error,
+            });
         })?;
-        let mut drain = pin!(drain);
+        let mut drain = pin!(shutdown);
         let accepted = tokio::select! {
             accepted = tls::accept(tcp, &tls, &self.config) => accepted,
             () = &mut drain => return Ok(()),
@@ -164,24 +167,41 @@ impl Listener {
             Ok(accepted) => accepted,
             Err(error) => {
                 self.config.observe(&Event::TlsFailed {
-                    addr,
+                    addr: Some(addr),
                     error: error.handshake().cloned(),
                 });
                 return Err(error.into());
             }
         };
-        let peer = match addr {
-            Some(addr) => peer.with_addr(addr),
-            None => peer,
-        };
+        let peer = peer.with_addr(addr);
         let Some((scope, identity)) = self.scope.as_ref().zip(peer.identity().cloned()) else {
             return Ok(server::serve(stream, peer, &self.config, handler, drain).await?);
         };
         let guard = scope.register(tls.identity().id(), identity).inspect_err(|&reason| {
-            self.config.observe(&Event::PeerDistrusted { addr, reason });
+            self.config.observe(&Event::PeerDistrusted {
+                addr: Some(addr),
+                reason,
+            });
         })?;
         let hold = |connection: Connection<_>| connection.hold(guard);
         Ok(server::serve_as(stream, peer, &self.config, handler, drain, hold).await?)
+    }
+
+    async fn connection<H: Handler>(
+        self,
+        tcp: TcpStream,
+        addr: SocketAddr,
+        handler: Arc<H>,
+        mut draining: watch::Receiver<bool>,
+    ) {
+        let drain = async move {
+            // A listener that is gone drains as well.
+            let drained = draining.wait_for(|draining| *draining).await.is_ok();
+            tracing::trace!(drained, "connection drains");
+        };
+        if let Err(error) = self.try_connection(tcp, addr, handler, drain).await {
+            tracing::debug!(peer = ?addr, %error, "connection failed");
+        }
     }
 }
 
@@ -195,17 +215,23 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// Why one accepted connection failed.
+/// Why a connection that was accepted failed.
 #[derive(Debug, thiserror::Error)]
-enum ConnectionError {
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The operating system refused a socket option.
     #[error("cannot set socket options: {0}")]
     Tcp(#[source] io::Error),
+    /// There is no identity to present.
     #[error(transparent)]
     Identity(#[from] IdentityUnavailable),
+    /// The TLS handshake failed, or the peer is not authorized.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The peer was verified, and is not trusted by now.
     #[error(transparent)]
     Distrusted(#[from] CloseReason),
+    /// HTTP/2 did not begin, or the connection was lost.
     #[error(transparent)]
     Serve(#[from] ServeError),
 }

@@ -64,16 +64,16 @@ impl ManualClock {
     }
 }
 
-/// A calendar that moves with tokio's clock, and so stands still while that is paused. It begins at second
-/// 1,900,000,000 after 1970. Clones share the same time.
+/// A calendar that moves with tokio's clock, and so stands still while that is paused. Clones share the same time.
 #[derive(Clone, Debug)]
 pub struct Calendar {
+    epoch: Duration,
     began: tokio::time::Instant,
     skipped_secs: Arc<AtomicU64>,
 }
 
 impl Calendar {
-    /// The second at which every calendar begins.
+    /// The second at which every [new](Self::new) calendar begins, after 1970.
     pub const EPOCH: Duration = Duration::from_secs(1_900_000_000);
 
     /// A calendar that begins now.
@@ -83,7 +83,18 @@ impl Calendar {
         reason = "a calendar is begun on purpose: two defaults would disagree"
     )]
     pub fn new() -> Self {
+        Self::since(Self::EPOCH)
+    }
+
+    /// A calendar that begins with what the system's clock says, for programs that have no other.
+    #[must_use]
+    pub fn of_today() -> Self {
+        Self::since(Duration::from_secs(UnixTime::now().as_secs()))
+    }
+
+    fn since(epoch: Duration) -> Self {
         Self {
+            epoch,
             began: tokio::time::Instant::now(),
             skipped_secs: Arc::default(),
         }
@@ -93,7 +104,7 @@ impl Calendar {
     #[must_use]
     pub fn now(&self) -> UnixTime {
         let skipped = Duration::from_secs(self.skipped_secs.load(Ordering::SeqCst));
-        UnixTime::since_unix_epoch(Self::EPOCH + self.began.elapsed() + skipped)
+        UnixTime::since_unix_epoch(self.epoch + self.began.elapsed() + skipped)
     }
 
     /// Moves on by whole seconds while tokio's clock stands still, as where a machine was asleep; for all clones.

@@ -75,6 +75,15 @@ impl FakeIstioCa {
         })
     }
 
+    /// A connection to the authority, for whoever brings one from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// While the authority is not [reachable](Self::reachable).
+    pub fn connect(&self) -> io::Result<tokio::io::DuplexStream> {
+        accept(&self.state, &self.connections)
+    }
+
     /// From now on speaks TLS only, as a server of this DNS name; answers with the PEM text of the root to believe.
     pub fn require_tls(&self, name: &str) -> String {
         let now = self.state().calendar.now();

@@ -27,6 +27,8 @@ mod policy;
 mod service;
 mod workload;
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use crate::store::Store;
@@ -87,8 +89,14 @@ fn mesh(document: &Node) -> Located<Store> {
             .insert_service(&service)
             .map_err(|error| (node.line, error.into()))?;
     }
+    let mut names = BTreeSet::new();
     for node in items(policies, "policies")? {
         let policy = policy::read(node)?;
+        // Of two the store would keep the later one, and the other would restrict nobody.
+        let name = format!("{}/{}", policy.namespace, policy.name);
+        if let Some(twice) = names.replace(name) {
+            return Err((node.line, LocalFault::Repeated(twice)));
+        }
         store.insert_policy(policy).map_err(|error| (node.line, error.into()))?;
     }
     Ok(store)

@@ -7,6 +7,8 @@ use mesh_xds::store::{PolicyScope, Protocol};
 use mesh_xds_types::security::string_match::MatchType;
 use proptest::prelude::*;
 
+const POLICY: &str = "- {namespace: n, name: p, scope: Namespace, action: Deny, dryRun: false, rules: []}\n";
+
 const MESH: &str = r#"
 workloads:
 - uid: cart
@@ -130,6 +132,10 @@ fn errors_name_file_line_and_field() {
         (
             "policies:\n- name: a\n  rules: []\n".into(),
             "f.yaml, line 2: `scope` is missing",
+        ),
+        (
+            format!("policies:\n{POLICY}{}{POLICY}", POLICY.replace("name: p", "name: q")),
+            "f.yaml, line 4: `n/p` is there more than once",
         ),
         (
             "a: &x 1\n".into(),

@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 
 use super::args::{Files, Identity};
 use super::origin::{Origin, OriginError};
-use super::workers::Keepers;
+use crate::workers::Keepers;
 
 /// Own identity, and the roots that peers are verified with.
 pub(super) struct Credentials {

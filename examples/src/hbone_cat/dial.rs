@@ -11,14 +11,15 @@ use mesh_identity::live::Live;
 use mesh_identity::tls::{ClientTls, IdentityUnavailable};
 use tokio::net::TcpListener;
 
+use super::Failure;
 use super::args::Dial;
 use super::credentials::Credentials;
-use super::log::Log;
 use super::ready::Ready;
 use super::stdio::Pipe;
-use super::workers::{Keepers, Signals, Stop};
-use super::{Failure, sockets};
+use crate::events::Log;
 use crate::relay::Relay;
+use crate::sockets;
+use crate::workers::{Keepers, Signals, Stop};
 
 pub(super) fn run(args: &Dial) -> Result<(), Failure> {
     let keepers = Keepers::new();

@@ -13,14 +13,11 @@ use rustls::pki_types::UnixTime;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-use super::workers::Keepers;
+use crate::settle::IDENTITY_INTERVAL;
+use crate::workers::Keepers;
 
 /// Time for an agent to say who this process is.
 const FIRST_IDENTITY: Duration = Duration::from_secs(10);
-
-/// Time between two looks at the files: connections of a peer that is not trusted any more end
-/// within a second.
-const FILES_INTERVAL: Duration = Duration::from_millis(400);
 
 /// A source that has said who this process is, driven by a keeper.
 pub(super) struct Origin {
@@ -60,7 +57,9 @@ impl Origin {
         provider: Arc<CryptoProvider>,
         keepers: &Keepers,
     ) -> Result<Self, OriginError> {
-        let (source, driver) = FileSource::builder(layout, provider).interval(FILES_INTERVAL).build();
+        let (source, driver) = FileSource::builder(layout, provider)
+            .interval(IDENTITY_INTERVAL)
+            .build();
         let (first, refused) = (first_identity(source.follow()), first_problem(source.follow()));
         let svid = drive(("files", keepers), source.follow(), driver, async {
             tokio::select! {

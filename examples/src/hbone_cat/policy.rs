@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use std::{io, thread};
 
 use mesh_identity::TrustDomain;
@@ -10,13 +9,9 @@ use mesh_policy::authz::{AuthorizationPolicy, CompileError, Compiler, Dialect, P
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::settle::Settling;
-use super::workers::Keepers;
 use crate::manifest::{self, ParseError, Twice, Unreadable};
-
-/// Time between two looks at the files. A change is taken at the second look that sees it, so that
-/// tunnels which it does not admit end well within a second.
-const INTERVAL: Duration = Duration::from_millis(200);
+use crate::settle::{INTERVAL, Settling};
+use crate::workers::Keepers;
 
 /// Reads policies, and has a keeper follow their files until nobody asks any more.
 pub(super) fn follow(

@@ -7,12 +7,13 @@ use tokio::net::TcpListener;
 
 use super::args::Serve;
 use super::credentials::Credentials;
-use super::log::Log;
 use super::ready::Ready;
-use super::workers::{Keepers, Signals, Stop};
-use super::{Failure, policy, sockets};
+use super::{Failure, policy};
 use crate::admission::Admission;
+use crate::events::Log;
 use crate::forward::Forward;
+use crate::sockets;
+use crate::workers::{Keepers, Signals, Stop};
 
 pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     let keepers = Keepers::new();

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::workers::Stop;
+use crate::workers::Stop;
 
 /// Smallest room for a read from stdin, and how much is made at a time.
 const MIN_ROOM: usize = 64 * 1024;

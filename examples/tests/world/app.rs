@@ -1,7 +1,7 @@
 //! Applications at the ends of tunnels.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_testkit::payload::Payload;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -23,7 +23,24 @@ impl App {
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at([127, 0, 0, 1].into(), serve).await
+    }
+
+    /// As [`start`](Self::start), at another address.
+    pub async fn start_at<F, Fut>(ip: IpAddr, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self::start_on(TcpListener::bind((ip, 0)).await.unwrap(), serve)
+    }
+
+    /// As [`start`](Self::start), with a listener that is there already.
+    pub fn start_on<F, Fut>(listener: TcpListener, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let addr = listener.local_addr().unwrap();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -39,14 +56,25 @@ impl App {
 
     /// Sends back what it receives, then its end.
     pub async fn echo() -> Self {
-        Self::start(|mut tcp| async move {
-            let (mut read, mut write) = tcp.split();
-            if copy(&mut read, &mut write).await.is_ok() {
-                // The other side may be gone by now.
-                drop(write.shutdown().await);
-            }
-        })
-        .await
+        Self::echo_at([127, 0, 0, 1].into()).await
+    }
+
+    /// As [`echo`](Self::echo), at another address.
+    pub async fn echo_at(ip: IpAddr) -> Self {
+        Self::start_at(ip, echo).await
+    }
+
+    /// As [`echo`](Self::echo), with a listener that is there already.
+    pub fn echo_on(listener: TcpListener) -> Self {
+        Self::start_on(listener, echo)
+    }
+}
+
+async fn echo(mut tcp: TcpStream) {
+    let (mut read, mut write) = tcp.split();
+    if copy(&mut read, &mut write).await.is_ok() {
+        // The other side may be gone by now.
+        drop(write.shutdown().await);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Applications of which one ends its side before the other.
 
 use std::io;
+use std::net::IpAddr;
 
 use mesh_testkit::payload::Payload;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,12 @@ pub const LAST_WORDS: usize = 256 * 1024;
 impl App {
     /// Receives everything up to the end, and only then sends.
     pub async fn listener_first() -> Self {
-        Self::start(|mut tcp| async move {
+        Self::listener_first_at([127, 0, 0, 1].into()).await
+    }
+
+    /// As [`listener_first`](Self::listener_first), at another address.
+    pub async fn listener_first_at(ip: IpAddr) -> Self {
+        Self::start_at(ip, |mut tcp| async move {
             let mut received = Vec::new();
             tcp.read_to_end(&mut received).await.unwrap();
             tcp.write_all(&received).await.unwrap();

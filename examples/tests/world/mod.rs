@@ -10,7 +10,7 @@ mod workload;
 pub use app::{App, exchange};
 pub use half_close::{half_close_first, half_close_last, receive_last_words};
 pub use pki::{Files, NoCertificate, Pki};
-pub use process::{Process, hbone_cat, hbone_cat_of, peer};
+pub use process::{Process, hbone_cat, hbone_cat_of, node_proxy, peer};
 pub use tunnel::{Tunnel, look};
 pub use workload::{hbone_cat_by, listen_by, serve_by};
 

@@ -39,6 +39,13 @@ pub fn hbone_cat_of(command: &str) -> Command {
     program
 }
 
+/// The command `node-proxy` with this configuration.
+pub fn node_proxy(config: &Path) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_node-proxy"));
+    program.arg("--config").arg(config).arg("--json").env_remove("RUST_LOG");
+    program
+}
+
 /// The program of a peer, which `install-peers.sh` installs.
 pub fn peer(name: &str) -> PathBuf {
     let installed = std::env::var_os("PEERS_DIR").map_or_else(

@@ -24,7 +24,7 @@ pub enum LocalFault {
     /// A part stands for another one.
     #[error("anchors and aliases are not supported")]
     Alias,
-    /// A mapping has a field twice.
+    /// A mapping has a field twice, or the list of policies a `namespace/name`.
     #[error("`{0}` is there more than once")]
     Repeated(String),
     /// A mapping's field is not a text.

@@ -8,13 +8,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 const BACKLOG: i32 = 1024;
 
 /// Listeners on one address, over which the kernel spreads connections.
-pub(super) struct Sockets {
-    pub(super) addr: SocketAddr,
-    pub(super) listeners: Vec<TcpListener>,
+pub(crate) struct Sockets {
+    pub(crate) addr: SocketAddr,
+    pub(crate) listeners: Vec<TcpListener>,
 }
 
 /// Binds `count` listeners, at least one, to `addr`. Port 0 takes a free port, the same for all.
-pub(super) fn bind(addr: SocketAddr, count: u16) -> Result<Sockets, BindError> {
+pub(crate) fn bind(addr: SocketAddr, count: u16) -> Result<Sockets, BindError> {
     let fail = |error| BindError { addr, error };
     let shared = count > 1;
     let first = listener(addr, shared).map_err(fail)?;
@@ -40,7 +40,7 @@ fn listener(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("`{addr}`: {error}")]
-pub(super) struct BindError {
+pub(crate) struct BindError {
     addr: SocketAddr,
     #[source]
     error: io::Error,

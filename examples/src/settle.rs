@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Time between two looks at the files of policies, or of a mesh. A change is taken at the second
+/// look that sees it, so that tunnels which it does not admit end well within a second.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Time between two looks at the files of an identity: connections of a peer that is not trusted
+/// any more end within a second.
+pub(crate) const IDENTITY_INTERVAL: Duration = Duration::from_millis(400);
+
 /// How long files may go on changing before they are taken as they are. What makes no sense then
 /// is a mistake.
 const MAX_SETTLING: Duration = Duration::from_secs(2);
 
 /// Contents that were taken, and those that are yet to settle: tools write files piece by piece.
-pub(super) struct Settling<T> {
+pub(crate) struct Settling<T> {
     taken: T,
     changing: Option<Changing<T>>,
 }
@@ -20,13 +28,13 @@ struct Changing<T> {
 }
 
 impl<T: PartialEq> Settling<T> {
-    pub(super) fn new(taken: T) -> Self {
+    pub(crate) fn new(taken: T) -> Self {
         Self { taken, changing: None }
     }
 
     /// Takes what was read at `now`, and answers with it if it is new and was the same the last
     /// time, or if it has been another each time for too long.
-    pub(super) fn take(&mut self, contents: T, now: Instant) -> Option<&T> {
+    pub(crate) fn take(&mut self, contents: T, now: Instant) -> Option<&T> {
         let changing = self.changing.take();
         if contents == self.taken {
             return None;
@@ -46,13 +54,13 @@ impl<T: PartialEq> Settling<T> {
 mod tests {
     use super::*;
 
-    /// What is taken of contents that are read every 200 ms.
+    /// What is taken of contents that are read at each interval.
     fn taken(readings: &[&str]) -> Vec<String> {
         let (mut settling, start) = (Settling::new("a".to_owned()), Instant::now());
         let readings = (0_u32..).zip(readings);
         readings
             .filter_map(|(at, text)| {
-                let now = start + at * Duration::from_millis(200);
+                let now = start + at * INTERVAL;
                 settling.take((*text).to_owned(), now).cloned()
             })
             .collect()

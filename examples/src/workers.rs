@@ -3,21 +3,23 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// SIGTERM and SIGINT, caught from now on.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         let runtime = runtime()?;
         let (terminate, interrupt) = {
             let _context = runtime.enter();
@@ -34,7 +36,7 @@ impl Signals {
     /// first failure. The first signal asks them to stop, the second drops what they still do. The
     /// end of a keeper asks them to stop as well, and is a failure: what it kept would stay as it
     /// is, and let in whoever it lets in now.
-    pub(super) fn run<W, F, E>(self, workers: Vec<W>, mut keepers: Keepers) -> Result<(), E>
+    pub(crate) fn run<W, F, E>(self, workers: Vec<W>, mut keepers: Keepers) -> Result<(), E>
     where
         W: FnOnce(Stop) -> F + Send,
         F: Future<Output = Result<(), E>>,
@@ -67,7 +69,8 @@ impl Signals {
                     tokio::select! {
                         _ = all_ended.recv() => return lost,
                         Some(name) = keepers.ended.recv() => {
-                            lost = Some(name);
+                            // One that ends may take others with it.
+                            lost.get_or_insert(name);
                             order.send_if_modified(|phase| raise(phase, Phase::Draining));
                             continue;
                         }
@@ -116,28 +119,62 @@ fn raise(phase: &mut Phase, to: Phase) -> bool {
 /// A second signal came before everything had ended.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped before everything had ended")]
-pub(super) struct Abandoned;
+pub(crate) struct Abandoned;
 
 /// Threads that keep identities, trust and policies up to date for the workers.
-pub(super) struct Keepers {
+pub(crate) struct Keepers {
     tell: mpsc::UnboundedSender<&'static str>,
     ended: mpsc::UnboundedReceiver<&'static str>,
 }
 
 impl Keepers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (tell, ended) = mpsc::unbounded_channel();
         Self { tell, ended }
     }
 
     /// Starts one, which has to go on for as long as the workers do.
-    pub(super) fn start(&self, name: &'static str, keep: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn start(&self, name: &'static str, keep: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let tell = TellsEnd(name, self.tell.clone());
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _tell = tell;
             keep();
         })?;
         Ok(())
+    }
+
+    /// Starts one that polls all of these, which have to go on for as long as the workers do. When
+    /// one of them ends, the others go on.
+    pub(crate) fn drive(&self, name: &'static str, drivers: Vec<Driver>) -> io::Result<()> {
+        let runtime = runtime()?;
+        let mut driven = JoinSet::new();
+        for Driver { keeps, work } in drivers {
+            let tell = TellsEnd(keeps, self.tell.clone());
+            let keep = async move {
+                let _tell = tell;
+                work.await;
+            };
+            driven.spawn_on(keep, runtime.handle());
+        }
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || runtime.block_on(async { while driven.join_next().await.is_some() {} }))?;
+        Ok(())
+    }
+}
+
+/// What keeps something up to date while it is polled.
+pub(crate) struct Driver {
+    keeps: &'static str,
+    work: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Driver {
+    pub(crate) fn new(keeps: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            keeps,
+            work: Box::pin(work),
+        }
     }
 }
 
@@ -154,11 +191,11 @@ impl Drop for TellsEnd {
 /// A keeper ended before the workers.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped, for nothing keeps up with the {0} any more")]
-pub(super) struct Unkept(&'static str);
+pub(crate) struct Unkept(&'static str);
 
 /// How a worker learns that it should stop.
 #[derive(Clone)]
-pub(super) struct Stop(watch::Receiver<Phase>);
+pub(crate) struct Stop(watch::Receiver<Phase>);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Phase {
@@ -169,7 +206,7 @@ enum Phase {
 
 impl Stop {
     /// Waits for the order to begin nothing new and to end what there is.
-    pub(super) async fn draining(self) {
+    pub(crate) async fn draining(self) {
         self.reached(Phase::Draining).await;
     }
 
@@ -187,44 +224,82 @@ impl Stop {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Failure;
+    use std::sync::mpsc;
+
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error(transparent)]
+        System(#[from] io::Error),
+        #[error(transparent)]
+        Abandoned(#[from] Abandoned),
+        #[error(transparent)]
+        Unkept(#[from] Unkept),
+    }
+
+    async fn works_until_told(stop: Stop) -> Result<(), Failure> {
+        stop.draining().await;
+        Ok(())
+    }
+
+    /// Starts a keeper that ends when what is answered is dropped.
+    fn goes_on(keepers: &Keepers) -> mpsc::Sender<()> {
+        let (go_on, gone_on) = mpsc::channel();
+        keepers
+            .start("roots", move || {
+                gone_on.recv().unwrap_err();
+            })
+            .unwrap();
+        go_on
+    }
 
     #[test]
     fn the_end_of_a_keeper_stops_the_workers_and_is_a_failure() {
         let ends: [fn(); 2] = [|| {}, || panic!("of a keeper")];
         for keep in ends {
             let keepers = Keepers::new();
-            let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
-            keepers
-                .start("roots", move || {
-                    gone_on.recv().unwrap_err();
-                })
-                .unwrap();
+            let go_on = goes_on(&keepers);
             keepers.start("policies", keep).unwrap();
-            let worker = |stop: Stop| async {
+            let workers = vec![works_until_told, works_until_told];
+            let failure = Signals::catch().unwrap().run(workers, keepers).unwrap_err();
+            assert!(matches!(failure, Failure::Unkept(Unkept("policies"))), "{failure}");
+            drop(go_on);
+        }
+    }
+
+    #[test]
+    fn the_end_of_one_driver_is_a_failure_and_leaves_the_others_alone() {
+        let ends: [fn(); 2] = [|| {}, || panic!("of a driver")];
+        for end in ends {
+            let keepers = Keepers::new();
+            let (ask, mut asked) = tokio::sync::mpsc::channel::<tokio::sync::oneshot::Sender<()>>(1);
+            let answering = async move {
+                while let Some(answer) = asked.recv().await {
+                    answer.send(()).unwrap();
+                }
+            };
+            let drivers = vec![
+                Driver::new("trust", answering),
+                Driver::new("mesh", async move { end() }),
+            ];
+            keepers.drive("control-plane", drivers).unwrap();
+            let worker = async |stop: Stop| {
                 stop.draining().await;
+                let (answer, answered) = tokio::sync::oneshot::channel();
+                ask.send(answer).await.unwrap();
+                answered.await.unwrap();
                 Ok::<_, Failure>(())
             };
-            let failure = Signals::catch()
-                .unwrap()
-                .run(vec![worker, worker], keepers)
-                .unwrap_err();
-            let line = "stopped, for nothing keeps up with the policies any more";
-            assert_eq!((failure.exit_code(), &*failure.to_string()), (1, line));
-            drop(go_on);
+            let failure = Signals::catch().unwrap().run(vec![worker], keepers).unwrap_err();
+            assert!(matches!(failure, Failure::Unkept(Unkept("mesh"))), "{failure}");
         }
     }
 
     #[test]
     fn keepers_that_outlive_the_workers_are_no_failure() {
         let keepers = Keepers::new();
-        let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
-        keepers
-            .start("policies", move || {
-                gone_on.recv().unwrap_err();
-            })
-            .unwrap();
+        let go_on = goes_on(&keepers);
         let worker = async |_: Stop| Ok::<_, Failure>(());
         Signals::catch().unwrap().run(vec![worker], keepers).unwrap();
         drop(go_on);

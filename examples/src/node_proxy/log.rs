@@ -1,0 +1,40 @@
+//! What goes to stderr beside the ready line, and how much of it.
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Refusals and failures, and what becomes of the mesh.
+const DEFAULT: &str = "warn,mesh_examples::node_proxy::mesh_file=info,mesh_examples::node_proxy::discovery=info";
+
+/// Says how much is logged.
+#[derive(Clone)]
+pub(super) struct Level(Arc<dyn Fn(EnvFilter) -> bool + Send + Sync>);
+
+impl Level {
+    /// Has as much logged as a text says that RUST_LOG could be. False where that is impossible by now.
+    pub(super) fn set(&self, directives: &str) -> Result<bool, ParseError> {
+        Ok((self.0)(EnvFilter::try_new(directives)?))
+    }
+}
+
+pub(super) fn init() -> Level {
+    let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
+        Some(_) => EnvFilter::builder()
+            .with_default_directive(LevelFilter::WARN.into())
+            .from_env_lossy(),
+        None => EnvFilter::new(DEFAULT),
+    };
+    let log = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.finish().init();
+    Level(Arc::new(move |filter| handle.reload(filter).is_ok()))
+}

@@ -1,0 +1,256 @@
+//! Counters, under Istio's names and with ztunnel's labels.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::labels::{Labels, Reporter};
+
+/// Series of one counter. Connections that would need more are counted without names.
+const MAX_SERIES: usize = 10_000;
+
+/// What is counted of this node's connections.
+pub(super) struct Metrics {
+    registry: Registry,
+    opened: Family<Labels, Counter>,
+    closed: Family<Labels, Counter>,
+    failed: Family<Labels, Counter>,
+    sent: Family<Labels, Counter>,
+    received: Family<Labels, Counter>,
+    sockets: Family<Reporter, Gauge>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    connections: HashMap<u64, Arc<Counted>>,
+    series: HashSet<Labels>,
+}
+
+/// A connection that is open.
+pub(super) struct Counted {
+    number: u64,
+    labels: Labels,
+    bytes: Box<dyn Bytes>,
+    sent: Reported,
+    received: Reported,
+}
+
+/// Bytes that a connection has carried so far.
+pub(super) trait Bytes: Send + Sync {
+    /// From the server to the client.
+    fn sent(&self) -> u64;
+    /// From the client to the server.
+    fn received(&self) -> u64;
+}
+
+/// A counter, and how much of a connection is in it.
+struct Reported {
+    counter: Counter,
+    bytes: AtomicU64,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("istio");
+        let mut counter = |name, help| {
+            let family = Family::<Labels, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let opened = counter("tcp_connections_opened", "TCP connections that were opened");
+        let closed = counter("tcp_connections_closed", "TCP connections that were closed");
+        let failed = counter("tcp_connections_failed", "TCP connections that failed");
+        let sent = counter("tcp_sent_bytes", "Bytes of responses on TCP connections");
+        let received = counter("tcp_received_bytes", "Bytes of requests on TCP connections");
+        let sockets = Family::default();
+        registry.register("tcp_sockets_open", "TCP connections that are open", sockets.clone());
+        Self {
+            registry,
+            opened,
+            closed,
+            failed,
+            sent,
+            received,
+            sockets,
+            open: Mutex::default(),
+        }
+    }
+
+    /// A connection was opened.
+    pub(super) fn open(&self, labels: Labels, bytes: Box<dyn Bytes>) -> Arc<Counted> {
+        let labels = self.bounded(labels);
+        self.opened.get_or_create(&labels).inc();
+        self.sockets.get_or_create(&labels.reporter).inc();
+        let reported = |family: &Family<Labels, Counter>| Reported {
+            counter: family.get_or_create_owned(&labels),
+            bytes: AtomicU64::new(0),
+        };
+        let mut open = self.lock();
+        open.next += 1;
+        let counted = Arc::new(Counted {
+            number: open.next,
+            bytes,
+            sent: reported(&self.sent),
+            received: reported(&self.received),
+            labels,
+        });
+        open.connections.insert(counted.number, Arc::clone(&counted));
+        counted
+    }
+
+    /// It was closed, with these flags if it failed.
+    pub(super) fn close(&self, counted: &Counted, flags: Option<&'static str>) {
+        self.lock().connections.remove(&counted.number);
+        counted.report();
+        self.sockets.get_or_create(&counted.labels.reporter).dec();
+        let labels = match flags {
+            Some(flags) => self.bounded(Labels {
+                flags,
+                ..counted.labels.clone()
+            }),
+            None => counted.labels.clone(),
+        };
+        self.closed.get_or_create(&labels).inc();
+        if flags.is_some() {
+            self.failed.get_or_create(&labels).inc();
+        }
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    /// All of it, in the text format of OpenMetrics.
+    pub(super) fn to_text(&self) -> Result<String, fmt::Error> {
+        let open: Vec<_> = self.lock().connections.values().cloned().collect();
+        open.iter().for_each(|counted| counted.report());
+        let mut encoded = String::new();
+        text::encode(&mut encoded, &self.registry)?;
+        Ok(encoded)
+    }
+
+    fn bounded(&self, labels: Labels) -> Labels {
+        let series = &mut self.lock().series;
+        if series.contains(&labels) {
+            return labels;
+        }
+        if series.len() < MAX_SERIES {
+            series.insert(labels.clone());
+            return labels;
+        }
+        Labels::unnamed(labels.reporter, labels.flags)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    pub(super) fn sent(&self) -> u64 {
+        self.bytes.sent()
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.bytes.received()
+    }
+
+    fn report(&self) {
+        self.sent.report(self.bytes.sent());
+        self.received.report(self.bytes.received());
+    }
+}
+
+impl Reported {
+    fn report(&self, bytes: u64) {
+        let before = self.bytes.fetch_max(bytes, Ordering::Relaxed);
+        self.counter.inc_by(bytes.saturating_sub(before));
+    }
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        self.visit(&mut |name, value| (name, value).encode(encoder.encode_label()))
+    }
+}
+
+impl EncodeLabelSet for Reporter {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("reporter", self.as_str()).encode(encoder.encode_label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    struct Fixed(u64, u64);
+
+    impl Bytes for Fixed {
+        fn sent(&self) -> u64 {
+            self.0
+        }
+
+        fn received(&self) -> u64 {
+            self.1
+        }
+    }
+
+    fn labels(workload: &str) -> Labels {
+        let mut labels = Labels::unnamed(Reporter::Destination, "-");
+        labels.source.workload = workload.into();
+        labels
+    }
+
+    #[test]
+    fn bytes_are_counted_once_however_often_they_are_looked_at() {
+        let metrics = Metrics::new();
+        let counted = metrics.open(labels("cart"), Box::new(Fixed(7, 9)));
+        let series = |name: &str| {
+            let text = metrics.to_text().unwrap();
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+            line.rsplit(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(series("istio_tcp_sent_bytes_total{"), "7");
+        assert_eq!(series("istio_tcp_sockets_open{"), "1");
+        metrics.close(&counted, Some("DENY"));
+        assert_eq!(series("istio_tcp_received_bytes_total{"), "9");
+        assert_eq!(series("istio_tcp_sockets_open{"), "0");
+        let text = metrics.to_text().unwrap();
+        assert!(
+            text.contains("source_workload=\"cart\"") && text.contains("response_flags=\"DENY\""),
+            "{text}"
+        );
+        assert_eq!(metrics.connections(), 0);
+    }
+
+    #[test]
+    fn more_names_than_a_counter_may_have_are_counted_without() {
+        let metrics = Metrics::new();
+        for number in 0..MAX_SERIES + 10 {
+            let mut name = String::new();
+            write!(name, "{number}").unwrap();
+            let counted = metrics.open(labels(&name), Box::new(Fixed(0, 0)));
+            metrics.close(&counted, None);
+        }
+        let text = metrics.to_text().unwrap();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("istio_tcp_connections_opened_total{"));
+        let unnamed = series.clone().find(|line| line.contains("source_workload=\"unknown\""));
+        assert_eq!(series.count(), MAX_SERIES + 1);
+        assert!(unnamed.unwrap().ends_with(" 10"), "{unnamed:?}");
+    }
+}

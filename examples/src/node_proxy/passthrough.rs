@@ -1,0 +1,75 @@
+//! Connections without a tunnel for the workloads of this node.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::guard::Admitted;
+use super::inbound::denied;
+use super::labels::Reporter;
+use super::node::Node;
+use super::party::Party;
+use super::plain::{self, PlainProgress};
+use super::traffic::{Ends, Failure, Traffic};
+use super::upstream;
+use crate::admission::Caller;
+
+/// Carries a connection to the workload that it was made to, if policies let whoever shows no
+/// certificate pass.
+pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destination: SocketAddr) {
+    let resident = node.resident_at(destination.ip()).await;
+    let Some(resident) = resident.filter(|_| !node.is_own(destination)) else {
+        plain::reset(&tcp);
+        return tracing::warn!(%from, %destination, reason = "no workload of this node", "connection refused");
+    };
+    let progress = Arc::new(PlainProgress::default());
+    let ends = Ends {
+        reporter: Reporter::Destination,
+        source: node.party_at(from.ip()).unwrap_or_default(),
+        source_addr: from,
+        destination: Party::from(&*resident.workload),
+        destination_addr: destination.to_string(),
+        authority: None,
+        service: None,
+        is_mutual_tls: false,
+    };
+    let traffic = node.telemetry.begin(ends, Arc::clone(&progress));
+    let caller = Caller::new(
+        None,
+        Some(from.ip().to_canonical()),
+        Some(destination.ip()),
+        destination.port(),
+    );
+    match Admitted::new(&resident, caller) {
+        Ok(admitted) => join(tcp, destination, admitted, traffic, &progress).await,
+        Err(refused) => {
+            plain::reset(&tcp);
+            traffic.end(Some(denied(&refused)));
+        }
+    }
+}
+
+/// Connects to a workload of this node and copies for as long as that is admitted.
+async fn join(tcp: TcpStream, destination: SocketAddr, admitted: Admitted, traffic: Traffic, progress: &PlainProgress) {
+    let server = match upstream::connect(destination).await {
+        Ok(server) => server,
+        Err(error) => {
+            plain::reset(&tcp);
+            return traffic.end(Some(failure(&error)));
+        }
+    };
+    let failed = tokio::select! {
+        biased;
+        refused = admitted.withdrawn() => Some(denied(&refused)),
+        joined = plain::join(tcp, server, progress) => joined.err().map(|error| failure(&error)),
+    };
+    traffic.end(failed);
+}
+
+pub(super) fn failure(reason: &impl ToString) -> Failure {
+    Failure {
+        flags: "CONNECT",
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,172 @@
+//! Connections as they are told: counted while they are open, logged when they end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hbone::CopyProgress;
+use tokio::time::Instant;
+
+use super::access_log::{AccessLog, Record, Value};
+use super::labels::{Labels, Reporter, ServiceName};
+use super::metrics::{Bytes, Counted, Metrics};
+use super::party::Party;
+use super::plain::PlainProgress;
+
+/// Where connections are told.
+pub(super) struct Telemetry {
+    pub(super) metrics: Metrics,
+    pub(super) log: AccessLog,
+}
+
+/// Who speaks to whom on a connection.
+#[derive(Clone)]
+pub(super) struct Ends {
+    pub(super) reporter: Reporter,
+    pub(super) source: Party,
+    pub(super) source_addr: SocketAddr,
+    pub(super) destination: Party,
+    /// Where the connection goes next.
+    pub(super) destination_addr: String,
+    /// What a tunnel is asked for.
+    pub(super) authority: Option<String>,
+    pub(super) service: Option<ServiceName>,
+    pub(super) is_mutual_tls: bool,
+}
+
+/// A connection that is being told.
+pub(super) struct Traffic {
+    telemetry: Arc<Telemetry>,
+    ends: Ends,
+    counted: Arc<Counted>,
+    began: Instant,
+    is_told: bool,
+}
+
+/// How a connection failed.
+#[derive(Clone)]
+pub(super) struct Failure {
+    pub(super) flags: &'static str,
+    pub(super) reason: String,
+}
+
+impl Telemetry {
+    pub(super) fn begin(self: &Arc<Self>, ends: Ends, bytes: impl Bytes + 'static) -> Traffic {
+        let labels = Labels {
+            reporter: ends.reporter,
+            source: ends.source.clone(),
+            destination: ends.destination.clone(),
+            service: ends.service.clone(),
+            flags: "-",
+            is_mutual_tls: ends.is_mutual_tls,
+        };
+        Traffic {
+            telemetry: Arc::clone(self),
+            counted: self.metrics.open(labels, Box::new(bytes)),
+            ends,
+            began: Instant::now(),
+            is_told: false,
+        }
+    }
+}
+
+impl Traffic {
+    /// The connection ended in order, or failed.
+    pub(super) fn end(mut self, failure: Option<Failure>) {
+        self.tell(failure);
+    }
+
+    fn tell(&mut self, failure: Option<Failure>) {
+        self.is_told = true;
+        let flags = failure.as_ref().map(|failure| failure.flags);
+        self.telemetry.metrics.close(&self.counted, flags);
+        self.telemetry.log.write(&self.record(failure));
+    }
+
+    fn record(&self, failure: Option<Failure>) -> Record {
+        let Ends {
+            source, destination, ..
+        } = &self.ends;
+        let identity = |party: &Party| party.identity.as_ref().map(ToString::to_string).unwrap_or_default();
+        // Seen from this node: what it sent on, and what it got back.
+        let (direction, sent, received) = match self.ends.reporter {
+            Reporter::Source => ("outbound", self.counted.received(), self.counted.sent()),
+            Reporter::Destination => ("inbound", self.counted.sent(), self.counted.received()),
+        };
+        let text = |name, value: &str| (name, Value::Text(value.to_owned()));
+        let is_failure = failure.is_some();
+        let mut fields = vec![
+            ("src.addr", Value::Word(self.ends.source_addr.to_string())),
+            text("src.workload", &source.name),
+            text("src.namespace", &source.namespace),
+            text("src.identity", &identity(source)),
+            text("src.cluster", &source.cluster),
+            ("dst.addr", Value::Word(self.ends.destination_addr.clone())),
+            (
+                "dst.hbone_addr",
+                Value::Word(self.ends.authority.clone().unwrap_or_default()),
+            ),
+            text(
+                "dst.service",
+                self.ends.service.as_ref().map_or("", |service| &service.hostname),
+            ),
+            text("dst.workload", &destination.name),
+            text("dst.namespace", &destination.namespace),
+            text("dst.identity", &identity(destination)),
+            text("dst.cluster", &destination.cluster),
+            text("direction", direction),
+            ("bytes_sent", Value::Number(sent)),
+            ("bytes_recv", Value::Number(received)),
+            text("duration", &format!("{}ms", self.began.elapsed().as_millis())),
+            text("error", &failure.map(|failure| failure.reason).unwrap_or_default()),
+        ];
+        fields.retain(|(_, value)| !matches!(value, Value::Text(text) | Value::Word(text) if text.is_empty()));
+        Record { is_failure, fields }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.tell(Some(Failure {
+                flags: "CONNECT",
+                reason: "closed before its end".to_owned(),
+            }));
+        }
+    }
+}
+
+/// A tunnel's bytes, where it leads to a workload.
+pub(super) struct Inbound(pub(super) Arc<CopyProgress>);
+
+impl Bytes for Inbound {
+    fn sent(&self) -> u64 {
+        self.0.to_tunnel()
+    }
+
+    fn received(&self) -> u64 {
+        self.0.to_tcp()
+    }
+}
+
+/// A tunnel's bytes, where it comes from a workload.
+pub(super) struct Outbound(pub(super) Arc<CopyProgress>);
+
+impl Bytes for Outbound {
+    fn sent(&self) -> u64 {
+        self.0.to_tcp()
+    }
+
+    fn received(&self) -> u64 {
+        self.0.to_tunnel()
+    }
+}
+
+impl Bytes for Arc<PlainProgress> {
+    fn sent(&self) -> u64 {
+        self.to_client()
+    }
+
+    fn received(&self) -> u64 {
+        self.to_server()
+    }
+}

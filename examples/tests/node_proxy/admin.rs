@@ -1,0 +1,79 @@
+//! What operators ask a node.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::nodes::{Nodes, allow, identity};
+use crate::world::soon;
+
+/// The status and body of an answer.
+pub async fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut tcp = TcpStream::connect(admin).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon("answer", tcp.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+#[tokio::test]
+async fn the_state_is_shown_without_keys() {
+    let nodes = Nodes::start(&allow(&["cart"])).await;
+    assert_eq!(ask(nodes.far.admin, "GET", "/healthz/ready").await.0, 200);
+    let (status, body) = ask(nodes.far.admin, "GET", "/config_dump").await;
+    assert_eq!(status, 200);
+    assert!(!body.contains("PRIVATE KEY"));
+    let dump: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(dump["workloads"].as_array().unwrap().len(), 3);
+    assert_eq!(dump["services"][0]["hostname"], "till.shop.svc");
+    let till = identity("till").to_string();
+    assert_eq!(dump["residents"].as_array().unwrap().len(), 1);
+    assert_eq!(dump["residents"][0]["identity"], till);
+    assert_eq!(dump["residents"][0]["policies"][0], "shop/allow");
+    assert_eq!(dump["certificates"][0]["identity"], till);
+}
+
+#[tokio::test]
+async fn the_log_level_changes_while_the_node_runs() {
+    let nodes = Nodes::start("").await;
+    let admin = nodes.near.admin;
+    nodes
+        .exchange(
+            nodes.world.cart(),
+            &nodes.world.till().to_string(),
+            nodes.echo.addr.port(),
+            1,
+        )
+        .await;
+    let lines = nodes.near.process.stderr();
+    assert!(!lines.iter().any(|line| line.contains("DEBUG")), "{lines:?}");
+    assert_eq!(ask(admin, "POST", "/logging?level=debug").await.0, 200);
+    nodes
+        .exchange(
+            nodes.world.cart(),
+            &nodes.world.till().to_string(),
+            nodes.echo.addr.port(),
+            1,
+        )
+        .await;
+    nodes.near.process.says("DEBUG").await;
+    assert_eq!(ask(admin, "POST", "/logging?level=a=b=c").await.0, 400);
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_refused() {
+    let nodes = Nodes::start("").await;
+    for (method, path, status) in [
+        ("GET", "/logging?level=debug", 405),
+        ("POST", "/logging", 400),
+        ("POST", "/metrics", 405),
+        ("GET", "/quitquitquit", 404),
+    ] {
+        assert_eq!(ask(nodes.near.admin, method, path).await.0, status, "{method} {path}");
+    }
+}
