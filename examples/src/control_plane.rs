@@ -1,18 +1,34 @@
 //! `control-plane`: what a mesh is told, from a directory of Kubernetes objects.
 
+mod admin;
 mod args;
+mod authority;
+mod certificate;
 mod compile;
 mod dump;
 mod folder;
 mod objects;
+mod page;
+mod publish;
+mod ready;
+mod run;
+mod serve;
+mod state;
+mod tokens;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use self::args::Args;
+use self::authority::StepError;
+use self::certificate::CertificateError;
 use self::folder::FolderError;
+use self::state::FollowError;
+use crate::sockets::BindError;
 use crate::usage::{one_line, printed};
+use crate::workers::Abandoned;
 
 /// A flag or a file is bad.
 const USAGE: u8 = 2;
@@ -24,18 +40,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) if error.use_stderr() => return fail(&one_line(&error), USAGE),
         Err(help) => return printed(&help),
     };
-    match run(&args) {
+    match run::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, error.exit_code()),
     }
-}
-
-fn run(args: &Args) -> Result<(), Failure> {
-    let settings = args.settings();
-    let texts = folder::read(&args.dir)?;
-    let mesh = folder::mesh(&args.dir, &texts, &settings)?;
-    writeln!(io::stdout(), "{:#}", dump::dump(&mesh))?;
-    Ok(())
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
@@ -50,6 +58,22 @@ fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
 enum Failure {
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error("--roots: {0}")]
+    Authority(#[from] StepError),
+    #[error("--tls: {0}")]
+    Certificate(#[from] CertificateError),
+    #[error("--bind: `{0}` is not on loopback: without --tls, tokens would be read on their way")]
+    Plaintext(SocketAddr),
+    #[error("{flag}: {error}")]
+    Bind {
+        flag: &'static str,
+        #[source]
+        error: BindError,
+    },
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }
@@ -57,8 +81,13 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Folder(_) => USAGE,
-            Self::System(_) => 1,
+            Self::Folder(_)
+            | Self::Follow(_)
+            | Self::Authority(_)
+            | Self::Certificate(_)
+            | Self::Plaintext(_)
+            | Self::Bind { .. } => USAGE,
+            Self::Abandoned(_) | Self::System(_) => 1,
         }
     }
 }

@@ -8,7 +8,7 @@ mod services;
 mod waypoints;
 mod workloads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use mesh_identity::TrustDomain;
@@ -43,8 +43,9 @@ pub(super) struct Mesh {
     pub(super) services: BTreeMap<String, Service>,
     /// By namespace and name.
     pub(super) policies: BTreeMap<String, Authorization>,
-    /// Who calls, by the token that they bring.
-    pub(super) callers: BTreeMap<Bearer, Caller>,
+    /// Who calls, by the token that they bring. By a secret hash, so that the time of a look-up
+    /// says nothing about the tokens.
+    pub(super) callers: HashMap<Bearer, Caller>,
     /// What is likely not to be as its author thinks.
     pub(super) notices: Vec<Notice>,
     /// How many objects there are of kinds that have no part in this.

@@ -13,9 +13,10 @@ use super::compile::Mesh;
 /// Everything that nodes are told, by names, and what there is to know about it.
 pub(super) fn dump(mesh: &Mesh) -> Value {
     let notices: Vec<String> = mesh.notices.iter().map(ToString::to_string).collect();
-    let callers: Vec<Value> = mesh
-        .callers
-        .values()
+    let mut callers: Vec<_> = mesh.callers.values().collect();
+    callers.sort_by_key(|caller| (&caller.account, &caller.node));
+    let callers: Vec<Value> = callers
+        .into_iter()
         .map(|caller| {
             filled([
                 ("account", json!(caller.account.to_string())),
@@ -33,8 +34,8 @@ pub(super) fn dump(mesh: &Mesh) -> Value {
     })
 }
 
-/// All that a node may know of a workload; the same for the same message.
-pub(super) fn workload(workload: &Workload) -> Value {
+/// All that a node may know of a workload.
+fn workload(workload: &Workload) -> Value {
     let mut services: Vec<_> = workload.services.iter().collect();
     services.sort_unstable_by_key(|(name, _)| *name);
     let services: Map<String, Value> = services
@@ -73,8 +74,8 @@ pub(super) fn workload(workload: &Workload) -> Value {
     ])
 }
 
-/// All that a node may know of a service; the same for the same message.
-pub(super) fn service(service: &Service) -> Value {
+/// All that a node may know of a service.
+fn service(service: &Service) -> Value {
     let addresses: Vec<_> = service.addresses.iter().map(network_address).collect();
     let balancing = service.load_balancing.as_ref().map(|balancing| {
         let preference: Vec<_> = balancing
@@ -103,8 +104,8 @@ pub(super) fn service(service: &Service) -> Value {
     ])
 }
 
-/// All that a node may know of a policy; the same for the same message.
-pub(super) fn policy(policy: &Authorization) -> Value {
+/// All that a node may know of a policy.
+fn policy(policy: &Authorization) -> Value {
     let rules: Vec<Vec<Vec<Value>>> = policy
         .rules
         .iter()

@@ -1,4 +1,4 @@
-//! `control-plane` as it is run: the built program, real files.
+//! `control-plane` as it is run: the built program, real files, real sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,4 +10,12 @@
     reason = "test code"
 )]
 
+mod admin;
+mod certificates;
+mod discovery;
 mod golden;
+mod overlay;
+mod plane;
+#[allow(unused, reason = "each test needs another part of it")]
+#[path = "../world/mod.rs"]
+mod world;

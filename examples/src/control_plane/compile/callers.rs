@@ -1,6 +1,6 @@
 //! Who calls the control plane, by tokens.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::super::objects::{Bearer, Key, Objects, Secret};
 use super::workloads::DEFAULT_ACCOUNT;
@@ -18,9 +18,9 @@ pub(super) fn compile(
     objects: &Objects,
     settings: &Settings,
     notices: &mut Vec<Notice>,
-) -> Result<BTreeMap<Bearer, Caller>, MeshError> {
-    let mut known: BTreeMap<Bearer, &Secret> = BTreeMap::new();
-    let mut callers = BTreeMap::new();
+) -> Result<HashMap<Bearer, Caller>, MeshError> {
+    let mut known: HashMap<Bearer, &Secret> = HashMap::new();
+    let mut callers = HashMap::new();
     for secret in objects.secrets.values() {
         let place = secret.metadata.place.clone();
         if let Some(other) = known.insert(secret.token.clone(), secret) {

@@ -25,7 +25,7 @@ pub(in crate::control_plane) struct Secret {
 }
 
 /// A token, which is never shown.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::control_plane) struct Bearer(pub(in crate::control_plane) String);
 
 impl fmt::Debug for Bearer {
