@@ -287,8 +287,9 @@ mod tests {
                 }
             }
             for (at, _) in text.match_indices(|sign: char| ",:{}[]".contains(sign)) {
-                drop(Objects::default().add("a.yaml", &text[..at]));
-                let changed = format!("{}{}", &text[..at], &text[at + 1..]);
+                let (before, after) = text.split_at(at);
+                drop(Objects::default().add("a.yaml", before));
+                let changed: String = before.chars().chain(after.chars().skip(1)).collect();
                 drop(Objects::default().add("a.yaml", &changed));
             }
         }
