@@ -70,14 +70,7 @@ impl Plane {
 
     /// Asks the admin address; answers with status and body.
     pub async fn ask(&self, request: &str) -> (u16, String) {
-        let mut tcp = TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("{request}\r\nconnection: close\r\n\r\n");
-        tcp.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        soon("answer", tcp.read_to_string(&mut answer)).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        ask(self.admin, request).await
     }
 
     pub async fn dump(&self) -> Value {
@@ -92,6 +85,18 @@ impl Plane {
         fs::write(&path, token).unwrap();
         path
     }
+}
+
+/// Asks an admin address; answers with status and body.
+pub async fn ask(admin: SocketAddr, request: &str) -> (u16, String) {
+    let mut tcp = TcpStream::connect(admin).await.unwrap();
+    let request = format!("{request}\r\nconnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon("answer", tcp.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
 
 pub fn control_plane() -> Command {
