@@ -2,6 +2,7 @@
 
 mod accept;
 mod admission;
+pub mod control_plane;
 mod events;
 mod forward;
 pub mod hbone_cat;

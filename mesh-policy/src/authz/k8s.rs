@@ -24,13 +24,10 @@
 
 use std::sync::Arc;
 
-use self::{
-    fault::Problem,
-    node::{Kind, Node},
-    object::Object,
-};
+use self::node::{Kind, Node};
 pub use self::{
-    fault::{ReadError, ReadFault},
+    fault::{Problem, ReadError, ReadFault},
+    object::Object,
     sample::read_sample,
     write::{Manifest, write},
 };
@@ -63,7 +60,7 @@ pub struct Manifests {
     pub peer_authentication: Vec<PeerAuthentication>,
     /// Which tokens are believed.
     pub request_authentication: Vec<RequestAuthentication>,
-    /// Objects of other kinds and groups, which are passed over.
+    /// Objects of other kinds and groups, for whoever knows these.
     pub others: Vec<Other>,
 }
 
@@ -78,6 +75,8 @@ pub struct Other {
     pub kind: String,
     /// The line that it begins in, from 1.
     pub line: u32,
+    /// All fields but these two.
+    pub object: Object,
 }
 
 /// Reads the text of a file. `file` is its name, for messages.
@@ -122,6 +121,7 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
             api_version,
             kind,
             line,
+            object,
         });
         return Ok(());
     }

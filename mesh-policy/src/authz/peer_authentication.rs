@@ -72,6 +72,11 @@ impl PeerAuthentication {
         &self.name
     }
 
+    /// Whether it is for certain workloads of its namespace, a workload with these labels among them.
+    pub fn selects(&self, namespace: &str, labels: &Labels) -> bool {
+        *self.name.namespace == *namespace && self.has_selector() && selects(&self.selector, labels)
+    }
+
     pub(super) fn has_selector(&self) -> bool {
         !self.selector.is_empty()
     }

@@ -9,7 +9,9 @@ use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
 use super::{
-    authority::{DevCa, DevCaError},
+    authority::{DevCa, DevCaError, Issued},
+    encode,
+    request::CertificateRequest,
     template::Template,
 };
 use crate::{
@@ -169,6 +171,35 @@ impl DevCaSource {
         Ok(())
     }
 
+    /// A certificate made after `template` for the key of `request`, as Istio's authority answers:
+    /// PEM texts, the leaf first, and in the last one all roots that are believed, the one that
+    /// signs at the front. As with [`DevCa::certify`], nothing is checked.
+    ///
+    /// # Errors
+    ///
+    /// The generator fails, or cannot express the template.
+    pub fn certify(&self, request: &CertificateRequest, template: Template) -> Result<Vec<String>, DevCaError> {
+        let state = self.state();
+        let chain = state.active.certify(request, template)?;
+        let chain = chain.iter().map(|certificate| encode::pem("CERTIFICATE", certificate));
+        Ok(chain.chain([state.roots_pem()]).collect())
+    }
+
+    /// A certificate made after `template`, with a new key, by the authority that signs now. Nothing
+    /// is checked.
+    ///
+    /// # Errors
+    ///
+    /// The generator fails, or cannot express the template.
+    pub fn issue_with(&self, template: Template) -> Result<Issued, DevCaError> {
+        self.state().active.issue_with(template)
+    }
+
+    /// All roots that are believed as PEM text, the one that signs first.
+    pub fn roots_pem(&self) -> String {
+        self.state().roots_pem()
+    }
+
     /// When [`renew`](Self::renew) is to be called next.
     pub fn due(&self) -> UnixTime {
         self.state().due
@@ -196,6 +227,13 @@ impl DevCaSource {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn roots_pem(&self) -> String {
+        let authorities = [&self.active].into_iter().chain(&self.prepared).chain(&self.retired);
+        authorities.map(DevCa::roots_pem).collect()
     }
 }
 

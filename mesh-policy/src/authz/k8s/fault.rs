@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use crate::{authz::model::KeyError, budget::OverBudget, facts::PeerError, normalize::PathError};
 
-/// What is wrong, and in which line.
-pub(in crate::authz) type Problem = (u32, ReadFault);
+/// What is wrong with a file, and in which line, from 1.
+pub type Problem = (u32, ReadFault);
 
 /// Why a file holds no policies, in one line: file, line and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

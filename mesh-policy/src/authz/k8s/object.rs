@@ -3,8 +3,12 @@ use super::{
     node::{Kind, Node},
 };
 
-/// A mapping that is read field by field; what is left in the end is unknown.
-pub(in crate::authz) struct Object {
+/// A mapping in a file, which is read field by field; what is left in the end is unknown.
+///
+/// A field that is null is as one that is not there, as everywhere in Kubernetes. Numbers and truth
+/// values are texts, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
     path: String,
     pub(in crate::authz) line: u32,
     fields: Vec<(String, Node)>,
@@ -29,20 +33,47 @@ impl Object {
         (node.kind != Kind::Null).then_some(node)
     }
 
-    pub(in crate::authz) fn object(&mut self, name: &str) -> Result<Option<Self>, Problem> {
+    /// Takes a mapping.
+    ///
+    /// # Errors
+    ///
+    /// The field is something else.
+    pub fn object(&mut self, name: &str) -> Result<Option<Self>, Problem> {
         let path = self.path(name);
         self.take(name).map(|node| Self::new(&path, node)).transpose()
     }
 
-    pub(in crate::authz) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
+    /// Takes the mappings of a list, none if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The field is no list, or an entry is no mapping.
+    pub fn objects(&mut self, name: &str) -> Result<Vec<Self>, Problem> {
+        let path = self.path(name);
+        let items = self.list(name)?.into_iter().enumerate();
+        items
+            .map(|(at, node)| Self::new(&format!("{path}[{at}]"), node))
+            .collect()
+    }
+
+    /// Takes a text.
+    ///
+    /// # Errors
+    ///
+    /// The field is something else.
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let path = self.path(name);
         self.take(name)
             .map(|node| text(&path, node).map(|(_, text)| text))
             .transpose()
     }
 
-    /// A truth value, false if it is not there.
-    pub(in crate::authz) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
+    /// Takes a truth value, false if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The field is something else.
+    pub fn flag(&mut self, name: &str) -> Result<bool, Problem> {
         let (line, path) = (self.line_of(name), self.path(name));
         match self.text(name)?.as_deref() {
             None | Some("false") => Ok(false),
@@ -51,7 +82,12 @@ impl Object {
         }
     }
 
-    pub(in crate::authz) fn required_text(&mut self, name: &str) -> Result<String, Problem> {
+    /// Takes a text that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// The field is missing or something else.
+    pub fn required_text(&mut self, name: &str) -> Result<String, Problem> {
         let (line, field) = (self.line, self.path(name).into());
         self.text(name)?.ok_or((line, ReadFault::Missing { field }))
     }
@@ -97,14 +133,23 @@ impl Object {
         Ok(items)
     }
 
-    pub(in crate::authz) fn texts(&mut self, name: &str) -> Result<Vec<(u32, String)>, Problem> {
+    /// Takes the texts of a list with their lines, none if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The field is no list, or an entry is no text.
+    pub fn texts(&mut self, name: &str) -> Result<Vec<(u32, String)>, Problem> {
         let path = self.path(name);
         let items = self.list(name)?.into_iter().enumerate();
         items.map(|(at, node)| text(&format!("{path}[{at}]"), node)).collect()
     }
 
-    /// All fields as names and texts.
-    pub(in crate::authz) fn into_texts(self) -> Result<Vec<(String, String)>, Problem> {
+    /// All fields that are left, as names and texts.
+    ///
+    /// # Errors
+    ///
+    /// A field is no text.
+    pub fn into_texts(self) -> Result<Vec<(String, String)>, Problem> {
         let path = self.path.clone();
         let fields = self.fields.into_iter();
         fields
@@ -120,8 +165,17 @@ impl Object {
             .map(move |(name, node)| (format!("{path}.{name}"), name, node))
     }
 
+    /// Leaves out fields that are known and mean nothing to the reader.
+    pub fn pass_over(&mut self, names: &[&str]) {
+        self.fields.retain(|(name, _)| !names.contains(&name.as_str()));
+    }
+
     /// Ends reading.
-    pub(in crate::authz) fn finish(self) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    ///
+    /// A field is left: the first one is unknown.
+    pub fn finish(self) -> Result<(), Problem> {
         match self.fields.first() {
             None => Ok(()),
             Some((name, node)) => Err((
@@ -133,7 +187,15 @@ impl Object {
         }
     }
 
-    pub(in crate::authz) fn path(&self, name: &str) -> String {
+    /// The line that the mapping begins in, from 1.
+    #[must_use]
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+
+    /// The path to a field, for messages.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
         } else {
@@ -141,7 +203,9 @@ impl Object {
         }
     }
 
-    pub(in crate::authz) fn line_of(&self, name: &str) -> u32 {
+    /// The line of a field that has not been taken; without it, that of the mapping.
+    #[must_use]
+    pub fn line_of(&self, name: &str) -> u32 {
         let field = self.fields.iter().find(|(field, _)| field == name);
         field.map_or(self.line, |(_, node)| node.line)
     }

@@ -166,6 +166,25 @@ fn a_port_is_named_once_however_it_is_written() {
 }
 
 #[test]
+fn other_kinds_are_read_by_whoever_knows_them() {
+    let text =
+        "kind: Service\napiVersion: v1\nspec:\n  type: null\n  ports:\n  - {port: 80, nodePort: 1}\n  - port: [80]\n";
+    let mut service = read_text(text).unwrap().others.remove(0).object;
+    let mut spec = service.object("spec").unwrap().unwrap();
+    assert_eq!(
+        (service.finish(), spec.text("type"), spec.line()),
+        (Ok(()), Ok(None), 4)
+    );
+    let mut ports = spec.objects("ports").unwrap();
+    assert_eq!(ports[0].text("port").unwrap().as_deref(), Some("80"));
+    let field = "spec.ports[0].nodePort".into();
+    assert_eq!(ports[0].clone().finish(), Err((6, ReadFault::UnknownField { field })));
+    ports[0].pass_over(&["nodePort"]);
+    assert_eq!(ports[0].clone().finish(), Ok(()));
+    assert_eq!(ports[1].text("port").unwrap_err().0, 7);
+}
+
+#[test]
 fn reads_targets_and_dry_run() {
     let text = policy("  targetRef: {kind: Gateway, group: gateway.networking.k8s.io, name: g}\n");
     assert_eq!(

@@ -1,0 +1,86 @@
+//! `control-plane`: what a mesh is told, from a directory of Kubernetes objects.
+
+mod admin;
+mod args;
+mod authority;
+mod certificate;
+mod compile;
+mod dump;
+mod folder;
+mod objects;
+mod page;
+mod publish;
+mod ready;
+mod run;
+mod serve;
+mod state;
+mod tokens;
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use self::args::Args;
+use self::authority::StepError;
+use self::certificate::CertificateError;
+use self::folder::FolderError;
+use self::state::FollowError;
+use crate::sockets::BindError;
+use crate::usage::{self, USAGE};
+use crate::workers::{Abandoned, Unkept};
+
+const NAME: &str = "control-plane";
+
+/// Runs the program with its command line, the program's own name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Args = match usage::parse(NAME, args) {
+        Ok(args) => args,
+        Err(ended) => return ended,
+    };
+    match run::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => usage::fail(NAME, &error, error.exit_code()),
+    }
+}
+
+/// Why the program fails.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error("--roots: {0}")]
+    Authority(#[from] StepError),
+    #[error("--tls: {0}")]
+    Certificate(#[from] CertificateError),
+    #[error("--bind: `{0}` is not on loopback: without --tls, tokens would be read on their way")]
+    Plaintext(SocketAddr),
+    #[error("{flag}: {error}")]
+    Bind {
+        flag: &'static str,
+        #[source]
+        error: BindError,
+    },
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
+    #[error(transparent)]
+    Unkept(#[from] Unkept),
+    #[error("operating system: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Folder(_)
+            | Self::Follow(_)
+            | Self::Authority(_)
+            | Self::Certificate(_)
+            | Self::Plaintext(_)
+            | Self::Bind { .. } => USAGE,
+            Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use mesh_identity::TrustDomain;
+
+use super::compile::Settings;
+use super::objects::Key;
+
+/// Control plane of an ambient mesh: what istiod is to ztunnel.
+///
+/// Compiles a directory of Kubernetes objects to the workloads, services and policies that node
+/// proxies ask for, follows the directory as it changes, and signs the certificates of the
+/// workloads. A file that is bad changes nothing: what was in force stays.
+///
+/// Prints one line on stderr when it is ready; RUST_LOG=info shows more. SIGTERM and SIGINT end it.
+/// Exit code 2: a flag or a file is bad.
+#[derive(Debug, Parser)]
+#[command(name = "control-plane", version, max_term_width = 100, after_long_help = LONG_HELP)]
+pub(super) struct Args {
+    /// Directory of YAML and JSON files, with those below it.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    /// Address for discovery (delta xDS) and certificates (Istio's CA protocol), both over gRPC. In
+    /// the clear, it has to be one of loopback.
+    #[arg(long, value_name = "ADDR", required_unless_present = "print")]
+    pub(super) bind: Option<SocketAddr>,
+    /// Serve over TLS, with a certificate of the own authority for this DNS name or IP address.
+    #[arg(long, value_name = "NAME", requires = "roots")]
+    pub(super) tls: Option<String>,
+    /// Write the authority's roots to this file, and again when they are replaced. Each start makes
+    /// a new root.
+    #[arg(long, value_name = "FILE")]
+    pub(super) roots: Option<PathBuf>,
+    /// Address for operators: the state as a page and as JSON, and the replacement of the root.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) admin: Option<SocketAddr>,
+    /// The name of the cluster, the first part of workloads' UIDs.
+    #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
+    pub(super) cluster: String,
+    /// The trust domain of the workloads' identities.
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    pub(super) trust_domain: TrustDomain,
+    /// The namespace whose policies are about the whole mesh.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    pub(super) root_namespace: String,
+    /// The service account of node proxies, as namespace and name. Who brings a token of it, bound
+    /// to a Pod, may have certificates of the workloads of that Pod's node.
+    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "istio-system/ztunnel", value_parser = account)]
+    pub(super) node_account: Key,
+    /// Print what nodes would be told, as JSON, and end.
+    #[arg(long, conflicts_with_all = ["bind", "tls", "roots", "admin"])]
+    pub(super) print: bool,
+    /// Print the ready line as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+const LONG_HELP: &str = "\
+What is read: Namespace, Pod, Service, ServiceAccount and Secret; ServiceEntry and WorkloadEntry;
+AuthorizationPolicy and PeerAuthentication; Gateway of class istio-waypoint. Other kinds are passed
+over.
+
+Whoever calls brings a bearer token out of a Secret in the directory:
+
+  apiVersion: v1
+  kind: Secret
+  type: kubernetes.io/service-account-token
+  metadata:
+    name: ztunnel-node-1
+    namespace: istio-system
+    annotations:
+      kubernetes.io/service-account.name: ztunnel
+      kubernetes.io/pod.name: ztunnel-node-1
+  stringData: {token: at-least-16-characters}
+
+It gets certificates of its service account. The account of --node-account gets those of the
+workloads that run on the node of its Pod, and no others.
+
+The admin address answers GET /, /config_dump and /healthz/ready, and POST /authority?step=STEP,
+which replaces the root in three steps: prepare, activate, revoke. Each has to have reached every
+node before the next.";
+
+impl Args {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            cluster: self.cluster.clone(),
+            trust_domain: self.trust_domain.clone(),
+            root_namespace: self.root_namespace.clone(),
+            node_account: self.node_account.clone(),
+        }
+    }
+}
+
+fn account(text: &str) -> Result<Key, &'static str> {
+    let (namespace, name) = text.split_once('/').ok_or("not a namespace, a slash and a name")?;
+    Ok(Key {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
+}

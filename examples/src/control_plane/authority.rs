@@ -1,0 +1,233 @@
+//! The certificate authority: `istio.v1.auth.IstioCertificateService`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use mesh_identity::source::dev_ca::{
+    CertificateRequest, DevCa, DevCaError, DevCaSource, Issued, RotationError, Template,
+};
+use mesh_identity::{SpiffeId, SpiffeIdError, provider};
+use mesh_xds_types::auth::istio_certificate_service_server::IstioCertificateService;
+use mesh_xds_types::auth::{IstioCertificateRequest, IstioCertificateResponse};
+use mesh_xds_types::workload::Workload;
+use prost_types::value::Kind;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateSigningRequestDer, UnixTime};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use super::compile::{Caller, Settings};
+use super::objects::Key;
+use super::state::State;
+use super::tokens::Tokens;
+
+/// How long certificates live at most, and if nothing is asked for.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// The account that the control plane itself has, in the root namespace.
+const OWN_ACCOUNT: &str = "istiod";
+
+/// Signs for workloads.
+#[derive(Clone)]
+pub(super) struct Authority {
+    source: Arc<DevCaSource>,
+    settings: Settings,
+    /// Where those who are to believe in the roots find them.
+    roots: Option<PathBuf>,
+    tokens: Tokens,
+    state: watch::Receiver<Arc<State>>,
+}
+
+impl Authority {
+    /// An authority with a new root.
+    pub(super) fn new(
+        settings: Settings,
+        roots: Option<PathBuf>,
+        state: watch::Receiver<Arc<State>>,
+    ) -> Result<Self, StepError> {
+        let now = UnixTime::now();
+        let root = DevCa::new(settings.trust_domain.clone(), now).map_err(RotationError::from)?;
+        let source = DevCaSource::new(root, [], LIFETIME, provider::aws_lc_rs(), now, 0)?;
+        let authority = Self {
+            source: Arc::new(source),
+            settings,
+            roots,
+            tokens: Tokens::new(state.clone()),
+            state,
+        };
+        authority.write_roots()?;
+        Ok(authority)
+    }
+
+    /// Takes the next step of replacing the root.
+    pub(super) fn step(&self, step: Step) -> Result<(), StepError> {
+        let now = UnixTime::now();
+        match step {
+            Step::Prepare => {
+                let next = DevCa::new(self.settings.trust_domain.clone(), now);
+                self.source.prepare(next.map_err(RotationError::from)?)?;
+            }
+            Step::Activate => self.source.activate(now, 0)?,
+            Step::Revoke => self.source.revoke()?,
+        }
+        tracing::info!(?step, "root replaced in part");
+        self.write_roots()
+    }
+
+    /// A certificate for the control plane itself.
+    pub(super) fn issue_own(&self, template: impl FnOnce(&SpiffeId) -> Template) -> Result<Issued, OwnError> {
+        let account = Key {
+            namespace: self.settings.root_namespace.clone(),
+            name: OWN_ACCOUNT.to_owned(),
+        };
+        Ok(self.source.issue_with(template(&self.identity(&account)?))?)
+    }
+
+    /// All roots that are believed.
+    pub(super) fn roots_pem(&self) -> String {
+        self.source.roots_pem()
+    }
+
+    /// Whom a caller's certificate is for.
+    fn subject(&self, caller: &Caller, request: &IstioCertificateRequest) -> Result<SpiffeId, Status> {
+        let wanted = match impersonated(request) {
+            None => {
+                let own = self.identity(&caller.account);
+                return own.map_err(|error| Status::internal(error.to_string()));
+            }
+            Some(wanted) => wanted,
+        };
+        let node = caller
+            .node
+            .as_deref()
+            .ok_or_else(|| Status::permission_denied("the caller speaks for no node"))?;
+        let id: SpiffeId = wanted
+            .parse()
+            .map_err(|_| Status::invalid_argument("the impersonated identity is malformed"))?;
+        let state = self.state.borrow();
+        let mut residents = state.mesh.workloads.values().filter(|workload| workload.node == node);
+        match residents.any(|workload| self.is_of(workload, &id)) {
+            true => Ok(id),
+            false => Err(Status::permission_denied(format!(
+                "`{id}` does not run on node `{node}`"
+            ))),
+        }
+    }
+
+    fn is_of(&self, workload: &Workload, id: &SpiffeId) -> bool {
+        let account = Key {
+            namespace: workload.namespace.clone(),
+            name: workload.service_account.clone(),
+        };
+        self.identity(&account).is_ok_and(|own| own == *id)
+    }
+
+    fn identity(&self, account: &Key) -> Result<SpiffeId, SpiffeIdError> {
+        let trust_domain = &self.settings.trust_domain;
+        format!("spiffe://{trust_domain}/ns/{}/sa/{}", account.namespace, account.name).parse()
+    }
+
+    /// Replaces the file, so that nobody reads half of it.
+    fn write_roots(&self) -> Result<(), StepError> {
+        let Some(path) = &self.roots else { return Ok(()) };
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        let written = fs::write(&partial, self.roots_pem()).and_then(|()| fs::rename(&partial, path));
+        written.map_err(|error| StepError::Roots {
+            path: path.clone(),
+            error,
+        })
+    }
+
+    fn sign(&self, id: &SpiffeId, request: &IstioCertificateRequest) -> Result<Vec<String>, Status> {
+        let der = CertificateSigningRequestDer::from_pem_slice(request.csr.as_bytes())
+            .map_err(|_| Status::invalid_argument("the certificate request is no PEM text"))?;
+        let algorithms = provider::aws_lc_rs().signature_verification_algorithms;
+        let csr = CertificateRequest::from_der(&der, algorithms.all)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let now = UnixTime::now();
+        let template = Template {
+            not_after: UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + lifetime(request)),
+            ..Template::leaf(id, now)
+        };
+        let signed = self.source.certify(&csr, template);
+        signed.map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// Why the root is not replaced.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    #[error("{}: {error}", path.display())]
+    Roots {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Why the control plane has no certificate of its own.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OwnError {
+    #[error(transparent)]
+    Identity(#[from] SpiffeIdError),
+    #[error(transparent)]
+    Authority(#[from] DevCaError),
+}
+
+/// A step of replacing the root; each has to have reached every node before the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The next root is handed out and signs nothing.
+    Prepare,
+    /// It signs, and the last one is handed out besides.
+    Activate,
+    /// The last one is not handed out any more.
+    Revoke,
+}
+
+#[tonic::async_trait]
+impl IstioCertificateService for Authority {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let caller = self.tokens.caller(request.metadata()).inspect_err(|refusal| {
+            tracing::warn!(reason = refusal.message(), "certificate refused");
+        })?;
+        let request = request.into_inner();
+        let (account, node) = (&caller.account, caller.node.as_deref().unwrap_or_default());
+        let id = self.subject(&caller, &request);
+        let signed = id.and_then(|id| Ok((self.sign(&id, &request)?, id)));
+        match signed {
+            Ok((cert_chain, id)) => {
+                tracing::info!(%id, %account, node, "certificate issued");
+                Ok(Response::new(IstioCertificateResponse { cert_chain }))
+            }
+            Err(refusal) => {
+                tracing::warn!(%account, node, reason = refusal.message(), "certificate refused");
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// The identity that a node asks for, if it does not ask for its own.
+fn impersonated(request: &IstioCertificateRequest) -> Option<&str> {
+    match &request.metadata.as_ref()?.fields.get("ImpersonatedIdentity")?.kind {
+        Some(Kind::StringValue(text)) => Some(text),
+        // What is no text is no identity either.
+        _ => Some(""),
+    }
+}
+
+fn lifetime(request: &IstioCertificateRequest) -> Duration {
+    match u64::try_from(request.validity_duration) {
+        Ok(0) | Err(_) => LIFETIME,
+        Ok(seconds) => Duration::from_secs(seconds).min(LIFETIME),
+    }
+}

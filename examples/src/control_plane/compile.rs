@@ -1,0 +1,128 @@
+//! Objects of Kubernetes to the resources that a node asks for, by the rules of Istio's control
+//! plane.
+
+mod callers;
+mod enrolment;
+mod policies;
+mod services;
+mod waypoints;
+mod workloads;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use mesh_identity::TrustDomain;
+use mesh_policy::authz::{CompileError, Diagnostic, Invalid};
+use mesh_xds_types::security::Authorization;
+use mesh_xds_types::workload::{Service, Workload};
+
+pub(super) use self::callers::Caller;
+use self::policies::Policies;
+use self::services::Backends;
+use self::waypoints::Waypoints;
+use super::objects::{Bearer, Key, Objects, Place};
+
+/// What objects do not say.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// The name of the cluster.
+    pub(super) cluster: String,
+    pub(super) trust_domain: TrustDomain,
+    /// The namespace whose policies are about the whole mesh.
+    pub(super) root_namespace: String,
+    /// The service account that speaks for the workloads of its node.
+    pub(super) node_account: Key,
+}
+
+/// What a directory comes to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mesh {
+    /// By their UIDs.
+    pub(super) workloads: BTreeMap<String, Workload>,
+    /// By namespace and hostname.
+    pub(super) services: BTreeMap<String, Service>,
+    /// By namespace and name.
+    pub(super) policies: BTreeMap<String, Authorization>,
+    /// Who calls, by the token that they bring. By a secret hash, so that the time of a look-up
+    /// says nothing about the tokens.
+    pub(super) callers: HashMap<Bearer, Caller>,
+    /// What is likely not to be as its author thinks.
+    pub(super) notices: Vec<Notice>,
+    /// How many objects there are of kinds that have no part in this.
+    pub(super) passed_over: BTreeMap<String, usize>,
+}
+
+/// Why objects make no mesh.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MeshError {
+    #[error(transparent)]
+    Invalid(Box<Invalid>),
+    #[error(transparent)]
+    Policies(Box<CompileError>),
+    #[error("{place}: `spec.serviceAccountName`: there is no ServiceAccount `{account}`")]
+    NoAccount { place: Place, account: Key },
+    #[error("{place}: `stringData.token` is the token of Secret `{other}`, too")]
+    SharedToken { place: Place, other: Key },
+}
+
+/// Something that has no effect, or another one than it seems.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// A waypoint is named that nobody can use, so there is none.
+    Waypoint {
+        place: Place,
+        waypoint: Key,
+        reason: &'static str,
+    },
+    /// A label that is known and has no effect here.
+    Label { place: Place, label: &'static str },
+    /// A token that nobody is let in with.
+    Token { place: Place, reason: &'static str },
+    /// Something about a policy.
+    Policy(Box<Diagnostic>),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waypoint {
+                place,
+                waypoint,
+                reason,
+            } => write!(f, "{place}: waypoint `{waypoint}` is not used: {reason}"),
+            Self::Label { place, label } => write!(f, "{place}: label `{label}` has no effect here"),
+            Self::Token { place, reason } => write!(f, "{place}: the token lets nobody in: {reason}"),
+            Self::Policy(diagnostic) => diagnostic.fmt(f),
+        }
+    }
+}
+
+/// Compiles all objects of a directory.
+pub(super) fn compile(objects: &Objects, settings: &Settings) -> Result<Mesh, MeshError> {
+    let mut notices = Vec::new();
+    let policies = Policies::compile(objects, settings, &mut notices)?;
+    let waypoints = Waypoints::new(objects, settings);
+    let backends = Backends::new(objects);
+    let mut mesh = Mesh {
+        services: services::compile(objects, &waypoints, &mut notices),
+        callers: callers::compile(objects, settings, &mut notices)?,
+        passed_over: objects.passed_over.clone(),
+        ..Mesh::default()
+    };
+    let context = workloads::Context {
+        objects,
+        settings,
+        waypoints: &waypoints,
+        backends: &backends,
+        policies: &policies,
+    };
+    mesh.workloads = context.compile(&mut notices)?;
+    mesh.policies = policies.into_messages();
+    mesh.notices = notices;
+    Ok(mesh)
+}
+
+/// The name of a Kubernetes Service in DNS.
+fn hostname(service: &Key) -> String {
+    format!("{}.{}.svc.cluster.local", service.name, service.namespace)
+}

@@ -1,0 +1,66 @@
+//! Tokens of service accounts.
+
+use std::fmt;
+
+use mesh_policy::authz::k8s::{Object, Problem};
+
+use super::fields::{bad, missing};
+use super::{Key, Metadata};
+
+const TYPE: &str = "kubernetes.io/service-account-token";
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
+const POD: &str = "kubernetes.io/pod.name";
+
+/// The shortest token that is taken, in bytes: shorter ones could be guessed.
+const MIN_BYTES: usize = 16;
+
+/// Whoever brings the token is this service account.
+#[derive(Debug)]
+pub(in crate::control_plane) struct Secret {
+    pub(in crate::control_plane) metadata: Metadata,
+    pub(in crate::control_plane) token: Bearer,
+    pub(in crate::control_plane) account: Key,
+    /// The Pod that the token is bound to, in whose place it is brought.
+    pub(in crate::control_plane) pod: Option<Key>,
+}
+
+/// A token, which is never shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(in crate::control_plane) struct Bearer(pub(in crate::control_plane) String);
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer(..)")
+    }
+}
+
+/// Reads a Secret, if it holds a token.
+pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Secret>, Problem> {
+    if object.text("type")?.as_deref() != Some(TYPE) {
+        return Ok(None);
+    }
+    let line = metadata.place.line;
+    let key = &metadata.key;
+    let annotation = |name| metadata.annotation(name).map(|name| key.beside(name));
+    let account = annotation(ACCOUNT).ok_or_else(|| missing(line, &format!("metadata.annotations.{ACCOUNT}")))?;
+    let pod = annotation(POD);
+    let mut data = object
+        .object("stringData")?
+        .ok_or_else(|| missing(line, "stringData"))?;
+    let at = data.line_of("token");
+    let token = data.required_text("token")?;
+    // The message must not show it.
+    if token.len() < MIN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(bad(at, "stringData.token", "***"));
+    }
+    data.pass_over(&["ca.crt", "namespace"]);
+    data.finish()?;
+    object.pass_over(&["immutable"]);
+    object.finish()?;
+    Ok(Some(Secret {
+        token: Bearer(token),
+        account,
+        pod,
+        metadata,
+    }))
+}

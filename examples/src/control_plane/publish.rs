@@ -1,0 +1,132 @@
+//! What nodes are told, as resources of the discovery protocol.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+use mesh_xds::delta::Published;
+use mesh_xds::server::Discovery;
+use mesh_xds_types::workload::gateway_address::Destination;
+use mesh_xds_types::workload::{Address, GatewayAddress, NetworkMode, Service, Workload, address};
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
+use prost::Message;
+
+use super::compile::Mesh;
+
+/// Publishes a mesh in place of what was there. Policies come before the workloads that they are
+/// attached to, and go after them: no workload is known without its policies.
+pub(super) fn publish(discovery: &Discovery, mesh: &Mesh) {
+    let policies = || {
+        mesh.policies
+            .iter()
+            .map(|(name, policy)| published(name, policy.encode_to_vec()))
+    };
+    discovery.update(AUTHORIZATION_TYPE_URL, policies(), []);
+    let workloads = mesh.workloads.values().map(of_workload);
+    let services = mesh
+        .services
+        .iter()
+        .map(|(name, service)| of_service(mesh, name, service));
+    discovery.publish(ADDRESS_TYPE_URL, workloads.chain(services));
+    discovery.publish(AUTHORIZATION_TYPE_URL, policies());
+}
+
+/// A workload, which can be asked for by its addresses, and goes to its node without being asked for.
+fn of_workload(workload: &Workload) -> Published {
+    let aliases = match workload.network_mode() {
+        NetworkMode::HostNetwork => Vec::new(),
+        NetworkMode::Standard => {
+            let addresses = workload.addresses.iter();
+            addresses
+                .filter_map(|address| alias(&workload.network, address))
+                .collect()
+        }
+    };
+    published(&workload.uid, encode_workload(workload))
+        .aliases(aliases)
+        .node(workload.node.as_str())
+        .companions(waypoint(workload.waypoint.as_ref()))
+}
+
+/// A service, which can be asked for by its addresses, and is of no use without its workloads.
+fn of_service(mesh: &Mesh, name: &str, service: &Service) -> Published {
+    let single = service.addresses.iter().filter(|address| address.length.is_none());
+    let aliases = single.filter_map(|block| alias(&block.network, &block.address));
+    let members = mesh
+        .workloads
+        .values()
+        .filter(|workload| workload.services.contains_key(name));
+    let members = members.map(|workload| workload.uid.clone());
+    let companions = members.chain(waypoint(service.waypoint.as_ref()));
+    let address = Address {
+        r#type: Some(address::Type::Service(service.clone())),
+    };
+    published(name, address.encode_to_vec())
+        .aliases(aliases)
+        .companions(companions)
+}
+
+fn published(name: &str, body: Vec<u8>) -> Published {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    Published::new(name, format!("{:016x}", hasher.finish()), body)
+}
+
+/// The same bytes for the same workload, so that its version is the same: a map has no order of its
+/// own. A message's encoding is that of its parts, one after the other.
+fn encode_workload(workload: &Workload) -> Vec<u8> {
+    let mut rest = workload.clone();
+    let mut services: Vec<_> = rest.services.drain().collect();
+    services.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut body = rest.encode_to_vec();
+    for service in services {
+        let part = Workload {
+            services: [service].into(),
+            ..Workload::default()
+        };
+        body.append(&mut part.encode_to_vec());
+    }
+    // Bytes by themselves are encoded as field 1, where an `Address` has its workload.
+    body.encode_to_vec()
+}
+
+fn alias(network: &str, address: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
+    let ip = v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).ok()?;
+    Some(format!("{network}/{ip}"))
+}
+
+/// The service of a waypoint; one without a name is asked for by its address.
+fn waypoint(gateway: Option<&GatewayAddress>) -> Option<String> {
+    match gateway?.destination.as_ref()? {
+        Destination::Hostname(name) => Some(format!("{}/{}", name.namespace, name.hostname)),
+        Destination::Address(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_xds_types::workload::{Port, PortList};
+
+    use super::*;
+
+    #[test]
+    fn a_workload_is_always_encoded_alike_and_read_as_it_was() {
+        let ports = |target_port| PortList {
+            ports: vec![Port {
+                service_port: 80,
+                target_port,
+                app_protocol: 0,
+            }],
+        };
+        let workload = || Workload {
+            uid: "c//Pod/shop/till".into(),
+            services: (1..100).map(|at| (format!("shop/{at}"), ports(at))).collect(),
+            capacity: Some(3),
+            ..Workload::default()
+        };
+        let body = encode_workload(&workload());
+        assert_eq!(body, encode_workload(&workload()));
+        let read = Address::decode(body.as_slice()).unwrap();
+        assert_eq!(read.r#type, Some(address::Type::Workload(workload())));
+    }
+}

@@ -1,0 +1,204 @@
+//! What nodes are told, as mesh-xds's own client hears it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_xds::client::{Apply, Driver, Handle, StreamEnd};
+use mesh_xds::delta::{ClientConfig, Outcome, Push, Refusal};
+use mesh_xds::store::{Snapshot, Store};
+use mesh_xds_types::core::Node;
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
+use prost_types::{Struct, Value, value::Kind};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tonic::Request;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Endpoint;
+
+use crate::plane::{NEAR, Plane, control_plane, namespace, pod, service};
+use crate::world::{Process, eventually, soon};
+
+struct Mesh {
+    store: Store,
+    snapshots: watch::Sender<Snapshot>,
+    ends: mpsc::UnboundedSender<String>,
+}
+
+impl Apply for Mesh {
+    fn apply(&mut self, push: &Push) -> Vec<Refusal> {
+        let refusals = self.store.apply(push);
+        assert!(refusals.is_empty(), "{refusals:?}");
+        self.snapshots.send_replace(self.store.snapshot());
+        refusals
+    }
+
+    fn ended(&mut self, end: &StreamEnd) {
+        drop(self.ends.send(end.to_string()));
+    }
+}
+
+struct Client {
+    handle: Handle,
+    snapshots: watch::Receiver<Snapshot>,
+    ends: mpsc::UnboundedReceiver<String>,
+    _task: JoinSet<()>,
+}
+
+impl Client {
+    fn new(plane: &Plane, token: &'static str, is_on_demand: bool) -> Self {
+        let name = Value {
+            kind: Some(Kind::StringValue("near".to_owned())),
+        };
+        let node = Node {
+            metadata: Some(Struct {
+                fields: BTreeMap::from([("NODE_NAME".to_owned(), name)]),
+            }),
+            ..Node::default()
+        };
+        let config = ClientConfig::new(node).all(AUTHORIZATION_TYPE_URL);
+        let config = match is_on_demand {
+            true => config.on_demand(ADDRESS_TYPE_URL),
+            false => config.all(ADDRESS_TYPE_URL),
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{}", plane.addr)).unwrap();
+        let transport = InterceptedService::new(endpoint.connect_lazy(), move |mut request: Request<()>| {
+            let bearer = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", bearer);
+            Ok(request)
+        });
+        let (driver, handle) = Driver::new(transport, config);
+        let store = Store::new();
+        let (sender, snapshots) = watch::channel(store.snapshot());
+        let (told, ends) = mpsc::unbounded_channel();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut mesh = Mesh {
+                store,
+                snapshots: sender,
+                ends: told,
+            };
+            driver.run(&mut mesh).await;
+        });
+        Self {
+            handle,
+            snapshots,
+            ends,
+            _task: task,
+        }
+    }
+
+    async fn until(&mut self, what: &str, is: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+        soon(what, self.snapshots.wait_for(is)).await.unwrap().clone()
+    }
+}
+
+fn knows(mesh: &Snapshot, pod: &str) -> bool {
+    mesh.workload(&format!("Kubernetes//Pod/shop/{pod}")).is_some()
+}
+
+#[tokio::test]
+async fn a_directory_is_followed_and_a_bad_file_changes_nothing() {
+    let objects = namespace("") + &pod("till", "10.0.0.1", "far");
+    let plane = Plane::start(&objects).await;
+    let mut client = Client::new(&plane, NEAR, false);
+    client.until("till", |mesh| knows(mesh, "till")).await;
+
+    plane
+        .change(&(objects.clone() + &pod("cart", "10.0.0.2", "near")))
+        .await;
+    client.until("cart", |mesh| knows(mesh, "cart")).await;
+
+    plane.write(
+        &(objects.clone() + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: bad}\nspec:\n  hostNetwork: perhaps\n"),
+    );
+    let line = plane.process.says("the mesh stays as it is").await;
+    assert!(line.contains("objects.yaml:20: `spec.hostNetwork` is not"), "{line}");
+    assert!(knows(&client.snapshots.borrow(), "cart"));
+    let dump = plane.dump().await;
+    assert!(dump["problem"].as_str().unwrap().contains("objects.yaml:20"));
+    assert_eq!(dump["clients"], 1);
+
+    plane.change(&objects).await;
+    let mesh = client.until("end of cart", |mesh| !knows(mesh, "cart")).await;
+    assert!(knows(&mesh, "till"));
+    assert_eq!(plane.dump().await["problem"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn a_node_gets_its_own_and_what_it_asks_for() {
+    let objects =
+        pod("cart", "10.0.0.1", "near") + &pod("till", "10.0.0.2", "far") + &service("till", "10.96.0.1", 8080);
+    let plane = Plane::start(&objects).await;
+    let mut client = Client::new(&plane, NEAR, true);
+    let mesh = client.until("own workload", |mesh| knows(mesh, "cart")).await;
+    assert!(!knows(&mesh, "till"));
+    let demand = client
+        .handle
+        .find(ADDRESS_TYPE_URL, "/10.96.0.1", Duration::from_secs(20));
+    assert_eq!(demand.await, Ok(Outcome::Present));
+    client
+        .until("workload of the service", |mesh| knows(mesh, "till"))
+        .await;
+    let demand = client
+        .handle
+        .find(ADDRESS_TYPE_URL, "/10.96.0.9", Duration::from_secs(20));
+    assert_eq!(demand.await, Ok(Outcome::Absent));
+}
+
+#[tokio::test]
+async fn nobody_hears_anything_without_a_token() {
+    let plane = Plane::start(&pod("cart", "10.0.0.1", "near")).await;
+    let mut client = Client::new(&plane, "not-a-token-of-anybody", false);
+    let end = soon("refusal", client.ends.recv()).await.unwrap();
+    assert!(end.contains("no valid bearer token"), "{end}");
+    assert!(!knows(&client.snapshots.borrow(), "cart"));
+}
+
+#[tokio::test]
+async fn it_ends_in_order_while_nodes_listen() {
+    let mut plane = Plane::start(&pod("cart", "10.0.0.1", "near")).await;
+    let mut client = Client::new(&plane, NEAR, false);
+    client.until("cart", |mesh| knows(mesh, "cart")).await;
+    plane.process.terminate();
+    assert_eq!(plane.process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn bad_flags_and_directories_are_told_in_one_line() {
+    let empty = tempfile::tempdir().unwrap();
+    let dir = empty.path().to_str().unwrap();
+    let bad = tempfile::tempdir().unwrap();
+    std::fs::write(bad.path().join("a.yaml"), "kind: Pod\n").unwrap();
+    let bad = bad.path().to_str().unwrap();
+    for (args, says) in [
+        (vec!["--dir", dir], "--bind <ADDR>"),
+        (
+            vec!["--dir", "/nowhere", "--bind", "127.0.0.1:0"],
+            "/nowhere: No such file",
+        ),
+        (
+            vec!["--dir", bad, "--bind", "127.0.0.1:0"],
+            "a.yaml:1: `apiVersion` is missing",
+        ),
+        (vec!["--dir", dir, "--bind", "0.0.0.0:0"], "not on loopback"),
+        (
+            vec!["--dir", dir, "--bind", "127.0.0.1:0", "--tls", "a"],
+            "--roots <FILE>",
+        ),
+        (
+            vec!["--dir", dir, "--bind", "127.0.0.1:0", "--roots", "/nowhere/roots.pem"],
+            "--roots: /nowhere/roots.pem: No such file",
+        ),
+    ] {
+        let mut process = Process::start(control_plane().args(&args));
+        let (code, lines) = process.end().await;
+        assert_eq!((code, lines.len()), (Some(2), 1), "{args:?}: {lines:?}");
+        assert!(lines[0].contains(says), "{args:?}: {lines:?}");
+    }
+    eventually("empty directory", async || {
+        let mut process = Process::start(control_plane().args(["--dir", dir, "--bind", "127.0.0.1:0", "--json"]));
+        process.ready().await;
+        Some(())
+    })
+    .await;
+}

@@ -1,0 +1,99 @@
+//! Two node proxies of a mesh that is a directory.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::plane::{FAR, NEAR, Plane, ask, namespace, pod, service};
+use crate::world::{App, Process, eventually, exchange, node_proxy, soon};
+
+struct Node {
+    process: Process,
+    socks5: Option<SocketAddr>,
+    admin: SocketAddr,
+}
+
+async fn node(plane: &Plane, name: &str, token: &str, listens: &str) -> Node {
+    let config = plane.dir.path().join(format!("{name}.toml"));
+    let (addr, token) = (plane.addr, plane.token(token));
+    let server = format!("{{address = \"{addr}\", token = {token:?}}}");
+    let text = format!(
+        "node = {name:?}\ntrust_domain = \"cluster.local\"\n[mesh]\nxds = {server}\n[identity]\nistio_ca = {server}\n\
+         {listens}[admin]\nbind = \"127.0.0.1:0\"\n[settings]\ndemand_seconds = 10\ndrain_seconds = 1\n"
+    );
+    fs::write(&config, text).unwrap();
+    let mut process = Process::start(&mut node_proxy(&config));
+    let ready = process.ready().await;
+    Node {
+        socks5: ready["socks5"][0].as_str().map(|addr| addr.parse().unwrap()),
+        admin: ready["admin"].as_str().unwrap().parse().unwrap(),
+        process,
+    }
+}
+
+/// Connects by SOCKS5 from a workload's address; `None`: refused.
+async fn connect(proxy: SocketAddr, from: IpAddr, to: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from, 0)).unwrap();
+    let mut tcp = socket.connect(proxy).await.unwrap();
+    let IpAddr::V4(ip) = to.ip() else { unreachable!() };
+    let mut request = vec![5, 1, 0, 5, 1, 0, 1];
+    request.extend(ip.octets());
+    request.extend(to.port().to_be_bytes());
+    tcp.write_all(&request).await.unwrap();
+    let mut answer = [0; 12];
+    soon("answer", tcp.read_exact(&mut answer)).await.ok()?;
+    (answer[3] == 0).then_some(tcp)
+}
+
+#[tokio::test]
+async fn a_namespace_is_enrolled_by_its_label_and_policies_close_what_they_forbid() {
+    let ip = |number: u8| IpAddr::from([127, 19, (std::process::id() % 250) as u8, number]);
+    let (cart, till, vip) = (ip(1), ip(2), SocketAddr::new(ip(100), 80));
+    let echo = App::echo_at(till).await;
+    let workloads = pod("cart", &cart.to_string(), "near")
+        + &pod("till", &till.to_string(), "far")
+        + &service("till", &vip.ip().to_string(), echo.addr.port());
+    let plane = Plane::start(&(namespace("a: b") + &workloads)).await;
+    let near = node(&plane, "near", NEAR, "[[socks5]]\nbind = \"127.0.0.1:0\"\n").await;
+    let far = node(&plane, "far", FAR, &format!("[[inbound]]\nbind = \"{till}:15008\"\n")).await;
+    let proxy = near.socks5.unwrap();
+
+    let plain = eventually("plain connection", async || connect(proxy, cart, vip).await).await;
+    exchange(plain, 1, 1000).await;
+
+    let ambient = namespace("istio.io/dataplane-mode: ambient") + &workloads;
+    plane.change(&ambient).await;
+    for node in [&near, &far] {
+        eventually("enrolment", async || {
+            let (_, dump) = ask(node.admin, "GET /config_dump HTTP/1.1\r\nhost: a").await;
+            dump.contains(r#""protocol":"Hbone""#).then_some(())
+        })
+        .await;
+    }
+    let mut tunnel = eventually("tunnel", async || connect(proxy, cart, vip).await).await;
+    tunnel.write_all(b"through").await.unwrap();
+    let mut answer = [0; 7];
+    soon("echo", tunnel.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"through");
+
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                  metadata: {name: nobody, namespace: shop}\nspec:\n  selector: {matchLabels: {app: till}}\n";
+    plane.change(&(ambient.clone() + policy)).await;
+    let end = soon("end of the open tunnel", tunnel.read(&mut answer)).await;
+    assert!(!matches!(end, Ok(1..)));
+    eventually("refusal", async || {
+        connect(proxy, cart, vip).await.is_none().then_some(())
+    })
+    .await;
+    plane.change(&ambient).await;
+    let again = eventually("tunnel", async || connect(proxy, cart, vip).await).await;
+
+    // Without a control plane, what is known goes on.
+    drop(plane);
+    exchange(again, 1, 1000).await;
+    exchange(connect(proxy, cart, vip).await.unwrap(), 1, 1000).await;
+    drop((near.process, far.process));
+}
