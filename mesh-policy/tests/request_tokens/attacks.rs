@@ -332,12 +332,9 @@ proptest! {
         let authenticator = authenticator(&rules);
         let escaped: String = token.iter().map(|byte| format!("%{byte:02x}")).collect();
         let bearer = [b"Bearer ".as_slice(), &token].concat();
-        match Ask::get("/").bytes("authorization", &bearer).of(&authenticator) {
-            Ok(authentication) => {
-                prop_assert_eq!(authentication.claims(), Known::Absent);
-                prop_assert!(token.iter().all(|byte| b" \t".contains(byte)));
-            }
-            Err(_) => {}
+        if let Ok(authentication) = Ask::get("/").bytes("authorization", &bearer).of(&authenticator) {
+            prop_assert_eq!(authentication.claims(), Known::Absent);
+            prop_assert!(token.iter().all(|byte| b" \t".contains(byte)));
         }
         let parameter = Ask::get(&format!("/?access_token={escaped}"));
         prop_assert!(parameter.of(&authenticator).is_err());
