@@ -1,5 +1,6 @@
 //! JSON as security documents need it: no object has a name twice, because two readers could each
 //! take another one of them.
+#![cfg_attr(not(feature = "jwt"), allow(unreachable_pub, reason = "public by way of `jws`"))]
 
 use std::{collections::BTreeMap, fmt};
 
