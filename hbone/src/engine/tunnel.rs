@@ -104,7 +104,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> TunnelEngine<Io> {
     /// Reads and acts until the transport has no more, or is not to be asked for more.
     fn read(&mut self, cx: &mut Context<'_>) {
         while self.may_read && !self.protocol.is_over() {
-            let wanted = self.protocol.receive(self.inlet.bytes());
+            let whole = self.inlet.whole();
+            let wanted = self.protocol.receive(self.inlet.bytes(), whole);
             if self.protocol.is_over() {
                 return;
             }

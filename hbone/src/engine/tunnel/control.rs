@@ -17,13 +17,20 @@ impl Protocol {
                 false => Ok(()),
             };
         };
+        self.count_unseen(slot)?;
+        self.streams.fail(slot, Failure::Reset { code, by_peer: true });
+        Ok(())
+    }
+
+    /// Counts a stream that ends by a reset before anybody has seen it, whoever resets it: a peer can
+    /// have this side do it.
+    pub(super) fn count_unseen(&mut self, slot: usize) -> Result<(), Fault> {
         if self.streams.get(slot).is_some_and(|stream| stream.place.is_unseen) {
             self.unseen_resets += 1;
             if self.unseen_resets > UNSEEN_RESETS {
                 return Err(Fault::CALM);
             }
         }
-        self.streams.fail(slot, Failure::Reset { code, by_peer: true });
         Ok(())
     }
 

@@ -21,6 +21,8 @@ const PATIENCE: u8 = 32;
 #[derive(Debug)]
 pub(super) struct Inlet {
     bytes: BytesMut,
+    /// Length of the buffer that `bytes` is the rest of.
+    whole: usize,
     size: usize,
     small_reads: u8,
 }
@@ -29,6 +31,7 @@ impl Inlet {
     pub(super) fn new() -> Self {
         Self {
             bytes: BytesMut::new(),
+            whole: 0,
             size: SMALL,
             small_reads: 0,
         }
@@ -37,6 +40,11 @@ impl Inlet {
     /// What has arrived.
     pub(super) fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
+    }
+
+    /// Length of the buffer that they are in.
+    pub(super) fn whole(&self) -> usize {
+        self.whole
     }
 
     /// Reads once, with room for `wanted` bytes in all; answers how many bytes came.
@@ -49,7 +57,11 @@ impl Inlet {
         let spare = self.bytes.capacity() - self.bytes.len();
         let missing = wanted.saturating_sub(self.bytes.len());
         if spare < missing.max(self.size / 2) {
-            self.bytes.reserve(missing.max(self.size));
+            // `reserve` may keep what is in front of the bytes, which `capacity` does not count.
+            let mut next = BytesMut::with_capacity(self.bytes.len() + missing.max(self.size));
+            next.extend_from_slice(&self.bytes);
+            self.whole = next.capacity();
+            self.bytes = next;
         }
         let spare = self.bytes.capacity() - self.bytes.len();
         let n = ready!(pin!(io.read_buf(&mut self.bytes)).poll(cx))?;
@@ -73,7 +85,7 @@ impl Inlet {
 
     /// All that was there has been taken: a buffer larger than the next read needs goes.
     pub(super) fn idle(&mut self) {
-        if self.bytes.is_empty() && self.bytes.capacity() > 2 * self.size {
+        if self.bytes.is_empty() && self.whole > 2 * self.size {
             self.bytes = BytesMut::new();
         }
     }

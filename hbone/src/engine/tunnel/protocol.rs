@@ -320,6 +320,7 @@ impl Protocol {
         }
         frame::put_reset(&mut self.out, id, code);
         if let Some(slot) = self.streams.find(id) {
+            self.count_unseen(slot)?;
             let window = self.streams.get(slot).map_or(0, |stream| stream.recv_window.left());
             self.streams.fail(slot, Failure::Reset { code, by_peer: false });
             self.streams.remember(id, window, self.limits.remembered());

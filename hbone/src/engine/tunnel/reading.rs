@@ -10,6 +10,8 @@ pub(super) struct Reading {
     pub(super) block: Option<Block>,
     /// Bytes that have to be there before there is anything to do.
     pub(super) wanted: usize,
+    /// Length of the buffer that the bytes are in.
+    pub(super) whole: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,7 @@ impl Reading {
             },
             block: None,
             wanted: 0,
+            whole: 0,
         }
     }
 

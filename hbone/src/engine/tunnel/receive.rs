@@ -17,7 +17,8 @@ const SHARE: usize = 4;
 
 impl Protocol {
     /// Takes from `input` what can be acted on; answers how long it has to be before there is more.
-    pub(super) fn receive(&mut self, input: &mut BytesMut) -> usize {
+    pub(super) fn receive(&mut self, input: &mut BytesMut, whole: usize) -> usize {
+        self.reading.whole = whole;
         while self.farewell.end.is_none() {
             self.reading.wanted = 0;
             let stepped = self.step(input).or_else(|fault| match fault {
@@ -240,7 +241,7 @@ impl Protocol {
 
     fn on_data(&mut self, mut data: Data, input: &mut BytesMut) -> Result<bool, Fault> {
         let n = data.left.min(input.len());
-        let is_whole = input.capacity() < n * SHARE;
+        let is_whole = self.reading.whole < n * SHARE;
         let stream = data
             .slot
             .and_then(|slot| self.streams.get_mut(slot))

@@ -14,6 +14,8 @@ pub(super) struct Streams {
     /// The open stream that was looked up last, most often the next one too.
     last: Option<(u32, usize)>,
     resets: BTreeMap<u32, Aftermath>,
+    /// Their ids, the one that was reset first in front: the oldest stream may be the last to be reset.
+    reset_order: VecDeque<u32>,
     /// Streams whose users are to be told.
     news: VecDeque<usize>,
     /// Streams that wait for their turn to send.
@@ -117,15 +119,14 @@ impl Streams {
 
     /// Remembers a stream that this side has reset, and no more than `limit` of them.
     pub(super) fn remember(&mut self, id: u32, window: u32, limit: usize) {
-        self.resets.insert(
-            id,
-            Aftermath {
-                window,
-                heads: LATE_HEADS,
-            },
-        );
-        while self.resets.len() > limit {
-            self.resets.pop_first();
+        let heads = LATE_HEADS;
+        if self.resets.insert(id, Aftermath { window, heads }).is_none() {
+            self.reset_order.push_back(id);
+        }
+        while self.reset_order.len() > limit
+            && let Some(first) = self.reset_order.pop_front()
+        {
+            self.resets.remove(&first);
         }
     }
 

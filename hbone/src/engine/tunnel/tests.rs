@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use bytes::{Bytes, BytesMut};
 use mesh_testkit::frames::{Frame, Kind};
 use mesh_testkit::hpack::Block;
@@ -50,7 +52,7 @@ impl Side {
     }
 
     fn hear(&mut self, bytes: &[u8]) {
-        self.protocol.receive(&mut BytesMut::from(bytes));
+        self.protocol.receive(&mut BytesMut::from(bytes), bytes.len());
         while let Some((_, slot, _)) = self.protocol.next_arrival() {
             self.slots.push(slot);
         }
@@ -78,11 +80,11 @@ impl Side {
         let mut bytes = Vec::new();
         loop {
             match self.protocol.poll_recv(self.slots[stream]) {
-                std::task::Poll::Pending => return Ok((bytes, false)),
-                std::task::Poll::Ready(Ok(Received::Data(data))) => bytes.extend_from_slice(&data),
-                std::task::Poll::Ready(Ok(_)) => return Ok((bytes, true)),
-                std::task::Poll::Ready(Err(EngineError::Reset { code, .. })) => return Err(code),
-                std::task::Poll::Ready(Err(error)) => panic!("{error}"),
+                Poll::Pending => return Ok((bytes, false)),
+                Poll::Ready(Ok(Received::Data(data))) => bytes.extend_from_slice(&data),
+                Poll::Ready(Ok(_)) => return Ok((bytes, true)),
+                Poll::Ready(Err(EngineError::Reset { code, .. })) => return Err(code),
+                Poll::Ready(Err(error)) => panic!("{error}"),
             }
         }
     }
@@ -299,6 +301,59 @@ fn forgotten_streams_cost_the_connection_no_window() {
     assert_eq!(server.verdicts().len(), 1_000);
 }
 
+/// The oldest stream may be the last that is reset.
+#[test]
+fn a_stream_is_remembered_for_as_long_after_its_reset_however_old_it_is() {
+    let mut server = Side::server();
+    server.see(&[request(1)]);
+    for n in 1..=1_100 {
+        server.see(&[request(2 * n + 1)]);
+        server.protocol.forget(server.slots.pop().unwrap());
+    }
+    server.protocol.reset(server.slots[0], ErrorCode::CANCEL);
+    server.verdicts();
+    let trailers = Frame::headers(1, Block::new().field("x", "y"))
+        .end_headers()
+        .end_stream();
+    server.see(&[Frame::data(1, "on its way"), trailers]);
+    assert_eq!(server.verdicts(), []);
+    assert!(!server.protocol.is_over());
+}
+
+/// A peer can have this side reset what it does not reset itself.
+#[test]
+fn streams_that_end_before_anybody_saw_them_are_counted_whoever_ends_them() {
+    for (kind, payload) in [(3, [0, 0, 0, 8]), (8, [0; 4])] {
+        let (mut server, mut wire) = (Side::server(), BytesMut::new());
+        for stream in (1..200).step_by(2) {
+            request(stream).encode(&mut wire);
+            raw(kind, 0, stream, &payload).encode(&mut wire);
+        }
+        server.protocol.receive(&mut wire, 0);
+        assert!(server.protocol.is_over());
+        assert_eq!(server.verdicts().last(), Some(&(0, ErrorCode::ENHANCE_YOUR_CALM)));
+    }
+}
+
+#[test]
+fn a_payload_keeps_no_buffer_that_is_much_larger() {
+    for (len, is_kept) in [(4_096, false), (16_000, true)] {
+        let mut server = Side::server();
+        server.see(&[request(1)]);
+        let mut input = BytesMut::with_capacity(32 * 1024);
+        // What is before the payload is dropped, so that the payload ends with the buffer.
+        raw(0x2a, 0, 0, &vec![0; input.capacity() - 2 * 9 - len]).encode(&mut input);
+        Frame::data(1, vec![7; len]).encode(&mut input);
+        let (whole, buffer) = (input.len(), input.as_ptr_range());
+        server.protocol.receive(&mut input, whole);
+        let Poll::Ready(Ok(Received::Data(data))) = server.protocol.poll_recv(server.slots[0]) else {
+            panic!("no data");
+        };
+        assert_eq!(data.len(), len);
+        assert_eq!(buffer.contains(&data.as_ptr()), is_kept, "{len}");
+    }
+}
+
 #[test]
 fn a_client_takes_answers_and_nothing_else() {
     let response = |stream, status: &str| Frame::headers(stream, Block::new().field(":status", status)).end_headers();
@@ -337,7 +392,7 @@ proptest! {
         let mut input = BytesMut::new();
         for part in wire.chunks(cut) {
             input.extend_from_slice(part);
-            parts.protocol.receive(&mut input);
+            parts.protocol.receive(&mut input, wire.len());
         }
         parts.hear(b"");
         prop_assert_eq!(whole.verdicts(), parts.verdicts());
