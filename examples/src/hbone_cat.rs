@@ -3,7 +3,6 @@
 mod args;
 mod credentials;
 mod dial;
-mod log;
 mod origin;
 mod policy;
 mod ready;
@@ -20,9 +19,13 @@ use self::args::{Args, Command};
 use self::credentials::CredentialError;
 use self::policy::PolicyError;
 use self::stdio::PipeError;
+use crate::logging;
 use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
 use crate::workers::{Abandoned, Unkept};
+
+/// Failures, and what becomes of the own identity and policies.
+const LOG: &str = "warn,mesh_examples::hbone_cat::origin=info,mesh_examples::hbone_cat::policy=info";
 
 const NAME: &str = "hbone-cat";
 
@@ -32,7 +35,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(ended) => return ended,
     };
-    log::init();
+    logging::init(LOG);
     let result = match &args.command {
         Command::Serve(args) => serve::run(args),
         Command::Dial(args) => dial::run(args),

@@ -6,6 +6,7 @@ pub mod control_plane;
 mod events;
 mod forward;
 pub mod hbone_cat;
+mod logging;
 mod manifest;
 pub mod mesh_policy;
 pub mod node_proxy;

@@ -39,7 +39,7 @@ pub(crate) trait Engine {
     fn end_turn(&mut self) -> bool;
 
     /// Waits until a stream can be opened (client): one that the peer's limit holds back keeps
-    /// those behind it from being opened, also while a reset of another is on its way.
+    /// those behind it from being opened.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Opens a stream with `head`, a CONNECT request (client).

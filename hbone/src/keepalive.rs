@@ -2,7 +2,7 @@
 //!
 //! Pure: instants and facts go in, an [`Action`] comes out. Any received byte counts as life, and so
 //! does output that was stuck and moves again. While output waits no PING is sent: it would wait
-//! behind the rest, and keep the engine from reading until it is written. So bulk data on a slow
+//! behind the rest, and may keep the engine from reading until it is written. So bulk data on a slow
 //! link never ends a connection that is in use.
 
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@
 
 mod authority;
 mod bell;
+mod byte_queue;
 pub mod client;
 mod config;
 mod conn;

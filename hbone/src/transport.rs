@@ -1,8 +1,8 @@
 //! The byte stream under a connection: batches writes, counts frames, meters each turn.
 //!
-//! The HTTP/2 engine flushes after every frame it writes. Each flush would be a TLS record and a
-//! system call of its own, so [`Transport`] only gathers what the engine writes and the driver
-//! flushes once, at the end of its turn. Because the gathered plaintext is contiguous, TLS records
+//! An HTTP/2 engine may flush after every frame it writes, as h2's does. Each flush would be a TLS
+//! record and a system call of its own, so [`Transport`] only gathers what the engine writes and the
+//! driver flushes once, at the end of its turn. Because the gathered plaintext is contiguous, TLS records
 //! come out full whatever the size of the frames in them.
 //!
 //! Reading is metered: after [`FRAMES_PER_TURN`] frames the engine sees `Pending` until the driver

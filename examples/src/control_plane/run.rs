@@ -1,6 +1,6 @@
 //! The program's parts, together.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,8 +8,6 @@ use mesh_xds::delta::{self, ServerConfig};
 use mesh_xds::server::{Discovery, Event};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use super::Failure;
 use super::admin::Admin;
@@ -22,10 +20,11 @@ use super::ready::Ready;
 use super::serve::Server;
 use super::state::{Directory, tell};
 use super::tokens::Tokens;
+use crate::logging;
 use crate::sockets::{self, Sockets};
 use crate::workers::{Keepers, Signals, Stop};
 
-/// What is logged if nothing else is said.
+/// What becomes of the mesh, refusals and failures.
 const LOG: &str = "warn,mesh_examples::control_plane::state=info";
 
 /// Serves until a signal; or prints, where only that is asked for.
@@ -40,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         writeln!(io::stdout(), "{:#}", dump::dump(&mesh))?;
         return Ok(());
     };
-    log();
+    logging::init(LOG);
     if args.tls.is_none() && !bind.ip().is_loopback() {
         return Err(Failure::Plaintext(bind));
     }
@@ -94,20 +93,4 @@ fn observe(event: Event<'_>) {
         Event::Stalled { client } => tracing::warn!(?client, "a node does not answer"),
         _ => {}
     }
-}
-
-/// Shows what becomes of the mesh, refusals and failures, and more if RUST_LOG says so.
-fn log() {
-    let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
-        Some(_) => EnvFilter::builder()
-            .with_default_directive(LevelFilter::WARN.into())
-            .from_env_lossy(),
-        None => EnvFilter::new(LOG),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

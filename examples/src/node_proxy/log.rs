@@ -4,8 +4,10 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::logging;
 
 /// Refusals and failures, and what becomes of the mesh.
 const DEFAULT: &str = "warn,mesh_examples::node_proxy::mesh_file=info,mesh_examples::node_proxy::discovery=info";
@@ -22,17 +24,11 @@ impl Level {
 }
 
 pub(super) fn init() -> Level {
-    let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
-        Some(_) => EnvFilter::builder()
-            .with_default_directive(LevelFilter::WARN.into())
-            .from_env_lossy(),
-        None => EnvFilter::new(DEFAULT),
-    };
     let log = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        .with_env_filter(filter)
+        .with_env_filter(logging::filter(DEFAULT))
         .with_filter_reloading();
     let handle = log.reload_handle();
     log.finish().init();

@@ -59,8 +59,9 @@ pub(super) struct Protocol {
     pub(super) data_frames: u64,
     /// Bytes that `out` may grow to before DATA has to wait.
     pub(super) room: usize,
-    /// Highest stream that the peer has opened (server), or this side next opens (client).
+    /// Highest stream that the peer has opened (server).
     pub(super) last_opened: u32,
+    /// Stream that this side opens next (client).
     pub(super) next_id: u32,
     /// Highest stream that was handed to whoever answers (server).
     pub(super) last_processed: u32,
