@@ -423,3 +423,21 @@ fn refuses_other_filters_and_fields() {
     );
     assert_eq!(fault(&twice), "f.yaml:3: policy `n/p` is there with two actions");
 }
+
+/// Of policies that admit one is enough; of filters a request has to pass all.
+#[test]
+fn two_filters_that_admit_are_not_one_set() {
+    let filter = |name: &str, port: u16| {
+        let rule = json!({"permissions": [{"and_rules": {"rules": [{"or_rules": {"rules": [
+            {"destination_port": port}
+        ]}}]}}], "principals": [{"and_ids": {"ids": [{"any": true}]}}]});
+        json!({"name": "envoy.filters.http.rbac", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "rules": {"policies": {format!("ns[a]-policy[{name}]-rule[0]"): rule}}
+        }})
+    };
+    let read = |filters: &Value| envoy::read("f.json", &filters.to_string(), &Budget::new());
+    assert_eq!(read(&json!([filter("p", 80)])).unwrap().len(), 1);
+    let error = read(&json!([filter("p", 80), filter("q", 81)])).unwrap_err();
+    assert!(matches!(error.fault, envoy::ReadFault::SecondAllow { .. }), "{error}");
+}

@@ -61,7 +61,10 @@ fn read(args: &args::Convert, losses: &mut Vec<Loss>) -> Result<Manifests, Failu
                     let policies = envoy::read(&name, &text, &Budget::new()).map_err(ConvertError::from)?;
                     all.authorization.extend(policies);
                 }
-                args::Source::Ztunnel => all.authorization.extend(received(&file, &name, &text, losses)?),
+                args::Source::Ztunnel => {
+                    all.authorization
+                        .extend(received(&file, &name, &text, &args.recipient.root_namespace, losses)?)
+                }
             }
         }
     }
@@ -86,6 +89,7 @@ fn received(
     path: &Path,
     file: &str,
     text: &str,
+    root: &str,
     losses: &mut Vec<Loss>,
 ) -> Result<Vec<AuthorizationPolicy>, ConvertError> {
     let messages = wire::read(text).map_err(|error| ConvertError::Message {
@@ -100,11 +104,12 @@ fn received(
             error,
         })?;
         let policy = received.policy.read_from(&path.display().to_string().into(), 1);
-        if received.scope == Scope::Workloads {
-            losses.push(Loss::Selector {
-                place: Place::of(&policy),
-                policy: policy.name().clone(),
-            });
+        let (place, name) = (Place::of(&policy), policy.name().clone());
+        let is_mesh_wide = *name.namespace == *root;
+        match received.scope {
+            Scope::Workloads => losses.push(Loss::Selector { place, policy: name }),
+            scope if (scope == Scope::Mesh) != is_mesh_wide => losses.push(Loss::Scope { place, policy: name }),
+            _ => {}
         }
         policies.push(policy);
     }
@@ -155,6 +160,11 @@ fn messages(
     let set = args.mesh.compiler(Dialect::Ztunnel).compile(policies.to_vec())?;
     losses.extend(of_plane(&set));
     let root = &args.recipient.root_namespace;
+    let tried = policies.iter().filter(|policy| policy.is_dry_run());
+    losses.extend(tried.map(|policy| Loss::DryRun {
+        place: Place::of(policy),
+        policy: policy.name().clone(),
+    }));
     let messages = policies.iter().filter_map(|policy| xds::write(policy, root));
     let value = wire::write(messages).map_err(io::Error::from)?;
     let text = serde_json::to_string_pretty(&value).map_err(io::Error::from)?;
@@ -191,6 +201,16 @@ pub(super) enum Loss {
         place: Place,
         policy: PolicyName,
     },
+    /// Elsewhere a policy is the whole mesh's if it is in the root namespace, and only then.
+    Scope {
+        place: Place,
+        policy: PolicyName,
+    },
+    /// A ztunnel before 1.29 would enforce it.
+    DryRun {
+        place: Place,
+        policy: PolicyName,
+    },
     /// An object that is no policy.
     Object {
         file: String,
@@ -212,6 +232,16 @@ impl fmt::Display for Loss {
                 f,
                 "{place}policy `{policy}`: scope: the message does not say which workloads are selected"
             ),
+            Self::Scope { place, policy } => write!(
+                f,
+                "{place}policy `{policy}`: scope: it is not what the policy's namespace says, by --root-namespace"
+            ),
+            Self::DryRun { place, policy } => {
+                write!(
+                    f,
+                    "{place}policy `{policy}`: dry-run: what is only tried out is not sent"
+                )
+            }
             Self::Object { file, line, kind } => write!(f, "{file}:{line}: kind: a `{kind}` is no policy"),
             Self::Tokens { file, name } => {
                 write!(

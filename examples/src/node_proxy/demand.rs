@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hbone::{Authority, Host};
-use mesh_xds::client::Handle;
+use mesh_xds::client::{FindError, Handle};
+use mesh_xds::delta::Outcome;
 use mesh_xds_types::ADDRESS_TYPE_URL;
 
 use super::mesh::Mesh;
@@ -24,35 +25,54 @@ impl Demand {
     }
 
     /// Waits until the mesh knows what is at an address, or knows that nothing is.
-    pub(super) async fn address(&self, mesh: &Mesh, ip: IpAddr) {
+    pub(super) async fn address(&self, mesh: &Mesh, ip: IpAddr) -> Result<(), DemandError> {
         let key = mesh.key(ip);
         if mesh.snapshot.at(&key, None).is_none() {
-            self.find(&format!("{}/{}", key.network, key.address)).await;
+            self.find(&format!("{}/{}", key.network, key.address)).await?;
         }
+        Ok(())
     }
 
     /// Waits until the mesh knows a destination of a workload in `namespace`, or knows that there is
     /// none.
-    pub(super) async fn destination(&self, mesh: &Mesh, namespace: &str, target: &Authority) {
+    pub(super) async fn destination(
+        &self,
+        mesh: &Mesh,
+        namespace: &str,
+        target: &Authority,
+    ) -> Result<(), DemandError> {
         match target.host() {
             Host::Ip(ip) => self.address(mesh, ip).await,
             Host::Name(name) => {
                 let service = mesh.snapshot.service_named(name, Some(namespace));
                 if service.is_none() && mesh.snapshot.workload_named(name).is_none() {
                     self.find(&format!("{}/{name}", namespace_of(name).unwrap_or(namespace)))
-                        .await;
+                        .await?;
                 }
+                Ok(())
             }
         }
     }
 
-    async fn find(&self, name: &str) {
-        let Some(handle) = self.handle.get() else { return };
+    async fn find(&self, name: &str) -> Result<(), DemandError> {
+        let handle = self.handle.get().ok_or(DemandError::NotConnected)?;
         match handle.find(ADDRESS_TYPE_URL, name, self.patience).await {
-            Ok(outcome) => tracing::debug!(name, ?outcome, "asked for"),
-            Err(reason) => tracing::warn!(name, %reason, "cannot be asked for"),
+            Ok(Outcome::Present | Outcome::Absent) => Ok(()),
+            Ok(outcome) => Err(DemandError::Unanswered(outcome)),
+            Err(reason) => Err(DemandError::Refused(reason)),
         }
     }
+}
+
+/// Why it is not known what the mesh has.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DemandError {
+    #[error("the server has not been called yet")]
+    NotConnected,
+    #[error("no answer that is of use: {0:?}")]
+    Unanswered(Outcome),
+    #[error(transparent)]
+    Refused(FindError),
 }
 
 /// The namespace that a name of Kubernetes' own kind says: `SERVICE.NAMESPACE.svc.DOMAIN`.

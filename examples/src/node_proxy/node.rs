@@ -11,7 +11,7 @@ use mesh_xds::store::Workload;
 use tokio::sync::watch;
 
 use super::credentials::Credentials;
-use super::demand::Demand;
+use super::demand::{Demand, DemandError};
 use super::mesh::{Mesh, Resident};
 use super::party::Party;
 use super::traffic::Telemetry;
@@ -43,18 +43,20 @@ impl Node {
     /// The workload of this node at an address.
     pub(super) async fn resident_at(&self, ip: IpAddr) -> Option<Arc<Resident>> {
         if let Some(demand) = &self.demand {
-            demand.address(&self.mesh(), ip).await;
+            // Who is not known by then is nobody.
+            demand.address(&self.mesh(), ip).await.ok();
         }
         self.mesh().resident_at(ip).cloned()
     }
 
-    /// The mesh, with a destination of `source` in it if there is such a one.
-    pub(super) async fn mesh_with(&self, source: &Resident, target: &Authority) -> Arc<Mesh> {
+    /// The mesh, with a destination of `source` in it if there is such a one. Where that is not known,
+    /// it is an error: what the mesh does not have is gone to without a tunnel.
+    pub(super) async fn mesh_with(&self, source: &Resident, target: &Authority) -> Result<Arc<Mesh>, DemandError> {
         if let Some(demand) = &self.demand {
             let namespace = &source.workload.identity.namespace;
-            demand.destination(&self.mesh(), namespace, target).await;
+            demand.destination(&self.mesh(), namespace, target).await?;
         }
-        self.mesh()
+        Ok(self.mesh())
     }
 
     /// Whoever has an address, as telemetry names it.
@@ -64,7 +66,10 @@ impl Node {
 
     /// Whether a connection for a workload of this node would come back to this process.
     pub(super) fn is_own(&self, addr: SocketAddr) -> bool {
-        let leads_to = |own: &SocketAddr| own.ip() == addr.ip() || own.ip().is_unspecified();
+        let leads_to = |own: &SocketAddr| {
+            let any = own.ip().is_unspecified() || addr.ip().is_unspecified();
+            any || own.ip().to_canonical() == addr.ip().to_canonical()
+        };
         self.listens
             .iter()
             .any(|own| own.port() == addr.port() && leads_to(own))

@@ -9,6 +9,7 @@ use hbone::{Authority, CopyProgress, Metadata, RefusalKind, TunnelRequest, copy_
 use mesh_xds::store::Workload;
 use tokio::net::TcpStream;
 
+use super::demand::DemandError;
 use super::guard::{Admitted, Refused};
 use super::inbound::denied;
 use super::labels::Reporter;
@@ -61,7 +62,10 @@ impl Outbound {
         from: SocketAddr,
         target: &Authority,
     ) -> Result<Carrier, OutboundError> {
-        let mesh = self.node.mesh_with(source, target).await;
+        let mesh = self.node.mesh_with(source, target).await.inspect_err(|reason| {
+            let source = &source.workload.uid;
+            tracing::warn!(%source, %target, %reason, "connection refused");
+        })?;
         let plan = plan(&mesh, source, target, (self.node.hbone_port, self.node.chance.draw()));
         let Plan { way, next, service } = plan.inspect_err(|reason| {
             let source = &source.workload.uid;
@@ -94,7 +98,10 @@ impl Outbound {
                 Spot::Addr(addr) => addr,
                 Spot::Name(name, port) => upstream::resolve(&name, port).await?,
             };
-            upstream::connect(addr).await
+            match self.node.is_own(addr) {
+                true => Err(ConnectError::Own(addr)),
+                false => upstream::connect(addr).await,
+            }
         };
         match connected.await {
             Ok(tcp) => Ok(Carrier {
@@ -246,6 +253,8 @@ fn refuse(traffic: Traffic, flags: &'static str, error: impl Into<OutboundError>
 /// Why a connection is not carried.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OutboundError {
+    #[error("the mesh cannot be asked for the destination: {0}")]
+    Demand(#[from] DemandError),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -283,6 +292,9 @@ impl OutboundError {
 
     /// Whether there is no way to the destination.
     pub(super) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Plan(_) | Self::Connect(_) | Self::Tunnel(_))
+        matches!(
+            self,
+            Self::Demand(_) | Self::Plan(_) | Self::Connect(_) | Self::Tunnel(_)
+        )
     }
 }

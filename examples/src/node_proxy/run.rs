@@ -66,7 +66,12 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         }),
         tunnels,
         hbone_port: settings.hbone_port,
-        listens: listeners.iter().map(|(_, sockets)| sockets.addr).collect(),
+        listens: listeners
+            .iter()
+            .map(|(_, sockets)| sockets)
+            .chain(&admin)
+            .map(|sockets| sockets.addr)
+            .collect(),
         chance: Chance::new(),
         is_synced,
         demand,

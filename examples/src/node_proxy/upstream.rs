@@ -40,13 +40,16 @@ pub(super) enum ConnectError {
     Unreachable(#[source] io::Error),
     #[error("no connection in {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
+    /// Whoever went there would speak as this program's listener takes its callers for.
+    #[error("`{0}` is an address of this program")]
+    Own(SocketAddr),
 }
 
 impl ConnectError {
     pub(super) fn rejection(&self) -> Rejection {
         match self {
             Self::Unknown(_) => Rejection::UnknownDestination,
-            Self::Unreachable(_) => Rejection::UpstreamUnreachable,
+            Self::Unreachable(_) | Self::Own(_) => Rejection::UpstreamUnreachable,
             Self::Timeout => Rejection::UpstreamTimeout,
         }
     }

@@ -339,6 +339,23 @@ fn what_would_not_count_is_refused() {
 }
 
 #[test]
+fn what_ztunnel_is_not_told_is_said() {
+    let tried = ALLOW_80.replace("name: p", "name: p, annotations: {istio.io/dry-run: 'true'}");
+    let wide = r#"[{"name": "d", "namespace": "n", "scope": "GLOBAL", "action": "DENY", "rules": [{"clauses": []}]}]"#;
+    let folder = folder(&[("tried.yaml", &tried), ("wide.json", wide)]);
+    for (file, from, expected) in [
+        ("@/tried.yaml", "kubernetes", "dry-run: "),
+        ("@/wide.json", "ztunnel", "scope: "),
+    ] {
+        let said = refusal(&folder, &["convert", file, "--from", from, "--to", "ztunnel"]);
+        assert!(
+            said.contains(expected) && said.ends_with("(--lossy leaves it out)"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn what_is_no_policy_belongs_to_others() {
     let service = format!("{ALLOW_80}---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n");
     let folder = folder(&[("all.yaml", &service)]);

@@ -259,4 +259,12 @@ async fn destinations_are_asked_for_when_they_are_wanted() {
     let till = world.till().to_string();
     exchange(connect(&till, echo.addr.port()).await.unwrap(), 1, 1000).await;
     assert_eq!(connect("nobody.shop.svc", 80).await.unwrap_err(), HOST_UNREACHABLE);
+
+    // What cannot be asked for may be a workload, which is not to be reached around its tunnel.
+    drop(control);
+    let stranger = App::echo().await;
+    assert_eq!(
+        connect("127.0.0.1", stranger.addr.port()).await.unwrap_err(),
+        HOST_UNREACHABLE
+    );
 }

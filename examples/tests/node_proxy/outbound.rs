@@ -68,6 +68,9 @@ async fn connections_that_cannot_be_made_are_answered_with_the_reason() {
         (cart, "till.shop.svc", 81, HOST_UNREACHABLE),
         (cart, &till, closed, REFUSED),
         (cart, "127.0.0.1", closed, REFUSED),
+        // The proxy itself, which would take the caller for somebody of this node.
+        (cart, "127.0.0.1", nodes.near.socks5.unwrap().port(), HOST_UNREACHABLE),
+        (cart, "0.0.0.0", nodes.near.admin.port(), HOST_UNREACHABLE),
     ] {
         let refused = nodes.connect(from, host, port).await.unwrap_err();
         assert_eq!(refused, reply, "{from} to {host}:{port}");

@@ -32,8 +32,9 @@ impl fmt::Display for Place {
 
 /// The places where a rule looks for tokens.
 pub(super) struct Places {
-    /// Names and what stands before the token, by both together: Envoy's order.
-    headers: BTreeMap<String, (Box<str>, Box<str>)>,
+    /// Names and what stands before the token, by both together, which is Envoy's order, and by the
+    /// name, since two may be the same together.
+    headers: BTreeMap<(String, Box<str>), Box<str>>,
     parameters: BTreeSet<Box<str>>,
     cookies: BTreeSet<Box<str>>,
 }
@@ -69,18 +70,18 @@ impl Places {
 
     fn add_header(&mut self, name: &str, prefix: &str) {
         let name = name.to_ascii_lowercase();
-        let key = format!("{name}{prefix}");
-        self.headers.insert(key, (name.into(), prefix.into()));
+        let key = (format!("{name}{prefix}"), name.into());
+        self.headers.insert(key, prefix.into());
     }
 
     /// Whether tokens are read from the header of this name.
     pub(super) fn has_header(&self, name: &str) -> bool {
-        self.headers.values().any(|(header, _)| **header == *name) || name == "cookie" && !self.cookies.is_empty()
+        self.headers.keys().any(|(_, header)| **header == *name) || name == "cookie" && !self.cookies.is_empty()
     }
 
     /// All tokens, in Envoy's order: headers, parameters, cookies, each by name.
     pub(super) fn find(&self, request: &Facts<'_>) -> Result<Vec<Found>, PlaceFault> {
-        let headers = self.headers.values().map(|(name, prefix)| {
+        let headers = self.headers.iter().map(|((_, name), prefix)| {
             let tokens = request
                 .headers()
                 .map(|headers| in_header(headers, name, prefix.as_bytes()));

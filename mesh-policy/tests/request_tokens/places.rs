@@ -91,6 +91,18 @@ fn a_header_without_its_prefix_has_no_token() {
 }
 
 #[test]
+fn places_that_are_the_same_text_together_are_two() {
+    let signer = Signer::es256();
+    let places = json!({"fromHeaders": [{"name": "x-a"}, {"name": "x", "prefix": "-a"}]});
+    assert_eq!(
+        by(&signer, &places, &Ask::get("/").header("x-a", &good(&signer))),
+        "alice"
+    );
+    let other = Ask::get("/").header("x", &format!("-a{}", good(&signer)));
+    assert_eq!(by(&signer, &places, &other), "alice");
+}
+
+#[test]
 fn an_empty_place_has_a_bad_token() {
     let signer = Signer::es256();
     for (places, ask) in [

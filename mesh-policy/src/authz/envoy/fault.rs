@@ -67,6 +67,13 @@ pub enum ReadFault {
         /// What is too much.
         field: Box<str>,
     },
+    /// A second filter of a kind that admits: a request has to pass both, while of policies one is
+    /// enough.
+    #[error("`{field}` admits what another filter has to admit as well")]
+    SecondAllow {
+        /// Its rules.
+        field: Box<str>,
+    },
     /// The name of a rule tells neither policy nor index.
     #[error("`{name}` is no name that istiod gives a rule of this filter")]
     Name {

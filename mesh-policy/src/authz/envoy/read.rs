@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     config::Action as Written,
@@ -152,6 +155,9 @@ fn read_rbac(found: &mut Found, path: &str, node: Node, is_shadow: bool) -> Resu
         Some(_) => return Err((line, ReadFault::Value { field })),
     };
     let line = rbac.line;
+    if written == Written::Allow && !found.allows.insert(is_shadow) {
+        return Err((line, ReadFault::SecondAllow { field: path.into() }));
+    }
     let policies_path = rbac.path("policies");
     let policies = match rbac.take("policies") {
         None => Vec::new(),
@@ -257,7 +263,11 @@ impl RuleKey {
 
 /// The policies that rules have been found of.
 #[derive(Default)]
-struct Found(BTreeMap<PolicyName, FoundPolicy>);
+struct Found {
+    policies: BTreeMap<PolicyName, FoundPolicy>,
+    /// Whether rules that admit have been found: those that are tried out, and the others.
+    allows: BTreeSet<bool>,
+}
 
 struct FoundPolicy {
     line: u32,
@@ -277,7 +287,7 @@ impl Found {
         let conflict = ReadFault::Conflict {
             policy: name.to_string().into(),
         };
-        let policy = self.0.entry(name).or_insert_with(|| FoundPolicy {
+        let policy = self.policies.entry(name).or_insert_with(|| FoundPolicy {
             line,
             action: action.clone(),
             dry_run,
@@ -290,7 +300,7 @@ impl Found {
     }
 
     fn policies(self, file: &Arc<str>) -> Vec<AuthorizationPolicy> {
-        let policies = self.0.into_iter().map(|(name, mut found)| {
+        let policies = self.policies.into_iter().map(|(name, mut found)| {
             found.rules.sort_by_key(|(index, _)| *index);
             let policy = AuthorizationPolicy::new(name, found.action).dry_run(found.dry_run);
             let policy = policy.read_from(file, found.line);
