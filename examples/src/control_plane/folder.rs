@@ -16,8 +16,8 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// The texts of a directory's files, by their names.
 pub(super) type Texts = BTreeMap<PathBuf, String>;
 
-/// Reads all files of a directory and of those in it. What begins with a dot is not one of them:
-/// that is how mounted ConfigMaps keep their other versions.
+/// Reads all files of a directory and of those in it. What begins with two dots is not one of them:
+/// that is how mounted ConfigMaps keep what their links lead to.
 pub(super) fn read(dir: &Path) -> Result<Texts, FolderError> {
     let mut texts = Texts::new();
     let mut folders = vec![dir.to_owned()];
@@ -27,14 +27,16 @@ pub(super) fn read(dir: &Path) -> Result<Texts, FolderError> {
             let path = entry.map_err(unreadable)?.path();
             let is_hidden = path
                 .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
             if is_hidden {
                 continue;
             }
-            // Links to folders are not followed: they could lead back here.
             let kind = fs::symlink_metadata(&path).map_err(|error| FolderError::unreadable(&path, error))?;
             if kind.is_dir() {
                 folders.push(path);
+            } else if kind.is_symlink() && path.is_dir() {
+                // It could lead back here.
+                return Err(FolderError::Linked { path });
             } else if is_manifest(&path) {
                 let text = read_file(&path).map_err(|error| FolderError::unreadable(&path, error))?;
                 texts.insert(path, text);
@@ -76,6 +78,8 @@ pub(super) enum FolderError {
         #[source]
         error: io::Error,
     },
+    #[error("{}: a link to a folder is not followed", path.display())]
+    Linked { path: PathBuf },
     #[error(transparent)]
     Object(#[from] ObjectError),
     #[error(transparent)]

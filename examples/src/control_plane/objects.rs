@@ -41,7 +41,7 @@ pub(super) struct Objects {
     /// Those that hold tokens; other types are passed over.
     pub(super) secrets: BTreeMap<Key, Secret>,
     pub(super) authorization: BTreeMap<Key, AuthorizationPolicy>,
-    pub(super) peer_authentication: Vec<PeerAuthentication>,
+    pub(super) peer_authentication: BTreeMap<Key, (Place, PeerAuthentication)>,
     /// How many objects there are of kinds, types and classes that have no part in this.
     pub(super) passed_over: BTreeMap<String, usize>,
 }
@@ -101,7 +101,23 @@ impl Objects {
             }
             self.authorization.insert(key, policy);
         }
-        self.peer_authentication.extend(manifests.peer_authentication);
+        for object in manifests.peer_authentication {
+            let name = object.name();
+            let key = Key::new(1, &name.namespace, &name.name).map_err(|problem| at(&file, problem))?;
+            let place = Place {
+                file: Arc::clone(&file),
+                line: 1,
+            };
+            if let Some((other, _)) = self.peer_authentication.get(&key) {
+                return Err(ObjectError::Twice {
+                    place,
+                    kind: "PeerAuthentication",
+                    key,
+                    other: other.clone(),
+                });
+            }
+            self.peer_authentication.insert(key, (place, object));
+        }
         // Tokens are for waypoints to verify: a node does not see requests.
         for _ in manifests.request_authentication {
             self.pass_over("RequestAuthentication".to_owned());

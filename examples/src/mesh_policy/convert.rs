@@ -63,7 +63,7 @@ fn read(args: &args::Convert, losses: &mut Vec<Loss>) -> Result<Manifests, Failu
                 }
                 args::Source::Ztunnel => {
                     all.authorization
-                        .extend(received(&file, &name, &text, &args.recipient.root_namespace, losses)?)
+                        .extend(received(&file, &name, &text, &args.recipient.root_namespace, losses)?);
                 }
             }
         }

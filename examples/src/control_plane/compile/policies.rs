@@ -60,7 +60,11 @@ impl Policies {
             root_namespace,
             messages,
             selecting,
-            peer_authentication: objects.peer_authentication.clone(),
+            peer_authentication: objects
+                .peer_authentication
+                .values()
+                .map(|(_, object)| object.clone())
+                .collect(),
             converted: RefCell::default(),
         })
     }
