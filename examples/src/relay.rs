@@ -25,6 +25,7 @@ pub(crate) struct Relay<F> {
     /// What open connections are held to.
     pub(crate) live: Live,
     pub(crate) config: Config,
+    pub(crate) pool: PoolConfig,
     pub(crate) request: TunnelRequest,
 }
 
@@ -36,9 +37,10 @@ impl<F: Fn(&PoolKey) -> Option<ClientTls> + Send + Sync + 'static> Relay<F> {
             identities,
             live,
             config,
+            pool,
             request,
         } = self;
-        let pool = Pool::new(PoolConfig::default(), Dialer::new(identities, config).with_live(live));
+        let pool = Pool::new(pool, Dialer::new(identities, config).with_live(live));
         let carried = pool.clone();
         let open = accept::until(stop, listener, move |tcp, _| {
             carry(tcp, carried.clone(), key.clone(), request.clone())

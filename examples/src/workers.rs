@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::thread;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -30,6 +30,12 @@ impl Signals {
             terminate,
             interrupt,
         })
+    }
+
+    /// Timers that are kept by the thread of [`run`](Self::run), so that workers whose connections
+    /// wait with them wait for nothing but their sockets.
+    pub(crate) fn timers(&self) -> Handle {
+        self.runtime.handle().clone()
     }
 
     /// Runs each of `workers` on a thread of its own until all have ended, and answers with the

@@ -33,6 +33,15 @@ impl Default for Bell {
     }
 }
 
+impl Calls {
+    fn answer(&mut self, tunnels: &mut Vec<usize>) -> bool {
+        if !self.tunnels.is_empty() {
+            tunnels.append(&mut self.tunnels);
+        }
+        mem::take(&mut self.mail)
+    }
+}
+
 impl Bell {
     /// A tunnel needs the driver.
     pub(crate) fn tunnel(&self, key: usize) {
@@ -44,21 +53,16 @@ impl Bell {
         self.ring(|calls| calls.mail = true);
     }
 
-    /// The driver begins a turn.
-    pub(crate) fn begin_turn(&self, cx: &Context<'_>) {
+    /// The driver begins a turn: adds the tunnels that need it to `tunnels`, and answers whether
+    /// there is mail.
+    pub(crate) fn begin_turn(&self, cx: &Context<'_>, tunnels: &mut Vec<usize>) -> bool {
         let mut calls = self.lock();
         calls.awake = true;
         match &mut calls.driver {
             Some(driver) => driver.clone_from(cx.waker()),
             driver => *driver = Some(cx.waker().clone()),
         }
-    }
-
-    /// Adds the tunnels that need the driver to `tunnels`; answers whether there is mail.
-    pub(crate) fn answer(&self, tunnels: &mut Vec<usize>) -> bool {
-        let mut calls = self.lock();
-        tunnels.append(&mut calls.tunnels);
-        mem::take(&mut calls.mail)
+        calls.answer(tunnels)
     }
 
     /// The engine is about to be polled; answers whether it was called since it was last.
@@ -71,11 +75,12 @@ impl Bell {
         self.ring(|calls| calls.engine = true);
     }
 
-    /// Ends a turn, unless somebody called meanwhile; answers whether it ended.
-    pub(crate) fn end_turn(&self) -> bool {
+    /// Ends a turn, unless it has `more` to do or somebody called meanwhile: as
+    /// [`begin_turn`](Self::begin_turn), or `None` if it ended.
+    pub(crate) fn end_turn(&self, more: bool, tunnels: &mut Vec<usize>) -> Option<bool> {
         let mut calls = self.lock();
-        calls.awake = calls.engine || calls.mail || !calls.tunnels.is_empty();
-        !calls.awake
+        calls.awake = more || calls.engine || calls.mail || !calls.tunnels.is_empty();
+        calls.awake.then(|| calls.answer(tunnels))
     }
 
     fn ring(&self, call: impl FnOnce(&mut Calls)) {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use crate::engine::EngineKind;
 use crate::keepalive::Patience;
 use crate::observe::{Event, Observer};
+use crate::timers::Timers;
 
 /// Largest window that HTTP/2 can express (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -38,6 +41,7 @@ pub struct Config {
     stall_timeout: Duration,
     drain_timeout: Duration,
     observer: Option<Arc<dyn Observer>>,
+    timers: Timers,
     engine: EngineKind,
 }
 
@@ -56,6 +60,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
             observer: None,
+            timers: Timers::default(),
             engine: EngineKind::default(),
         }
     }
@@ -156,6 +161,21 @@ impl Config {
         self
     }
 
+    /// The runtime whose timers connections keep their deadlines with. Default: the one that each
+    /// was made in.
+    ///
+    /// A runtime that has timers arms the kernel's with each wait for events, which for small
+    /// messages is a part of their cost that can be seen. Where connections run on threads of their
+    /// own, the timers may be another thread's, and theirs need none.
+    ///
+    /// # Panics
+    ///
+    /// A connection panics that is polled after this runtime was shut down.
+    pub fn set_timer_runtime(&mut self, runtime: Handle) -> &mut Self {
+        self.timers = Timers::of(runtime);
+        self
+    }
+
     /// Chooses the implementation of HTTP/2, for tests that hold one against the other.
     pub(crate) fn set_engine(&mut self, engine: EngineKind) {
         self.engine = engine;
@@ -207,6 +227,10 @@ impl Config {
             timeout: self.keepalive_timeout,
             stall: self.stall_timeout,
         }
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     pub(crate) fn observe(&self, event: &Event) {

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use socket2::SockRef;
-use tokio::io::{Interest, Ready};
+use tokio::io::{Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -114,6 +115,7 @@ pub async fn copy_with_progress(tcp: TcpStream, tunnel: TunnelStream, progress: 
         up: Up {
             tunnel: write,
             is_reading: true,
+            is_finishing: false,
             buf: BytesMut::new(),
             size: MIN_READ,
             copied: 0,
@@ -241,6 +243,8 @@ struct Up {
     tunnel: WriteHalf,
     /// The next read tells whether the TCP connection has failed.
     is_reading: bool,
+    /// The TCP connection has ended, and the tunnel is to take that.
+    is_finishing: bool,
     buf: BytesMut,
     /// Size of the next read.
     size: usize,
@@ -264,7 +268,7 @@ impl Up {
 
     fn poll_step(&mut self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<Result<(), CopyAbort>> {
         self.is_reading = false;
-        if self.tunnel.is_finishing() {
+        if self.is_finishing {
             ready!(self.tunnel.poll_finish(cx))?;
             self.end = Some(Ok(()));
             return Poll::Ready(Ok(()));
@@ -275,6 +279,7 @@ impl Up {
         let chunk = ready!(self.poll_read(cx, tcp, wanted)).map_err(CopyAbort::Tcp)?;
         if chunk.is_empty() {
             self.is_reading = false;
+            self.is_finishing = true;
             self.buf = BytesMut::new();
             ready!(self.tunnel.poll_finish(cx))?;
             self.end = Some(Ok(()));
@@ -305,10 +310,10 @@ impl Up {
     /// is much.
     fn try_read(&mut self, tcp: &TcpStream, wanted: usize) -> io::Result<Bytes> {
         if wanted <= MIN_READ {
-            let mut scratch = [0; MIN_READ];
-            let room = scratch.get_mut(..wanted).unwrap_or_default();
-            let n = try_io(tcp, Interest::READABLE, wanted, || tcp.try_read(room))?;
-            return Ok(Bytes::copy_from_slice(scratch.get(..n).unwrap_or_default()));
+            let mut scratch = [MaybeUninit::uninit(); MIN_READ];
+            let mut room = ReadBuf::uninit(scratch.get_mut(..wanted).unwrap_or_default());
+            try_io(tcp, Interest::READABLE, wanted, || tcp.try_read_buf(&mut room))?;
+            return Ok(Bytes::copy_from_slice(room.filled()));
         }
         self.buf.reserve(wanted);
         let mut buf = (&mut self.buf).limit(wanted);

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 pub(crate) struct Doze {
     call: Arc<Call>,
     waker: Waker,
+    /// The task that `call` knows.
+    task: Option<Waker>,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,7 @@ impl Doze {
         Self {
             waker: Waker::from(Arc::clone(&call)),
             call,
+            task: None,
         }
     }
 
@@ -38,9 +41,12 @@ impl Doze {
     }
 
     /// Polls with a waker of its own, which calls the task of `cx`. What is ready may be ready again.
-    pub(crate) fn poll<T>(&self, cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    pub(crate) fn poll<T>(&mut self, cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         // The task is known before the call is looked for, so that none is lost.
-        self.call.answer_to(cx.waker());
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            self.call.answer_to(cx.waker());
+            self.task = Some(cx.waker().clone());
+        }
         if !self.call.called.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
@@ -55,10 +61,7 @@ impl Doze {
 impl Call {
     fn answer_to(&self, task: &Waker) {
         let mut known = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *known {
-            Some(known) => known.clone_from(task),
-            known => *known = Some(task.clone()),
-        }
+        *known = Some(task.clone());
     }
 }
 
@@ -98,7 +101,7 @@ mod tests {
     #[test]
     fn polls_when_it_is_called_and_not_otherwise() {
         let (sender, mut receiver) = oneshot::channel();
-        let (doze, mut polls) = (Doze::new(), 0);
+        let (mut doze, mut polls) = (Doze::new(), 0);
         let woken = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut future = pin!(poll_fn(|cx| doze.poll(cx, |cx| {
@@ -120,7 +123,7 @@ mod tests {
     #[test]
     fn the_task_that_polled_last_is_called() {
         let (sender, mut receiver) = oneshot::channel::<()>();
-        let doze = Doze::new();
+        let mut doze = Doze::new();
         let tasks = [Arc::new(Count::default()), Arc::new(Count::default())];
         for task in &tasks {
             let waker = Waker::from(Arc::clone(task));

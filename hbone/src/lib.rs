@@ -35,6 +35,7 @@ mod service;
 mod slot;
 mod status;
 mod stream;
+mod timers;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod transport;

@@ -139,7 +139,7 @@ where
     let mut draining = drained;
     let mut tasks = JoinSet::new();
     // The connection wakes this task with every message.
-    let doze = Doze::new();
+    let mut doze = Doze::new();
     loop {
         let event = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Happening::Ended(ended)),
@@ -169,7 +169,12 @@ where
             }
             Happening::Asked(tunnel) => {
                 let span = tracing::debug_span!("tunnel", authority = %tunnel.request().authority());
-                tasks.spawn(run(Arc::clone(&handler), tunnel, config.response_timeout()).instrument(span));
+                let run = run(Arc::clone(&handler), tunnel, config.response_timeout());
+                // A span that nobody records would still be entered with every poll.
+                match span.is_disabled() {
+                    true => tasks.spawn(run),
+                    false => tasks.spawn(run.instrument(span)),
+                };
             }
             Happening::Handled(joined) => report_panic(joined, config),
             Happening::Drain => {
@@ -240,8 +245,9 @@ async fn run<H: Handler>(handler: Arc<H>, tunnel: IncomingTunnel, limit: Duratio
     match timeout(limit, unanswered).await {
         Ok(Unanswered::Returned) => {}
         Ok(Unanswered::Answered) => {
+            let mut doze = Doze::new();
             let failed = async {
-                poll_fn(|cx| shared.poll_failed(cx)).await;
+                poll_fn(|cx| doze.poll(cx, |cx| shared.poll_failed(cx))).await;
                 tokio::time::sleep(GRACE).await;
             };
             tokio::select! {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::peer::Peer;
 use crate::request::TunnelResponse;
-use crate::tunnel::{SendEnd, Tunnel, TunnelError};
+use crate::tunnel::{Tunnel, TunnelError};
 use crate::wire::ErrorCode;
 
 /// An open tunnel: bytes both ways, each way with an end of its own.
@@ -253,11 +253,6 @@ impl WriteHalf {
     /// If the tunnel was aborted before.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TunnelError>> {
         self.tunnel.poll_fin(cx)
-    }
-
-    /// Whether [`finish`](Self::finish) was called.
-    pub(crate) fn is_finishing(&self) -> bool {
-        self.tunnel.lock().send_end == SendEnd::Fin
     }
 
     /// Tells the peer that the application at this end was reset: RST_STREAM with CONNECT_ERROR

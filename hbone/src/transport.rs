@@ -81,10 +81,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         }
     }
 
-    /// Allows the engine to read again.
-    pub(crate) fn begin_turn(&mut self) {
+    /// Allows the engine to read again; answers whether it may have stopped before the end.
+    pub(crate) fn end_turn(&mut self) -> bool {
         self.frames = 0;
-        self.metered = false;
+        std::mem::take(&mut self.metered)
     }
 
     /// Whether reading stopped for the meter rather than for want of bytes.

@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hbone::TunnelRequest;
 use hbone::pool::PoolKey;
+use hbone::{PoolConfig, TunnelRequest};
 use mesh_identity::PeerPolicy;
 use mesh_identity::live::Live;
 use mesh_identity::tls::{ClientTls, IdentityUnavailable};
@@ -69,9 +69,10 @@ fn listen(
         flag: "--listen",
         error,
     })?;
-    let mut config = args.process.config();
-    config.set_observer(Arc::new(Log));
     let signals = Signals::catch()?;
+    let (mut config, mut pool) = (args.process.config(), PoolConfig::default());
+    config.set_observer(Arc::new(Log)).set_timer_runtime(signals.timers());
+    pool.set_timer_runtime(signals.timers());
     ready(sockets.addr)?;
     let relay = Relay {
         key: PoolKey::new(
@@ -82,6 +83,7 @@ fn listen(
         identities: move |_: &_| tls().inspect_err(|reason| tracing::warn!(%reason, "no identity")).ok(),
         live: credentials.live().clone(),
         config,
+        pool,
         request: TunnelRequest::new(args.target.clone()),
     };
     let workers = sockets.listeners.into_iter().map(|listener| {

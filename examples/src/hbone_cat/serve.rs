@@ -21,10 +21,6 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     let (allow, tls) = credentials.server(&args.allow)?;
     let sockets =
         sockets::bind(args.bind, args.process.threads).map_err(|error| Failure::Bind { flag: "--bind", error })?;
-    let mut config = args.process.config();
-    config.set_observer(Arc::new(Log));
-    let mut server = Listener::with_identity(tls, config);
-    server.set_scope(Arc::new(credentials.live().scope(allow)));
     let forward = args.forward.map_or(Forward::Authority, Forward::Fixed);
     let admission = match args.policy.as_slice() {
         [] => None,
@@ -34,6 +30,10 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
         }),
     };
     let signals = Signals::catch()?;
+    let mut config = args.process.config();
+    config.set_observer(Arc::new(Log)).set_timer_runtime(signals.timers());
+    let mut server = Listener::with_identity(tls, config);
+    server.set_scope(Arc::new(credentials.live().scope(allow)));
     let ready = Ready::Serve {
         bind: sockets.addr,
         forward: args.forward,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hbone::pool::PoolKey;
-use hbone::{Config, CopyOutcome, Event, Handler, IncomingTunnel, Listener, Observer, TunnelRequest};
+use hbone::{Config, CopyOutcome, Event, Handler, IncomingTunnel, Listener, Observer, PoolConfig, TunnelRequest};
 use mesh_identity::SpiffeId;
 use mesh_policy::authz::PolicySet;
 use tokio::net::TcpListener;
@@ -78,6 +78,7 @@ impl Nodes {
             },
             live: identities.live.clone(),
             config: Config::default(),
+            pool: PoolConfig::default(),
             request: TunnelRequest::new(destination.try_into().map_err(io::Error::other)?),
         };
         let stopped = self.stop.subscribe();

@@ -72,6 +72,7 @@ pub(crate) struct Driver<Io, E: Engine> {
     entries: Slab<Entry<E::Stream>>,
     /// Keys of the tunnels that need the driver.
     ready: Vec<usize>,
+    has_mail: bool,
     /// Tunnels to open, once the peer allows it.
     waiting: VecDeque<Open>,
     keepalive: Keepalive,
@@ -125,11 +126,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             mailbox,
             entries: Slab::new(),
             ready: Vec::new(),
+            has_mail: false,
             waiting: VecDeque::new(),
             keepalive: Keepalive::new(config.patience(), now),
             received: 0,
             sent: 0,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer: Box::pin(config.timers().sleep_until(now)),
             timer_doze: Doze::new(),
             next_tick: now + TICK,
             goaway: None,
@@ -143,19 +145,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        self.mailbox.bell().begin_turn(cx);
+        self.has_mail |= self.mailbox.bell().begin_turn(cx, &mut self.ready);
         for _ in 0..ROUNDS {
-            self.transport.lock().begin_turn();
             self.serve_calls();
             self.drive_engine();
             self.serve_calls();
-            self.flush();
+            let is_metered = self.flush();
             self.poll_timer(cx);
             if let Some(result) = self.poll_end() {
                 return Poll::Ready(result);
             }
-            if !self.transport.lock().is_metered() && self.mailbox.bell().end_turn() {
-                return Poll::Pending;
+            match self.mailbox.bell().end_turn(is_metered, &mut self.ready) {
+                Some(has_mail) => self.has_mail |= has_mail,
+                None => return Poll::Pending,
             }
         }
         cx.waker().wake_by_ref();
@@ -189,11 +191,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
 
     /// Does what the handles and tunnels asked for; tells the status before places are left.
     fn serve_calls(&mut self) {
-        let mut ready = std::mem::take(&mut self.ready);
-        if self.mailbox.bell().answer(&mut ready) {
+        if std::mem::take(&mut self.has_mail) {
             self.read_mail();
         }
         self.publish_status();
+        let mut ready = std::mem::take(&mut self.ready);
         let is_idle = ready.is_empty() && self.waiting.is_empty() && !self.abandoned;
         for key in ready.drain(..) {
             self.serve(key);
@@ -387,7 +389,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         self.serve(key);
     }
 
-    fn flush(&mut self) {
+    /// Writes what was gathered; answers whether there is more to read, for which the engine has to
+    /// be polled again.
+    fn flush(&mut self) -> bool {
         if self.engine.end_turn() {
             self.mailbox.bell().engine();
         }
@@ -396,6 +400,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         let pending = transport.poll_flush_gathered(&mut cx).is_pending();
         let failure = transport.write_failure();
         let (received, sent) = (transport.received(), transport.sent());
+        let is_metered = transport.end_turn();
         drop(transport);
         if let (Some(kind), None) = (failure, &self.end) {
             // What the peer sent before it closed is still on its way.
@@ -414,6 +419,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             self.keepalive.flushed();
         }
         (self.received, self.sent) = (received, sent);
+        is_metered
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) {

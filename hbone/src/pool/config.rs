@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use crate::observe::{Event, Observer};
+use crate::timers::Timers;
 
 /// The longest of all times, so that an instant and a time always make an instant.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -34,6 +37,7 @@ pub struct PoolConfig {
     pub(super) max_backoff: Duration,
     pub(super) acquire_timeout: Duration,
     pub(super) dial_timeout: Duration,
+    pub(super) timers: Timers,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -51,6 +55,7 @@ impl Default for PoolConfig {
             max_backoff: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(15),
             dial_timeout: Duration::from_secs(10),
+            timers: Timers::default(),
             observer: None,
         }
     }
@@ -88,6 +93,18 @@ impl PoolConfig {
     /// `usize::MAX` there is another only when the others are full.
     pub fn set_spread_above(&mut self, tunnels: usize) -> &mut Self {
         self.spread_above = tunnels.max(1);
+        self
+    }
+
+    /// The runtime whose timers evictions wait with; see
+    /// [`Config::set_timer_runtime`](crate::Config::set_timer_runtime). Default: the one that the
+    /// pool was made in.
+    ///
+    /// # Panics
+    ///
+    /// The pool's task panics if this runtime was shut down before it.
+    pub fn set_timer_runtime(&mut self, runtime: Handle) -> &mut Self {
+        self.timers = Timers::of(runtime);
         self
     }
 

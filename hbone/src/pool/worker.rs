@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::connect::{Connect, DialFailure, Key};
 use super::group::GroupId;
@@ -23,7 +23,7 @@ pub(super) async fn keep_house<K: Key, C: Connect<K>>(shared: Arc<Shared<K, C>>)
         let wake_at = shared.wake_at();
         let due = async {
             match wake_at {
-                Some(at) => sleep_until(at.into()).await,
+                Some(at) => shared.config.timers.sleep_until(at).await,
                 None => pending().await,
             }
         };
