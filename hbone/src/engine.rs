@@ -113,6 +113,9 @@ pub(crate) enum Progress<S> {
     /// The stream of this name waited for its turn to send, which has come: it is the next to be
     /// asked for its bytes.
     Turn(usize),
+    /// It is certain how the connection ends, and there is no more for its streams. What is left is
+    /// to tell the peer.
+    Closing(Result<(), EngineError>),
     /// The connection ended.
     Closed(Result<(), EngineError>),
 }

@@ -335,15 +335,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
                     }
                 }
                 Poll::Ready(Progress::Request(head, stream)) => self.admit(&head, stream),
+                Poll::Ready(Progress::Closing(result)) => {
+                    if let (Err(error), None) = (&result, &self.end) {
+                        self.end_within(LINGER, Err(Lost::from(error)));
+                    } else if self.end.is_none() {
+                        self.end_within(LINGER, Ok(()));
+                    }
+                    self.tell_all();
+                }
                 Poll::Ready(Progress::Closed(result)) => {
                     let result = result.map_err(|error| Lost::from(&error));
                     let result = self.end.take().map_or(result, |ending| ending.result);
                     self.end = Some(Ending { result, linger: None });
-                    // What came before the end comes before it here, too.
-                    for (key, entry) in &self.entries {
-                        entry.mark(ready::ENGINE);
-                        self.ready.push(key);
-                    }
+                    self.tell_all();
                     break;
                 }
             }
@@ -354,6 +358,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         drop(transport);
         if let (Some(offence), None) = (offence, &self.end) {
             self.fail(Lost::from(offence));
+        }
+    }
+
+    /// Has every tunnel look at its stream: what came before the end of the connection comes before
+    /// it here, too.
+    fn tell_all(&mut self) {
+        for (key, entry) in &self.entries {
+            entry.mark(ready::ENGINE);
+            self.ready.push(key);
         }
     }
 
@@ -404,7 +417,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
         drop(transport);
         if let (Some(kind), None) = (failure, &self.end) {
             // What the peer sent before it closed is still on its way.
-            self.end_within(self.config.patience().timeout, Lost::Io(kind));
+            self.end_within(self.config.patience().timeout, Err(Lost::Io(kind)));
         }
         if received != self.received || pending {
             let now = clock();
@@ -494,7 +507,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
             Lost::Violation(code) => code,
             _ => ErrorCode::NO_ERROR,
         };
-        self.end_within(LINGER, reason);
+        self.end_within(LINGER, Err(reason));
         if let (Lost::Dead(_), Some(ending)) = (reason, &mut self.end) {
             ending.linger = None;
         }
@@ -504,11 +517,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     /// Gives the connection some time to end by itself.
-    fn end_within(&mut self, time: Duration, reason: Lost) {
+    fn end_within(&mut self, time: Duration, result: Result<(), Lost>) {
         let linger = clock() + time;
         self.set_timer(linger);
         self.end = Some(Ending {
-            result: Err(reason),
+            result,
             linger: Some(linger),
         });
     }

@@ -21,13 +21,14 @@ mod window;
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::inlet::Inlet;
 use self::protocol::Protocol;
+use self::stream::Failure;
 use super::{Engine, EngineError, Progress, Received};
 use crate::config::Config;
 use crate::observe::Role;
@@ -49,8 +50,22 @@ pub(crate) struct TunnelEngine<Io> {
     is_stalled: bool,
     /// The transport takes no more bytes.
     is_broken: bool,
-    /// The connection is being closed, which a poll goes on with when the transport says so.
-    is_closing: bool,
+    /// The peer is not heard any more: it has closed, or the connection ends without it.
+    is_deaf: bool,
+    farewell: Farewell,
+}
+
+/// How far the end of the connection has come, once it is certain. A poll goes on with it when the
+/// transport says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Farewell {
+    NotYet,
+    /// The last frames are being written, and the end behind them.
+    Writing,
+    /// What the peer still sends is read and dropped until it has closed, too: for bytes that
+    /// nobody reads the operating system would reset the connection, and take away what the peer
+    /// has not read yet.
+    Reading,
 }
 
 /// One stream: its slot, and its identifier.
@@ -83,7 +98,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> TunnelEngine<Io> {
             may_read: true,
             is_stalled: false,
             is_broken: false,
-            is_closing: false,
+            is_deaf: false,
+            farewell: Farewell::NotYet,
         }
     }
 
@@ -117,7 +133,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> TunnelEngine<Io> {
                     self.may_read = self.transport.lock().is_metered();
                     return self.inlet.idle();
                 }
-                Poll::Ready(Ok(0)) => self.protocol.closed(),
+                Poll::Ready(Ok(0)) => {
+                    self.is_deaf = true;
+                    self.protocol.closed();
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
                     self.is_broken = true;
@@ -145,14 +164,45 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> TunnelEngine<Io> {
         }
     }
 
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), EngineError>> {
+    /// Ends a connection of which it is certain how it `ends`. An error is told of before the
+    /// peer is, which may take no bytes; an orderly end when the peer has been sent everything.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>, ends: Result<(), Failure>) -> Poll<Progress<Ticket>> {
+        let ends = ends.map_err(EngineError::from);
         if self.is_broken {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Progress::Closed(ends));
         }
-        self.is_closing = true;
+        match self.farewell {
+            Farewell::NotYet => {
+                self.farewell = Farewell::Writing;
+                self.is_deaf |= ends.is_err();
+                if ends.is_err() {
+                    return Poll::Ready(Progress::Closing(ends));
+                }
+                self.poll_end_writing(cx)
+            }
+            Farewell::Writing => self.poll_end_writing(cx),
+            Farewell::Reading => self.poll_end_reading(cx).map(|()| Progress::Closed(ends)),
+        }
+    }
+
+    fn poll_end_writing(&mut self, cx: &mut Context<'_>) -> Poll<Progress<Ticket>> {
         self.hand_over();
         let mut transport = self.transport.clone();
-        Pin::new(&mut transport).poll_shutdown(cx).map_err(EngineError::Io)
+        let written = ready!(Pin::new(&mut transport).poll_shutdown(cx));
+        self.farewell = Farewell::Reading;
+        self.is_deaf |= written.is_err();
+        Poll::Ready(Progress::Closing(written.map_err(EngineError::Io)))
+    }
+
+    fn poll_end_reading(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.is_deaf && self.transport.lock().offence().is_none() {
+            self.inlet.bytes().clear();
+            match ready!(self.inlet.poll_fill(cx, &mut self.transport, 0)) {
+                Ok(0) | Err(_) => self.is_deaf = true,
+                Ok(_) => {}
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -169,10 +219,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for TunnelEngine<Io> {
             }
             let end = self.protocol.end();
             if let Some(end) = end
-                && let Poll::Ready(closed) = self.poll_close(cx)
+                && let Poll::Ready(progress) = self.poll_farewell(cx, end)
             {
                 // The end of the connection is news enough for its streams.
-                return Poll::Ready(Progress::Closed(end.map_err(EngineError::from).and(closed)));
+                return Poll::Ready(progress);
             }
             if let Some(key) = self.protocol.next_news() {
                 return Poll::Ready(Progress::News(key));
@@ -194,7 +244,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for TunnelEngine<Io> {
         self.hand_over();
         self.protocol.has_more()
             || (!self.is_stalled && self.protocol.is_full())
-            || (!self.is_closing && self.protocol.end().is_some())
+            || (self.farewell == Farewell::NotYet && self.protocol.end().is_some())
     }
 
     fn poll_open(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
@@ -224,6 +274,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for TunnelEngine<Io> {
     }
 
     fn abort(&mut self, code: ErrorCode) {
+        self.is_deaf = true;
         self.protocol.abort(code);
     }
 

@@ -16,6 +16,7 @@ mod double;
 mod drain;
 mod engines;
 mod events;
+mod farewell;
 mod flood;
 mod isolation;
 mod keepalive;

@@ -6,6 +6,7 @@ use http::uri::{self, Authority, PathAndQuery, Uri};
 use http::{Method, StatusCode, Version, request, response};
 
 use super::hpack::Encoder;
+use crate::metadata::fields;
 
 /// The message is malformed: an error of its stream (RFC 9113 §8.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,10 @@ impl Fields {
         let status = self.pseudo.status.ok_or(Malformed)?;
         let (mut head, ()) = http::Response::new(()).into_parts();
         head.status = StatusCode::from_bytes(&status).map_err(|_| Malformed)?;
+        // HTTP/2 has no switch of protocols (RFC 9113 §8.6).
+        if head.status == StatusCode::SWITCHING_PROTOCOLS || is_connection_specific(&self.headers) {
+            return Err(Malformed);
+        }
         (head.version, head.headers) = (Version::HTTP_2, self.headers);
         Ok(head)
     }
@@ -120,11 +125,16 @@ impl Fields {
             status,
         } = &self.pseudo;
         let has_pseudo = [method, scheme, authority, path, status].iter().any(|f| f.is_some());
-        if self.is_malformed || has_pseudo {
+        if self.is_malformed || has_pseudo || is_connection_specific(&self.headers) {
             return Err(Malformed);
         }
         Ok(())
     }
+}
+
+/// Whether there are fields that are for one connection of HTTP/1 (RFC 9113 §8.2.2).
+fn is_connection_specific(headers: &HeaderMap) -> bool {
+    headers.keys().any(fields::is_connection_specific)
 }
 
 fn to_uri(authority: Option<Bytes>, path: Option<Bytes>) -> Result<Uri, Malformed> {
@@ -229,6 +239,9 @@ mod tests {
             &[(":status", "200"), (":status", "200")],
             &[(":status", "200"), CONNECT],
             &[("x", "y"), (":status", "200")],
+            &[(":status", "101")],
+            &[(":status", "103"), ("upgrade", "h2c")],
+            &[(":status", "503"), ("connection", "close")],
         ] {
             assert!(fields(list).into_response().is_err(), "{list:?}");
         }
@@ -241,6 +254,7 @@ mod tests {
         assert_eq!(fields(&[("x", "y")]).check_trailers(), Ok(()));
         assert_eq!(fields(&[(":status", "200")]).check_trailers(), Err(Malformed));
         assert_eq!(fields(&[("X", "y")]).check_trailers(), Err(Malformed));
+        assert_eq!(fields(&[("keep-alive", "1")]).check_trailers(), Err(Malformed));
     }
 
     fn read(block: &[u8]) -> Fields {

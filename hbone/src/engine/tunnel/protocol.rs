@@ -20,7 +20,8 @@ use crate::wire::ErrorCode;
 /// Largest identifier of a stream (RFC 9113 §5.1.1).
 pub(super) const MAX_ID: u32 = (1 << 31) - 1;
 
-/// DATA frames without bytes that end nothing; no honest peer has a use for them (CVE-2019-9518).
+/// DATA frames in a row that have no bytes and end nothing; no honest peer has a use for them
+/// (CVE-2019-9518).
 pub(super) const EMPTY_FRAMES: u32 = 100;
 
 /// Streams that were reset by the peer before anybody was told of them (CVE-2023-44487).

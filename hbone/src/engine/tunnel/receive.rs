@@ -172,11 +172,9 @@ impl Protocol {
             end,
         };
         self.reading.at = At::Data(data);
-        if len == 0 && !end {
-            self.empty_frames += 1;
-            if self.empty_frames > EMPTY_FRAMES {
-                return Err(Fault::CALM);
-            }
+        self.empty_frames = if len == 0 && !end { self.empty_frames + 1 } else { 0 };
+        if self.empty_frames > EMPTY_FRAMES {
+            return Err(Fault::CALM);
         }
         let charged = u32::try_from(head.len).unwrap_or(u32::MAX);
         self.recv_window

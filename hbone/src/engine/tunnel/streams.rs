@@ -17,9 +17,66 @@ pub(super) struct Streams {
     /// Their ids, the one that was reset first in front: the oldest stream may be the last to be reset.
     reset_order: VecDeque<u32>,
     /// Streams whose users are to be told.
-    news: VecDeque<usize>,
+    news: Line,
     /// Streams that wait for their turn to send.
-    waiting: VecDeque<usize>,
+    waiting: Line,
+}
+
+/// Streams in the order in which they came, by slot and id. One that leaves before its turn is
+/// passed over when that comes, so that leaving costs nothing however long the line is.
+#[derive(Debug, Default)]
+struct Line {
+    places: VecDeque<(usize, u32)>,
+    /// Places whose streams have not left.
+    taken: usize,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.taken == 0
+    }
+
+    fn push(&mut self, slot: usize, id: u32) {
+        self.places.push_back((slot, id));
+        self.taken += 1;
+    }
+
+    /// One stream leaves; `stays` tells of those that have not.
+    fn leave(&mut self, stays: impl Fn(usize, u32) -> bool) {
+        self.taken -= 1;
+        if self.places.len() > 2 * self.taken + EMPTY_PLACES {
+            self.places.retain(|(slot, id)| stays(*slot, *id));
+        }
+    }
+
+    fn next(&mut self, stays: impl Fn(usize, u32) -> bool) -> Option<usize> {
+        while let Some((slot, id)) = self.places.pop_front() {
+            if stays(slot, id) {
+                self.taken -= 1;
+                return Some(slot);
+            }
+        }
+        None
+    }
+}
+
+/// Places of streams that have left a line, which are not looked for yet.
+const EMPTY_PLACES: usize = 64;
+
+fn has_news(slots: &Slab<Stream>) -> impl Fn(usize, u32) -> bool {
+    |slot, id| {
+        slots
+            .get(slot)
+            .is_some_and(|stream| stream.id == id && stream.place.has_news)
+    }
+}
+
+fn is_waiting(slots: &Slab<Stream>) -> impl Fn(usize, u32) -> bool {
+    |slot, id| {
+        slots
+            .get(slot)
+            .is_some_and(|stream| stream.id == id && stream.place.is_waiting)
+    }
 }
 
 /// What may still come on a stream that this side has reset: what the peer sent before it knew
@@ -109,10 +166,10 @@ impl Streams {
     pub(super) fn remove(&mut self, slot: usize) -> Option<Stream> {
         let stream = self.slots.try_remove(slot)?;
         if stream.place.has_news {
-            self.news.retain(|other| *other != slot);
+            self.news.leave(has_news(&self.slots));
         }
         if stream.place.is_waiting {
-            self.waiting.retain(|other| *other != slot);
+            self.waiting.leave(is_waiting(&self.slots));
         }
         Some(stream)
     }
@@ -149,13 +206,14 @@ impl Streams {
             && !stream.place.is_unseen
         {
             stream.place.has_news = true;
-            self.news.push_back(slot);
+            self.news.push(slot, stream.id);
         }
     }
 
     /// The key of the next stream whose user is to be told.
     pub(super) fn next_news(&mut self) -> Option<usize> {
-        let stream = self.slots.get_mut(self.news.pop_front()?)?;
+        let slot = self.news.next(has_news(&self.slots))?;
+        let stream = self.slots.get_mut(slot)?;
         stream.place.has_news = false;
         Some(stream.key)
     }
@@ -176,15 +234,37 @@ impl Streams {
             && !stream.place.is_waiting
         {
             stream.place.is_waiting = true;
-            self.waiting.push_back(slot);
+            self.waiting.push(slot, stream.id);
         }
     }
 
     /// Gives the next stream its turn; answers its key.
     pub(super) fn next_turn(&mut self) -> Option<usize> {
-        let stream = self.slots.get_mut(self.waiting.pop_front()?)?;
+        let slot = self.waiting.next(is_waiting(&self.slots))?;
+        let stream = self.slots.get_mut(slot)?;
         stream.place.is_waiting = false;
         stream.place.has_turn = true;
         Some(stream.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_a_line_is_passed_over_and_takes_no_room() {
+        let (mut line, mut left) = (Line::default(), [false; 1_000]);
+        for id in 0..1_000 {
+            line.push(id as usize, id);
+        }
+        for slot in (0..1_000).filter(|slot| slot % 10 != 3) {
+            left[slot] = true;
+            line.leave(|slot, _| !left[slot]);
+            assert!(line.places.len() <= 2 * line.taken + EMPTY_PLACES);
+        }
+        let rest = std::iter::from_fn(|| line.next(|slot, _| !left[slot]));
+        assert!(rest.eq((0..1_000).filter(|slot| slot % 10 == 3)));
+        assert!(line.is_empty());
     }
 }
