@@ -1,6 +1,6 @@
 use super::{
     invalid::{Clause, Fault, FieldPath, FieldValue, Invalid},
-    model::{Action, AuthorizationPolicy, Constraint, Rule, Value},
+    model::{Action, AuthorizationPolicy, Constraint, Entry, Rule, Value},
     target::Target,
 };
 use crate::{
@@ -167,19 +167,8 @@ impl Findings<'_> {
     }
 
     fn check_rule(&mut self, index: usize, rule: &Rule) {
-        let sources = rule.sources().iter().map(|source| (Clause::From, source.fields()));
-        let operations = rule
-            .operations()
-            .iter()
-            .map(|operation| (Clause::To, operation.fields()));
-        for (clause, entries) in [
-            (Clause::From, sources.map(|(_, fields)| fields).collect::<Vec<_>>()),
-            (Clause::To, operations.map(|(_, fields)| fields).collect()),
-        ] {
-            for (entry, fields) in entries.into_iter().enumerate() {
-                self.check_entry(FieldPath::entry(index, clause, entry), fields);
-            }
-        }
+        self.check_entries(index, Clause::From, rule.sources());
+        self.check_entries(index, Clause::To, rule.operations());
         for (entry, condition) in rule.conditions().iter().enumerate() {
             let constraint = condition.constraint();
             if constraint.any_of().is_empty() && constraint.none_of().is_empty() {
@@ -188,6 +177,12 @@ impl Findings<'_> {
         }
         for (clause, entry, constraint) in constraints(rule) {
             self.check_constraint(index, clause, entry, constraint);
+        }
+    }
+
+    fn check_entries<F>(&mut self, rule: usize, clause: Clause, entries: &[Entry<F>]) {
+        for (index, entry) in entries.iter().enumerate() {
+            self.check_entry(FieldPath::entry(rule, clause, index), entry.fields());
         }
     }
 

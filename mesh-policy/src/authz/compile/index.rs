@@ -1,8 +1,4 @@
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    net::IpAddr,
-};
+use std::{collections::HashMap, hash::BuildHasherDefault, net::IpAddr};
 
 use super::{
     span::Span,
@@ -11,7 +7,7 @@ use super::{
 };
 use crate::{
     facts::{Attribute, Facts, PeerName},
-    fingerprint,
+    fingerprint::{self, Fingerprinted},
     matcher::{
         ip::{Cidr, mask},
         principal::{NamespacePattern, Part, Reading},
@@ -28,9 +24,17 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     columns: Vec<Column>,
-    exact: HashMap<u64, Span, BuildHasherDefault<Fingerprinted>>,
+    exact: HashMap<u64, Posted, BuildHasherDefault<Fingerprinted>>,
     /// What is filed, sorted within each span.
     postings: Vec<u32>,
+}
+
+/// What is filed under an exact value. Most often that is one thing, which lies here and needs no
+/// look into the postings.
+#[derive(Clone, Copy, Debug)]
+struct Posted {
+    only_or_start: u32,
+    len: u32,
 }
 
 /// What an index asks of facts: one attribute under one reading.
@@ -171,14 +175,14 @@ impl<'t> IndexBuilder<'t> {
         exact.dedup();
         index.exact.reserve(exact.len());
         for group in exact.chunk_by(|one, other| one.0 == other.0) {
-            let span = post(&mut index.postings, group.iter().map(|(_, id)| *id));
             if let Some((key, _)) = group.first() {
-                index.exact.insert(*key, span);
+                let posted = Posted::new(&mut index.postings, group);
+                index.exact.insert(*key, posted);
             }
         }
         // Nothing is filed under an account alone: it only says that some namespace has it.
         for account in accounts {
-            index.exact.entry(account).or_insert(Span::EMPTY);
+            index.exact.entry(account).or_insert(Posted::NOTHING);
         }
         for (column, [prefixes, suffixes]) in index.columns.iter_mut().zip(texts) {
             column.prefixes = trie(&mut index.postings, prefixes);
@@ -286,8 +290,8 @@ impl Index {
     }
 
     fn probe(&self, column: usize, key: u64, visit: &mut impl FnMut(&[u32])) {
-        if let Some(span) = self.exact.get(&fingerprint::pair(column as u64, key)) {
-            visit(span.of(&self.postings));
+        if let Some(posted) = self.exact.get(&fingerprint::pair(column as u64, key)) {
+            visit(posted.of(&self.postings));
         }
     }
 
@@ -297,6 +301,36 @@ impl Index {
                 trie.walk(text, end, case, |span| visit(span.of(&self.postings)));
             }
         }
+    }
+}
+
+impl Posted {
+    const NOTHING: Self = Self {
+        only_or_start: 0,
+        len: 0,
+    };
+
+    fn new(postings: &mut Vec<u32>, group: &[(u64, u32)]) -> Self {
+        if let [(_, only)] = group {
+            return Self {
+                only_or_start: *only,
+                len: 1,
+            };
+        }
+        let start = postings.len() as u32;
+        postings.extend(group.iter().map(|(_, id)| *id));
+        Self {
+            only_or_start: start,
+            len: group.len() as u32,
+        }
+    }
+
+    fn of<'p>(&'p self, postings: &'p [u32]) -> &'p [u32] {
+        if self.len == 1 {
+            return std::slice::from_ref(&self.only_or_start);
+        }
+        let start = self.only_or_start as usize;
+        postings.get(start..start + self.len as usize).unwrap_or_default()
     }
 }
 
@@ -377,22 +411,4 @@ fn trie(postings: &mut Vec<u32>, mut texts: Vec<(Vec<u8>, u32)>) -> Option<Trie>
         }
     }
     Some(Trie::new(&different))
-}
-
-/// Passes on keys that are hashes already.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fingerprinted(u64);
-
-impl Hasher for Fingerprinted {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = fingerprint::of(bytes);
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
 }
