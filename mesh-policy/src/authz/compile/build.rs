@@ -4,8 +4,8 @@ use std::{
 };
 
 use super::{
-    access,
-    index::{self, Index, IndexBuilder},
+    access::Access,
+    index::{Handle, Index, IndexBuilder},
     lower::{Entry, LoweredField, LoweredRule},
     segment::{Compiled, Field, Layer, Rule, Segment, Values},
     span::Span,
@@ -44,12 +44,11 @@ impl Segment {
     fn index_list(&self, attribute: &Attribute, values: Values) -> Option<Index> {
         let mut index = IndexBuilder::default();
         for number in values.span.of(&self.values) {
-            let test = self.tests.get(*number as usize)?;
-            index::width(test)?;
-            if !index.has_room(attribute, test) {
+            let handle = Handle::of(self.tests.get(*number as usize)?)?;
+            if !index.has_room(attribute, &handle) {
                 return None;
             }
-            index.file(attribute, test, *number);
+            index.file(attribute, &handle, *number);
         }
         Some(index.build())
     }
@@ -86,10 +85,11 @@ impl Builder {
         segment.attributes = self.attributes.things;
         segment.tests = self.tests.things;
         segment.has_http = segment.attributes.iter().any(Attribute::is_http_only);
-        segment.connection = access::finder(&segment, Layer::Connection);
-        if segment.has_http {
-            segment.request = access::finder(&segment, Layer::Request);
-        }
+        let access = Access::new(&segment);
+        let connection = access.finder(Layer::Connection);
+        let request = segment.has_http.then(|| access.finder(Layer::Request));
+        segment.connection = connection;
+        segment.request = request.unwrap_or_default();
         segment.index_long_lists();
         segment
     }

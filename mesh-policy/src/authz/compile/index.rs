@@ -72,7 +72,13 @@ enum View {
 }
 
 /// How a test is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handle<'t> {
+    view: View,
+    key: Key<'t>,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Key<'t> {
     Exact(u64),
     /// The fingerprints of both.
@@ -88,18 +94,24 @@ enum Key<'t> {
 /// Columns beyond this many are not made: each costs every decision a look at the facts.
 const MAX_COLUMNS: usize = 24;
 
-/// Whether a test can be found by an index, and the better the shorter: how many values of its
-/// attribute pass beside the one that it names.
-pub(super) fn width(test: &Test) -> Option<u32> {
-    let (_, key) = key(test)?;
-    Some(match key {
-        Key::Exact(_) | Key::Account { .. } => 0,
-        Key::Prefix(text) | Key::Suffix(text) => 256 >> text.len().min(8),
-        Key::Block(block) => {
-            let most: u8 = if block.first().is_ipv4() { 32 } else { 128 };
-            u32::from(most.saturating_sub(block.bits())).min(32)
+impl<'t> Handle<'t> {
+    /// None for a test that no index finds.
+    pub(super) fn of(test: &'t Test) -> Option<Self> {
+        let (view, key) = view_and_key(test)?;
+        Some(Self { view, key })
+    }
+
+    /// The better the shorter: how many values of its attribute pass beside the one that it names.
+    pub(super) fn width(&self) -> u32 {
+        match self.key {
+            Key::Exact(_) | Key::Account { .. } => 0,
+            Key::Prefix(text) | Key::Suffix(text) => 256 >> text.len().min(8),
+            Key::Block(block) => {
+                let most: u8 = if block.first().is_ipv4() { 32 } else { 128 };
+                u32::from(most.saturating_sub(block.bits())).min(32)
+            }
         }
-    })
+    }
 }
 
 #[derive(Default)]
@@ -110,20 +122,18 @@ pub(super) struct IndexBuilder<'t> {
 
 impl<'t> IndexBuilder<'t> {
     /// Whether there is room for a test of this attribute.
-    pub(super) fn has_room(&self, attribute: &Attribute, test: &Test) -> bool {
-        let Some((view, _)) = key(test) else { return false };
-        self.columns.len() < MAX_COLUMNS || self.columns.contains(&(attribute, view))
+    pub(super) fn has_room(&self, attribute: &Attribute, Handle { view, .. }: &Handle<'_>) -> bool {
+        self.columns.len() < MAX_COLUMNS || self.columns.contains(&(attribute, *view))
     }
 
-    /// Files `id` under a test that has a [`width`].
-    pub(super) fn file(&mut self, attribute: &'t Attribute, test: &'t Test, id: u32) {
-        let Some((view, key)) = key(test) else { return };
-        let column = self.columns.iter().position(|column| *column == (attribute, view));
+    /// Files `id` under a test.
+    pub(super) fn file(&mut self, attribute: &'t Attribute, Handle { view, key }: &Handle<'t>, id: u32) {
+        let column = self.columns.iter().position(|column| *column == (attribute, *view));
         let column = column.unwrap_or_else(|| {
-            self.columns.push((attribute, view));
+            self.columns.push((attribute, *view));
             self.columns.len() - 1
         });
-        self.filed.push((column, key, id));
+        self.filed.push((column, *key, id));
     }
 
     pub(super) fn build(self) -> Index {
@@ -334,7 +344,7 @@ impl Posted {
     }
 }
 
-fn key(test: &Test) -> Option<(View, Key<'_>)> {
+fn view_and_key(test: &Test) -> Option<(View, Key<'_>)> {
     Some(match test {
         Test::Text { pattern, case, .. } => (View::Text(*case), text_key(pattern, *case)?),
         Test::Principal(pattern, reading) => (View::Principal(*reading), text_key(pattern, Case::Counts)?),
