@@ -23,9 +23,9 @@ pub use crate::json::{Json, JsonError, Object};
 /// A well-formed token. Nothing that it says may be believed before [`verify`](Self::verify) has
 /// found its signature right.
 pub struct Jws<'t> {
-    compact: Compact<'t>,
-    algorithm: Algorithm,
-    key_id: Option<String>,
+    pub(crate) compact: Compact<'t>,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key_id: Option<String>,
 }
 
 impl<'t> Jws<'t> {
@@ -49,7 +49,7 @@ impl<'t> Jws<'t> {
             .ok_or(JwsError::Algorithm)?;
         let key_id = match header.get("kid") {
             None => None,
-            Some(Json::Text(key_id)) => Some(key_id.clone()).filter(|key_id| !key_id.is_empty()),
+            Some(Json::Text(key_id)) => Some(key_id.clone()),
             Some(_) => return Err(JwsError::KeyId),
         };
         Ok(Self {
@@ -70,7 +70,7 @@ impl<'t> Jws<'t> {
     }
 
     /// Whether one of the keys made the signature. A key is tried if its ID is the token's or one of
-    /// both has none, and if it is one for the token's algorithm. `algorithms` implement the
+    /// both has none or an empty one, and if it is one for the token's algorithm. `algorithms` implement the
     /// signatures, as a provider's `signature_verification_algorithms.all` does.
     ///
     /// # Errors
@@ -82,7 +82,8 @@ impl<'t> Jws<'t> {
         keys: &KeySet,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
     ) -> Result<(), SignatureError> {
-        let candidates = keys.candidates(self.key_id.as_deref(), self.algorithm);
+        let key_id = self.key_id.as_deref().filter(|key_id| !key_id.is_empty());
+        let candidates = keys.candidates(key_id, self.algorithm);
         check_signature(&self.compact, self.algorithm, candidates, algorithms)
     }
 }

@@ -106,12 +106,12 @@ impl JwtValidator {
         let authorities = trust.get(trust_domain).ok_or_else(|| JwtError::UnknownTrustDomain {
             trust_domain: trust_domain.clone(),
         })?;
-        let named = |authority: &&JwtAuthority| match &token.key_id {
+        let named = |authority: &&JwtAuthority| match &token.jws.key_id {
             Some(key_id) => authority.key_id() == key_id,
             None => true,
         };
         let keys = authorities.iter().filter(named).map(JwtAuthority::key);
-        check_signature(&token.compact, token.algorithm, keys, algorithms)
+        check_signature(&token.jws.compact, token.jws.algorithm, keys, algorithms)
             .map_err(|fault| JwtError::of_signature(fault, trust_domain))?;
         Ok(JwtSvid {
             id: token.subject,

@@ -95,7 +95,13 @@ impl Budget {
         raised.unwrap_or(resource.default_limit()).min(MOST)
     }
 
-    pub(crate) fn check(&self, resource: Resource, used: usize) -> Result<(), OverBudget> {
+    /// Whether so much of a resource may be used: for readers of formats that this crate has none
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// More than the limit.
+    pub fn check(&self, resource: Resource, used: usize) -> Result<(), OverBudget> {
         let limit = self.limit(resource);
         if used > limit {
             return Err(OverBudget { resource, used, limit });

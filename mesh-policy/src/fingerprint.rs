@@ -56,6 +56,24 @@ impl Hasher for Mixing {
     }
 }
 
+/// A hasher for tables whose keys are fingerprints: it passes them on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fingerprinted(u64);
+
+impl Hasher for Fingerprinted {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = of(bytes);
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
 fn digest(bytes: &[u8], fold: impl Fn(u64) -> u64) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];

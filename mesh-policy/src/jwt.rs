@@ -58,7 +58,7 @@ pub use self::{
 use self::{
     judge::{Believed, Grounds},
     rejection::Misplaced,
-    rule::{Rule, invalid},
+    rule::{Rule, invalid, invalid_rule},
     token::to_claims,
 };
 use crate::{
@@ -93,7 +93,7 @@ impl Authenticator {
                 let (count, most) = (rules.len() + 1, MAX_RULES);
                 if count > most {
                     let fault = RuleFault::TooMany { count, most };
-                    return Err(invalid(policy, number, rule, "issuer", fault));
+                    return Err(invalid_rule(policy, number, rule, fault));
                 }
                 rules.push(Rule::of(policy, number, rule)?);
                 origins.push((policy, number, rule));

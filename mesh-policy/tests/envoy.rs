@@ -132,6 +132,48 @@ fn a_policy_without_rules_matches_never() {
     assert_eq!(json!(filters), expected);
 }
 
+/// What istiod leaves of a denial for connections: what only requests have counts as matched.
+#[test]
+fn what_only_requests_have_is_anything_on_tcp() {
+    let get = || Operation::new().any_of(OperationField::Methods, ["GET"]);
+    let user = || Source::new().any_of(SourceField::RequestPrincipals, ["i/s"]);
+    let guests = || Source::new().any_of(SourceField::Namespaces, ["guests"]);
+    let admin = || Operation::new().any_of(OperationField::Ports, ["9090"]);
+    let asked = [
+        Rule::new().to(get()),
+        Rule::new().from(guests()).to(get()),
+        Rule::new().from(user()).to(admin()),
+        Rule::new().from(guests()).from(user()).to(admin()).to(get()),
+    ];
+    let policies = |policy: AuthorizationPolicy| {
+        let policy = asked.iter().cloned().fold(policy, AuthorizationPolicy::rule);
+        let filters = written(Dialect::EnvoyTcp, [policy]);
+        filters[0]["typed_config"]["rules"]["policies"].clone()
+    };
+    let any = json!({ "any": true });
+    let guests = authenticated(&json!({ "safe_regex": { "regex": ".*/ns/guests/.*" } }));
+    let guests = json!({ "or_ids": { "ids": [guests] } });
+    let admin = json!({ "or_rules": { "rules": [{ "destination_port": 9090 }] } });
+    let rule = |permissions: &[&Value], principals: &[&Value]| {
+        let all = |outer: &str, inner: &str, term: &Value| json!({ outer: { inner: [term] } });
+        json!({
+            "permissions": permissions.iter().map(|term| all("and_rules", "rules", term)).collect::<Vec<_>>(),
+            "principals": principals.iter().map(|term| all("and_ids", "ids", term)).collect::<Vec<_>>(),
+        })
+    };
+    assert_eq!(
+        policies(AuthorizationPolicy::deny("n", "p")),
+        json!({
+            "ns[n]-policy[p]-rule[0]": rule(&[&any], &[&any]),
+            "ns[n]-policy[p]-rule[1]": rule(&[&any], &[&guests]),
+            "ns[n]-policy[p]-rule[2]": rule(&[&admin], &[&any]),
+            "ns[n]-policy[p]-rule[3]": rule(&[&admin, &any], &[&guests, &any]),
+        })
+    );
+    // Of what allows, nothing is left.
+    assert_eq!(policies(AuthorizationPolicy::allow("n", "p")), json!({}));
+}
+
 #[test]
 fn entries_are_alternatives_and_conditions_stand_in_each() {
     let written = rule(

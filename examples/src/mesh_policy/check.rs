@@ -1,7 +1,7 @@
 //! Whether one connection or request is allowed.
 
 use mesh_policy::Sample;
-use mesh_policy::authz::{AllowReason, Decision, DenyReason, PolicySet, RuleRef, Verdict};
+use mesh_policy::authz::{AllowReason, AuthorizationPolicy, Decision, DenyReason, PolicySet, RuleRef, Verdict};
 use serde::Serialize;
 
 use super::facts::{self, Written, describe};
@@ -13,7 +13,7 @@ pub(super) fn run(args: &args::Question, out: &mut Out) -> Result<Outcome, Failu
     let set = args.reading.compiler().compile(policies)?;
     let decision = sample.with(|facts| set.decide(facts));
     let checked = Checked::new(&sample, &decision, &set);
-    let text = format!("{}\n{}{}", describe(&sample), checked.answer, checked.answer.beside());
+    let text = format!("{}\n{}\n{}", describe(&sample), checked.answer, checked.answer.beside());
     out.print(&checked, &text)?;
     Ok(Outcome::found(!checked.answer.allowed))
 }
@@ -49,7 +49,7 @@ pub(super) struct Answer {
     dry_run_would_allow: Option<bool>,
 }
 
-/// A rule, and where it was read.
+/// A rule, and where it was read; nowhere, if a PeerAuthentication was made into it.
 #[derive(Debug, Serialize)]
 pub(super) struct RulePlace {
     policy: String,
@@ -66,7 +66,7 @@ impl Answer {
             Verdict::Allow(AllowReason::Matched(_)) => (true, "a rule allows it"),
             Verdict::Deny(DenyReason::Matched(_)) => (false, "a rule denies it"),
             Verdict::Deny(DenyReason::Unavailable(_)) => {
-                (false, "a rule may deny it: that turns on something that is unavailable")
+                (false, "whether a rule denies it turns on what is not known here")
             }
             Verdict::Deny(DenyReason::NoAllowMatched) => (false, "no rule allows it"),
         };
@@ -85,12 +85,12 @@ impl Answer {
 }
 
 impl Answer {
-    /// What policies say that decide nothing, in lines of their own.
+    /// What policies say that decide nothing, each in a line that ends.
     pub(super) fn beside(&self) -> String {
-        let audit = self.audited_by.iter().map(|rule| format!("\naudited by {rule}"));
+        let audit = self.audited_by.iter().map(|rule| format!("audited by {rule}\n"));
         let dry_run = self.dry_run_would_allow.iter().map(|would_allow| {
             let verdict = if *would_allow { "allow" } else { "deny" };
-            format!("\nthe policies that are only tried out would {verdict} it")
+            format!("the policies that are only tried out (dry run) would {verdict} it\n")
         });
         audit.chain(dry_run).collect()
     }
@@ -99,12 +99,16 @@ impl Answer {
 impl RulePlace {
     fn new(rule: RuleRef, set: &PolicySet) -> Option<Self> {
         let name = set.rule(rule)?;
-        Some(Self {
-            policy: name.policy().name().to_string(),
-            rule: name.index(),
-            file: name.policy().file().map(ToString::to_string),
-            line: name.policy().line(),
-        })
+        Some(Self::of(name.policy(), name.index()))
+    }
+
+    pub(super) fn of(policy: &AuthorizationPolicy, rule: usize) -> Self {
+        Self {
+            policy: policy.name().to_string(),
+            rule,
+            file: policy.file().map(ToString::to_string),
+            line: policy.line(),
+        }
     }
 }
 
@@ -124,10 +128,15 @@ impl std::fmt::Display for Answer {
 
 impl std::fmt::Display for RulePlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "policy {}, rule {}", self.policy, self.rule)?;
-        match &self.file {
-            Some(file) => write!(f, " ({file}:{})", self.line),
-            None => Ok(()),
-        }
+        write!(f, "policy {}, rule {} ", self.policy, self.rule)?;
+        write_origin(f, self.file.as_deref(), self.line)
+    }
+}
+
+/// Where a policy comes from, in brackets.
+pub(super) fn write_origin(f: &mut std::fmt::Formatter<'_>, file: Option<&str>, line: u32) -> std::fmt::Result {
+    match file {
+        Some(file) => write!(f, "({file}:{line})"),
+        None => f.write_str("(made from PeerAuthentication)"),
     }
 }

@@ -14,6 +14,7 @@ use mesh_policy::authz::xds::{self, Scope};
 use mesh_policy::authz::{AuthorizationPolicy, CompileError, Diagnostic, Dialect, Note, PolicyName, PolicySet};
 use serde_json::Value;
 
+use self::wire::WireError;
 use super::policies::{self, LoadError};
 use super::{Failure, Out, Outcome, args};
 use crate::manifest;
@@ -92,9 +93,8 @@ fn received(
     root: &str,
     losses: &mut Vec<Loss>,
 ) -> Result<Vec<AuthorizationPolicy>, ConvertError> {
-    let messages = wire::read(text).map_err(|error| ConvertError::Message {
+    let messages = wire::read(text, &Budget::new()).map_err(|error| ConvertError::Message {
         file: file.to_owned(),
-        line: error.line(),
         error,
     })?;
     let mut policies = Vec::with_capacity(messages.len());
@@ -281,12 +281,11 @@ pub(super) enum ConvertError {
     Filter(#[from] envoy::ReadError),
     #[error(transparent)]
     Export(#[from] ExportError),
-    #[error("{file}:{line}: {error}")]
+    #[error("{file}:{}: {error}", .error.line())]
     Message {
         file: String,
-        line: usize,
         #[source]
-        error: serde_json::Error,
+        error: WireError,
     },
     #[error("{file}: {error}")]
     Received {

@@ -3,10 +3,13 @@
 use std::fmt::Write;
 
 use mesh_policy::authz::model::{Constraint, Value};
-use mesh_policy::authz::{AuthorizationPolicy, ExplainedField, ExplainedRule, Explanation, Note, PolicySet, Truth};
+use mesh_policy::authz::{
+    AuthorizationPolicy, Decision, DenyReason, ExplainedField, ExplainedRule, Explanation, Note, PolicySet, Truth,
+    Verdict,
+};
 use serde::Serialize;
 
-use super::check::Answer;
+use super::check::{Answer, RulePlace, write_origin};
 use super::facts::{self, Written, describe};
 use super::{Failure, Out, Outcome, args, policies};
 
@@ -17,9 +20,9 @@ pub(super) fn run(args: &args::Question, out: &mut Out) -> Result<Outcome, Failu
     let (decision, explanation) = sample.with(|facts| (set.decide(facts), set.explain(facts)));
     let explained = Explained {
         answer: Answer::new(&decision, &set),
+        unknown: unknown(&decision, &explanation),
         nearest_miss: explanation.nearest_miss().map(|miss| Miss {
-            policy: miss.rule().policy().name().to_string(),
-            rule: miss.rule().index(),
+            rule: RulePlace::of(miss.rule().policy(), miss.rule().index()),
             fields: miss.failed().iter().map(ExplainedField::label).collect(),
         }),
         policies: policies_of(&set, &explanation),
@@ -33,6 +36,9 @@ pub(super) fn run(args: &args::Question, out: &mut Out) -> Result<Outcome, Failu
 struct Explained {
     #[serde(flatten)]
     answer: Answer,
+    /// For a denial because of what is not known: the fields of the rule that are not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<String>,
     /// For a denial because no rule allows it.
     nearest_miss: Option<Miss>,
     policies: Vec<ExplainedPolicy>,
@@ -42,8 +48,8 @@ struct Explained {
 /// The rule that came closest to allowing.
 #[derive(Debug, Serialize)]
 struct Miss {
-    policy: String,
-    rule: usize,
+    #[serde(flatten)]
+    rule: RulePlace,
     fields: Vec<String>,
 }
 
@@ -83,6 +89,23 @@ struct FieldAnswer {
     none_of: Vec<String>,
 }
 
+fn unknown(decision: &Decision, explanation: &Explanation<'_>) -> Vec<String> {
+    let Verdict::Deny(DenyReason::Unavailable(rule)) = decision.verdict() else {
+        return Vec::new();
+    };
+    let rule = explanation.rules().iter().find(|explained| explained.rule() == rule);
+    let clauses = rule.into_iter().flat_map(|rule| rule.clauses());
+    let fields = clauses.flat_map(|clause| clause.entries()).flatten();
+    let mut unknown = Vec::new();
+    for field in fields.filter(|field| field.truth == Truth::Unknown) {
+        let label = field.label();
+        if !unknown.contains(&label) {
+            unknown.push(label);
+        }
+    }
+    unknown
+}
+
 fn policies_of(set: &PolicySet, explanation: &Explanation<'_>) -> Vec<ExplainedPolicy> {
     let mut policies: Vec<_> = set.policies().collect();
     policies.sort_by_key(|policy| policy.name());
@@ -93,8 +116,9 @@ fn policies_of(set: &PolicySet, explanation: &Explanation<'_>) -> Vec<ExplainedP
             .filter(|rule| rule.policy().name() == policy.name());
         let answers: Vec<_> = answers.collect();
         let rules = 0..policy.rules().len();
-        // What some planes cannot know is unavailable above, where it is.
-        let is_said = |note: &Note| matches!(note, Note::UnknownToSome { .. });
+        // What some planes cannot know is unavailable above, where it is; and nobody wrote what a
+        // PeerAuthentication was made into.
+        let is_said = |note: &Note| policy.file().is_none() || matches!(note, Note::UnknownToSome { .. });
         let notes = set
             .diagnostics()
             .filter(|note| note.policy == *policy.name() && !is_said(&note.note));
@@ -187,25 +211,23 @@ fn truth(truth: Truth) -> &'static str {
 
 impl std::fmt::Display for Explained {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{}{}", self.answer, self.answer.beside())?;
-        if let Some(Miss { policy, rule, fields }) = &self.nearest_miss {
-            writeln!(
-                f,
-                "closest: policy {policy}, rule {rule}, but for {}",
-                fields.join(", ")
-            )?;
+        writeln!(f, "{}", self.answer)?;
+        if !self.unknown.is_empty() {
+            writeln!(f, "not known here: {}", self.unknown.join(", "))?;
         }
+        if let Some(Miss { rule, fields }) = &self.nearest_miss {
+            writeln!(f, "nearest miss: {rule} failed only on {}", fields.join(", "))?;
+        }
+        f.write_str(&self.answer.beside())?;
         self.policies.iter().try_for_each(|policy| write!(f, "\n{policy}"))
     }
 }
 
 impl std::fmt::Display for ExplainedPolicy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.action, self.policy)?;
-        if let Some(file) = &self.file {
-            write!(f, " ({file}:{})", self.line)?;
-        }
-        writeln!(f, "{}", if self.dry_run { ", only tried out" } else { "" })?;
+        write!(f, "{} {} ", self.action, self.policy)?;
+        write_origin(f, self.file.as_deref(), self.line)?;
+        writeln!(f, "{}", if self.dry_run { ", only tried out (dry run)" } else { "" })?;
         if self.rules.is_empty() {
             writeln!(f, "  no rules, so it matches nothing")?;
         }

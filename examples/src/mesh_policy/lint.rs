@@ -11,10 +11,13 @@ pub(super) fn run(args: &args::Lint, out: &mut Out) -> Result<Outcome, Failure> 
     let count = policies.len();
     let analysis = Analysis::new(args.reading.compiler()).root_namespace(&args.root_namespace);
     let report = analysis.run(policies)?;
+    let mut findings: Vec<_> = report.findings().iter().map(Line::from).collect();
+    // As somebody reads the files.
+    findings.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
     let found = Found {
         policies: count,
         is_complete: report.is_complete(),
-        findings: report.findings().iter().map(Line::from).collect(),
+        findings,
     };
     out.print(&found, &found.to_string())?;
     let least = if args.strict {

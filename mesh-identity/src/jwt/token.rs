@@ -2,7 +2,7 @@ use thiserror::Error;
 
 use crate::{
     json::{Json, JsonError, Object},
-    jws::{Algorithm, Compact, JwsError, MAX_TOKEN_BYTES},
+    jws::{Algorithm, Jws, JwsError, MAX_TOKEN_BYTES},
     spiffe_id::{SpiffeId, SpiffeIdError},
 };
 
@@ -13,32 +13,28 @@ const SHOWN_NAME: usize = 32;
 
 /// A token that is well-formed and has been believed nothing yet.
 pub(crate) struct Token<'t> {
-    pub(super) algorithm: Algorithm,
-    pub(super) key_id: Option<String>,
     pub(crate) subject: SpiffeId,
     pub(crate) audiences: Vec<String>,
     /// Seconds since 1970, as are the others.
     pub(crate) expires: u64,
     pub(super) not_before: Option<u64>,
     pub(super) issued: Option<u64>,
-    pub(super) compact: Compact<'t>,
+    pub(super) jws: Jws<'t>,
 }
 
 impl<'t> Token<'t> {
     pub(crate) fn parse(text: &'t str) -> Result<Self, TokenError> {
-        let compact = Compact::parse(text)?;
-        let (algorithm, key_id) = read_header(&compact.header)?;
-        let claims = Json::parse(&compact.payload).map_err(TokenError::Claims)?;
+        let jws = Jws::parse(text)?;
+        check_header(&jws)?;
+        let claims = Json::parse(jws.payload()).map_err(TokenError::Claims)?;
         let claims = claims.as_object().ok_or(TokenError::NotAnObject)?;
         Ok(Self {
-            algorithm,
-            key_id,
             subject: subject(claims)?,
             audiences: audiences(claims)?,
             expires: seconds(claims, "exp")?.ok_or(TokenError::Claim { name: "exp" })?,
             not_before: seconds(claims, "nbf")?,
             issued: seconds(claims, "iat")?,
-            compact,
+            jws,
         })
     }
 }
@@ -134,31 +130,23 @@ impl From<JwsError> for TokenError {
     }
 }
 
-/// JWT-SVID §2: three parameters are known, and no other may be there.
-fn read_header(header: &Object) -> Result<(Algorithm, Option<String>), TokenError> {
+/// JWT-SVID §2: three parameters are known, and no other may be there; EdDSA is not permitted.
+fn check_header(jws: &Jws<'_>) -> Result<(), TokenError> {
+    let header = &jws.compact.header;
     let known = |name: &str| matches!(name, "alg" | "kid" | "typ");
     if let Some(name) = header.keys().find(|name| !known(name)) {
         return Err(TokenError::HeaderParameter {
             name: name.chars().take(SHOWN_NAME).collect(),
         });
     }
-    let algorithm = header
-        .get("alg")
-        .and_then(Json::as_text)
-        .and_then(Algorithm::named)
-        .filter(|algorithm| *algorithm != Algorithm::EdDsa)
-        .ok_or(TokenError::Algorithm)?;
-    match header.get("typ") {
-        None => {}
-        Some(Json::Text(kind)) if matches!(kind.as_str(), "JWT" | "JOSE") => {}
-        Some(_) => return Err(TokenError::Type),
+    if jws.algorithm == Algorithm::EdDsa {
+        return Err(TokenError::Algorithm);
     }
-    let key_id = match header.get("kid") {
-        None => None,
-        Some(Json::Text(key_id)) => Some(key_id.clone()),
-        Some(_) => return Err(TokenError::KeyId),
-    };
-    Ok((algorithm, key_id))
+    match header.get("typ") {
+        None => Ok(()),
+        Some(Json::Text(kind)) if matches!(kind.as_str(), "JWT" | "JOSE") => Ok(()),
+        Some(_) => Err(TokenError::Type),
+    }
 }
 
 fn subject(claims: &Object) -> Result<SpiffeId, TokenError> {

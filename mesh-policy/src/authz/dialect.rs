@@ -227,7 +227,9 @@ pub enum Note {
         value: Box<str>,
     },
     /// Envoy takes `*` for any certificate, ztunnel for a SPIFFE ID.
-    #[error("not every plane takes `*` for a spiffe id: what allows does, what denies takes it for any certificate")]
+    #[error(
+        "`*` is any spiffe id on some planes and any certificate on others: what allows takes the one, what denies the other"
+    )]
     AnyCertificate,
     /// Envoy takes a header without a value for present, Istio's reference does not.
     #[error("a header without a value counts as present in what denies, and not in what allows")]

@@ -20,6 +20,14 @@ struct Matches {
     unknown: Option<RuleRef>,
 }
 
+/// What a search has found.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    of_class: [Matches; Class::COUNT],
+    /// The providers of CUSTOM rules that match.
+    custom: u64,
+}
+
 impl PolicySet {
     /// Decides about a connection or a request: DENY before ALLOW, with what is not known here
     /// counted against it. AUDIT, CUSTOM and what is only tried out are evaluated beside.
@@ -27,26 +35,16 @@ impl PolicySet {
     /// Takes time that hardly depends on the number of policies, and allocates nothing.
     pub fn decide<'f>(&self, facts: impl Into<Facts<'f>>) -> Decision {
         let facts = facts.into();
-        let layer = if facts.is_request() {
-            Layer::Request
-        } else {
-            Layer::Connection
-        };
-        let mut found = [Matches::default(); Class::COUNT];
-        let mut custom = 0;
-        for (origin, segment) in self.parts() {
-            // As a rule nothing has changed since the set was compiled as a whole.
-            if segment.rules.is_empty() {
-                continue;
-            }
-            let search = Search::run(self, origin, segment, layer, &facts);
-            custom |= search.custom;
-            for (found, of_part) in found.iter_mut().zip(search.found) {
-                found.merge(of_part.referring(origin), self);
-            }
+        let mut found = Search::run(self, Origin::Base, &facts);
+        // As a rule nothing has changed since the set was compiled as a whole.
+        if self.has_changed() {
+            found.merge(&Search::run(self, Origin::Changed, &facts), self);
         }
         // CUSTOM has left its providers, and no rule.
-        let [allow, deny, audit, dry_allow, dry_deny, _] = found;
+        let Found {
+            of_class: [allow, deny, audit, dry_allow, dry_deny, _],
+            custom,
+        } = found;
         let dry_run = DryRun {
             denied_by: dry_deny.any(),
             allowed_by: dry_allow.yes,
@@ -81,7 +79,7 @@ impl Matches {
         self.yes.or(self.unknown)
     }
 
-    fn merge(&mut self, other: Self, set: &PolicySet) {
+    fn merge(&mut self, other: &Self, set: &PolicySet) {
         let first = |one: Option<RuleRef>, other: Option<RuleRef>| match (one, other) {
             (Some(one), Some(other)) => Some(set.first_of(one, other)),
             (one, other) => one.or(other),
@@ -91,43 +89,43 @@ impl Matches {
     }
 }
 
-/// The lowest numbers of a class, which are the first rules by their names.
-#[derive(Clone, Copy, Default)]
-struct Numbers {
-    yes: Option<u32>,
-    unknown: Option<u32>,
-}
-
-impl Numbers {
-    fn referring(self, origin: Origin) -> Matches {
-        let refer = |number: u32| RuleRef::new(origin, number);
-        Matches {
-            yes: self.yes.map(refer),
-            unknown: self.unknown.map(refer),
+impl Found {
+    fn merge(&mut self, other: &Self, set: &PolicySet) {
+        self.custom |= other.custom;
+        for (class, of_other) in self.of_class.iter_mut().zip(&other.of_class) {
+            class.merge(of_other, set);
         }
+    }
+
+    fn of(&mut self, class: Class) -> &mut Matches {
+        #[expect(clippy::indexing_slicing, reason = "there is one entry for each class")]
+        &mut self.of_class[class as usize]
     }
 }
 
-/// A search in one part of a set.
+/// A search in one part of a set. Within a part, the lower of two rules is the first by its name.
 struct Search<'s, 'f> {
     set: &'s PolicySet,
     origin: Origin,
     segment: &'s Segment,
     facts: &'s Facts<'f>,
-    found: [Numbers; Class::COUNT],
-    /// The providers of CUSTOM rules that match.
-    custom: u64,
+    found: Found,
 }
 
 impl<'s, 'f> Search<'s, 'f> {
-    fn run(set: &'s PolicySet, origin: Origin, segment: &'s Segment, layer: Layer, facts: &'s Facts<'f>) -> Self {
+    fn run(set: &'s PolicySet, origin: Origin, facts: &'s Facts<'f>) -> Found {
+        let segment = set.segment(origin);
         let mut search = Self {
             set,
             origin,
             segment,
             facts,
-            found: [Numbers::default(); Class::COUNT],
-            custom: 0,
+            found: Found::default(),
+        };
+        let layer = if facts.is_request() {
+            Layer::Request
+        } else {
+            Layer::Connection
         };
         let finder = segment.finder(layer);
         search.consider(&finder.always);
@@ -138,7 +136,7 @@ impl<'s, 'f> Search<'s, 'f> {
                 search.consider_unknown(rules);
             }
         }
-        search
+        search.found
     }
 
     /// `rules` are sorted, so of each class the first that matches ends it.
@@ -146,19 +144,19 @@ impl<'s, 'f> Search<'s, 'f> {
         while let Some((first, rest)) = rules.split_first() {
             let filed = Filed::from_posting(*first);
             let (class, number) = (filed.class(), filed.number());
-            let best = self.numbers(class).yes;
-            let is_settled = best.is_some_and(|best| best <= number);
-            let truth = if is_settled { Truth::Yes } else { self.truth(number) };
-            rules = match truth {
+            let rule = RuleRef::new(self.origin, number);
+            if self.found.of(class).yes.is_some_and(|best| best <= rule) {
+                rules = behind(class, rest);
+                continue;
+            }
+            rules = match self.truth(number) {
+                Truth::Yes if class == Class::Custom => {
+                    self.found.custom |= self.provider(number);
+                    rest
+                }
                 Truth::Yes => {
-                    if class == Class::Custom {
-                        self.custom |= self.provider(number);
-                        rest
-                    } else {
-                        let numbers = self.numbers(class);
-                        numbers.yes = Some(best.map_or(number, |best| best.min(number)));
-                        behind(class, rest)
-                    }
+                    self.found.of(class).yes = Some(rule);
+                    behind(class, rest)
                 }
                 Truth::Unknown => {
                     self.may_match(class, number);
@@ -175,9 +173,9 @@ impl<'s, 'f> Search<'s, 'f> {
         while let Some((first, rest)) = rules.split_first() {
             let filed = Filed::from_posting(*first);
             let (class, number) = (filed.class(), filed.number());
-            let numbers = self.numbers(class);
-            let is_settled = numbers.yes.is_some() || numbers.unknown.is_some_and(|first| first <= number);
-            if is_settled {
+            let rule = RuleRef::new(self.origin, number);
+            let Matches { yes, unknown } = *self.found.of(class);
+            if yes.is_some() || unknown.is_some_and(|first| first <= rule) {
                 rules = behind(class, rest);
                 continue;
             }
@@ -195,16 +193,12 @@ impl<'s, 'f> Search<'s, 'f> {
 
     fn may_match(&mut self, class: Class, number: u32) {
         if class == Class::Custom {
-            self.custom |= self.provider(number);
+            self.found.custom |= self.provider(number);
         } else if class.counts_unknown() {
-            let numbers = self.numbers(class);
-            numbers.unknown = Some(numbers.unknown.map_or(number, |first| first.min(number)));
+            let rule = RuleRef::new(self.origin, number);
+            let unknown = &mut self.found.of(class).unknown;
+            *unknown = Some(unknown.map_or(rule, |first| first.min(rule)));
         }
-    }
-
-    fn numbers(&mut self, class: Class) -> &mut Numbers {
-        #[expect(clippy::indexing_slicing, reason = "there is one entry for each class")]
-        &mut self.found[class as usize]
     }
 
     /// The bit of the provider that a CUSTOM rule asks.
@@ -221,7 +215,7 @@ impl<'s, 'f> Search<'s, 'f> {
         let Some(rule) = self.segment.rules.get(number as usize) else {
             return Truth::No;
         };
-        if self.origin == Origin::Base && self.set.is_replaced(rule.policy as usize) {
+        if self.origin.is_base() && self.set.is_replaced(rule.policy as usize) {
             return Truth::No;
         }
         let mut truth = self.segment.all(rule.when, self.facts);

@@ -24,7 +24,7 @@ use std::{fmt, sync::Arc};
 pub use self::{
     field::{OperationField, SourceField},
     key::{ConditionKey, KeyError},
-    rule::{Condition, Constraint, Operation, Rule, Source, Value},
+    rule::{Condition, Constraint, Entry, Operation, Rule, Source, Value},
 };
 use super::target::{Labels, Target, TargetRef};
 

@@ -1,6 +1,6 @@
 use super::{
     invalid::{Clause, Fault, FieldPath, FieldValue, Invalid},
-    model::{Action, AuthorizationPolicy, Constraint, Rule, Value},
+    model::{Action, AuthorizationPolicy, Constraint, Entry, Rule, Value},
     target::Target,
 };
 use crate::{
@@ -89,31 +89,60 @@ impl Findings<'_> {
         self.found.push(Invalid::new(self.policy, line, field, fault));
     }
 
+    /// What is over the budget is reported where the first too many stands.
     fn check_budget(&mut self, budget: &Budget) {
         let rules = self.policy.rules();
+        if let Err(over) = budget.check(Resource::Rules, rules.len()) {
+            let rule = over.limit;
+            let line = rules.get(rule).map_or(0, |rule| line_of(constraints(rule)));
+            self.add(line, FieldPath::Rule { rule, part: None }, over.into());
+            return;
+        }
         let mut values = 0;
-        let mut longest = 0;
-        let mut alternatives = 0;
-        for rule in rules {
-            let lists = [rule.sources().len(), rule.operations().len(), rule.conditions().len()];
-            alternatives = lists.into_iter().fold(alternatives, usize::max);
-            for condition in rule.conditions() {
-                longest = longest.max(condition.constraint().attribute().to_string().len());
-            }
-            for value in constraints(rule).flat_map(|(_, _, constraint)| all_values(constraint)) {
-                values += 1;
-                longest = longest.max(value.text().len());
+        for (index, rule) in rules.iter().enumerate() {
+            self.check_alternatives(budget, index, rule);
+            for (clause, entry, constraint) in constraints(rule) {
+                values += all_values(constraint).count();
+                self.check_lengths(budget, (index, clause, entry), constraint);
             }
         }
-        let used = [
-            (Resource::Rules, rules.len()),
-            (Resource::Alternatives, alternatives),
-            (Resource::Values, values),
-            (Resource::ValueBytes, longest),
-        ];
-        for (resource, used) in used {
-            if let Err(over) = budget.check(resource, used) {
-                self.add(0, FieldPath::Spec("rules"), over.into());
+        if let Err(over) = budget.check(Resource::Values, values) {
+            self.add(0, FieldPath::Spec("rules"), over.into());
+        }
+    }
+
+    fn check_alternatives(&mut self, budget: &Budget, index: usize, rule: &Rule) {
+        for (clause, count) in [
+            (Clause::From, rule.sources().len()),
+            (Clause::To, rule.operations().len()),
+            (Clause::When, rule.conditions().len()),
+        ] {
+            if let Err(over) = budget.check(Resource::Alternatives, count) {
+                let first = (clause, over.limit);
+                let line = line_of(constraints(rule).filter(|(clause, entry, _)| (*clause, *entry) >= first));
+                self.add(line, FieldPath::entry(index, clause, over.limit), over.into());
+            }
+        }
+    }
+
+    fn check_lengths(
+        &mut self,
+        budget: &Budget,
+        (rule, clause, entry): (usize, Clause, usize),
+        constraint: &Constraint,
+    ) {
+        let check = |length: usize| budget.check(Resource::ValueBytes, length);
+        let attribute = constraint.attribute();
+        if clause == Clause::When
+            && let Err(over) = check(attribute.to_string().len())
+        {
+            let line = line_of([(clause, entry, constraint)].into_iter());
+            self.add(line, FieldPath::entry(rule, clause, entry), over.into());
+        }
+        for (field, value) in placed_values(constraint) {
+            if let Err(over) = check(value.text().len()) {
+                let field = FieldPath::field(rule, clause, entry, field.of(attribute));
+                self.add(value.line(), field, over.into());
             }
         }
     }
@@ -167,19 +196,8 @@ impl Findings<'_> {
     }
 
     fn check_rule(&mut self, index: usize, rule: &Rule) {
-        let sources = rule.sources().iter().map(|source| (Clause::From, source.fields()));
-        let operations = rule
-            .operations()
-            .iter()
-            .map(|operation| (Clause::To, operation.fields()));
-        for (clause, entries) in [
-            (Clause::From, sources.map(|(_, fields)| fields).collect::<Vec<_>>()),
-            (Clause::To, operations.map(|(_, fields)| fields).collect()),
-        ] {
-            for (entry, fields) in entries.into_iter().enumerate() {
-                self.check_entry(FieldPath::entry(index, clause, entry), fields);
-            }
-        }
+        self.check_entries(index, Clause::From, rule.sources());
+        self.check_entries(index, Clause::To, rule.operations());
         for (entry, condition) in rule.conditions().iter().enumerate() {
             let constraint = condition.constraint();
             if constraint.any_of().is_empty() && constraint.none_of().is_empty() {
@@ -188,6 +206,12 @@ impl Findings<'_> {
         }
         for (clause, entry, constraint) in constraints(rule) {
             self.check_constraint(index, clause, entry, constraint);
+        }
+    }
+
+    fn check_entries<F>(&mut self, rule: usize, clause: Clause, entries: &[Entry<F>]) {
+        for (index, entry) in entries.iter().enumerate() {
+            self.check_entry(FieldPath::entry(rule, clause, index), entry.fields());
         }
     }
 
@@ -220,16 +244,10 @@ impl Findings<'_> {
                 Fault::CustomAttribute { attribute },
             );
         }
-        for (negated, values) in [(false, constraint.any_of()), (true, constraint.none_of())] {
-            for (index, value) in values.iter().enumerate() {
-                if let Err(fault) = check_value(attribute, value.text()) {
-                    let field = FieldValue {
-                        attribute: attribute.clone(),
-                        negated,
-                        value: Some(index),
-                    };
-                    self.add(value.line(), FieldPath::field(rule, clause, entry, field), fault);
-                }
+        for (field, value) in placed_values(constraint) {
+            if let Err(fault) = check_value(attribute, value.text()) {
+                let field = FieldPath::field(rule, clause, entry, field.of(attribute));
+                self.add(value.line(), field, fault);
             }
         }
     }
@@ -243,6 +261,36 @@ pub(super) fn constraints(rule: &Rule) -> impl Iterator<Item = (Clause, usize, &
     from.flat_map(|(entry, source)| source.fields().iter().map(move |field| (Clause::From, entry, field)))
         .chain(to.flat_map(|(entry, operation)| operation.fields().iter().map(move |field| (Clause::To, entry, field))))
         .chain(when.map(|(entry, condition)| (Clause::When, entry, condition.constraint())))
+}
+
+/// Where a value stands in its constraint.
+struct ValuePlace {
+    negated: bool,
+    index: usize,
+}
+
+impl ValuePlace {
+    fn of(&self, attribute: &Attribute) -> FieldValue {
+        FieldValue {
+            attribute: attribute.clone(),
+            negated: self.negated,
+            value: Some(self.index),
+        }
+    }
+}
+
+fn placed_values(constraint: &Constraint) -> impl Iterator<Item = (ValuePlace, &Value)> {
+    let twins = [(false, constraint.any_of()), (true, constraint.none_of())];
+    twins.into_iter().flat_map(|(negated, values)| {
+        let values = values.iter().enumerate();
+        values.map(move |(index, value)| (ValuePlace { negated, index }, value))
+    })
+}
+
+/// The line of the first value, 0 if there is none.
+fn line_of<'r>(mut constraints: impl Iterator<Item = (Clause, usize, &'r Constraint)>) -> u32 {
+    let value = constraints.find_map(|(_, _, constraint)| all_values(constraint).next());
+    value.map_or(0, Value::line)
 }
 
 fn all_values(constraint: &Constraint) -> impl Iterator<Item = &Value> {
@@ -307,7 +355,7 @@ mod tests {
         assert_eq!(of_rule(rule(4096)), [""; 0]);
         assert_eq!(
             of_rule(rule(4097)),
-            ["rules: 4097 bytes in a value or key are more than 4096"]
+            ["rules[0].when[0]: 4097 bytes in a value or key are more than 4096"]
         );
     }
 
@@ -454,7 +502,41 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].to_string(),
-            "policy `n/p`: rules: 3 rules in a policy are more than 2"
+            "policy `n/p`: rules[2]: 3 rules in a policy are more than 2"
+        );
+    }
+
+    #[test]
+    fn what_exceeds_the_budget_is_reported_where_the_first_too_many_stands() {
+        let at = |line: u32| [Value::at("10.0.0.1", line)];
+        let full = (0..513).fold(Rule::new(), |rule, line| {
+            rule.from(Source::new().any_of(SourceField::IpBlocks, at(line)))
+                .to(Operation::new().any_of(OperationField::Hosts, at(1000 + line)))
+                .when(when("source.ip").none_of(at(2000 + line)))
+        });
+        let policy = AuthorizationPolicy::allow("n", "p")
+            .rule(Rule::new())
+            .rule(full)
+            .read_from(&"f".into(), 7);
+        let found = policy.validate(&Budget::new());
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let too_many = "513 entries in a clause are more than 512";
+        assert_eq!(
+            found,
+            [
+                format!("f:512: policy `n/p`: rules[1].from[512].source: {too_many}"),
+                format!("f:1512: policy `n/p`: rules[1].to[512].operation: {too_many}"),
+                format!("f:2512: policy `n/p`: rules[1].when[512]: {too_many}"),
+            ]
+        );
+        let long = Value::at(&"a".repeat(4097), 9);
+        let rule = Rule::new().from(Source::new().none_of(SourceField::Principals, [Value::at("a", 8), long]));
+        let policy = AuthorizationPolicy::allow("n", "p")
+            .rule(rule)
+            .read_from(&"f".into(), 7);
+        assert_eq!(
+            policy.validate(&Budget::new())[0].to_string(),
+            "f:9: policy `n/p`: rules[0].from[0].source.notPrincipals[1]: 4097 bytes in a value or key are more than 4096"
         );
     }
 }

@@ -52,7 +52,7 @@ pub enum RuleFault {
     /// A value is empty.
     #[error("the value is empty")]
     Empty,
-    /// A list has more than [`MAX_ENTRIES`], or there are more than [`MAX_RULES`].
+    /// A list has more than [`MAX_ENTRIES`], or with this rule there are more than [`MAX_RULES`].
     #[error("{count} entries are more than {most}")]
     TooMany {
         /// How many there are.

@@ -117,10 +117,23 @@ pub(super) fn invalid(
     fault: RuleFault,
 ) -> InvalidRule {
     InvalidRule {
+        field: format!("jwtRules[{number}].{field}").into(),
+        ..invalid_rule(policy, number, rule, fault)
+    }
+}
+
+/// What is wrong with a rule as a whole.
+pub(super) fn invalid_rule(
+    policy: &RequestAuthentication,
+    number: usize,
+    rule: &JwtRule,
+    fault: RuleFault,
+) -> InvalidRule {
+    InvalidRule {
         file: policy.file.clone(),
         line: rule.line,
         policy: policy.name.clone(),
-        field: format!("jwtRules[{number}].{field}").into(),
+        field: format!("jwtRules[{number}]").into(),
         fault,
     }
 }

@@ -2,18 +2,56 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mesh_policy::{Budget, OverBudget, Resource};
 use mesh_xds_types::security;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Messages in a text: one, or a list of them.
-pub(super) fn read(text: &str) -> Result<Vec<security::Authorization>, serde_json::Error> {
+/// Messages in a text: one, or a list of them. What exceeds the budget of a file is not read.
+pub(super) fn read(text: &str, budget: &Budget) -> Result<Vec<security::Authorization>, WireError> {
+    budget.check(Resource::DocumentBytes, text.len())?;
+    budget.check(Resource::DocumentNodes, nodes(text))?;
     let messages = if text.trim_start().starts_with('[') {
         serde_json::from_str::<Vec<Authorization>>(text)?
     } else {
         vec![serde_json::from_str(text)?]
     };
     Ok(messages.into_iter().map(Into::into).collect())
+}
+
+/// As many values and names as a text can have: each but the first stands behind one of four
+/// characters.
+fn nodes(text: &str) -> usize {
+    let (mut nodes, mut is_quoted, mut is_escaped) = (1, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_quoted,
+            b'"' => is_quoted = !is_quoted,
+            b'{' | b'[' | b',' | b':' if !is_quoted => nodes += 1,
+            _ => {}
+        }
+    }
+    nodes
+}
+
+/// Why a text is none of messages.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::mesh_policy) enum WireError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
+
+impl WireError {
+    /// The line, which is the first for the whole text.
+    pub(super) fn line(&self) -> usize {
+        match self {
+            Self::Json(error) => error.line(),
+            Self::OverBudget(_) => 1,
+        }
+    }
 }
 
 /// A list of messages.
@@ -317,4 +355,22 @@ impl From<Account> for security::ServiceAccountMatch {
 
 fn all<A, B>(items: Vec<A>, convert: impl Fn(A) -> B) -> Vec<B> {
     items.into_iter().map(convert).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exceeds_the_budget_of_a_file_is_not_read() {
+        let text = r#"[{"name": "a, {b\": [", "namespace": "n"}]"#;
+        assert_eq!(nodes(text), 6);
+        let within = |resource, limit| read(text, &Budget::new().with_limit(resource, limit));
+        assert_eq!(within(Resource::DocumentNodes, 6).unwrap().len(), 1);
+        let error = within(Resource::DocumentNodes, 5).unwrap_err();
+        assert_eq!(error.to_string(), "6 values and names in a file are more than 5");
+        assert!(within(Resource::DocumentBytes, text.len()).is_ok());
+        let error = within(Resource::DocumentBytes, 10).unwrap_err();
+        assert!(matches!(error, WireError::OverBudget(_)) && error.line() == 1);
+    }
 }

@@ -7,58 +7,65 @@
 use std::collections::BTreeMap;
 
 use super::{
-    index::{IndexBuilder, width},
+    index::{Handle, IndexBuilder},
     segment::{Class, Field, Filed, Finder, Layer, Rule, Segment},
     span::Span,
 };
 use crate::facts::Attribute;
 
-pub(super) fn finder(segment: &Segment, layer: Layer) -> Finder {
-    let search = Search {
-        segment,
-        layer,
-        popularity: &popularity(segment),
-    };
-    let mut filing = Filing::default();
-    for (number, rule) in segment.rules.iter().enumerate() {
-        let policy = segment.policies.get(rule.policy as usize);
-        let Some(class) = policy.and_then(|compiled| Class::of(&compiled.policy)) else {
-            continue;
-        };
-        if !class.counts_unknown() && search.never_matches(rule) {
-            continue;
-        }
-        let filed = Filed::new(class, number as u32);
-        filing.file(segment, filed, search.cheapest(rule).as_deref());
-    }
-    filing.finder()
-}
-
-/// How often each test occurs.
-fn popularity(segment: &Segment) -> Vec<u32> {
-    let mut popularity = vec![0; segment.tests.len()];
-    for number in &segment.values {
-        if let Some(count) = popularity.get_mut(*number as usize) {
-            *count += 1;
-        }
-    }
-    popularity
-}
-
-struct Search<'s> {
+/// The ways to the rules of a segment.
+pub(super) struct Access<'s> {
     segment: &'s Segment,
-    layer: Layer,
-    popularity: &'s [u32],
+    /// Of each test: how it is found, and how often it occurs.
+    tests: Vec<(Option<Handle<'s>>, u32)>,
 }
 
-impl<'s> Search<'s> {
+impl<'s> Access<'s> {
+    pub(super) fn new(segment: &'s Segment) -> Self {
+        let mut tests: Vec<_> = segment.tests.iter().map(|test| (Handle::of(test), 0)).collect();
+        for number in &segment.values {
+            if let Some((_, popularity)) = tests.get_mut(*number as usize) {
+                *popularity += 1;
+            }
+        }
+        Self { segment, tests }
+    }
+
+    pub(super) fn finder(&self, layer: Layer) -> Finder {
+        let search = Search { access: self, layer };
+        let mut filing = Filing::default();
+        for (number, rule) in self.segment.rules.iter().enumerate() {
+            let policy = self.segment.policies.get(rule.policy as usize);
+            let Some(class) = policy.and_then(|compiled| Class::of(&compiled.policy)) else {
+                continue;
+            };
+            if !class.counts_unknown() && search.never_matches(rule) {
+                continue;
+            }
+            let filed = Filed::new(class, number as u32);
+            filing.file(self, filed, search.cheapest(rule).as_deref());
+        }
+        filing.finder()
+    }
+
+    fn attribute(&self, field: &Field) -> Option<&'s Attribute> {
+        self.segment.attributes.get(field.attribute as usize)
+    }
+}
+
+struct Search<'a, 's> {
+    access: &'a Access<'s>,
+    layer: Layer,
+}
+
+impl<'s> Search<'_, 's> {
     /// The fields to find a rule by: one of each source, or one of each operation, or a condition.
     fn cheapest(&self, rule: &Rule) -> Option<Vec<&'s Field>> {
         let lists = [rule.from, rule.to].into_iter().filter(|entries| !entries.is_empty());
         let by_entries = lists.filter_map(|entries| {
             let mut total = 0;
             let mut chosen = Vec::new();
-            for fields in entries.of(&self.segment.entries) {
+            for fields in entries.of(&self.access.segment.entries) {
                 let (cost, field) = self.cheapest_field(*fields)?;
                 total += cost;
                 chosen.push(field);
@@ -71,7 +78,7 @@ impl<'s> Search<'s> {
     }
 
     fn cheapest_field(&self, fields: Span) -> Option<(u64, &'s Field)> {
-        let fields = fields.of(&self.segment.fields).iter();
+        let fields = fields.of(&self.access.segment.fields).iter();
         fields
             .filter_map(|field| Some((self.cost(field)?, field)))
             .min_by_key(|(cost, _)| *cost)
@@ -79,15 +86,13 @@ impl<'s> Search<'s> {
 
     /// How many rules a look at facts can be expected to find beside this one.
     fn cost(&self, field: &Field) -> Option<u64> {
-        let attribute = self.segment.attributes.get(field.attribute as usize)?;
-        if self.is_beyond(attribute) {
+        if self.is_beyond(self.access.attribute(field)?) {
             return None;
         }
         let mut cost = 0;
-        for number in field.any?.span.of(&self.segment.values) {
-            let test = self.segment.tests.get(*number as usize)?;
-            let popularity = self.popularity.get(*number as usize)?;
-            cost += u64::from(*popularity) * (8 + u64::from(width(test)?));
+        for number in field.any?.span.of(&self.access.segment.values) {
+            let (handle, popularity) = self.access.tests.get(*number as usize)?;
+            cost += u64::from(*popularity) * (8 + u64::from(handle.as_ref()?.width()));
         }
         Some(cost)
     }
@@ -95,13 +100,14 @@ impl<'s> Search<'s> {
     /// A rule that allows matches nothing as long as something that it needs is unknown.
     fn never_matches(&self, rule: &Rule) -> bool {
         let unknown = |fields: &Span| {
-            let mut fields = fields.of(&self.segment.fields).iter();
+            let mut fields = fields.of(&self.access.segment.fields).iter();
             fields.any(|field| {
-                let attribute = self.segment.attributes.get(field.attribute as usize);
+                let attribute = self.access.attribute(field);
                 attribute.is_some_and(|attribute| self.is_beyond(attribute))
             })
         };
-        let entries = |entries: Span| !entries.is_empty() && entries.of(&self.segment.entries).iter().all(unknown);
+        let entries =
+            |entries: Span| !entries.is_empty() && entries.of(&self.access.segment.entries).iter().all(unknown);
         unknown(&rule.when) || entries(rule.from) || entries(rule.to)
     }
 
@@ -118,29 +124,30 @@ struct Filing<'s> {
 }
 
 impl<'s> Filing<'s> {
-    fn file(&mut self, segment: &'s Segment, filed: Filed, fields: Option<&[&'s Field]>) {
+    fn file(&mut self, access: &Access<'s>, filed: Filed, fields: Option<&[&'s Field]>) {
         let rule = filed.posting();
-        let tests = |field: &&'s Field| {
-            let attribute = segment.attributes.get(field.attribute as usize);
+        let handles = |field: &&'s Field| {
             let values = field
                 .any
-                .map(|values| values.span.of(&segment.values))
+                .map(|values| values.span.of(&access.segment.values))
                 .unwrap_or_default();
-            let tests = values.iter().filter_map(|number| segment.tests.get(*number as usize));
-            attribute
+            let tests = values.iter().filter_map(|number| access.tests.get(*number as usize));
+            let handles = tests.filter_map(|(handle, _)| handle.as_ref());
+            access
+                .attribute(field)
                 .into_iter()
-                .flat_map(move |attribute| tests.clone().map(move |test| (attribute, test)))
+                .flat_map(move |attribute| handles.clone().map(move |handle| (attribute, handle)))
         };
         let fields = fields.filter(|fields| {
-            let mut tests = fields.iter().flat_map(tests);
-            tests.all(|(attribute, test)| self.index.has_room(attribute, test))
+            let mut handles = fields.iter().flat_map(handles);
+            handles.all(|(attribute, handle)| self.index.has_room(attribute, handle))
         });
         let Some(fields) = fields else {
             self.always.push(rule);
             return;
         };
-        for (attribute, test) in fields.iter().flat_map(tests) {
-            self.index.file(attribute, test, rule);
+        for (attribute, handle) in fields.iter().flat_map(handles) {
+            self.index.file(attribute, handle, rule);
         }
         if filed.class().counts_unknown() {
             for field in fields {

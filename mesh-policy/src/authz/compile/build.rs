@@ -1,14 +1,20 @@
-use std::{collections::HashMap, hash::BuildHasherDefault};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, Hash},
+};
 
 use super::{
-    access,
-    index::{self, Index, IndexBuilder},
+    access::Access,
+    index::{Handle, Index, IndexBuilder},
     lower::{Entry, LoweredField, LoweredRule},
     segment::{Compiled, Field, Layer, Rule, Segment, Values},
     span::Span,
     test::Test,
 };
-use crate::{facts::Attribute, fingerprint::Mixing};
+use crate::{
+    facts::Attribute,
+    fingerprint::{Fingerprinted, Mixing},
+};
 
 /// Lists of values longer than this have an index of their own.
 const SHORT_LIST: usize = 16;
@@ -38,12 +44,11 @@ impl Segment {
     fn index_list(&self, attribute: &Attribute, values: Values) -> Option<Index> {
         let mut index = IndexBuilder::default();
         for number in values.span.of(&self.values) {
-            let test = self.tests.get(*number as usize)?;
-            index::width(test)?;
-            if !index.has_room(attribute, test) {
+            let handle = Handle::of(self.tests.get(*number as usize)?)?;
+            if !index.has_room(attribute, &handle) {
                 return None;
             }
-            index.file(attribute, test, *number);
+            index.file(attribute, &handle, *number);
         }
         Some(index.build())
     }
@@ -53,17 +58,22 @@ impl Segment {
 #[derive(Default)]
 pub(super) struct Builder {
     segment: Segment,
-    attributes: HashMap<Attribute, u32>,
-    tests: HashMap<Test, u32, BuildHasherDefault<Mixing>>,
+    attributes: Interner<Attribute>,
+    tests: Interner<Test>,
+}
+
+/// Numbers equal things alike.
+struct Interner<T> {
+    things: Vec<T>,
+    /// By their fingerprints. Of two with the same, one is not found here, and is then kept as often
+    /// as it occurs.
+    numbers: HashMap<u64, u32, BuildHasherDefault<Fingerprinted>>,
 }
 
 impl Builder {
     /// Policies are added in the order of their names.
     pub(super) fn add(&mut self, policy: Compiled, mut rules: Vec<LoweredRule>) {
-        // As Envoy sorts the names of its rules, in which a bracket follows the number.
-        if rules.len() > 1 {
-            rules.sort_by_cached_key(|rule| format!("{}]", rule.index));
-        }
+        rules.sort_unstable_by_key(|rule| rank(rule.index));
         for rule in rules {
             self.rule(rule);
         }
@@ -72,18 +82,14 @@ impl Builder {
 
     pub(super) fn build(self) -> Segment {
         let mut segment = self.segment;
-        // Each test is put in the place of its number; what was there in the meantime counts nowhere.
-        segment.tests = vec![Test::Port(0); self.tests.len()];
-        for (test, number) in self.tests {
-            if let Some(place) = segment.tests.get_mut(number as usize) {
-                *place = test;
-            }
-        }
+        segment.attributes = self.attributes.things;
+        segment.tests = self.tests.things;
         segment.has_http = segment.attributes.iter().any(Attribute::is_http_only);
-        segment.connection = access::finder(&segment, Layer::Connection);
-        if segment.has_http {
-            segment.request = access::finder(&segment, Layer::Request);
-        }
+        let access = Access::new(&segment);
+        let connection = access.finder(Layer::Connection);
+        let request = segment.has_http.then(|| access.finder(Layer::Request));
+        segment.connection = connection;
+        segment.request = request.unwrap_or_default();
         segment.index_long_lists();
         segment
     }
@@ -113,7 +119,7 @@ impl Builder {
     fn fields(&mut self, fields: Vec<LoweredField>) -> Span {
         let start = self.segment.fields.len();
         for field in fields {
-            let attribute = self.attribute(field.attribute);
+            let attribute = self.attributes.number(field.attribute);
             let any = field.any.map(|tests| self.values(tests));
             let none = self.values(field.none);
             self.segment.fields.push(Field { attribute, any, none });
@@ -124,8 +130,7 @@ impl Builder {
     fn values(&mut self, tests: Vec<Test>) -> Values {
         let start = self.segment.values.len();
         for test in tests {
-            let next = self.tests.len() as u32;
-            let number = *self.tests.entry(test).or_insert(next);
+            let number = self.tests.number(test);
             self.segment.values.push(number);
         }
         Values {
@@ -133,16 +138,51 @@ impl Builder {
             list: None,
         }
     }
+}
 
-    fn attribute(&mut self, attribute: Attribute) -> u32 {
-        match self.attributes.get(&attribute) {
-            Some(number) => *number,
-            None => {
-                let number = self.segment.attributes.len() as u32;
-                self.segment.attributes.push(attribute.clone());
-                self.attributes.insert(attribute, number);
-                number
-            }
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self {
+            things: Vec::new(),
+            numbers: HashMap::default(),
         }
+    }
+}
+
+impl<T: Eq + Hash> Interner<T> {
+    fn number(&mut self, thing: T) -> u32 {
+        let next = self.things.len() as u32;
+        let fingerprint = BuildHasherDefault::<Mixing>::default().hash_one(&thing);
+        let number = *self.numbers.entry(fingerprint).or_insert(next);
+        if self.things.get(number as usize) == Some(&thing) {
+            return number;
+        }
+        self.things.push(thing);
+        next
+    }
+}
+
+/// What sorts rules as Envoy sorts their names: the digits of an index, and a bracket behind them.
+fn rank(index: usize) -> u128 {
+    let (mut rank, mut rest) = (u128::from(b']') << 120, index as u32);
+    loop {
+        // Each digit pushes what follows it to the right.
+        rank = rank >> 8 | u128::from(b'0' + (rest % 10) as u8) << 120;
+        rest /= 10;
+        if rest == 0 {
+            return rank;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_ranked_by_the_text_of_their_names() {
+        let mut indexes: Vec<_> = (0..1200).chain([u32::MAX as usize]).collect();
+        indexes.sort_unstable_by_key(|index| rank(*index));
+        assert!(indexes.is_sorted_by_key(|index| format!("{index}]")));
     }
 }

@@ -1,8 +1,4 @@
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    net::IpAddr,
-};
+use std::{collections::HashMap, hash::BuildHasherDefault, net::IpAddr};
 
 use super::{
     span::Span,
@@ -11,7 +7,7 @@ use super::{
 };
 use crate::{
     facts::{Attribute, Facts, PeerName},
-    fingerprint,
+    fingerprint::{self, Fingerprinted},
     matcher::{
         ip::{Cidr, mask},
         principal::{NamespacePattern, Part, Reading},
@@ -28,9 +24,17 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     columns: Vec<Column>,
-    exact: HashMap<u64, Span, BuildHasherDefault<Fingerprinted>>,
+    exact: HashMap<u64, Posted, BuildHasherDefault<Fingerprinted>>,
     /// What is filed, sorted within each span.
     postings: Vec<u32>,
+}
+
+/// What is filed under an exact value. Most often that is one thing, which lies here and needs no
+/// look into the postings.
+#[derive(Clone, Copy, Debug)]
+struct Posted {
+    only_or_start: u32,
+    len: u32,
 }
 
 /// What an index asks of facts: one attribute under one reading.
@@ -68,7 +72,13 @@ enum View {
 }
 
 /// How a test is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handle<'t> {
+    view: View,
+    key: Key<'t>,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Key<'t> {
     Exact(u64),
     /// The fingerprints of both.
@@ -84,18 +94,24 @@ enum Key<'t> {
 /// Columns beyond this many are not made: each costs every decision a look at the facts.
 const MAX_COLUMNS: usize = 24;
 
-/// Whether a test can be found by an index, and the better the shorter: how many values of its
-/// attribute pass beside the one that it names.
-pub(super) fn width(test: &Test) -> Option<u32> {
-    let (_, key) = key(test)?;
-    Some(match key {
-        Key::Exact(_) | Key::Account { .. } => 0,
-        Key::Prefix(text) | Key::Suffix(text) => 256 >> text.len().min(8),
-        Key::Block(block) => {
-            let most: u8 = if block.first().is_ipv4() { 32 } else { 128 };
-            u32::from(most.saturating_sub(block.bits())).min(32)
+impl<'t> Handle<'t> {
+    /// None for a test that no index finds.
+    pub(super) fn of(test: &'t Test) -> Option<Self> {
+        let (view, key) = view_and_key(test)?;
+        Some(Self { view, key })
+    }
+
+    /// The better the shorter: how many values of its attribute pass beside the one that it names.
+    pub(super) fn width(&self) -> u32 {
+        match self.key {
+            Key::Exact(_) | Key::Account { .. } => 0,
+            Key::Prefix(text) | Key::Suffix(text) => 256 >> text.len().min(8),
+            Key::Block(block) => {
+                let most: u8 = if block.first().is_ipv4() { 32 } else { 128 };
+                u32::from(most.saturating_sub(block.bits())).min(32)
+            }
         }
-    })
+    }
 }
 
 #[derive(Default)]
@@ -106,20 +122,18 @@ pub(super) struct IndexBuilder<'t> {
 
 impl<'t> IndexBuilder<'t> {
     /// Whether there is room for a test of this attribute.
-    pub(super) fn has_room(&self, attribute: &Attribute, test: &Test) -> bool {
-        let Some((view, _)) = key(test) else { return false };
-        self.columns.len() < MAX_COLUMNS || self.columns.contains(&(attribute, view))
+    pub(super) fn has_room(&self, attribute: &Attribute, Handle { view, .. }: &Handle<'_>) -> bool {
+        self.columns.len() < MAX_COLUMNS || self.columns.contains(&(attribute, *view))
     }
 
-    /// Files `id` under a test that has a [`width`].
-    pub(super) fn file(&mut self, attribute: &'t Attribute, test: &'t Test, id: u32) {
-        let Some((view, key)) = key(test) else { return };
-        let column = self.columns.iter().position(|column| *column == (attribute, view));
+    /// Files `id` under a test.
+    pub(super) fn file(&mut self, attribute: &'t Attribute, Handle { view, key }: &Handle<'t>, id: u32) {
+        let column = self.columns.iter().position(|column| *column == (attribute, *view));
         let column = column.unwrap_or_else(|| {
-            self.columns.push((attribute, view));
+            self.columns.push((attribute, *view));
             self.columns.len() - 1
         });
-        self.filed.push((column, key, id));
+        self.filed.push((column, *key, id));
     }
 
     pub(super) fn build(self) -> Index {
@@ -171,14 +185,14 @@ impl<'t> IndexBuilder<'t> {
         exact.dedup();
         index.exact.reserve(exact.len());
         for group in exact.chunk_by(|one, other| one.0 == other.0) {
-            let span = post(&mut index.postings, group.iter().map(|(_, id)| *id));
             if let Some((key, _)) = group.first() {
-                index.exact.insert(*key, span);
+                let posted = Posted::new(&mut index.postings, group);
+                index.exact.insert(*key, posted);
             }
         }
         // Nothing is filed under an account alone: it only says that some namespace has it.
         for account in accounts {
-            index.exact.entry(account).or_insert(Span::EMPTY);
+            index.exact.entry(account).or_insert(Posted::NOTHING);
         }
         for (column, [prefixes, suffixes]) in index.columns.iter_mut().zip(texts) {
             column.prefixes = trie(&mut index.postings, prefixes);
@@ -286,8 +300,8 @@ impl Index {
     }
 
     fn probe(&self, column: usize, key: u64, visit: &mut impl FnMut(&[u32])) {
-        if let Some(span) = self.exact.get(&fingerprint::pair(column as u64, key)) {
-            visit(span.of(&self.postings));
+        if let Some(posted) = self.exact.get(&fingerprint::pair(column as u64, key)) {
+            visit(posted.of(&self.postings));
         }
     }
 
@@ -300,7 +314,37 @@ impl Index {
     }
 }
 
-fn key(test: &Test) -> Option<(View, Key<'_>)> {
+impl Posted {
+    const NOTHING: Self = Self {
+        only_or_start: 0,
+        len: 0,
+    };
+
+    fn new(postings: &mut Vec<u32>, group: &[(u64, u32)]) -> Self {
+        if let [(_, only)] = group {
+            return Self {
+                only_or_start: *only,
+                len: 1,
+            };
+        }
+        let start = postings.len() as u32;
+        postings.extend(group.iter().map(|(_, id)| *id));
+        Self {
+            only_or_start: start,
+            len: group.len() as u32,
+        }
+    }
+
+    fn of<'p>(&'p self, postings: &'p [u32]) -> &'p [u32] {
+        if self.len == 1 {
+            return std::slice::from_ref(&self.only_or_start);
+        }
+        let start = self.only_or_start as usize;
+        postings.get(start..start + self.len as usize).unwrap_or_default()
+    }
+}
+
+fn view_and_key(test: &Test) -> Option<(View, Key<'_>)> {
     Some(match test {
         Test::Text { pattern, case, .. } => (View::Text(*case), text_key(pattern, *case)?),
         Test::Principal(pattern, reading) => (View::Principal(*reading), text_key(pattern, Case::Counts)?),
@@ -377,22 +421,4 @@ fn trie(postings: &mut Vec<u32>, mut texts: Vec<(Vec<u8>, u32)>) -> Option<Trie>
         }
     }
     Some(Trie::new(&different))
-}
-
-/// Passes on keys that are hashes already.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fingerprinted(u64);
-
-impl Hasher for Fingerprinted {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = fingerprint::of(bytes);
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
 }

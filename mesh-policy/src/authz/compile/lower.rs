@@ -6,7 +6,7 @@ use crate::{
     authz::{
         dialect::{Diagnostic, Dialect, Note, TrustDomains},
         invalid::{Clause, Fault, FieldPath, FieldValue, Invalid},
-        model::{Action, AuthorizationPolicy, Constraint, Rule, Value},
+        model::{self, Action, AuthorizationPolicy, Constraint, Rule, Value},
         target::Target,
     },
     budget::Budget,
@@ -130,10 +130,8 @@ impl<'c> Lowering<'c> {
             to: Vec::new(),
             when: Vec::new(),
         };
-        let sources: Vec<_> = rule.sources().iter().map(|source| source.fields()).collect();
-        let operations: Vec<_> = rule.operations().iter().map(|operation| operation.fields()).collect();
-        lowered.from = self.entries(index, Clause::From, &sources)?;
-        lowered.to = self.entries(index, Clause::To, &operations)?;
+        lowered.from = self.entries(index, Clause::From, rule.sources())?;
+        lowered.to = self.entries(index, Clause::To, rule.operations())?;
         for (entry, condition) in rule.conditions().iter().enumerate() {
             match self.field(index, Clause::When, entry, condition.constraint())? {
                 Some(field) => lowered.when.push(field),
@@ -151,11 +149,11 @@ impl<'c> Lowering<'c> {
         Ok(lowered)
     }
 
-    fn entries(&mut self, rule: usize, clause: Clause, entries: &[&[Constraint]]) -> Result<Vec<Entry>, Omitted> {
+    fn entries<F>(&mut self, rule: usize, clause: Clause, entries: &[model::Entry<F>]) -> Result<Vec<Entry>, Omitted> {
         let mut lowered = Vec::with_capacity(entries.len());
-        for (index, constraints) in entries.iter().enumerate() {
-            let mut fields = Vec::with_capacity(constraints.len());
-            for constraint in *constraints {
+        for (index, entry) in entries.iter().enumerate() {
+            let mut fields = Vec::with_capacity(entry.fields().len());
+            for constraint in entry.fields() {
                 fields.extend(self.field(rule, clause, index, constraint)?);
             }
             // ztunnel matches an entry without fields with nothing, Envoy with everything.
@@ -234,11 +232,10 @@ impl<'c> Lowering<'c> {
         let mut tests = Vec::with_capacity(values.len());
         let mut readable = false;
         for (index, value) in values.iter().enumerate() {
-            match self.reader.read(place.attribute, value.text(), effect) {
-                Ok(read) => {
+            match self.reader.read(place.attribute, value.text(), effect, &mut tests) {
+                Ok(note) => {
                     readable = true;
-                    tests.extend(read.tests);
-                    if let Some(note) = read.note {
+                    if let Some(note) = note {
                         self.note(value.line(), place.path(index), note);
                     }
                 }

@@ -147,7 +147,7 @@ impl PolicySet {
     /// The rule that a decision of this set refers to; none for one of another set, perhaps.
     pub fn rule(&self, rule: RuleRef) -> Option<RuleName<'_>> {
         let (origin, number) = rule.parts();
-        let segment = &self.part(origin).segment;
+        let segment = self.segment(origin);
         let rule = segment.rules.get(number as usize)?;
         Some(RuleName {
             policy: &segment.policies.get(rule.policy as usize)?.policy,
@@ -160,6 +160,15 @@ impl PolicySet {
             (Origin::Base, &self.base.segment),
             (Origin::Changed, &self.changed.segment),
         ]
+    }
+
+    pub(in crate::authz) fn segment(&self, origin: Origin) -> &Segment {
+        &self.part(origin).segment
+    }
+
+    /// Whether there are policies that came after the base.
+    pub(in crate::authz) fn has_changed(&self) -> bool {
+        !self.changed.segment.rules.is_empty()
     }
 
     /// Whether a policy of the base no longer counts.

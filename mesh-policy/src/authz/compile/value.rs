@@ -35,12 +35,6 @@ pub(in crate::authz) struct Reader<'c> {
     pub(super) namespace: &'c str,
 }
 
-/// A value's tests, of which any will do; none never match.
-pub(in crate::authz) struct Read {
-    pub(in crate::authz) tests: Vec<Test>,
-    pub(super) note: Option<Note>,
-}
-
 impl<'c> Reader<'c> {
     pub(super) fn new(dialect: Dialect, trust_domains: &'c TrustDomains, policy: &'c AuthorizationPolicy) -> Self {
         Self {
@@ -50,86 +44,82 @@ impl<'c> Reader<'c> {
         }
     }
 
-    pub(in crate::authz) fn read(&self, attribute: &Attribute, value: &str, effect: Effect) -> Result<Read, Fault> {
+    /// Adds the tests of a value, of which any will do; if it adds none, the value never matches.
+    pub(in crate::authz) fn read(
+        &self,
+        attribute: &Attribute,
+        value: &str,
+        effect: Effect,
+        tests: &mut Vec<Test>,
+    ) -> Result<Option<Note>, Fault> {
         check_value(attribute, value)?;
         if attribute.is_identity() {
-            return Ok(self.identity(attribute, value, effect));
+            return Ok(self.identity(attribute, value, effect, tests));
         }
-        let pattern = TextPattern::parse(value.as_bytes());
+        let pattern = || TextPattern::parse(value.as_bytes());
         let mut note = None;
-        let tests = match attribute {
-            Attribute::RequestPrincipal => vec![Test::RequestPrincipal(RequestPrincipal::parse(value))],
-            Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => {
-                Cidr::parse(value).map(Test::Ip).into_iter().collect()
-            }
-            Attribute::DestinationPort => port::parse(value).map(Test::Port).into_iter().collect(),
+        let test = match attribute {
+            Attribute::RequestPrincipal => Some(Test::RequestPrincipal(RequestPrincipal::parse(value))),
+            Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => Cidr::parse(value).map(Test::Ip),
+            Attribute::DestinationPort => port::parse(value).map(Test::Port),
             Attribute::Path if PathTemplate::is_one(value) => {
                 let charset = match (self.dialect, effect) {
                     (Dialect::Strict, Effect::Stops) => Charset::Any,
                     _ => Charset::Envoy,
                 };
                 let template = PathTemplate::parse(value).ok();
-                template
-                    .map(|template| Test::Template(template, charset))
-                    .into_iter()
-                    .collect()
+                template.map(|template| Test::Template(template, charset))
             }
             Attribute::Sni
                 if self.dialect != Dialect::Strict && value.bytes().any(|byte| byte.is_ascii_uppercase()) =>
             {
                 note = Some(Note::UpperCaseSni { value: value.into() });
-                Vec::new()
+                None
             }
-            Attribute::Metadata { .. } => vec![match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                Some(element) => Test::Listed(TextPattern::parse(element.as_bytes())),
-                None => text(pattern, Case::Counts, EmptyLine::Ignored),
-            }],
+            Attribute::Metadata { .. } => match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                Some(element) => Some(Test::Listed(TextPattern::parse(element.as_bytes()))),
+                None => Some(text(pattern(), Case::Counts, EmptyLine::Ignored)),
+            },
             Attribute::Header(_) => {
+                let pattern = pattern();
                 let (empty, disagree) = self.empty_line(&pattern, effect);
                 note = disagree.then_some(Note::EmptyHeader);
-                vec![text(pattern, Case::Counts, empty)]
+                Some(text(pattern, Case::Counts, empty))
             }
-            Attribute::Host => vec![text(pattern, Case::Ignored, EmptyLine::Counts)],
-            Attribute::Sni => vec![text(pattern, Case::Ignored, EmptyLine::Ignored)],
-            Attribute::Method => vec![text(pattern, Case::Counts, EmptyLine::Counts)],
-            _ => vec![text(pattern, Case::Counts, EmptyLine::Ignored)],
+            Attribute::Host => Some(text(pattern(), Case::Ignored, EmptyLine::Counts)),
+            Attribute::Sni => Some(text(pattern(), Case::Ignored, EmptyLine::Ignored)),
+            Attribute::Method => Some(text(pattern(), Case::Counts, EmptyLine::Counts)),
+            _ => Some(text(pattern(), Case::Counts, EmptyLine::Ignored)),
         };
-        Ok(Read { tests, note })
+        tests.extend(test);
+        Ok(note)
     }
 
-    fn identity(&self, attribute: &Attribute, value: &str, effect: Effect) -> Read {
+    fn identity(&self, attribute: &Attribute, value: &str, effect: Effect, tests: &mut Vec<Test>) -> Option<Note> {
         let reading = self.reading(effect);
         let strict = self.dialect == Dialect::Strict;
         let replaced = |disagree: bool| disagree.then(|| Note::TrustDomain { value: value.into() });
         match attribute {
             Attribute::Namespace => {
                 let pattern = NamespacePattern::parse(value.as_bytes(), reading);
-                let inner_star = strict && has_inner_star(value);
-                Read {
-                    tests: vec![Test::Namespace(pattern, reading)],
-                    note: inner_star.then(|| Note::InnerStar { value: value.into() }),
-                }
+                tests.push(Test::Namespace(pattern, reading));
+                (strict && has_inner_star(value)).then(|| Note::InnerStar { value: value.into() })
             }
-            Attribute::ServiceAccount => Read {
-                tests: vec![self.service_account(value, reading)],
-                note: None,
-            },
+            Attribute::ServiceAccount => {
+                tests.push(self.service_account(value, reading));
+                None
+            }
             Attribute::TrustDomain => {
                 let (values, disagree) = self.trust_domain_values(value, effect);
                 let parse = |value: String| Test::TrustDomain(TextPattern::parse(value.as_bytes()), reading);
-                Read {
-                    tests: values.into_iter().map(parse).collect(),
-                    note: replaced(disagree),
-                }
+                tests.extend(values.into_iter().map(parse));
+                replaced(disagree)
             }
             _ => {
                 let (values, disagree) = self.principals(value, effect);
                 let parse = |value: String| Test::Principal(TextPattern::parse(value.as_bytes()), reading);
-                let any_certificate = (strict && value == "*").then_some(Note::AnyCertificate);
-                Read {
-                    tests: values.into_iter().map(parse).collect(),
-                    note: replaced(disagree).or(any_certificate),
-                }
+                tests.extend(values.into_iter().map(parse));
+                replaced(disagree).or((strict && value == "*").then_some(Note::AnyCertificate))
             }
         }
     }

@@ -10,52 +10,28 @@ use super::{
 use crate::{
     authz::{
         k8s::{node::Node, object},
-        model::{Condition, ConditionKey, Operation, OperationField, Source, SourceField, Value},
+        model::{Condition, ConditionKey, Entry, OperationField, SourceField, Value},
     },
     facts::Attribute,
 };
 
 /// What one half of a rule says.
-pub(super) enum Half<E> {
+pub(super) enum Half<F> {
     /// It matches nothing.
     Never,
     /// One of the entries, and all of the conditions.
     Asks {
-        entries: Vec<E>,
+        entries: Vec<Entry<F>>,
         conditions: Vec<Condition>,
     },
 }
 
-pub(super) fn operations(path: &str, permissions: Vec<Node>) -> Result<Half<Operation>, Problem> {
-    let entry = |fields: Vec<Field>| {
-        fields.into_iter().fold(Operation::new(), |operation, field| {
-            let known = OperationField::ALL
-                .into_iter()
-                .find(|known| known.attribute() == field.attribute);
-            match known {
-                Some(known) if field.negated => operation.none_of(known, field.values),
-                Some(known) => operation.any_of(known, field.values),
-                None => operation,
-            }
-        })
-    };
-    half::<Permission, _>(path, permissions, entry)
+pub(super) fn operations(path: &str, permissions: Vec<Node>) -> Result<Half<OperationField>, Problem> {
+    half::<Permission>(path, permissions)
 }
 
-pub(super) fn sources(path: &str, principals: Vec<Node>) -> Result<Half<Source>, Problem> {
-    let entry = |fields: Vec<Field>| {
-        fields.into_iter().fold(Source::new(), |source, field| {
-            let known = SourceField::ALL
-                .into_iter()
-                .find(|known| known.attribute() == field.attribute);
-            match known {
-                Some(known) if field.negated => source.none_of(known, field.values),
-                Some(known) => source.any_of(known, field.values),
-                None => source,
-            }
-        })
-    };
-    half::<Principal, _>(path, principals, entry)
+pub(super) fn sources(path: &str, principals: Vec<Node>) -> Result<Half<SourceField>, Problem> {
+    half::<Principal>(path, principals)
 }
 
 /// What the two halves have different names for.
@@ -63,8 +39,10 @@ trait Matcher: Term {
     const ALL: [&'static str; 2];
     const ONE: [&'static str; 2];
     const NOT: &'static str;
+    /// A field of the entries that it becomes.
+    type Field: Into<Attribute>;
 
-    fn is_field(attribute: &Attribute) -> bool;
+    fn field(attribute: &Attribute) -> Option<Self::Field>;
     fn read(choice: Choice) -> Result<Self, Problem>;
     /// The values that become it, one for each field that can have it.
     fn asked(&self) -> Vec<Asked>;
@@ -74,9 +52,12 @@ impl Matcher for Permission {
     const ALL: [&'static str; 2] = ["and_rules", "rules"];
     const ONE: [&'static str; 2] = ["or_rules", "rules"];
     const NOT: &'static str = "not_rule";
+    type Field = OperationField;
 
-    fn is_field(attribute: &Attribute) -> bool {
-        OperationField::ALL.iter().any(|field| field.attribute() == *attribute)
+    fn field(attribute: &Attribute) -> Option<OperationField> {
+        OperationField::ALL
+            .into_iter()
+            .find(|field| field.attribute() == *attribute)
     }
 
     fn read(choice: Choice) -> Result<Self, Problem> {
@@ -92,9 +73,12 @@ impl Matcher for Principal {
     const ALL: [&'static str; 2] = ["and_ids", "ids"];
     const ONE: [&'static str; 2] = ["or_ids", "ids"];
     const NOT: &'static str = "not_id";
+    type Field = SourceField;
 
-    fn is_field(attribute: &Attribute) -> bool {
-        SourceField::ALL.iter().any(|field| field.attribute() == *attribute)
+    fn field(attribute: &Attribute) -> Option<SourceField> {
+        SourceField::ALL
+            .into_iter()
+            .find(|field| field.attribute() == *attribute)
     }
 
     fn read(choice: Choice) -> Result<Self, Problem> {
@@ -137,7 +121,7 @@ struct Field {
     values: Vec<Value>,
 }
 
-fn half<M: Matcher, E>(path: &str, nodes: Vec<Node>, entry: impl Fn(Vec<Field>) -> E) -> Result<Half<E>, Problem> {
+fn half<M: Matcher>(path: &str, nodes: Vec<Node>) -> Result<Half<M::Field>, Problem> {
     let mut entries = Vec::with_capacity(nodes.len());
     for (path, node) in placed(path, nodes) {
         match demands::<M>(&path, node)? {
@@ -181,9 +165,19 @@ fn half<M: Matcher, E>(path: &str, nodes: Vec<Node>, entry: impl Fn(Vec<Field>) 
         all_fields.clear();
     }
     Ok(Half::Asks {
-        entries: all_fields.into_iter().map(entry).collect(),
+        entries: all_fields.into_iter().map(entry::<M>).collect(),
         conditions,
     })
+}
+
+fn entry<M: Matcher>(fields: Vec<Field>) -> Entry<M::Field> {
+    fields
+        .into_iter()
+        .fold(Entry::new(), |entry, field| match M::field(&field.attribute) {
+            Some(known) if field.negated => entry.none_of(known, field.values),
+            Some(known) => entry.any_of(known, field.values),
+            None => entry,
+        })
 }
 
 /// How many demands all entries end in.
@@ -216,7 +210,7 @@ fn field<M: Matcher>(fields: &[Field], demand: &Demand) -> Option<Field> {
             Attribute::Principal | Attribute::Namespace => has(&Attribute::ServiceAccount),
             _ => false,
         };
-        M::is_field(attribute) && !is_taken && !clashes
+        M::field(attribute).is_some() && !is_taken && !clashes
     };
     let (attribute, values) = demand.readings.iter().find(|(attribute, _)| is_free(attribute))?;
     Some(Field {

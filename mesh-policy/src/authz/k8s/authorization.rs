@@ -4,12 +4,15 @@ use super::{
     node::{Kind, Node},
     object::{Object, text, wrong},
 };
-use crate::authz::{
-    model::{
-        Action, AuthorizationPolicy, Condition, ConditionKey, Operation, OperationField, Rule, Source, SourceField,
-        Value, field_names,
+use crate::{
+    authz::{
+        model::{
+            Action, AuthorizationPolicy, Condition, ConditionKey, Entry, OperationField, Rule, SourceField, Value,
+            field_names,
+        },
+        target::Target,
     },
-    target::Target,
+    facts::Attribute,
 };
 
 pub(super) fn read(mut object: Object) -> Result<AuthorizationPolicy, Problem> {
@@ -77,10 +80,15 @@ fn rule(path: &str, node: Node) -> Result<Rule, Problem> {
     let mut object = Object::new(path, node)?;
     let mut rule = Rule::new();
     for (at, node) in object.filled_list("from")?.into_iter().enumerate() {
-        rule = rule.from(source(&format!("{path}.from[{at}]"), node)?);
+        rule = rule.from(entry(&format!("{path}.from[{at}]"), node, "source", SourceField::ALL)?);
     }
     for (at, node) in object.filled_list("to")?.into_iter().enumerate() {
-        rule = rule.to(operation(&format!("{path}.to[{at}]"), node)?);
+        rule = rule.to(entry(
+            &format!("{path}.to[{at}]"),
+            node,
+            "operation",
+            OperationField::ALL,
+        )?);
     }
     for (at, node) in object.list("when")?.into_iter().enumerate() {
         rule = rule.when(condition(&format!("{path}.when[{at}]"), node)?);
@@ -89,48 +97,32 @@ fn rule(path: &str, node: Node) -> Result<Rule, Problem> {
     Ok(rule)
 }
 
-fn source(path: &str, node: Node) -> Result<Source, Problem> {
-    let mut entry = Object::new(path, node)?;
-    let fields = entry.object("source")?;
-    entry.finish()?;
-    let mut source = Source::new();
-    let Some(mut fields) = fields else { return Ok(source) };
-    for field in SourceField::ALL {
-        let Some((plain, negated)) = field_names(&field.attribute()) else {
+/// An entry of `from` or `to`, whose fields are all in one mapping.
+fn entry<F: Copy + Into<Attribute>>(
+    path: &str,
+    node: Node,
+    mapping: &str,
+    known: impl IntoIterator<Item = F>,
+) -> Result<Entry<F>, Problem> {
+    let mut object = Object::new(path, node)?;
+    let fields = object.object(mapping)?;
+    object.finish()?;
+    let mut entry = Entry::new();
+    let Some(mut fields) = fields else { return Ok(entry) };
+    for field in known {
+        let Some((plain, negated)) = field_names(&field.into()) else {
             continue;
         };
         let (any, none) = (values(&mut fields, plain)?, values(&mut fields, negated)?);
         if !any.is_empty() {
-            source = source.any_of(field, any);
+            entry = entry.any_of(field, any);
         }
         if !none.is_empty() {
-            source = source.none_of(field, none);
+            entry = entry.none_of(field, none);
         }
     }
     fields.finish()?;
-    Ok(source)
-}
-
-fn operation(path: &str, node: Node) -> Result<Operation, Problem> {
-    let mut entry = Object::new(path, node)?;
-    let fields = entry.object("operation")?;
-    entry.finish()?;
-    let mut operation = Operation::new();
-    let Some(mut fields) = fields else { return Ok(operation) };
-    for field in OperationField::ALL {
-        let Some((plain, negated)) = field_names(&field.attribute()) else {
-            continue;
-        };
-        let (any, none) = (values(&mut fields, plain)?, values(&mut fields, negated)?);
-        if !any.is_empty() {
-            operation = operation.any_of(field, any);
-        }
-        if !none.is_empty() {
-            operation = operation.none_of(field, none);
-        }
-    }
-    fields.finish()?;
-    Ok(operation)
+    Ok(entry)
 }
 
 fn condition(path: &str, node: Node) -> Result<Condition, Problem> {

@@ -73,6 +73,18 @@ impl OperationField {
     }
 }
 
+impl From<SourceField> for Attribute {
+    fn from(field: SourceField) -> Self {
+        field.attribute()
+    }
+}
+
+impl From<OperationField> for Attribute {
+    fn from(field: OperationField) -> Self {
+        field.attribute()
+    }
+}
+
 /// The names of a source's or operation's field, plain and negated.
 pub(crate) fn names(attribute: &Attribute) -> Option<(&'static str, &'static str)> {
     Some(match attribute {

@@ -1,3 +1,5 @@
+use std::marker::PhantomData;
+
 use super::{
     field::{OperationField, SourceField},
     key::ConditionKey,
@@ -57,57 +59,28 @@ impl Rule {
 }
 
 /// An entry of `from`: all of its fields must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Source {
-    fields: Vec<Constraint>,
-}
-
-impl Source {
-    /// A source without fields, which no policy in use has: planes take it differently.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks for one of these values.
-    #[must_use]
-    pub fn any_of(mut self, field: SourceField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute())
-            .any_of
-            .extend(values.into_iter().map(Into::into));
-        self
-    }
-
-    /// Asks for none of these values: the field's twin that begins with `not`.
-    #[must_use]
-    pub fn none_of(mut self, field: SourceField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute())
-            .none_of
-            .extend(values.into_iter().map(Into::into));
-        self
-    }
-
-    /// The fields, each with its twin.
-    pub fn fields(&self) -> &[Constraint] {
-        &self.fields
-    }
-}
+pub type Source = Entry<SourceField>;
 
 /// An entry of `to`: all of its fields must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Operation {
+pub type Operation = Entry<OperationField>;
+
+/// An entry of a list of alternatives, with fields of one kind: all of them must match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<F> {
     fields: Vec<Constraint>,
+    kind: PhantomData<F>,
 }
 
-impl Operation {
-    /// An operation without fields, which no policy in use has: planes take it differently.
+impl<F: Into<Attribute>> Entry<F> {
+    /// An entry without fields, which no policy in use has: planes take it differently.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Asks for one of these values.
     #[must_use]
-    pub fn any_of(mut self, field: OperationField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute())
+    pub fn any_of(mut self, field: F, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        constraint(&mut self.fields, field.into())
             .any_of
             .extend(values.into_iter().map(Into::into));
         self
@@ -115,16 +88,27 @@ impl Operation {
 
     /// Asks for none of these values: the field's twin that begins with `not`.
     #[must_use]
-    pub fn none_of(mut self, field: OperationField, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        constraint(&mut self.fields, field.attribute())
+    pub fn none_of(mut self, field: F, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        constraint(&mut self.fields, field.into())
             .none_of
             .extend(values.into_iter().map(Into::into));
         self
     }
+}
 
+impl<F> Entry<F> {
     /// The fields, each with its twin.
     pub fn fields(&self) -> &[Constraint] {
         &self.fields
+    }
+}
+
+impl<F> Default for Entry<F> {
+    fn default() -> Self {
+        Self {
+            fields: Vec::new(),
+            kind: PhantomData,
+        }
     }
 }
 
