@@ -9,3 +9,4 @@
 pub mod balance;
 mod chance;
 mod moment;
+pub mod outlier;

@@ -192,8 +192,8 @@ proptest! {
         for algorithm in [Algorithm::LeastRequest, Algorithm::PeakEwma] {
             let set = set(of(algorithm), 2);
             let mut begun = Vec::new();
-            for number in 0..2 {
-                for _ in 0..under_way[number] {
+            for (number, count) in under_way.into_iter().enumerate() {
+                for _ in 0..count {
                     let picked = set.pick_if(Ask::new(), NOW, 0, |endpoint| *endpoint.target() == number).unwrap();
                     begun.push(picked.begin(NOW));
                 }
