@@ -7,6 +7,8 @@
 //! share is made of atomics, takes `&self`, and allocates nothing on the way of a request.
 
 pub mod balance;
+pub mod breaker;
 mod chance;
 mod moment;
 pub mod outlier;
+pub mod retry;
