@@ -11,4 +11,5 @@ pub mod breaker;
 mod chance;
 mod moment;
 pub mod outlier;
+pub mod rate;
 pub mod retry;

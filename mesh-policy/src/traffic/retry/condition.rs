@@ -157,7 +157,7 @@ impl FromStr for Conditions {
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             if let Some((_, name)) = NAMES.iter().find(|(known, _)| *known == name) {
                 conditions.set(*name);
-            } else if let Some(status) = name.parse().ok().filter(|status| (100..600).contains(status)) {
+            } else if let Some(status) = status(name) {
                 conditions = conditions.statuses([status]);
             } else {
                 return Err(InvalidCondition { name: name.into() });
@@ -165,6 +165,13 @@ impl FromStr for Conditions {
         }
         Ok(conditions)
     }
+}
+
+fn status(name: &str) -> Option<u16> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_digit());
+    name.parse()
+        .ok()
+        .filter(|status| is_plain && (100..600).contains(status))
 }
 
 /// A retry condition that nobody knows.
