@@ -9,6 +9,7 @@ pub mod jwt;
 mod matcher;
 pub mod normalize;
 pub mod sample;
+pub mod traffic;
 
 pub use budget::{Budget, OverBudget, Resource};
 pub use facts::{Attribute, Claim, Claims, ConnectionFacts, Facts, Headers, Known, Metadata, Peer, RequestFacts};

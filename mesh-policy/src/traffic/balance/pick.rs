@@ -1,0 +1,174 @@
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{
+    endpoint::{Endpoint, EndpointId},
+    load::InFlight,
+    member::Member,
+    set::{EndpointSet, Part},
+};
+use crate::traffic::chance::{Draws, mix};
+
+/// How often the algorithm is asked before any endpoint will do.
+const ASKED: u64 = 8;
+
+/// What a request asks of its endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    hash: Option<u64>,
+    avoided: &'a [EndpointId],
+}
+
+impl<'a> Ask<'a> {
+    /// Nothing in particular.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where it belongs, for [`Algorithm::Affinity`](super::Algorithm::Affinity): an
+    /// [`AffinityKey`](super::AffinityKey)'s hash, or any other number that is uniform in all bits.
+    #[must_use]
+    pub fn hash(mut self, hash: Option<u64>) -> Self {
+        self.hash = hash;
+        self
+    }
+
+    /// Which endpoints have failed it already. They get it again only if no other would, which is
+    /// more than Envoy and Istio do: those draw five times.
+    #[must_use]
+    pub fn avoid(mut self, endpoints: &'a [EndpointId]) -> Self {
+        self.avoided = endpoints;
+        self
+    }
+}
+
+/// An endpoint that gets a request.
+#[derive(Debug)]
+pub struct Picked<'a, T> {
+    member: &'a Member<T>,
+}
+
+impl<'a, T> Picked<'a, T> {
+    /// The endpoint.
+    pub fn endpoint(&self) -> &'a Endpoint<T> {
+        &self.member.endpoint
+    }
+
+    /// What names it over updates of the set.
+    pub fn id(&self) -> EndpointId {
+        self.member.id
+    }
+
+    /// The request is on its way, and counts from now on.
+    pub fn begin(&self, now: Duration) -> InFlight {
+        self.member.load.begin(now)
+    }
+}
+
+/// No endpoint can be picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoEndpoint {
+    /// The set is empty.
+    #[error("there are no endpoints")]
+    Empty,
+    /// No endpoint is healthy, and panic is off.
+    #[error("no endpoint is healthy")]
+    Unhealthy,
+    /// All endpoints were refused.
+    #[error("no endpoint takes requests")]
+    Refused,
+}
+
+impl<T> EndpointSet<T> {
+    /// The endpoint for a request.
+    ///
+    /// # Errors
+    ///
+    /// There is none that may be asked: a 503, or UNAVAILABLE in gRPC.
+    pub fn pick(&self, ask: Ask<'_>, now: Duration, random: u64) -> Result<Picked<'_, T>, NoEndpoint> {
+        self.pick_if(ask, now, random, |_| true)
+    }
+
+    /// The same among endpoints that `admit` takes. It is asked about endpoints that are about to be
+    /// picked, and the first for which it says yes is: it may hand out the one probe that an
+    /// endpoint on probation gets. One that it refuses it may be asked about again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`pick`](Self::pick), or all were refused.
+    pub fn pick_if(
+        &self,
+        ask: Ask<'_>,
+        now: Duration,
+        random: u64,
+        mut admit: impl FnMut(&Endpoint<T>) -> bool,
+    ) -> Result<Picked<'_, T>, NoEndpoint> {
+        let mut draws = Draws::new(random);
+        for attempt in 0..ASKED {
+            // Another attempt has another hash, the same for each request of that hash.
+            let hash = ask
+                .hash
+                .map(|hash| if attempt == 0 { hash } else { mix(hash ^ attempt) });
+            let Some(member) = self.choose(hash, now, &mut draws) else {
+                break;
+            };
+            if !ask.avoided.contains(&member.id) && admit(&member.endpoint) {
+                return Ok(Picked { member });
+            }
+        }
+        self.any(ask, &mut draws, admit)
+    }
+
+    fn choose(&self, hash: Option<u64>, now: Duration, draws: &mut Draws) -> Option<&Member<T>> {
+        let part = self.part(hash, draws)?;
+        let (all, _) = part.pools.last()?;
+        let pool = match &*part.pools {
+            [(_, pool)] => pool,
+            pools => {
+                let drawn = hash.map_or_else(|| draws.next(), |hash| mix(!hash)) % all.max(&1);
+                &pools.iter().find(|(upto, _)| drawn < *upto)?.1
+            }
+        };
+        let chosen = pool.choose(&self.members, &self.balance, hash, now, draws)?;
+        self.members.get(chosen as usize)
+    }
+
+    fn part(&self, hash: Option<u64>, draws: &mut Draws) -> Option<&Part> {
+        if let [part] = &*self.parts {
+            return Some(part);
+        }
+        let percent = hash.map_or_else(|| draws.next(), mix) % 100;
+        self.parts.iter().find(|part| percent < u64::from(part.upto))
+    }
+
+    /// Whoever is left, the better parts first.
+    #[cold]
+    fn any(
+        &self,
+        ask: Ask<'_>,
+        draws: &mut Draws,
+        mut admit: impl FnMut(&Endpoint<T>) -> bool,
+    ) -> Result<Picked<'_, T>, NoEndpoint> {
+        if self.members.is_empty() {
+            return Err(NoEndpoint::Empty);
+        }
+        let pools = || self.parts.iter().flat_map(|part| &part.pools);
+        if pools().all(|(_, pool)| pool.members.is_empty()) {
+            return Err(NoEndpoint::Unhealthy);
+        }
+        for avoided in [false, true] {
+            for (_, pool) in pools() {
+                let first = draws.below(pool.members.len() as u32) as usize;
+                let (late, early) = pool.members.split_at(first);
+                for member in early.iter().chain(late).filter_map(|at| self.members.get(*at as usize)) {
+                    if ask.avoided.contains(&member.id) == avoided && admit(&member.endpoint) {
+                        return Ok(Picked { member });
+                    }
+                }
+            }
+        }
+        Err(NoEndpoint::Refused)
+    }
+}
