@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hbone::{
     Authority, CopyProgress, DeniedStatus, Handler, Host, IncomingTunnel, Listener, Rejection, TunnelResponse,
-    copy_with_progress,
+    TunnelStream, copy_with_progress,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use super::labels::{Reporter, ServiceName};
 use super::mesh::{Mesh, Resident};
 use super::node::{Node, has};
 use super::party::{Party, baggage};
-use super::proxy_protocol;
+use super::{plain, proxy_protocol};
 use super::traffic::{Ends, Failure, Inbound, Traffic};
 use super::upstream::{self, ConnectError};
 use crate::admission::Caller;
@@ -28,6 +28,7 @@ pub(super) async fn serve(node: Arc<Node>, tcp: TcpStream, (from, destination): 
     };
     node.credentials.wait_for(&resident.id).await;
     let (credentials, id) = (Arc::clone(&node.credentials), resident.id.clone());
+    plain::settle(&tcp);
     let mut listener = Listener::with_identity(move || credentials.server(&id), node.tunnels.clone());
     listener.set_scope(node.credentials.scope());
     let mut protection = resident.protection.clone();
@@ -182,10 +183,7 @@ impl Tunnels {
             Ok(tcp) => tcp,
             Err((rejection, reason)) => {
                 tunnel.reject(rejection);
-                return traffic.end(Some(Failure {
-                    flags: "CONNECT",
-                    reason,
-                }));
+                return traffic.end(Some(Failure::of_connection(&reason)));
             }
         };
         let response = TunnelResponse::new().with_baggage(baggage(&self.resident.workload));
@@ -193,13 +191,17 @@ impl Tunnels {
         let failure = tokio::select! {
             biased;
             refused = admitted.withdrawn() => Some(denied(&refused)),
-            outcome = copy_with_progress(tcp, stream, progress) => outcome.abort.map(|reason| Failure {
-                flags: "CONNECT",
-                reason: reason.to_string(),
-            }),
+            aborted = carried(tcp, stream, progress) => aborted,
         };
         traffic.end(failure);
     }
+}
+
+/// Copies until the end, and tells how it failed.
+async fn carried(tcp: TcpStream, stream: TunnelStream, progress: Arc<CopyProgress>) -> Option<Failure> {
+    plain::settle(&tcp);
+    let outcome = copy_with_progress(tcp, stream, progress).await;
+    outcome.abort.map(|reason| Failure::of_connection(&reason))
 }
 
 /// What a workload is told before a tunnel's bytes, if it is to be told anything.

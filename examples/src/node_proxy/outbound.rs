@@ -16,7 +16,6 @@ use super::labels::Reporter;
 use super::mesh::Resident;
 use super::node::{Node, has};
 use super::party::{Party, baggage};
-use super::passthrough::failure;
 use super::plain::{self, PlainProgress};
 use super::plan::{Plan, PlanError, Spot, Way, plan};
 use super::traffic::{Ends, Failure, Outbound as Sent, Traffic};
@@ -147,7 +146,7 @@ impl Outbound {
                 told: vec![departed, arrived],
             }),
             Err(error) => {
-                arrived.end(Some(failure(&error)));
+                arrived.end(Some(Failure::of_connection(&error)));
                 Err(refuse(departed, "CONNECT", error))
             }
         }
@@ -203,14 +202,15 @@ impl Carrier {
         let failed = match link {
             Link::Plain(server, progress) => {
                 let joined = plain::join(tcp, server, &progress).await;
-                joined.err().map(|error| failure(&error))
+                joined.err().map(|error| Failure::of_connection(&error))
             }
             Link::Home(server, progress, admitted) => tokio::select! {
                 biased;
                 refused = admitted.withdrawn() => Some(denied(&refused)),
-                joined = plain::join(tcp, server, &progress) => joined.err().map(|error| failure(&error)),
+                joined = plain::join(tcp, server, &progress) => joined.err().map(|error| Failure::of_connection(&error)),
             },
             Link::Tunnel(opened, progress) => {
+                plain::settle(&tcp);
                 let Opened { stream, within } = *opened;
                 let copied = copy_with_progress(tcp, stream, progress);
                 let outcome = match within {
@@ -224,7 +224,7 @@ impl Carrier {
                         tokio::join!(copied, connection).0
                     }
                 };
-                outcome.abort.map(|reason| failure(&reason))
+                outcome.abort.map(|reason| Failure::of_connection(&reason))
             }
         };
         for traffic in told {

@@ -20,7 +20,6 @@ use crate::admission::Caller;
 pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destination: SocketAddr) {
     let resident = node.resident_at(destination.ip()).await;
     let Some(resident) = resident.filter(|_| !node.is_own(destination)) else {
-        plain::reset(&tcp);
         return tracing::warn!(%from, %destination, reason = "no workload of this node", "connection refused");
     };
     let progress = Arc::new(PlainProgress::default());
@@ -43,10 +42,7 @@ pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destina
     );
     match Admitted::new(&resident, caller) {
         Ok(admitted) => join(tcp, destination, admitted, traffic, &progress).await,
-        Err(refused) => {
-            plain::reset(&tcp);
-            traffic.end(Some(denied(&refused)));
-        }
+        Err(refused) => traffic.end(Some(denied(&refused))),
     }
 }
 
@@ -54,22 +50,12 @@ pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destina
 async fn join(tcp: TcpStream, destination: SocketAddr, admitted: Admitted, traffic: Traffic, progress: &PlainProgress) {
     let server = match upstream::connect(destination).await {
         Ok(server) => server,
-        Err(error) => {
-            plain::reset(&tcp);
-            return traffic.end(Some(failure(&error)));
-        }
+        Err(error) => return traffic.end(Some(Failure::of_connection(&error))),
     };
     let failed = tokio::select! {
         biased;
         refused = admitted.withdrawn() => Some(denied(&refused)),
-        joined = plain::join(tcp, server, progress) => joined.err().map(|error| failure(&error)),
+        joined = plain::join(tcp, server, progress) => joined.err().map(|error| Failure::of_connection(&error)),
     };
     traffic.end(failed);
-}
-
-pub(super) fn failure(reason: &impl ToString) -> Failure {
-    Failure {
-        flags: "CONNECT",
-        reason: reason.to_string(),
-    }
 }

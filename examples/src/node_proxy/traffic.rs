@@ -49,6 +49,16 @@ pub(super) struct Failure {
     pub(super) reason: String,
 }
 
+impl Failure {
+    /// Of what carries the connection.
+    pub(super) fn of_connection(reason: &impl ToString) -> Self {
+        Self {
+            flags: "CONNECT",
+            reason: reason.to_string(),
+        }
+    }
+}
+
 impl Telemetry {
     pub(super) fn begin(self: &Arc<Self>, ends: Ends, bytes: impl Bytes + 'static) -> Traffic {
         let labels = Labels {
@@ -127,10 +137,7 @@ impl Traffic {
 impl Drop for Traffic {
     fn drop(&mut self) {
         if !self.is_told {
-            self.tell(Some(Failure {
-                flags: "CONNECT",
-                reason: "closed before its end".to_owned(),
-            }));
+            self.tell(Some(Failure::of_connection(&"closed before its end")));
         }
     }
 }

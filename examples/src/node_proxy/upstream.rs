@@ -8,15 +8,19 @@ use hbone::Rejection;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::plain;
+
 /// Time to reach a destination: less than clients wait for their answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Connects to an address. Dropped before somebody carries it, the connection is reset.
 pub(super) async fn connect(addr: SocketAddr) -> Result<TcpStream, ConnectError> {
     let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
     let tcp = connected
         .map_err(|_| ConnectError::Timeout)?
         .map_err(ConnectError::Unreachable)?;
     hbone::tls::prepare(&tcp).map_err(ConnectError::Unreachable)?;
+    plain::reset(&tcp);
     Ok(tcp)
 }
 
