@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hbone::metadata::{Forwarded, ForwardedElement, ForwardedError, NetworkError, TraceParent, TraceParentError};
 use hbone::{Authority, CopyProgress, Metadata, RefusalKind, TunnelRequest, copy_with_progress};
+use mesh_identity::SpiffeId;
 use mesh_xds::store::Workload;
 use tokio::net::TcpStream;
 
@@ -83,26 +84,37 @@ impl Outbound {
             is_mutual_tls: is_tunnel,
         };
         match way {
-            Way::Plain(spot) => self.plain(spot, ends).await,
-            Way::Home(resident, addr) => self.home(source, &resident, addr, ends).await,
+            Way::Plain(spot) => self.plain(source, spot, ends).await,
+            Way::Home(resident, addr) => self.home((source, identity), &resident, addr, ends).await,
             Way::Hbone(_) | Way::Double { .. } => self.tunnel(source, &way, ends).await,
         }
     }
 
-    async fn plain(&self, spot: Spot, ends: Ends) -> Result<Carrier, OutboundError> {
+    /// As it came. If that leads to a workload of this node, it is judged as one without a tunnel
+    /// would be from elsewhere: nothing on the way there does it.
+    async fn plain(&self, source: &Resident, spot: Spot, ends: Ends) -> Result<Carrier, OutboundError> {
+        let addr = match spot {
+            Spot::Addr(addr) => Ok(addr),
+            Spot::Name(name, port) => upstream::resolve(&name, port).await,
+        };
+        let addr = addr.and_then(|addr| match self.node.is_own(addr) {
+            true => Err(ConnectError::Own(addr)),
+            false => Ok(addr),
+        });
+        if let Ok(addr) = addr
+            && let Some(resident) = self.node.resident_at(addr.ip()).await
+        {
+            let destination = Party::from(&*resident.workload);
+            let ends = Ends { destination, ..ends };
+            return self.home((source, None), &resident, addr, ends).await;
+        }
         let progress = Arc::new(PlainProgress::default());
         let traffic = self.node.telemetry.begin(ends, Arc::clone(&progress));
-        let connected = async {
-            let addr = match spot {
-                Spot::Addr(addr) => addr,
-                Spot::Name(name, port) => upstream::resolve(&name, port).await?,
-            };
-            match self.node.is_own(addr) {
-                true => Err(ConnectError::Own(addr)),
-                false => upstream::connect(addr).await,
-            }
+        let connected = match addr {
+            Ok(addr) => upstream::connect(addr).await,
+            Err(error) => Err(error),
         };
-        match connected.await {
+        match connected {
             Ok(tcp) => Ok(Carrier {
                 link: Link::Plain(tcp, progress),
                 told: vec![traffic],
@@ -115,7 +127,7 @@ impl Outbound {
     /// needed to tell this node what it knows.
     async fn home(
         &self,
-        source: &Resident,
+        (source, identity): (&Resident, Option<&SpiffeId>),
         resident: &Resident,
         addr: SocketAddr,
         ends: Ends,
@@ -128,7 +140,7 @@ impl Outbound {
         };
         let begin = |ends| self.node.telemetry.begin(ends, Arc::clone(&progress));
         let (departed, arrived) = (begin(ends), begin(arrival));
-        let caller = Caller::new(Some(&source.id), client, Some(addr.ip()), addr.port());
+        let caller = Caller::new(identity, client, Some(addr.ip()), addr.port());
         let admitted = match Admitted::new(resident, caller) {
             Ok(_) if self.node.is_own(addr) => Err(Refused::Gone),
             admitted => admitted,
