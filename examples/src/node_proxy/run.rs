@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -28,6 +29,9 @@ use crate::accept;
 use crate::events::Log;
 use crate::sockets::{self, Sockets};
 use crate::workers::{Driver, Keepers, Signals, Stop};
+
+/// How long stdout may take for what is left of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failure> {
     let settings = &config.settings;
@@ -87,7 +91,9 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         .fold(ready, |ready, (role, sockets)| ready.with(role, sockets.addr));
     ready.print(json)?;
     let result = signals.run(workers(&node, listeners, (admin, level), settings.threads), keepers);
-    node.telemetry.log.finish();
+    if let Err(reason) = node.telemetry.log.finish(LOG_PATIENCE) {
+        tracing::warn!(%reason, "access log incomplete");
+    }
     result
 }
 
