@@ -15,9 +15,9 @@ use super::labels::{Reporter, ServiceName};
 use super::mesh::{Mesh, Resident};
 use super::node::{Node, has};
 use super::party::{Party, baggage};
-use super::{plain, proxy_protocol};
 use super::traffic::{Ends, Failure, Inbound, Traffic};
 use super::upstream::{self, ConnectError};
+use super::{plain, proxy_protocol};
 use crate::admission::Caller;
 use crate::workers::Stop;
 
@@ -68,7 +68,9 @@ struct Tunnels {
 impl Handler for Tunnels {
     async fn handle(&self, tunnel: IncomingTunnel) {
         let mesh = self.node.mesh();
-        let target = match self.target(&mesh, tunnel.request().authority()) {
+        let now = mesh.still(&self.resident, self.ip);
+        let resident = now.unwrap_or(&self.resident);
+        let target = match self.target(&mesh, resident, tunnel.request().authority()) {
             Ok(target) => target,
             Err(rejection) => {
                 let peer = tunnel.peer().addr().map(tracing::field::display);
@@ -78,20 +80,17 @@ impl Handler for Tunnels {
             }
         };
         let progress = Arc::new(CopyProgress::default());
-        let ends = self.ends(&mesh, &tunnel, target.addr);
+        let ends = ends(&mesh, resident, &tunnel, target.addr);
         let traffic = self.node.telemetry.begin(ends, Inbound(Arc::clone(&progress)));
         let id = tunnel.peer().identity().map(|peer| peer.id());
         let source = tunnel.peer().addr().map(|addr| addr.ip().to_canonical());
         let caller = Caller::new(id, source, Some(target.addr.ip()), target.addr.port());
-        let resident = mesh
-            .resident(&self.resident.workload.uid)
-            .filter(|now| now.id == self.resident.id);
-        let admitted = match resident {
+        let admitted = match now {
             Some(resident) => Admitted::new(resident, caller),
             None => Err(Refused::Gone),
         };
         match admitted {
-            Ok(admitted) => self.carry(tunnel, target, admitted, traffic, progress).await,
+            Ok(admitted) => carry(tunnel, target, (resident, admitted), traffic, progress).await,
             Err(refused) => {
                 tunnel.reject(Rejection::Denied(DeniedStatus::Unauthorized));
                 traffic.end(Some(denied(&refused)));
@@ -103,8 +102,8 @@ impl Handler for Tunnels {
 impl Tunnels {
     /// Where a tunnel leads: to an address of the workload, or to a service that it belongs to. A
     /// workload that is told by the PROXY protocol what was asked for may be asked for anything.
-    fn target(&self, mesh: &Mesh, authority: &Authority) -> Result<Target, Rejection> {
-        let workload = &self.resident.workload;
+    fn target(&self, mesh: &Mesh, resident: &Resident, authority: &Authority) -> Result<Target, Rejection> {
+        let workload = &resident.workload;
         let told = workload.application_tunnel.filter(|tunnel| tunnel.is_proxy_protocol);
         let asked = match authority.host() {
             Host::Ip(ip) if told.is_some() || ip.to_canonical() == self.ip || has(workload, ip) => {
@@ -118,7 +117,7 @@ impl Tunnels {
                 vip.map(|vip| SocketAddr::new(vip.address, authority.port()))
             }
             Host::Name(name) => {
-                let port = port_of(mesh, &self.resident, name, authority.port());
+                let port = port_of(mesh, resident, name, authority.port());
                 port.map(|port| SocketAddr::new(self.ip, port))
             }
         };
@@ -139,62 +138,64 @@ impl Tunnels {
             false => Ok(target),
         }
     }
+}
 
-    fn ends(&self, mesh: &Mesh, tunnel: &IncomingTunnel, target: SocketAddr) -> Ends {
-        let metadata = tunnel.request().metadata();
-        let source_addr = tunnel.peer().addr().unwrap_or(target);
-        // The peer is another node's proxy, or the workload itself: only then its address says who.
-        let id = tunnel.peer().identity().map(|peer| peer.id());
-        let known = mesh.workload_at(source_addr.ip());
-        let source = known
-            .filter(|workload| id.is_some_and(|id| id.to_string() == workload.identity.spiffe_id()))
-            .map(|workload| Party::from(&**workload))
-            .or_else(|| metadata.baggage().map(Party::of_baggage))
-            .unwrap_or_default();
-        let host = metadata.forwarded().and_then(|forwarded| forwarded.host());
-        Ends {
-            reporter: Reporter::Destination,
-            source: source.authenticated(id),
-            source_addr,
-            destination: Party::from(&*self.resident.workload).authenticated(Some(&self.resident.id)),
-            destination_addr: target.to_string(),
-            authority: Some(tunnel.request().authority().to_string()),
-            service: host.and_then(|host| service_of(mesh, &self.resident, host)),
-            is_mutual_tls: true,
+fn ends(mesh: &Mesh, resident: &Resident, tunnel: &IncomingTunnel, target: SocketAddr) -> Ends {
+    let metadata = tunnel.request().metadata();
+    let source_addr = tunnel.peer().addr().unwrap_or(target);
+    // The peer is another node's proxy, or the workload itself: only then its address says who.
+    let id = tunnel.peer().identity().map(|peer| peer.id());
+    let known = mesh.workload_at(source_addr.ip());
+    let source = known
+        .filter(|workload| id.is_some_and(|id| id.to_string() == workload.identity.spiffe_id()))
+        .map(|workload| Party::from(&**workload));
+    let is_claimed = source.is_none();
+    let source = source
+        .or_else(|| metadata.baggage().map(Party::of_baggage))
+        .unwrap_or_default();
+    let host = metadata.forwarded().and_then(|forwarded| forwarded.host());
+    Ends {
+        reporter: Reporter::Destination,
+        source: source.authenticated(id),
+        is_claimed,
+        source_addr,
+        destination: Party::from(&*resident.workload).authenticated(Some(&resident.id)),
+        destination_addr: target.to_string(),
+        authority: Some(tunnel.request().authority().to_string()),
+        service: host.and_then(|host| service_of(mesh, resident, host)),
+        is_mutual_tls: true,
+    }
+}
+
+async fn carry(
+    tunnel: IncomingTunnel,
+    target: Target,
+    (resident, admitted): (&Resident, Admitted),
+    traffic: Traffic,
+    progress: Arc<CopyProgress>,
+) {
+    let connected = match preface(&tunnel, target.announced) {
+        // Boxed, so that a tunnel that is open does not keep the room for its dial.
+        Ok(preface) => Box::pin(open(target.addr, preface))
+            .await
+            .map_err(|error| (error.rejection(), error.to_string())),
+        Err(rejection) => Err((rejection.clone(), rejection.to_string())),
+    };
+    let tcp = match connected {
+        Ok(tcp) => tcp,
+        Err((rejection, reason)) => {
+            tunnel.reject(rejection);
+            return traffic.end(Some(Failure::of_connection(&reason)));
         }
-    }
-
-    async fn carry(
-        &self,
-        tunnel: IncomingTunnel,
-        target: Target,
-        admitted: Admitted,
-        traffic: Traffic,
-        progress: Arc<CopyProgress>,
-    ) {
-        let connected = match preface(&tunnel, target.announced) {
-            // Boxed, so that a tunnel that is open does not keep the room for its dial.
-            Ok(preface) => Box::pin(open(target.addr, preface))
-                .await
-                .map_err(|error| (error.rejection(), error.to_string())),
-            Err(rejection) => Err((rejection.clone(), rejection.to_string())),
-        };
-        let tcp = match connected {
-            Ok(tcp) => tcp,
-            Err((rejection, reason)) => {
-                tunnel.reject(rejection);
-                return traffic.end(Some(Failure::of_connection(&reason)));
-            }
-        };
-        let response = TunnelResponse::new().with_baggage(baggage(&self.resident.workload));
-        let stream = tunnel.accept(response);
-        let failure = tokio::select! {
-            biased;
-            refused = admitted.withdrawn() => Some(denied(&refused)),
-            aborted = carried(tcp, stream, progress) => aborted,
-        };
-        traffic.end(failure);
-    }
+    };
+    let response = TunnelResponse::new().with_baggage(baggage(&resident.workload));
+    let stream = tunnel.accept(response);
+    let failure = tokio::select! {
+        biased;
+        refused = admitted.withdrawn() => Some(denied(&refused)),
+        aborted = carried(tcp, stream, progress) => aborted,
+    };
+    traffic.end(failure);
 }
 
 /// Copies until the end, and tells how it failed.

@@ -76,6 +76,7 @@ impl Outbound {
         let ends = Ends {
             reporter: Reporter::Source,
             source: Party::from(&*source.workload).authenticated(identity),
+            is_claimed: false,
             source_addr: from,
             destination_addr: way.next_hop(),
             authority: way.authority().map(ToString::to_string),

@@ -26,6 +26,7 @@ pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destina
     let ends = Ends {
         reporter: Reporter::Destination,
         source: node.party_at(from.ip()).unwrap_or_default(),
+        is_claimed: false,
         source_addr: from,
         destination: Party::from(&*resident.workload),
         destination_addr: destination.to_string(),

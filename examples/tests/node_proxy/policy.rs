@@ -105,7 +105,10 @@ async fn neighbours_without_tunnels_are_held_to_policies() {
     change("", 1).await;
     let open = connect().await.unwrap();
     exchange(connect().await.unwrap(), 1, 1000).await;
-    let record = nodes.near.tells("departure", |record| record["dst.workload"] == "spy").await;
+    let record = nodes
+        .near
+        .tells("departure", |record| record["dst.workload"] == "spy")
+        .await;
     assert!(record["src.identity"].is_null(), "{record}");
     change(&allow(&["cart"]), 2).await;
     is_reset(open).await;
