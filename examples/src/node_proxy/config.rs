@@ -114,6 +114,7 @@ pub(super) struct Settings {
     drain_seconds: u32,
     demand_seconds: u32,
     pub(super) on_demand: bool,
+    pub(super) original_source: OriginalSource,
     pub(super) access_log: LogFormat,
 }
 
@@ -137,9 +138,20 @@ impl Default for Settings {
             drain_seconds: 5,
             demand_seconds: 5,
             on_demand: false,
+            original_source: OriginalSource::Off,
             access_log: LogFormat::Text,
         }
     }
+}
+
+/// Whether destinations see who connects, and not this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OriginalSource {
+    Off,
+    /// If the operating system allows it.
+    Try,
+    Require,
 }
 
 /// How ended connections are told.

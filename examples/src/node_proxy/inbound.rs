@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hbone::{
-    Authority, CopyProgress, DeniedStatus, Handler, Host, IncomingTunnel, Listener, Rejection, TunnelResponse,
-    TunnelStream, copy_with_progress,
+    Authority, CopyProgress, DeniedStatus, Handler, IncomingTunnel, Listener, Rejection, TunnelResponse, TunnelStream,
+    copy_with_progress,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -13,10 +13,11 @@ use tokio::net::TcpStream;
 use super::guard::{Admitted, Refused};
 use super::labels::{Reporter, ServiceName};
 use super::mesh::{Mesh, Resident};
-use super::node::{Node, has};
+use super::node::Node;
 use super::party::{Party, baggage};
+use super::target::{Target, target};
 use super::traffic::{Ends, Failure, Inbound, Traffic};
-use super::upstream::{self, ConnectError};
+use super::upstream::ConnectError;
 use super::{plain, proxy_protocol};
 use crate::admission::Caller;
 use crate::workers::Stop;
@@ -47,13 +48,6 @@ pub(super) async fn serve(node: Arc<Node>, tcp: TcpStream, (from, destination): 
     if let Err(reason) = listener.serve_connection(tcp, from, tunnels, drain).await {
         tracing::debug!(%from, %reason, "connection ended");
     }
-}
-
-/// Where a tunnel leads.
-struct Target {
-    addr: SocketAddr,
-    /// What the workload is told by the PROXY protocol that the tunnel was for.
-    announced: Option<SocketAddr>,
 }
 
 /// The tunnels of one connection, all for one workload.
@@ -90,7 +84,10 @@ impl Handler for Tunnels {
             None => Err(Refused::Gone),
         };
         match admitted {
-            Ok(admitted) => carry(tunnel, target, (resident, admitted), traffic, progress).await,
+            Ok(admitted) => {
+                self.carry(tunnel, target, (resident, admitted), traffic, progress)
+                    .await
+            }
             Err(refused) => {
                 tunnel.reject(Rejection::Denied(DeniedStatus::Unauthorized));
                 traffic.end(Some(denied(&refused)));
@@ -100,43 +97,64 @@ impl Handler for Tunnels {
 }
 
 impl Tunnels {
-    /// Where a tunnel leads: to an address of the workload, or to a service that it belongs to. A
-    /// workload that is told by the PROXY protocol what was asked for may be asked for anything.
+    /// Where a tunnel leads. One to this process would go round in circles.
     fn target(&self, mesh: &Mesh, resident: &Resident, authority: &Authority) -> Result<Target, Rejection> {
-        let workload = &resident.workload;
-        let told = workload.application_tunnel.filter(|tunnel| tunnel.is_proxy_protocol);
-        let asked = match authority.host() {
-            Host::Ip(ip) if told.is_some() || ip.to_canonical() == self.ip || has(workload, ip) => {
-                Some(SocketAddr::new(ip.to_canonical(), authority.port()))
-            }
-            Host::Ip(_) => return Err(Rejection::DestinationMismatch),
-            Host::Name(name) if told.is_some() => {
-                let namespace = &workload.identity.namespace;
-                let service = mesh.snapshot.service_named(name, Some(namespace));
-                let vip = service.and_then(|service| service.addresses.iter().find(|vip| vip.network == mesh.network));
-                vip.map(|vip| SocketAddr::new(vip.address, authority.port()))
-            }
-            Host::Name(name) => {
-                let port = port_of(mesh, resident, name, authority.port());
-                port.map(|port| SocketAddr::new(self.ip, port))
-            }
-        };
-        let asked = asked.ok_or(Rejection::UnknownDestination)?;
-        let target = match told {
-            Some(tunnel) => Target {
-                addr: SocketAddr::new(self.ip, tunnel.port.unwrap_or(asked.port())),
-                announced: Some(asked),
-            },
-            None => Target {
-                addr: asked,
-                announced: None,
-            },
-        };
-        // A tunnel to this process would go round in circles.
+        let target = target(mesh, (resident, self.ip), authority)?;
         match self.node.is_own(target.addr) {
             true => Err(Rejection::UnknownDestination),
             false => Ok(target),
         }
+    }
+
+    async fn carry(
+        &self,
+        tunnel: IncomingTunnel,
+        target: Target,
+        (resident, admitted): (&Resident, Admitted),
+        traffic: Traffic,
+        progress: Arc<CopyProgress>,
+    ) {
+        let connected = match preface(&tunnel, target.announced) {
+            Ok(preface) => {
+                let source = tunnel.peer().addr().map(|addr| addr.ip().to_canonical());
+                // Boxed, so that a tunnel that is open does not keep the room for its dial.
+                Box::pin(self.open(target.addr, source, preface))
+                    .await
+                    .map_err(|error| (error.rejection(), error.to_string()))
+            }
+            Err(rejection) => Err((rejection.clone(), rejection.to_string())),
+        };
+        let tcp = match connected {
+            Ok(tcp) => tcp,
+            Err((rejection, reason)) => {
+                tunnel.reject(rejection);
+                return traffic.end(Some(Failure::of_connection(&reason)));
+            }
+        };
+        let response = TunnelResponse::new().with_baggage(baggage(&resident.workload));
+        let stream = tunnel.accept(response);
+        let failure = tokio::select! {
+            biased;
+            refused = admitted.withdrawn() => Some(denied(&refused)),
+            aborted = carried(tcp, stream, progress) => aborted,
+        };
+        traffic.end(failure);
+    }
+
+    async fn open(
+        &self,
+        addr: SocketAddr,
+        source: Option<IpAddr>,
+        preface: Option<Vec<u8>>,
+    ) -> Result<TcpStream, ConnectError> {
+        let Some(preface) = preface else {
+            return self.node.connect(addr, source).await;
+        };
+        // The header says whose it is.
+        let mut tcp = self.node.connect(addr, None).await?;
+        // Less than any new connection's buffer, so that this waits for nobody.
+        tcp.write_all(&preface).await.map_err(ConnectError::Unreachable)?;
+        Ok(tcp)
     }
 }
 
@@ -167,37 +185,6 @@ fn ends(mesh: &Mesh, resident: &Resident, tunnel: &IncomingTunnel, target: Socke
     }
 }
 
-async fn carry(
-    tunnel: IncomingTunnel,
-    target: Target,
-    (resident, admitted): (&Resident, Admitted),
-    traffic: Traffic,
-    progress: Arc<CopyProgress>,
-) {
-    let connected = match preface(&tunnel, target.announced) {
-        // Boxed, so that a tunnel that is open does not keep the room for its dial.
-        Ok(preface) => Box::pin(open(target.addr, preface))
-            .await
-            .map_err(|error| (error.rejection(), error.to_string())),
-        Err(rejection) => Err((rejection.clone(), rejection.to_string())),
-    };
-    let tcp = match connected {
-        Ok(tcp) => tcp,
-        Err((rejection, reason)) => {
-            tunnel.reject(rejection);
-            return traffic.end(Some(Failure::of_connection(&reason)));
-        }
-    };
-    let response = TunnelResponse::new().with_baggage(baggage(&resident.workload));
-    let stream = tunnel.accept(response);
-    let failure = tokio::select! {
-        biased;
-        refused = admitted.withdrawn() => Some(denied(&refused)),
-        aborted = carried(tcp, stream, progress) => aborted,
-    };
-    traffic.end(failure);
-}
-
 /// Copies until the end, and tells how it failed.
 async fn carried(tcp: TcpStream, stream: TunnelStream, progress: Arc<CopyProgress>) -> Option<Failure> {
     plain::settle(&tcp);
@@ -214,28 +201,6 @@ fn preface(tunnel: &IncomingTunnel, announced: Option<SocketAddr>) -> Result<Opt
     let source = tunnel.peer().addr();
     let header = source.and_then(|source| proxy_protocol::header(source, announced, identity));
     header.map(Some).ok_or(Rejection::UnknownDestination)
-}
-
-async fn open(addr: SocketAddr, preface: Option<Vec<u8>>) -> Result<TcpStream, ConnectError> {
-    let mut tcp = upstream::connect(addr).await?;
-    if let Some(preface) = preface {
-        // Less than any new connection's buffer, so that this waits for nobody.
-        tcp.write_all(&preface).await.map_err(ConnectError::Unreachable)?;
-    }
-    Ok(tcp)
-}
-
-/// The workload's port for that of a service of its.
-fn port_of(mesh: &Mesh, resident: &Resident, hostname: &str, port: u16) -> Option<u16> {
-    let memberships = resident.workload.services.iter();
-    memberships
-        .filter_map(|membership| Some((membership, mesh.snapshot.service(&membership.service)?)))
-        .filter(|(_, service)| *service.hostname == *hostname)
-        .find_map(|(membership, service)| {
-            let own = membership.ports.iter().find(|mapping| mapping.service == port);
-            let general = service.ports.iter().find(|mapping| mapping.service == port);
-            own.or(general)?.target
-        })
 }
 
 fn service_of(mesh: &Mesh, resident: &Resident, hostname: &str) -> Option<ServiceName> {

@@ -109,10 +109,11 @@ impl Outbound {
             let ends = Ends { destination, ..ends };
             return self.home((source, None), &resident, addr, ends).await;
         }
+        let client = address_of(&source.workload, ends.source_addr.ip());
         let progress = Arc::new(PlainProgress::default());
         let traffic = self.node.telemetry.begin(ends, Arc::clone(&progress));
         let connected = match addr {
-            Ok(addr) => upstream::connect(addr).await,
+            Ok(addr) => self.node.connect(addr, client).await,
             Err(error) => Err(error),
         };
         match connected {
@@ -153,7 +154,7 @@ impl Outbound {
                 return Err(refuse(departed, "CONNECT", refused));
             }
         };
-        match upstream::connect(addr).await {
+        match self.node.connect(addr, client).await {
             Ok(tcp) => Ok(Carrier {
                 link: Link::Home(tcp, progress, admitted),
                 told: vec![departed, arrived],

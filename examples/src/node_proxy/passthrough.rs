@@ -12,7 +12,7 @@ use super::node::Node;
 use super::party::Party;
 use super::plain::{self, PlainProgress};
 use super::traffic::{Ends, Failure, Traffic};
-use super::upstream;
+use super::upstream::ConnectError;
 use crate::admission::Caller;
 
 /// Carries a connection to the workload that it was made to, if policies let whoever shows no
@@ -42,14 +42,23 @@ pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destina
         destination.port(),
     );
     match Admitted::new(&resident, caller) {
-        Ok(admitted) => join(tcp, destination, admitted, traffic, &progress).await,
+        Ok(admitted) => {
+            let server = node.connect(destination, Some(from.ip().to_canonical())).await;
+            join(tcp, server, admitted, traffic, &progress).await;
+        }
         Err(refused) => traffic.end(Some(denied(&refused))),
     }
 }
 
-/// Connects to a workload of this node and copies for as long as that is admitted.
-async fn join(tcp: TcpStream, destination: SocketAddr, admitted: Admitted, traffic: Traffic, progress: &PlainProgress) {
-    let server = match upstream::connect(destination).await {
+/// Copies to a workload of this node for as long as that is admitted.
+async fn join(
+    tcp: TcpStream,
+    connected: Result<TcpStream, ConnectError>,
+    admitted: Admitted,
+    traffic: Traffic,
+    progress: &PlainProgress,
+) {
+    let server = match connected {
         Ok(server) => server,
         Err(error) => return traffic.end(Some(Failure::of_connection(&error))),
     };

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::access_log::AccessLog;
 use super::admin::Admin;
-use super::config::{Config, MeshSource};
+use super::config::{Config, MeshSource, OriginalSource};
 use super::credentials::Credentials;
 use super::demand::Demand;
 use super::log::Level;
@@ -24,6 +24,7 @@ use super::ready::Ready;
 use super::residents::Residents;
 use super::traffic::Telemetry;
 use super::tunnels::Tunnels;
+use super::upstream::{self, NotTransparent};
 use super::{Failure, discovery, mesh_file};
 use crate::accept;
 use crate::events::Log;
@@ -77,6 +78,7 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
             .map(|sockets| sockets.addr)
             .collect(),
         chance: Chance::new(),
+        shows_sources: shows_sources(settings.original_source)?,
         is_synced,
         demand,
         drain: settings.drain(),
@@ -95,6 +97,17 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         tracing::warn!(%reason, "access log incomplete");
     }
     result
+}
+
+/// Whether destinations are to see who connects, and can.
+fn shows_sources(wanted: OriginalSource) -> Result<bool, NotTransparent> {
+    match wanted {
+        OriginalSource::Off => Ok(false),
+        OriginalSource::Try => Ok(upstream::check_transparency()
+            .inspect_err(|reason| tracing::warn!(%reason, "destinations see this node and not who connects"))
+            .is_ok()),
+        OriginalSource::Require => upstream::check_transparency().map(|()| true),
+    }
 }
 
 fn listeners(config: &Config) -> Result<Vec<(Role, Sockets)>, Failure> {
