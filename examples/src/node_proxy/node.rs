@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) hbone_port: u16,
     /// Where this one listens.
     pub(super) listens: Vec<SocketAddr>,
+    /// Where operators are answered.
+    pub(super) admin: Option<SocketAddr>,
     pub(super) chance: Chance,
     /// Whether destinations see who connects, and not this node.
     pub(super) shows_sources: bool,
@@ -81,6 +83,7 @@ impl Node {
         };
         self.listens
             .iter()
+            .chain(&self.admin)
             .any(|own| own.port() == addr.port() && leads_to(own))
     }
 }

@@ -71,12 +71,8 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         }),
         tunnels,
         hbone_port: settings.hbone_port,
-        listens: listeners
-            .iter()
-            .map(|(_, sockets)| sockets)
-            .chain(&admin)
-            .map(|sockets| sockets.addr)
-            .collect(),
+        listens: listeners.iter().map(|(_, sockets)| sockets.addr).collect(),
+        admin: admin.as_ref().map(|admin| admin.addr),
         chance: Chance::new(),
         shows_sources: shows_sources(settings.original_source)?,
         is_synced,
