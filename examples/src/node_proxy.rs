@@ -29,6 +29,7 @@ mod ready;
 mod residents;
 mod run;
 mod socks5;
+mod target;
 mod traffic;
 mod tunnels;
 mod upstream;
@@ -42,6 +43,7 @@ use self::config::{Config, ConfigError};
 use self::control_plane::DialSetupError;
 use self::credentials::CredentialsError;
 use self::mesh_file::MeshFileError;
+use self::upstream::NotTransparent;
 use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
 use crate::workers::{Abandoned, Unkept};
@@ -81,6 +83,8 @@ enum Failure {
         #[source]
         error: BindError,
     },
+    #[error("settings.original_source: {0}")]
+    OriginalSource(#[from] NotTransparent),
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
     #[error(transparent)]
@@ -92,7 +96,12 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Credentials(_) | Self::Discovery(_) | Self::Mesh(_) | Self::Bind { .. } => USAGE,
+            Self::Config(_)
+            | Self::Credentials(_)
+            | Self::Discovery(_)
+            | Self::Mesh(_)
+            | Self::Bind { .. }
+            | Self::OriginalSource(_) => USAGE,
             Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
         }
     }

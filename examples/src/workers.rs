@@ -42,7 +42,19 @@ impl Signals {
     /// first failure. The first signal asks them to stop, the second drops what they still do. The
     /// end of a keeper asks them to stop as well, and is a failure: what it kept would stay as it
     /// is, and let in whoever it lets in now.
-    pub(crate) fn run<W, F, E>(self, workers: Vec<W>, mut keepers: Keepers) -> Result<(), E>
+    pub(crate) fn run<W, F, E>(self, workers: Vec<W>, keepers: Keepers) -> Result<(), E>
+    where
+        W: FnOnce(Stop) -> F + Send,
+        F: Future<Output = Result<(), E>>,
+        E: From<io::Error> + From<Abandoned> + From<Unkept> + Send,
+    {
+        let workers = workers.into_iter().map(|worker| (thread::Builder::new(), worker));
+        self.run_on(workers, keepers)
+    }
+
+    /// As [`run`](Self::run), on threads that are made so. If one cannot be, those that were are
+    /// asked to stop.
+    fn run_on<W, F, E>(self, workers: impl Iterator<Item = (thread::Builder, W)>, mut keepers: Keepers) -> Result<(), E>
     where
         W: FnOnce(Stop) -> F + Send,
         F: Future<Output = Result<(), E>>,
@@ -56,17 +68,26 @@ impl Signals {
         let (order, phase) = watch::channel(Phase::Running);
         let (ended, mut all_ended) = mpsc::channel::<()>(1);
         thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for worker in workers {
+            let (mut threads, mut unmade) = (Vec::new(), None);
+            for (thread, worker) in workers {
                 let (stop, order, ended) = (Stop(phase.clone()), order.clone(), ended.clone());
-                threads.push(thread::Builder::new().spawn_scoped(scope, move || {
+                let drain = order.clone();
+                let made = thread.spawn_scoped(scope, move || {
                     let _ended = ended;
                     let result = run_worker(worker, stop);
                     if result.is_err() {
                         order.send_if_modified(|phase| raise(phase, Phase::Draining));
                     }
                     result
-                })?);
+                });
+                match made {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        drain.send_if_modified(|phase| raise(phase, Phase::Draining));
+                        unmade = Some(error);
+                        break;
+                    }
+                }
             }
             drop(ended);
             let lost = runtime.block_on(async {
@@ -90,7 +111,8 @@ impl Signals {
             let ended = threads
                 .into_iter()
                 .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            lost.map_or(ended, |name| Err(Unkept(name).into()))
+            let ended = lost.map_or(ended, |name| Err(Unkept(name).into()));
+            unmade.map_or(ended, |error| Err(error.into()))
         })
     }
 }
@@ -300,6 +322,19 @@ mod tests {
             let failure = Signals::catch().unwrap().run(vec![worker], keepers).unwrap_err();
             assert!(matches!(failure, Failure::Unkept(Unkept("mesh"))), "{failure}");
         }
+    }
+
+    /// Whoever was to end the workers by a signal could not, while they wait for it.
+    #[test]
+    fn a_thread_that_cannot_be_made_stops_those_that_were() {
+        let keepers = Keepers::new();
+        let go_on = goes_on(&keepers);
+        let larger_than_memory = thread::Builder::new().stack_size(usize::MAX / 4);
+        let threads = [thread::Builder::new(), larger_than_memory];
+        let workers = threads.into_iter().map(|thread| (thread, works_until_told));
+        let failure = Signals::catch().unwrap().run_on(workers, keepers).unwrap_err();
+        assert!(matches!(failure, Failure::System(_)), "{failure}");
+        drop(go_on);
     }
 
     #[test]

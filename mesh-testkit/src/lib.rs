@@ -21,6 +21,7 @@ pub mod peer;
 pub mod pipe;
 pub mod policy;
 pub mod poll;
+pub mod proxy_protocol;
 pub mod workload_api;
 pub mod xds;
 

@@ -1,10 +1,11 @@
 //! Ended connections as lines on stdout.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tracing_subscriber::fmt::format::Writer;
@@ -24,7 +25,8 @@ pub(super) struct AccessLog {
 struct Writing {
     lines: SyncSender<String>,
     lost: u64,
-    thread: JoinHandle<io::Result<()>>,
+    /// How the thread ended.
+    ended: Receiver<io::Result<()>>,
 }
 
 /// What became of a connection: fields in the order of ztunnel's access log.
@@ -43,14 +45,22 @@ pub(super) enum Value {
 
 impl AccessLog {
     pub(super) fn start(format: LogFormat) -> io::Result<Self> {
+        Self::start_on(format, io::stdout())
+    }
+
+    fn start_on(format: LogFormat, out: impl Write + Send + 'static) -> io::Result<Self> {
         let writer = match format {
             LogFormat::Off => None,
             LogFormat::Text | LogFormat::Json => {
                 let (lines, waiting) = sync_channel(MAX_WAITING);
-                let thread = thread::Builder::new()
-                    .name("access-log".to_owned())
-                    .spawn(move || write_lines(&waiting))?;
-                Some(Writing { lines, lost: 0, thread })
+                let (end, ended) = sync_channel(1);
+                thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+                    let result = write_lines(out, &waiting);
+                    // Before anybody can find that no lines are taken any more.
+                    end.send(result).ok();
+                    drop(waiting);
+                })?;
+                Some(Writing { lines, lost: 0, ended })
             }
         };
         Ok(Self {
@@ -66,38 +76,61 @@ impl AccessLog {
             LogFormat::Json => record.to_json(&now()),
         };
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = writer.as_mut()
-            && let Err(TrySendError::Full(_)) = writer.lines.try_send(line)
-        {
-            writer.lost += 1;
-            if writer.lost.is_power_of_two() {
-                tracing::warn!(lost = writer.lost, "stdout does not take the access log");
+        let Some(writing) = writer.as_mut() else { return };
+        match writing.lines.try_send(line) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                writing.lost += 1;
+                if writing.lost.is_power_of_two() {
+                    tracing::warn!(lost = writing.lost, "stdout does not take the access log");
+                }
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                let reason = match writing.ended.try_recv() {
+                    Ok(Err(error)) => Incomplete::Write(error),
+                    Ok(Ok(())) | Err(_) => Incomplete::Ended,
+                };
+                tracing::warn!(%reason, "no access log any more");
+                *writer = None;
             }
         }
     }
 
-    /// Waits until all lines are written.
-    pub(super) fn finish(&self) {
+    /// Waits until all lines are written, though not for ever: nobody may be reading them.
+    pub(super) fn finish(&self, patience: Duration) -> Result<(), Incomplete> {
         let writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Writing { lines, thread, .. }) = writing {
-            drop(lines);
-            if let Ok(Err(reason)) = thread.join() {
-                tracing::warn!(%reason, "access log incomplete");
-            }
+        let Some(Writing { lines, ended, .. }) = writing else {
+            return Ok(());
+        };
+        drop(lines);
+        match ended.recv_timeout(patience) {
+            Ok(written) => Ok(written?),
+            Err(RecvTimeoutError::Timeout) => Err(Incomplete::Stuck(patience)),
+            Err(RecvTimeoutError::Disconnected) => Err(Incomplete::Ended),
         }
     }
 }
 
-fn write_lines(lines: &Receiver<String>) -> io::Result<()> {
+fn write_lines(mut out: impl Write, lines: &Receiver<String>) -> io::Result<()> {
     while let Ok(first) = lines.recv() {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{first}")?;
+        writeln!(out, "{first}")?;
         for line in lines.try_iter() {
-            writeln!(stdout, "{line}")?;
+            writeln!(out, "{line}")?;
         }
-        stdout.flush()?;
+        out.flush()?;
     }
     Ok(())
+}
+
+/// Why lines are missing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Incomplete {
+    #[error("stdout: {0}")]
+    Write(#[from] io::Error),
+    #[error("stdout took no line for {} s", .0.as_secs_f32())]
+    Stuck(Duration),
+    #[error("its thread ended")]
+    Ended,
 }
 
 /// The time of day, by RFC 3339.
@@ -159,6 +192,8 @@ impl Serialize for Line<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     fn record() -> Record {
@@ -178,6 +213,46 @@ mod tests {
             record().to_text("T"),
             "T\terror\taccess\tconnection complete\tsrc.addr=10.0.0.1:5 bytes_sent=7 error=\"a \\\"b\\\"\\nc\""
         );
+    }
+
+    /// Takes no bytes until the end that is sent, and fails then.
+    struct Pipe(Receiver<()>);
+
+    impl Write for Pipe {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            self.0.recv().ok();
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_no_reader_that_reads_nothing() {
+        let (reader, pipe) = channel();
+        let log = AccessLog::start_on(LogFormat::Text, Pipe(pipe)).unwrap();
+        log.write(&record());
+        let finished = log.finish(Duration::from_millis(50));
+        assert!(matches!(finished, Err(Incomplete::Stuck(_))), "{finished:?}");
+        drop(reader);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_noticed() {
+        let (reader, pipe) = channel();
+        drop(reader);
+        let log = AccessLog::start_on(LogFormat::Text, Pipe(pipe)).unwrap();
+        while log.writer.lock().unwrap().is_some() {
+            log.write(&record());
+        }
+        log.finish(Duration::ZERO).unwrap();
+        let (_, pipe) = channel();
+        let log = AccessLog::start_on(LogFormat::Text, Pipe(pipe)).unwrap();
+        log.write(&record());
+        let finished = log.finish(Duration::from_secs(30));
+        assert!(matches!(finished, Err(Incomplete::Write(_))), "{finished:?}");
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(super) struct Files {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
     pub(super) roots: PathBuf,
+    /// Revocation lists of the trust domain's authorities.
+    pub(super) crl: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,6 +116,7 @@ pub(super) struct Settings {
     drain_seconds: u32,
     demand_seconds: u32,
     pub(super) on_demand: bool,
+    pub(super) original_source: OriginalSource,
     pub(super) access_log: LogFormat,
 }
 
@@ -137,9 +140,20 @@ impl Default for Settings {
             drain_seconds: 5,
             demand_seconds: 5,
             on_demand: false,
+            original_source: OriginalSource::Off,
             access_log: LogFormat::Text,
         }
     }
+}
+
+/// Whether destinations see who connects, and not this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OriginalSource {
+    Off,
+    /// If the operating system allows it.
+    Try,
+    Require,
 }
 
 /// How ended connections are told.
@@ -195,6 +209,7 @@ impl Config {
             IdentitySource::Files(files) => {
                 for identity in files {
                     paths.extend([&mut identity.cert, &mut identity.key, &mut identity.roots]);
+                    paths.extend(&mut identity.crl);
                 }
             }
             IdentitySource::WorkloadApi(_) => {}
@@ -256,7 +271,8 @@ mod tests {
     fn what_is_commented_out_in_the_example_is_understood() {
         let text = EXAMPLE
             .replace("# [identity]", "[identity]")
-            .replace("# workload", "workload");
+            .replace("# workload", "workload")
+            .replace("# crl", "crl");
         let (_, rest) = text.split_once("# or a SPIFFE").unwrap();
         let (head, _) = text.split_once("[[identity.files]]").unwrap();
         let config = Config::parse(&format!("{head}{}", rest.split_once('\n').unwrap().1)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use mesh_identity::source::istio_ca::{
 use mesh_identity::source::workload_api::{self, Endpoint, EndpointError, WorkloadApi};
 use mesh_identity::source::{Follower, MergedSource, Share, Source};
 use mesh_identity::tls::{ClientTls, Identities, IdentityUnavailable, ServerTls};
-use mesh_identity::{PeerPolicy, SpiffeId, TrustDomain, provider};
+use mesh_identity::{PeerPolicy, RevocationList, RevocationListError, SpiffeId, TrustDomain, provider};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
@@ -22,8 +23,12 @@ use tokio::time::sleep;
 
 use super::config::{Config, Files, IdentitySource, Server};
 use super::mesh::Mesh;
+use crate::manifest::{self, Unreadable};
 use crate::settle::IDENTITY_INTERVAL;
 use crate::workers::Driver;
+
+/// The length of a file of revocation lists, in bytes.
+const MAX_REVOCATION_LISTS: usize = 8 * 1024 * 1024;
 
 /// The identities of a node, and what they need to speak.
 pub(super) struct Credentials {
@@ -170,11 +175,16 @@ fn of_files(
     drivers: &mut Vec<Driver>,
 ) -> Result<Follower, CredentialsError> {
     let mut parts = Vec::new();
-    for Files { cert, key, roots } in files {
+    for Files { cert, key, roots, crl } in files {
         let svid = load_svid(cert, key, provider, UnixTime::now())?;
         let home = svid.id().trust_domain();
         load_bundle(home.clone(), roots)?;
-        let layout = FileLayout::new(home.clone(), cert, key, roots);
+        let mut layout = FileLayout::new(home.clone(), cert, key, roots);
+        if let Some(crl) = crl {
+            // Who is revoked is not let in before the lists are read.
+            check_lists(crl)?;
+            layout = layout.with_revocation_lists(crl);
+        }
         let (source, driver) = FileSource::builder(layout, Arc::clone(provider))
             .interval(IDENTITY_INTERVAL)
             .build();
@@ -187,6 +197,15 @@ fn of_files(
     let (merged, driver) = MergedSource::new(parts);
     drivers.push(Driver::new("identities", driver));
     Ok(merged.follow())
+}
+
+fn check_lists(file: &Path) -> Result<(), CredentialsError> {
+    let text = manifest::read_at_most(file, MAX_REVOCATION_LISTS)?;
+    let lists = RevocationList::from_pem(text.as_bytes());
+    lists.map(drop).map_err(|error| CredentialsError::Lists {
+        file: file.to_owned(),
+        error,
+    })
 }
 
 fn ca_config(server: &Server, trust_domain: &TrustDomain, cluster: &str) -> Result<CaConfig, CredentialsError> {
@@ -214,6 +233,14 @@ fn ca_config(server: &Server, trust_domain: &TrustDomain, cluster: &str) -> Resu
 pub(super) enum CredentialsError {
     #[error("identity.files: {0}")]
     File(#[from] FileError),
+    #[error("identity.files: {0}")]
+    Unreadable(#[from] Unreadable),
+    #[error("identity.files: {}: {error}", file.display())]
+    Lists {
+        file: PathBuf,
+        #[source]
+        error: RevocationListError,
+    },
     #[error("identity.files: there are none")]
     Nothing,
     #[error("identity.workload_api: {0}")]

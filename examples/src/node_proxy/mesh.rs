@@ -20,7 +20,7 @@ pub(super) struct Mesh {
 pub(super) struct Resident {
     pub(super) workload: Arc<Workload>,
     pub(super) id: SpiffeId,
-    /// Who may reach it. Ends when it leaves, or is somebody else.
+    /// Who may reach it. Ends when it leaves, or is somebody else or elsewhere.
     pub(super) protection: watch::Receiver<Protection>,
 }
 
@@ -39,6 +39,13 @@ impl Mesh {
 
     pub(super) fn resident(&self, uid: &str) -> Option<&Arc<Resident>> {
         self.residents.get(uid)
+    }
+
+    /// A workload that connections were made to at an address, as it is now. None if it has gone from
+    /// there, were it to another address of this node, or is somebody else.
+    pub(super) fn still(&self, before: &Resident, ip: IpAddr) -> Option<&Arc<Resident>> {
+        self.resident_at(ip)
+            .filter(|now| now.protection.same_channel(&before.protection))
     }
 
     pub(super) fn workload_at(&self, ip: IpAddr) -> Option<&Arc<Workload>> {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mesh_identity::SpiffeId;
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +16,10 @@ use super::labels::{Labels, Reporter};
 
 /// Series of one counter. Connections that would need more are counted without names.
 const MAX_SERIES: usize = 10_000;
+
+/// Those of them whose names are the own words of one identity, which could think of ever new ones:
+/// workloads, revisions and ways of failing that share a service account are fewer.
+const MAX_CLAIMED: usize = 100;
 
 /// What is counted of this node's connections.
 pub(super) struct Metrics {
@@ -33,12 +38,15 @@ struct Open {
     next: u64,
     connections: HashMap<u64, Arc<Counted>>,
     series: HashSet<Labels>,
+    /// How many series there are by the words of each identity.
+    claimed: HashMap<Option<SpiffeId>, usize>,
 }
 
 /// A connection that is open.
 pub(super) struct Counted {
     number: u64,
     labels: Labels,
+    is_claimed: bool,
     bytes: Box<dyn Bytes>,
     sent: Reported,
     received: Reported,
@@ -85,9 +93,9 @@ impl Metrics {
         }
     }
 
-    /// A connection was opened.
-    pub(super) fn open(&self, labels: Labels, bytes: Box<dyn Bytes>) -> Arc<Counted> {
-        let labels = self.bounded(labels);
+    /// A connection was opened, of a source that `is_claimed` to have its names by itself only.
+    pub(super) fn open(&self, labels: Labels, is_claimed: bool, bytes: Box<dyn Bytes>) -> Arc<Counted> {
+        let labels = self.bounded(labels, is_claimed);
         self.opened.get_or_create(&labels).inc();
         self.sockets.get_or_create(&labels.reporter).inc();
         let reported = |family: &Family<Labels, Counter>| Reported {
@@ -102,6 +110,7 @@ impl Metrics {
             sent: reported(&self.sent),
             received: reported(&self.received),
             labels,
+            is_claimed,
         });
         open.connections.insert(counted.number, Arc::clone(&counted));
         counted
@@ -113,10 +122,10 @@ impl Metrics {
         counted.report();
         self.sockets.get_or_create(&counted.labels.reporter).dec();
         let labels = match flags {
-            Some(flags) => self.bounded(Labels {
-                flags,
-                ..counted.labels.clone()
-            }),
+            Some(flags) => {
+                let labels = counted.labels.clone();
+                self.bounded(Labels { flags, ..labels }, counted.is_claimed)
+            }
             None => counted.labels.clone(),
         };
         self.closed.get_or_create(&labels).inc();
@@ -139,20 +148,33 @@ impl Metrics {
         Ok(encoded)
     }
 
-    fn bounded(&self, labels: Labels) -> Labels {
-        let series = &mut self.lock().series;
-        if series.contains(&labels) {
-            return labels;
-        }
-        if series.len() < MAX_SERIES {
-            series.insert(labels.clone());
-            return labels;
-        }
-        Labels::unnamed(labels.reporter, labels.flags)
+    fn bounded(&self, labels: Labels, is_claimed: bool) -> Labels {
+        self.lock().bounded(labels, is_claimed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn bounded(&mut self, labels: Labels, is_claimed: bool) -> Labels {
+        if self.series.contains(&labels) {
+            return labels;
+        }
+        let identity = &labels.source.identity;
+        if is_claimed && self.claimed.get(identity).is_some_and(|count| *count >= MAX_CLAIMED) {
+            let source = labels.source.nameless();
+            return self.bounded(Labels { source, ..labels }, false);
+        }
+        if self.series.len() >= MAX_SERIES {
+            return Labels::unnamed(labels.reporter, labels.flags);
+        }
+        if is_claimed {
+            *self.claimed.entry(identity.clone()).or_default() += 1;
+        }
+        self.series.insert(labels.clone());
+        labels
     }
 }
 
@@ -217,7 +239,7 @@ mod tests {
     #[test]
     fn bytes_are_counted_once_however_often_they_are_looked_at() {
         let metrics = Metrics::new();
-        let counted = metrics.open(labels("cart"), Box::new(Fixed(7, 9)));
+        let counted = metrics.open(labels("cart"), false, Box::new(Fixed(7, 9)));
         let series = |name: &str| {
             let text = metrics.to_text().unwrap();
             let line = text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
@@ -242,7 +264,7 @@ mod tests {
         for number in 0..MAX_SERIES + 10 {
             let mut name = String::new();
             write!(name, "{number}").unwrap();
-            let counted = metrics.open(labels(&name), Box::new(Fixed(0, 0)));
+            let counted = metrics.open(labels(&name), false, Box::new(Fixed(0, 0)));
             metrics.close(&counted, None);
         }
         let text = metrics.to_text().unwrap();
@@ -252,5 +274,39 @@ mod tests {
         let unnamed = series.clone().find(|line| line.contains("source_workload=\"unknown\""));
         assert_eq!(series.count(), MAX_SERIES + 1);
         assert!(unnamed.unwrap().ends_with(" 10"), "{unnamed:?}");
+    }
+
+    /// Whoever thinks of ever new names takes nobody else's series.
+    #[test]
+    fn an_identity_has_so_many_series_by_its_own_words() {
+        let metrics = Metrics::new();
+        let of = |account: &str, workload: &str| {
+            let id = format!("spiffe://cluster.local/ns/shop/sa/{account}");
+            let mut labels = labels(workload);
+            labels.source.identity = Some(id.parse().unwrap());
+            labels
+        };
+        for number in 0..MAX_CLAIMED + 10 {
+            let mut name = String::new();
+            write!(name, "{number}").unwrap();
+            let counted = metrics.open(of("spy", &name), true, Box::new(Fixed(0, 0)));
+            metrics.close(&counted, None);
+        }
+        metrics.open(of("cart", "claimed"), true, Box::new(Fixed(0, 0)));
+        metrics.open(of("spy", "known"), false, Box::new(Fixed(0, 0)));
+        let text = metrics.to_text().unwrap();
+        let opened = |what: &str| {
+            let lines = text
+                .lines()
+                .filter(|line| line.starts_with("istio_tcp_connections_opened_total{") && line.contains(what));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(opened("/sa/spy").len(), MAX_CLAIMED + 2);
+        let nameless = opened("source_workload=\"unknown\"");
+        assert!(
+            nameless[0].contains("/sa/spy") && nameless[0].ends_with(" 10"),
+            "{nameless:?}"
+        );
+        assert_eq!((opened("claimed").len(), opened("\"known\"").len()), (1, 1));
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hbone::Authority;
 use mesh_xds::store::Workload;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::credentials::Credentials;
@@ -15,6 +16,7 @@ use super::demand::{Demand, DemandError};
 use super::mesh::{Mesh, Resident};
 use super::party::Party;
 use super::traffic::Telemetry;
+use super::upstream::{self, ConnectError};
 
 /// A node of the mesh.
 pub(super) struct Node {
@@ -26,7 +28,11 @@ pub(super) struct Node {
     pub(super) hbone_port: u16,
     /// Where this one listens.
     pub(super) listens: Vec<SocketAddr>,
+    /// Where operators are answered.
+    pub(super) admin: Option<SocketAddr>,
     pub(super) chance: Chance,
+    /// Whether destinations see who connects, and not this node.
+    pub(super) shows_sources: bool,
     /// Where what is not known is asked for.
     pub(super) demand: Option<Demand>,
     /// Whether the mesh is known as far as it was told at once.
@@ -59,6 +65,11 @@ impl Node {
         Ok(self.mesh())
     }
 
+    /// Connects to an address, for whoever is at `source`.
+    pub(super) async fn connect(&self, addr: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
+        upstream::connect(addr, source.filter(|_| self.shows_sources)).await
+    }
+
     /// Whoever has an address, as telemetry names it.
     pub(super) fn party_at(&self, ip: IpAddr) -> Option<Party> {
         self.mesh().workload_at(ip).map(|workload| Party::from(&**workload))
@@ -72,6 +83,7 @@ impl Node {
         };
         self.listens
             .iter()
+            .chain(&self.admin)
             .any(|own| own.port() == addr.port() && leads_to(own))
     }
 }

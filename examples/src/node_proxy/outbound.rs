@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hbone::metadata::{Forwarded, ForwardedElement, ForwardedError, NetworkError, TraceParent, TraceParentError};
 use hbone::{Authority, CopyProgress, Metadata, RefusalKind, TunnelRequest, copy_with_progress};
+use mesh_identity::SpiffeId;
 use mesh_xds::store::Workload;
 use tokio::net::TcpStream;
 
@@ -16,7 +17,6 @@ use super::labels::Reporter;
 use super::mesh::Resident;
 use super::node::{Node, has};
 use super::party::{Party, baggage};
-use super::passthrough::failure;
 use super::plain::{self, PlainProgress};
 use super::plan::{Plan, PlanError, Spot, Way, plan};
 use super::traffic::{Ends, Failure, Outbound as Sent, Traffic};
@@ -76,6 +76,7 @@ impl Outbound {
         let ends = Ends {
             reporter: Reporter::Source,
             source: Party::from(&*source.workload).authenticated(identity),
+            is_claimed: false,
             source_addr: from,
             destination_addr: way.next_hop(),
             authority: way.authority().map(ToString::to_string),
@@ -84,26 +85,38 @@ impl Outbound {
             is_mutual_tls: is_tunnel,
         };
         match way {
-            Way::Plain(spot) => self.plain(spot, ends).await,
-            Way::Home(resident, addr) => self.home(source, &resident, addr, ends).await,
+            Way::Plain(spot) => self.plain(source, spot, ends).await,
+            Way::Home(resident, addr) => self.home((source, identity), &resident, addr, ends).await,
             Way::Hbone(_) | Way::Double { .. } => self.tunnel(source, &way, ends).await,
         }
     }
 
-    async fn plain(&self, spot: Spot, ends: Ends) -> Result<Carrier, OutboundError> {
+    /// As it came. If that leads to a workload of this node, it is judged as one without a tunnel
+    /// would be from elsewhere: nothing on the way there does it.
+    async fn plain(&self, source: &Resident, spot: Spot, ends: Ends) -> Result<Carrier, OutboundError> {
+        let addr = match spot {
+            Spot::Addr(addr) => Ok(addr),
+            Spot::Name(name, port) => upstream::resolve(&name, port).await,
+        };
+        let addr = addr.and_then(|addr| match self.node.is_own(addr) {
+            true => Err(ConnectError::Own(addr)),
+            false => Ok(addr),
+        });
+        if let Ok(addr) = addr
+            && let Some(resident) = self.node.resident_at(addr.ip()).await
+        {
+            let destination = Party::from(&*resident.workload);
+            let ends = Ends { destination, ..ends };
+            return self.home((source, None), &resident, addr, ends).await;
+        }
+        let client = address_of(&source.workload, ends.source_addr.ip());
         let progress = Arc::new(PlainProgress::default());
         let traffic = self.node.telemetry.begin(ends, Arc::clone(&progress));
-        let connected = async {
-            let addr = match spot {
-                Spot::Addr(addr) => addr,
-                Spot::Name(name, port) => upstream::resolve(&name, port).await?,
-            };
-            match self.node.is_own(addr) {
-                true => Err(ConnectError::Own(addr)),
-                false => upstream::connect(addr).await,
-            }
+        let connected = match addr {
+            Ok(addr) => self.node.connect(addr, client).await,
+            Err(error) => Err(error),
         };
-        match connected.await {
+        match connected {
             Ok(tcp) => Ok(Carrier {
                 link: Link::Plain(tcp, progress),
                 told: vec![traffic],
@@ -116,7 +129,7 @@ impl Outbound {
     /// needed to tell this node what it knows.
     async fn home(
         &self,
-        source: &Resident,
+        (source, identity): (&Resident, Option<&SpiffeId>),
         resident: &Resident,
         addr: SocketAddr,
         ends: Ends,
@@ -129,7 +142,7 @@ impl Outbound {
         };
         let begin = |ends| self.node.telemetry.begin(ends, Arc::clone(&progress));
         let (departed, arrived) = (begin(ends), begin(arrival));
-        let caller = Caller::new(Some(&source.id), client, Some(addr.ip()), addr.port());
+        let caller = Caller::new(identity, client, Some(addr.ip()), addr.port());
         let admitted = match Admitted::new(resident, caller) {
             Ok(_) if self.node.is_own(addr) => Err(Refused::Gone),
             admitted => admitted,
@@ -141,13 +154,13 @@ impl Outbound {
                 return Err(refuse(departed, "CONNECT", refused));
             }
         };
-        match upstream::connect(addr).await {
+        match self.node.connect(addr, client).await {
             Ok(tcp) => Ok(Carrier {
                 link: Link::Home(tcp, progress, admitted),
                 told: vec![departed, arrived],
             }),
             Err(error) => {
-                arrived.end(Some(failure(&error)));
+                arrived.end(Some(Failure::of_connection(&error)));
                 Err(refuse(departed, "CONNECT", error))
             }
         }
@@ -203,14 +216,15 @@ impl Carrier {
         let failed = match link {
             Link::Plain(server, progress) => {
                 let joined = plain::join(tcp, server, &progress).await;
-                joined.err().map(|error| failure(&error))
+                joined.err().map(|error| Failure::of_connection(&error))
             }
             Link::Home(server, progress, admitted) => tokio::select! {
                 biased;
                 refused = admitted.withdrawn() => Some(denied(&refused)),
-                joined = plain::join(tcp, server, &progress) => joined.err().map(|error| failure(&error)),
+                joined = plain::join(tcp, server, &progress) => joined.err().map(|error| Failure::of_connection(&error)),
             },
             Link::Tunnel(opened, progress) => {
+                plain::settle(&tcp);
                 let Opened { stream, within } = *opened;
                 let copied = copy_with_progress(tcp, stream, progress);
                 let outcome = match within {
@@ -224,7 +238,7 @@ impl Carrier {
                         tokio::join!(copied, connection).0
                     }
                 };
-                outcome.abort.map(|reason| failure(&reason))
+                outcome.abort.map(|reason| Failure::of_connection(&reason))
             }
         };
         for traffic in told {

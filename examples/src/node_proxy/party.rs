@@ -6,6 +6,9 @@ use hbone::metadata::{Baggage, BaggageKey, WorkloadKind};
 use mesh_identity::SpiffeId;
 use mesh_xds::store::{Workload, WorkloadType};
 
+/// The length of a name that a peer gives itself: no object of Kubernetes has a longer one.
+const MAX_NAME: usize = 253;
+
 /// Who is at one end, as far as that is known: what is not is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Party {
@@ -29,11 +32,32 @@ impl Party {
         }
     }
 
-    /// Whoever a peer says that it is, where nothing else is known.
-    pub(super) fn of_baggage(baggage: &Baggage) -> Self {
-        let get = |key| baggage.get(key).map(Arc::from).unwrap_or_default();
+    /// As counters name it: pods of one workload are one.
+    pub(super) fn of_any_pod(self) -> Self {
         Self {
-            workload: baggage.workload().map(|(_, name)| name.into()).unwrap_or_default(),
+            name: Arc::default(),
+            ..self
+        }
+    }
+
+    /// What is known without the peer's own word.
+    pub(super) fn nameless(self) -> Self {
+        Self {
+            identity: self.identity,
+            ..Self::default()
+        }
+    }
+
+    /// Whoever a peer says that it is, where nothing else is known. What is too long for a name is
+    /// none.
+    pub(super) fn of_baggage(baggage: &Baggage) -> Self {
+        let name = |text: Option<&str>| match text {
+            Some(text) if text.len() <= MAX_NAME => text.into(),
+            _ => Arc::default(),
+        };
+        let get = |key| name(baggage.get(key));
+        Self {
+            workload: name(baggage.workload().map(|(_, name)| name)),
             namespace: get(BaggageKey::Namespace),
             canonical_name: get(BaggageKey::ServiceName),
             canonical_revision: get(BaggageKey::ServiceVersion),
@@ -83,4 +107,18 @@ pub(super) fn baggage(workload: &Workload) -> Baggage {
     fields.fold(Baggage::new(), |baggage, (key, value)| {
         baggage.clone().with(key, value).unwrap_or(baggage)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_a_name_is_none() {
+        let [fits, long] = [MAX_NAME, MAX_NAME + 1].map(|length| "n".repeat(length));
+        let text = format!("k8s.namespace.name={fits},k8s.pod.name={long},service.name={long},cloud.region=r");
+        let party = Party::of_baggage(&text.parse().unwrap());
+        assert_eq!((&*party.namespace, &*party.region), (&*fits, "r"));
+        assert_eq!((&*party.workload, &*party.canonical_name), ("", ""));
+    }
 }

@@ -12,7 +12,7 @@ use super::node::Node;
 use super::party::Party;
 use super::plain::{self, PlainProgress};
 use super::traffic::{Ends, Failure, Traffic};
-use super::upstream;
+use super::upstream::ConnectError;
 use crate::admission::Caller;
 
 /// Carries a connection to the workload that it was made to, if policies let whoever shows no
@@ -20,13 +20,13 @@ use crate::admission::Caller;
 pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destination: SocketAddr) {
     let resident = node.resident_at(destination.ip()).await;
     let Some(resident) = resident.filter(|_| !node.is_own(destination)) else {
-        plain::reset(&tcp);
         return tracing::warn!(%from, %destination, reason = "no workload of this node", "connection refused");
     };
     let progress = Arc::new(PlainProgress::default());
     let ends = Ends {
         reporter: Reporter::Destination,
         source: node.party_at(from.ip()).unwrap_or_default(),
+        is_claimed: false,
         source_addr: from,
         destination: Party::from(&*resident.workload),
         destination_addr: destination.to_string(),
@@ -42,34 +42,30 @@ pub(super) async fn carry(node: &Node, tcp: TcpStream, from: SocketAddr, destina
         destination.port(),
     );
     match Admitted::new(&resident, caller) {
-        Ok(admitted) => join(tcp, destination, admitted, traffic, &progress).await,
-        Err(refused) => {
-            plain::reset(&tcp);
-            traffic.end(Some(denied(&refused)));
+        Ok(admitted) => {
+            let server = node.connect(destination, Some(from.ip().to_canonical())).await;
+            join(tcp, server, admitted, traffic, &progress).await;
         }
+        Err(refused) => traffic.end(Some(denied(&refused))),
     }
 }
 
-/// Connects to a workload of this node and copies for as long as that is admitted.
-async fn join(tcp: TcpStream, destination: SocketAddr, admitted: Admitted, traffic: Traffic, progress: &PlainProgress) {
-    let server = match upstream::connect(destination).await {
+/// Copies to a workload of this node for as long as that is admitted.
+async fn join(
+    tcp: TcpStream,
+    connected: Result<TcpStream, ConnectError>,
+    admitted: Admitted,
+    traffic: Traffic,
+    progress: &PlainProgress,
+) {
+    let server = match connected {
         Ok(server) => server,
-        Err(error) => {
-            plain::reset(&tcp);
-            return traffic.end(Some(failure(&error)));
-        }
+        Err(error) => return traffic.end(Some(Failure::of_connection(&error))),
     };
     let failed = tokio::select! {
         biased;
         refused = admitted.withdrawn() => Some(denied(&refused)),
-        joined = plain::join(tcp, server, progress) => joined.err().map(|error| failure(&error)),
+        joined = plain::join(tcp, server, progress) => joined.err().map(|error| Failure::of_connection(&error)),
     };
     traffic.end(failed);
-}
-
-pub(super) fn failure(reason: &impl ToString) -> Failure {
-    Failure {
-        flags: "CONNECT",
-        reason: reason.to_string(),
-    }
 }

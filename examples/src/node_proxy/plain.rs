@@ -30,6 +30,8 @@ impl PlainProgress {
 /// Copies both ways until both directions have ended or one side has failed. Unless both ended in
 /// order, both sides are reset, also where the call is dropped.
 pub(super) async fn join(client: TcpStream, server: TcpStream, progress: &PlainProgress) -> io::Result<()> {
+    settle(&client);
+    settle(&server);
     let mut client = Side::new(client, &progress.to_client);
     let mut server = Side::new(server, &progress.to_server);
     copy_bidirectional(&mut client, &mut server).await?;
@@ -38,10 +40,19 @@ pub(super) async fn join(client: TcpStream, server: TcpStream, progress: &PlainP
     Ok(())
 }
 
-/// Has a connection end with a reset and not as if all had been said.
+/// Has a connection end with a reset and not as if all had been said, unless it is settled.
 pub(super) fn reset(tcp: &TcpStream) {
-    if let Err(reason) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%reason, "cannot reset a connection");
+    linger(tcp, Some(Duration::ZERO));
+}
+
+/// Has a connection end in order: somebody carries it, or all has been said.
+pub(super) fn settle(tcp: &TcpStream) {
+    linger(tcp, None);
+}
+
+fn linger(tcp: &TcpStream, time: Option<Duration>) {
+    if let Err(reason) = SockRef::from(tcp).set_linger(time) {
+        tracing::debug!(%reason, "cannot say how a connection is to end");
     }
 }
 

@@ -36,8 +36,9 @@ pub(super) enum Role {
 }
 
 impl Role {
-    /// Treats one connection.
+    /// Treats one connection. Dropped before somebody carries it, it is reset.
     pub(super) fn serve(self, outbound: Outbound, tcp: TcpStream, from: SocketAddr, stop: Stop) -> Serving {
+        plain::reset(&tcp);
         Box::pin(self.treat(outbound, tcp, from, stop))
     }
 
@@ -70,19 +71,21 @@ async fn captured(outbound: &Outbound, tcp: TcpStream, from: SocketAddr, target:
         false => None,
     };
     let Some((source, authority)) = source.zip(Authority::try_from(target).ok()) else {
-        plain::reset(&tcp);
         return tracing::warn!(%from, %target, reason = "no workload of this node", "connection refused");
     };
-    match outbound.connect(&source, from, &authority).await {
-        Ok(carrier) => carrier.carry(tcp).await,
-        Err(_) => plain::reset(&tcp),
+    if let Ok(carrier) = outbound.connect(&source, from, &authority).await {
+        carrier.carry(tcp).await;
     }
 }
 
 async fn socks5(outbound: &Outbound, workload: Option<&str>, mut tcp: TcpStream, from: SocketAddr) {
     let target = match timeout(NEGOTIATION_TIMEOUT, socks5::negotiate(&mut tcp)).await {
         Ok(Ok(target)) => target,
-        Ok(Err(reason)) => return tracing::warn!(%from, %reason, "connection refused"),
+        Ok(Err(reason)) => {
+            // It may have been told something.
+            plain::settle(&tcp);
+            return tracing::warn!(%from, %reason, "connection refused");
+        }
         Err(_) => return tracing::warn!(%from, reason = "no request in time", "connection refused"),
     };
     let connected = match source(&outbound.node, workload, from).await {
@@ -99,8 +102,8 @@ async fn socks5(outbound: &Outbound, workload: Option<&str>, mut tcp: TcpStream,
     let answered = timeout(NEGOTIATION_TIMEOUT, socks5::answer(&mut tcp, answer)).await;
     match (connected, answered) {
         (Ok(carrier), Ok(Ok(()))) => carrier.carry(tcp).await,
-        (Ok(_), _) => plain::reset(&tcp),
-        (Err(_), _) => {}
+        (Err(_), Ok(Ok(()))) => plain::settle(&tcp),
+        (_, Ok(Err(_)) | Err(_)) => {}
     }
 }
 

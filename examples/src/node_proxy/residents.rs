@@ -247,6 +247,26 @@ policies:
     }
 
     #[test]
+    fn connections_are_for_whom_they_were_made_to_where_it_was() {
+        let at = [10, 0, 0, 1].into();
+        for (from, to, is_still) in [
+            ("namespace: bank", "name: other, namespace: bank", true),
+            ("rules: []", "rules: [[[{namespaces: [Presence]}]]]", true),
+            ("uid: a,", "uid: a, services: {shop/s: {80: 80}},", true),
+            ("10.0.0.1", "10.0.0.4", false),
+            ("10.0.0.1", "10.0.0.1, 10.0.0.4", false),
+            ("serviceAccount: a", "serviceAccount: z", false),
+            ("node: here", "node: there", false),
+        ] {
+            let (mut residents, mesh) = here();
+            residents.update(read(MESH));
+            let before = Arc::clone(mesh.borrow().resident_at(at).unwrap());
+            residents.update(read(&MESH.replacen(from, to, 1)));
+            assert_eq!(mesh.borrow().still(&before, at).is_some(), is_still, "{to}");
+        }
+    }
+
+    #[test]
     fn a_missing_policy_lets_nobody_in() {
         let (mut residents, mesh) = here();
         residents.update(read(

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::access_log::AccessLog;
 use super::admin::Admin;
-use super::config::{Config, MeshSource};
+use super::config::{Config, MeshSource, OriginalSource};
 use super::credentials::Credentials;
 use super::demand::Demand;
 use super::log::Level;
@@ -23,11 +24,15 @@ use super::ready::Ready;
 use super::residents::Residents;
 use super::traffic::Telemetry;
 use super::tunnels::Tunnels;
+use super::upstream::{self, NotTransparent};
 use super::{Failure, discovery, mesh_file};
 use crate::accept;
 use crate::events::Log;
 use crate::sockets::{self, Sockets};
 use crate::workers::{Driver, Keepers, Signals, Stop};
+
+/// How long stdout may take for what is left of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failure> {
     let settings = &config.settings;
@@ -66,13 +71,10 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         }),
         tunnels,
         hbone_port: settings.hbone_port,
-        listens: listeners
-            .iter()
-            .map(|(_, sockets)| sockets)
-            .chain(&admin)
-            .map(|sockets| sockets.addr)
-            .collect(),
+        listens: listeners.iter().map(|(_, sockets)| sockets.addr).collect(),
+        admin: admin.as_ref().map(|admin| admin.addr),
         chance: Chance::new(),
+        shows_sources: shows_sources(settings.original_source)?,
         is_synced,
         demand,
         drain: settings.drain(),
@@ -87,8 +89,21 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         .fold(ready, |ready, (role, sockets)| ready.with(role, sockets.addr));
     ready.print(json)?;
     let result = signals.run(workers(&node, listeners, (admin, level), settings.threads), keepers);
-    node.telemetry.log.finish();
+    if let Err(reason) = node.telemetry.log.finish(LOG_PATIENCE) {
+        tracing::warn!(%reason, "access log incomplete");
+    }
     result
+}
+
+/// Whether destinations are to see who connects, and can.
+fn shows_sources(wanted: OriginalSource) -> Result<bool, NotTransparent> {
+    match wanted {
+        OriginalSource::Off => Ok(false),
+        OriginalSource::Try => Ok(upstream::check_transparency()
+            .inspect_err(|reason| tracing::warn!(%reason, "destinations see this node and not who connects"))
+            .is_ok()),
+        OriginalSource::Require => upstream::check_transparency().map(|()| true),
+    }
 }
 
 fn listeners(config: &Config) -> Result<Vec<(Role, Sockets)>, Failure> {

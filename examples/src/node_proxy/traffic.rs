@@ -23,6 +23,8 @@ pub(super) struct Telemetry {
 pub(super) struct Ends {
     pub(super) reporter: Reporter,
     pub(super) source: Party,
+    /// Whether the source's names are its own words.
+    pub(super) is_claimed: bool,
     pub(super) source_addr: SocketAddr,
     pub(super) destination: Party,
     /// Where the connection goes next.
@@ -49,19 +51,29 @@ pub(super) struct Failure {
     pub(super) reason: String,
 }
 
+impl Failure {
+    /// Of what carries the connection.
+    pub(super) fn of_connection(reason: &impl ToString) -> Self {
+        Self {
+            flags: "CONNECT",
+            reason: reason.to_string(),
+        }
+    }
+}
+
 impl Telemetry {
     pub(super) fn begin(self: &Arc<Self>, ends: Ends, bytes: impl Bytes + 'static) -> Traffic {
         let labels = Labels {
             reporter: ends.reporter,
-            source: ends.source.clone(),
-            destination: ends.destination.clone(),
+            source: ends.source.clone().of_any_pod(),
+            destination: ends.destination.clone().of_any_pod(),
             service: ends.service.clone(),
             flags: "-",
             is_mutual_tls: ends.is_mutual_tls,
         };
         Traffic {
             telemetry: Arc::clone(self),
-            counted: self.metrics.open(labels, Box::new(bytes)),
+            counted: self.metrics.open(labels, ends.is_claimed, Box::new(bytes)),
             ends,
             began: Instant::now(),
             is_told: false,
@@ -127,10 +139,7 @@ impl Traffic {
 impl Drop for Traffic {
     fn drop(&mut self) {
         if !self.is_told {
-            self.tell(Some(Failure {
-                flags: "CONNECT",
-                reason: "closed before its end".to_owned(),
-            }));
+            self.tell(Some(Failure::of_connection(&"closed before its end")));
         }
     }
 }
@@ -168,5 +177,45 @@ impl Bytes for Arc<PlainProgress> {
 
     fn received(&self) -> u64 {
         self.to_server()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node_proxy::config::LogFormat;
+
+    #[test]
+    fn pods_of_one_workload_share_their_series() {
+        let telemetry = Arc::new(Telemetry {
+            metrics: Metrics::new(),
+            log: AccessLog::start(LogFormat::Off).unwrap(),
+        });
+        for pod in ["cart-1", "cart-2"] {
+            let source = Party {
+                name: pod.into(),
+                workload: "cart".into(),
+                ..Party::default()
+            };
+            let ends = Ends {
+                reporter: Reporter::Source,
+                source,
+                is_claimed: false,
+                source_addr: "10.0.0.1:1".parse().unwrap(),
+                destination: Party::default(),
+                destination_addr: String::new(),
+                authority: None,
+                service: None,
+                is_mutual_tls: false,
+            };
+            telemetry.begin(ends, Arc::new(PlainProgress::default())).end(None);
+        }
+        let text = telemetry.metrics.to_text().unwrap();
+        let mut lines = text
+            .lines()
+            .filter(|line| line.starts_with("istio_tcp_connections_closed_total{"));
+        let line = lines.next().unwrap();
+        assert!(line.contains("\"cart\"") && line.ends_with(" 2"), "{line}");
+        assert_eq!(lines.next(), None);
     }
 }

@@ -1,22 +1,34 @@
 //! Connections to destinations.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hbone::Rejection;
-use tokio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+
+use super::plain;
 
 /// Time to reach a destination: less than clients wait for their answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn connect(addr: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
+/// Connects to an address, from `source` if that is of the same family: whatever comes back for it
+/// has to be routed here. Dropped before somebody carries it, the connection is reset.
+pub(super) async fn connect(addr: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
+    let connecting = async {
+        match source.filter(|source| source.is_ipv4() == addr.is_ipv4()) {
+            Some(source) => transparent(source)?.connect(addr).await,
+            None => TcpStream::connect(addr).await,
+        }
+    };
+    let connected = timeout(CONNECT_TIMEOUT, connecting).await;
     let tcp = connected
         .map_err(|_| ConnectError::Timeout)?
         .map_err(ConnectError::Unreachable)?;
     hbone::tls::prepare(&tcp).map_err(ConnectError::Unreachable)?;
+    plain::reset(&tcp);
     Ok(tcp)
 }
 
@@ -30,6 +42,30 @@ pub(super) async fn resolve(name: &str, port: u16) -> Result<SocketAddr, Connect
         .next()
         .ok_or_else(|| ConnectError::Unknown(io::ErrorKind::NotFound.into()))
 }
+
+/// Whether connections may be made from addresses that are not this machine's.
+pub(super) fn check_transparency() -> Result<(), NotTransparent> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(NotTransparent)?;
+    socket.set_ip_transparent_v4(true).map_err(NotTransparent)
+}
+
+/// A socket that connects from an address, whosever that is.
+fn transparent(source: IpAddr) -> io::Result<TcpSocket> {
+    let source = SocketAddr::new(source, 0);
+    let socket = Socket::new(Domain::for_address(source), Type::STREAM, Some(Protocol::TCP))?;
+    match source {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&source.into())?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+/// The operating system lets this process connect from no address but its own.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect from other addresses (IP_TRANSPARENT, which needs CAP_NET_ADMIN): {0}")]
+pub(super) struct NotTransparent(#[source] io::Error);
 
 /// Why a destination was not reached.
 #[derive(Debug, thiserror::Error)]

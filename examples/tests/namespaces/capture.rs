@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crate::cluster::{Cluster, PORT, echo, identity, is_reset};
-use crate::world::exchange;
+use tokio::io::AsyncReadExt;
+
+use crate::cluster::{Cluster, is_reset};
+use crate::mesh::{PORT, echo, identity, vip};
+use crate::world::{exchange, soon};
 
 /// What istiod makes of a strict PeerAuthentication.
 const STRICT: &str = "- {name: strict, namespace: shop, scope: Namespace, action: Deny, dryRun: false, \
@@ -85,9 +88,8 @@ async fn client_uncaptured() {
 #[tokio::test]
 async fn service_loadbalancing() {
     let cluster = Cluster::start("").await;
-    let vip: SocketAddr = "10.96.0.1:80".parse().unwrap();
     for _ in 0..20 {
-        exchange(cluster.connect("cart", vip), 1, 100).await;
+        exchange(cluster.connect("cart", vip("counter")), 1, 100).await;
     }
     for pod in ["till", "bank"] {
         let record = cluster.far.tells(pod, |record| record["dst.workload"] == pod).await;
@@ -131,4 +133,16 @@ async fn shutdown() {
     cluster.near.process.terminate();
     exchange(open, 1, 1000).await;
     assert_eq!(cluster.near.process.end().await.0, Some(0));
+}
+
+/// What becomes of a server reaches its clients.
+#[tokio::test]
+async fn server_shutdown() {
+    let mut cluster = Cluster::start("").await;
+    let mut open = cluster.open("cart", "till").await;
+    cluster.end_echo("till");
+    let end = soon("end", open.read(&mut [0])).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    cluster.refuses("cart", echo("till")).await;
+    exchange(cluster.connect("cart", echo("bank")), 1, 1000).await;
 }

@@ -13,8 +13,13 @@
 )]
 
 mod capture;
+mod certificates;
 mod cluster;
+mod mesh;
 mod net;
+mod requests;
+mod source;
+mod ways;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

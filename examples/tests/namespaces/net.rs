@@ -87,9 +87,9 @@ impl Net {
     }
 
     /// Adds a pod to a node, and says whether its connections are captured there.
-    pub fn pod(&mut self, host: Host, pod: &'static str, number: u8, is_captured: bool) {
+    pub fn pod(&mut self, host: Host, pod: &str, ip: IpAddr, is_captured: bool) {
         self.space(pod);
-        let ip = host.pod(number).to_string();
+        let ip = ip.to_string();
         self.ip(
             host.name,
             "link add",
@@ -117,9 +117,14 @@ impl Net {
             "add rule ip nat prerouting ip saddr @pods ip protocol tcp redirect to :15001",
             "add rule ip nat prerouting ip daddr @pods tcp dport 15008 redirect to :15008",
             "add rule ip nat prerouting ip daddr @pods ip protocol tcp redirect to :15006",
+            // What comes back for an address of somebody else's that a proxy connected from.
+            "add chain ip nat divert { type filter hook prerouting priority -150; }",
+            "add rule ip nat divert ip protocol tcp socket transparent 1 meta mark set 1",
         ] {
             self.nft(host, rule);
         }
+        self.ip(host.name, "rule add fwmark 1 lookup 100", &[]);
+        self.ip(host.name, "route add local default dev lo table 100", &[]);
     }
 
     /// What runs a program in a namespace.

@@ -1,9 +1,12 @@
 //! SIGTERM.
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use std::net::SocketAddr;
 
-use crate::nodes::Nodes;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::nodes::{Nodes, World};
+use crate::socks;
 use crate::world::{eventually, exchange, soon};
 
 #[tokio::test]
@@ -28,4 +31,22 @@ async fn connections_that_outlive_the_drain_are_reset() {
     nodes.far.tells("connection", |record| record["level"] == "error").await;
     nodes.near.process.terminate();
     assert_eq!(nodes.near.process.end().await.0, Some(0));
+}
+
+/// A client that was told nothing yet does not take the end for an answer.
+#[tokio::test]
+async fn connections_that_are_being_opened_when_the_drain_ends_are_reset() {
+    let world = World::new();
+    let silent = TcpListener::bind((world.till(), world.hbone_port)).await.unwrap();
+    world.write(&world.mesh(SocketAddr::new(world.till(), 80), ""));
+    let head = world.head("near", &["cart"]) + "[[socks5]]\nbind = \"127.0.0.1:0\"\n";
+    let mut near = world.start("near", &head).await;
+    let mut opening = socks::request(near.socks5.unwrap(), world.cart(), (&world.till().to_string(), 80)).await;
+    let (_kept, _) = soon("connection", silent.accept()).await.unwrap();
+    near.process.terminate();
+    let mut method = [0; 2];
+    opening.read_exact(&mut method).await.unwrap();
+    let error = soon("reset", opening.read(&mut [0])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(near.process.end().await.0, Some(0));
 }

@@ -88,3 +88,31 @@ async fn neighbours_on_one_node_are_held_to_policies_without_a_tunnel() {
     is_reset(open).await;
     assert_eq!(connect(nodes.world.cart()).await.unwrap_err(), NOT_ALLOWED);
 }
+
+/// What takes no tunnels is no less protected from neighbours than from others.
+#[tokio::test]
+async fn neighbours_without_tunnels_are_held_to_policies() {
+    let nodes = Nodes::start("").await;
+    let app = crate::world::App::echo_at(nodes.world.spy()).await;
+    let spy = nodes.world.spy().to_string();
+    let connect = async || nodes.connect(nodes.world.cart(), &spy, app.addr.port()).await;
+    let change = async |policies: &str, times| {
+        let mesh = nodes.world.mesh(nodes.echo.addr, policies);
+        let [before, after] = ["HBONE", "TCP"].map(|protocol| format!("protocol: {protocol}, workloadName: spy"));
+        nodes.world.write(&mesh.replace(&before, &after));
+        nodes.near.process.says_times("mesh changed", times).await;
+    };
+    change("", 1).await;
+    let open = connect().await.unwrap();
+    exchange(connect().await.unwrap(), 1, 1000).await;
+    let record = nodes
+        .near
+        .tells("departure", |record| record["dst.workload"] == "spy")
+        .await;
+    assert!(record["src.identity"].is_null(), "{record}");
+    change(&allow(&["cart"]), 2).await;
+    is_reset(open).await;
+    assert_eq!(connect().await.unwrap_err(), NOT_ALLOWED);
+    let record = nodes.near.tells("refusal", |record| record["level"] == "error").await;
+    assert_eq!(record["error"], "policy: no policy allows it", "{record}");
+}

@@ -14,6 +14,18 @@ pub const REFUSED: u8 = 5;
 
 /// Connects from `from` to a name or address by SOCKS5, or answers why not.
 pub async fn connect(proxy: SocketAddr, from: IpAddr, (host, port): (&str, u16)) -> Result<TcpStream, u8> {
+    let mut tcp = request(proxy, from, (host, port)).await;
+    let mut answer = [0; 12];
+    soon("answer", tcp.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer[..3], [5, 0, 5]);
+    match answer[3] {
+        0 => Ok(tcp),
+        reply => Err(reply),
+    }
+}
+
+/// Connects from `from` and asks, and leaves the answer to be read.
+pub async fn request(proxy: SocketAddr, from: IpAddr, (host, port): (&str, u16)) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(from, 0)).unwrap();
     let mut tcp = socket.connect(proxy).await.unwrap();
@@ -34,11 +46,5 @@ pub async fn connect(proxy: SocketAddr, from: IpAddr, (host, port): (&str, u16))
     }
     request.extend(port.to_be_bytes());
     tcp.write_all(&request).await.unwrap();
-    let mut answer = [0; 12];
-    soon("answer", tcp.read_exact(&mut answer)).await.unwrap();
-    assert_eq!(answer[..3], [5, 0, 5]);
-    match answer[3] {
-        0 => Ok(tcp),
-        reply => Err(reply),
-    }
+    tcp
 }

@@ -33,7 +33,12 @@ impl App {
 
     /// Sends, ends its side, and waits for the other end.
     pub async fn talkative() -> Self {
-        Self::start(|mut tcp| async move {
+        Self::talkative_at([127, 0, 0, 1].into()).await
+    }
+
+    /// As [`talkative`](Self::talkative), at another address.
+    pub async fn talkative_at(ip: IpAddr) -> Self {
+        Self::start_at(ip, |mut tcp| async move {
             tcp.write_all(&Payload::new(7).take(LAST_WORDS)).await.unwrap();
             tcp.shutdown().await.unwrap();
             // However that end comes.
@@ -44,8 +49,13 @@ impl App {
 
     /// Ends its side at once, and then receives everything; tells what.
     pub async fn speechless() -> (Self, mpsc::Receiver<io::Result<Vec<u8>>>) {
+        Self::speechless_at([127, 0, 0, 1].into()).await
+    }
+
+    /// As [`speechless`](Self::speechless), at another address.
+    pub async fn speechless_at(ip: IpAddr) -> (Self, mpsc::Receiver<io::Result<Vec<u8>>>) {
         let (tell, told) = mpsc::channel(1);
-        let app = Self::start(move |mut tcp| {
+        let app = Self::start_at(ip, move |mut tcp| {
             let tell = tell.clone();
             async move {
                 tcp.shutdown().await.unwrap();
