@@ -3,6 +3,7 @@
 mod admin;
 mod args;
 mod authority;
+mod calls;
 mod certificate;
 mod compile;
 mod dump;

@@ -15,7 +15,7 @@ use tonic::Request;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint;
 
-use crate::plane::{NEAR, Plane, control_plane, namespace, pod, service};
+use crate::plane::{FAR, NEAR, Plane, control_plane, namespace, pod, service};
 use crate::world::{Process, eventually, soon};
 
 struct Mesh {
@@ -199,6 +199,30 @@ async fn bad_flags_and_directories_are_told_in_one_line() {
         let mut process = Process::start(control_plane().args(["--dir", dir, "--bind", "127.0.0.1:0", "--json"]));
         process.ready().await;
         Some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let plane = Plane::start(&pod("cart", "10.0.0.1", "near")).await;
+    let mut client = Client::new(&plane, NEAR, false);
+    let mut other = Client::new(&plane, FAR, false);
+    for client in [&mut client, &mut other] {
+        client.until("cart", |mesh| knows(mesh, "cart")).await;
+    }
+    plane.withdraw(NEAR).await;
+    let end = soon("end of the stream", client.ends.recv()).await.unwrap();
+    assert!(end.contains("the bearer token is not valid any more"), "{end}");
+    let end = soon("refusal", client.ends.recv()).await.unwrap();
+    assert!(end.contains("no valid bearer token"), "{end}");
+    // What changes now is for the other one only.
+    plane.change(&pod("till", "10.0.0.2", "near")).await;
+    other.until("till", |mesh| knows(mesh, "till")).await;
+    assert!(!knows(&client.snapshots.borrow(), "till"));
+    assert!(other.ends.try_recv().is_err());
+    eventually("count of clients", async || {
+        (plane.dump().await["clients"] == 1).then_some(())
     })
     .await;
 }

@@ -59,6 +59,14 @@ impl Plane {
         eventually("change", async || (self.in_force() > before).then_some(())).await;
     }
 
+    /// Takes a token out of the directory, and waits until that is in force.
+    pub async fn withdraw(&self, token: &str) {
+        let (before, file) = (self.in_force(), self.dir.path().join("agents.yaml"));
+        let rest = agents().replace(token, "another-token-altogether");
+        fs::write(file, rest).unwrap();
+        eventually("change", async || (self.in_force() > before).then_some(())).await;
+    }
+
     pub fn write(&self, objects: &str) {
         fs::write(self.dir.path().join("objects.yaml"), objects).unwrap();
     }

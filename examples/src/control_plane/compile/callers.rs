@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rustls::pki_types::UnixTime;
+
 use super::super::objects::{Bearer, Key, Objects, Secret};
 use super::workloads::DEFAULT_ACCOUNT;
 use super::{MeshError, Notice, Settings};
@@ -12,6 +14,8 @@ pub(in crate::control_plane) struct Caller {
     pub(in crate::control_plane) account: Key,
     /// The node of the Pod that the token is bound to, if the account is one that speaks for nodes.
     pub(in crate::control_plane) node: Option<String>,
+    /// When the token ends by its own words.
+    pub(in crate::control_plane) expires: Option<UnixTime>,
 }
 
 pub(super) fn compile(
@@ -54,5 +58,9 @@ fn caller(objects: &Objects, settings: &Settings, secret: &Secret) -> Result<Cal
         }
         node = Some(pod.node.clone()).filter(|node| !node.is_empty() && account == settings.node_account);
     }
-    Ok(Caller { account, node })
+    Ok(Caller {
+        account,
+        node,
+        expires: secret.expires,
+    })
 }
