@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use self::args::Args;
 use self::authority::StepError;
 use self::certificate::CertificateError;
-use self::folder::FolderError;
+use self::folder::LoadError;
 use self::state::FollowError;
 use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
@@ -49,7 +49,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Load(#[from] LoadError),
     #[error(transparent)]
     Follow(#[from] FollowError),
     #[error("--roots: {0}")]
@@ -75,7 +75,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Folder(_)
+            Self::Load(_)
             | Self::Follow(_)
             | Self::Authority(_)
             | Self::Certificate(_)

@@ -3,6 +3,7 @@
 
 mod callers;
 mod enrolment;
+mod octets;
 mod policies;
 mod services;
 mod waypoints;
@@ -17,6 +18,7 @@ use mesh_xds_types::security::Authorization;
 use mesh_xds_types::workload::{Service, Workload};
 
 pub(super) use self::callers::Caller;
+pub(super) use self::octets::address;
 use self::policies::Policies;
 use self::services::Backends;
 use self::waypoints::Waypoints;

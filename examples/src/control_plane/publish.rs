@@ -1,7 +1,6 @@
 //! What nodes are told, as resources of the discovery protocol.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 
 use mesh_xds::delta::Published;
 use mesh_xds::server::Discovery;
@@ -10,7 +9,7 @@ use mesh_xds_types::workload::{Address, GatewayAddress, NetworkMode, Service, Wo
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 use prost::Message;
 
-use super::compile::Mesh;
+use super::compile::{self, Mesh};
 
 /// Publishes a mesh in place of what was there. Policies come before the workloads that they are
 /// attached to, and go after them: no workload is known without its policies.
@@ -89,10 +88,8 @@ fn encode_workload(workload: &Workload) -> Vec<u8> {
     body.encode_to_vec()
 }
 
-fn alias(network: &str, address: &[u8]) -> Option<String> {
-    let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
-    let ip = v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).ok()?;
-    Some(format!("{network}/{ip}"))
+fn alias(network: &str, octets: &[u8]) -> Option<String> {
+    compile::address(octets).map(|ip| format!("{network}/{ip}"))
 }
 
 /// The service of a waypoint; one without a name is asked for by its address.

@@ -1,6 +1,7 @@
 //! What nodes are told, as mesh-xds's own client hears it.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use mesh_xds::client::{Apply, Driver, Handle, StreamEnd};
@@ -161,6 +162,24 @@ async fn it_ends_in_order_while_nodes_listen() {
     client.until("cart", |mesh| knows(mesh, "cart")).await;
     plane.process.terminate();
     assert_eq!(plane.process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn only_regular_files_are_read() {
+    let plane = Plane::start(&pod("cart", "10.0.0.1", "near")).await;
+    let pipe = plane.dir.path().join("pipe.yaml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let line = plane.process.says("the mesh stays as it is").await;
+    assert!(line.contains("pipe.yaml: this is no regular file"), "{line}");
+    std::fs::remove_file(pipe).unwrap();
+    plane.change(&pod("till", "10.0.0.1", "near")).await;
+
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/zero", dir.path().join("device.json")).unwrap();
+    let mut process = Process::start(control_plane().arg("--print").arg("--dir").arg(dir.path()));
+    let (code, lines) = process.end().await;
+    assert_eq!((code, lines.len()), (Some(2), 1), "{lines:?}");
+    assert!(lines[0].ends_with("device.json: this is no regular file"), "{lines:?}");
 }
 
 #[tokio::test]

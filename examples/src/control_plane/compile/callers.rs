@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use rustls::pki_types::UnixTime;
 
-use super::super::objects::{Bearer, Key, Objects, Secret};
-use super::workloads::DEFAULT_ACCOUNT;
+use super::super::objects::{Bearer, DEFAULT_ACCOUNT, Key, Objects, Secret};
 use super::{MeshError, Notice, Settings};
 
 /// The service account that brings a token.

@@ -1,12 +1,11 @@
 //! Which waypoint stands before what.
 
-use std::net::IpAddr;
-
 use mesh_policy::authz::Labels;
 use mesh_xds_types::workload::gateway_address::Destination;
 use mesh_xds_types::workload::{GatewayAddress, NamespacedHostname, NetworkAddress};
 
 use super::super::objects::{Gateway, GatewayAt, Key, Metadata, Objects};
+use super::octets::octets;
 use super::{Notice, Settings, hostname};
 
 const USE: &str = "istio.io/use-waypoint";
@@ -161,12 +160,5 @@ impl Unusable {
             Self::Namespace => "its listener does not admit this namespace",
             Self::NoAddress => "it has neither a Service of its name nor an address",
         }
-    }
-}
-
-pub(super) fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
