@@ -30,13 +30,23 @@ pub(super) struct Args {
     /// Serve over TLS, with a certificate of the own authority for this DNS name or IP address.
     #[arg(long, value_name = "NAME", requires = "roots")]
     pub(super) tls: Option<String>,
-    /// Write the authority's roots to this file, and again when they are replaced. Each start makes
-    /// a new root.
+    /// Write the authority's roots to this file, and again when they are replaced. Whoever is to
+    /// believe in the certificates has them from there.
     #[arg(long, value_name = "FILE")]
     pub(super) roots: Option<PathBuf>,
-    /// Address for operators: the state as a page and as JSON, and the replacement of the root.
+    /// Keep the authority's roots and their keys in this folder, which only one control plane uses
+    /// at a time. Without it each start makes a new root, which nobody believes in who has not read
+    /// --roots again.
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// Address for operators: the state as a page and as JSON, and the replacement of the root. In
+    /// the clear on loopback; elsewhere over TLS, and it takes --tls and --admin-token.
     #[arg(long, value_name = "ADDR")]
     pub(super) admin: Option<SocketAddr>,
+    /// File with a token of 16 characters or more that operators bring: as a bearer token, or as the
+    /// password that a browser asks for, with any name. It is read again for each request.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub(super) admin_token: Option<PathBuf>,
     /// The name of the cluster, the first part of workloads' UIDs.
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub(super) cluster: String,
@@ -51,7 +61,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "istio-system/ztunnel", value_parser = account)]
     pub(super) node_account: Key,
     /// Print what nodes would be told, as JSON, and end.
-    #[arg(long, conflicts_with_all = ["bind", "tls", "roots", "admin"])]
+    #[arg(long, conflicts_with_all = ["bind", "tls", "roots", "state", "admin", "admin_token"])]
     pub(super) print: bool,
     /// Print the ready line as JSON.
     #[arg(long)]

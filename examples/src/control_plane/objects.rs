@@ -24,7 +24,7 @@ pub(super) use self::entry::{Endpoint, Resolution, ServiceEntry, WorkloadEntry};
 pub(super) use self::gateway::{Gateway, GatewayAt};
 pub(super) use self::metadata::{Key, Metadata};
 pub(super) use self::pod::{DEFAULT_ACCOUNT, Pod};
-pub(super) use self::secret::{Bearer, Secret};
+pub(super) use self::secret::{Bearer, MIN_TOKEN_BYTES, Secret};
 pub(super) use self::service::{Service, ServicePort, TargetPort};
 
 /// All objects of all files.

@@ -15,7 +15,6 @@ use mesh_xds_types::auth::istio_certificate_service_server::IstioCertificateServ
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service;
@@ -26,9 +25,6 @@ use super::certificate::Certificate;
 use super::tokens::Tokens;
 use crate::accept;
 use crate::workers::Stop;
-
-/// Time for a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two questions whether a client is still there, and for its answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -80,20 +76,11 @@ impl Server {
     }
 
     async fn connection(self, tcp: TcpStream, stop: Stop) {
-        let Some(certificate) = &self.certificate else {
+        let Some(certificate) = self.certificate.clone() else {
             return self.http(tcp, stop).await;
         };
-        let config = match certificate.config() {
-            Ok(config) => config,
-            Err(error) => {
-                tracing::error!(reason = %error, "no certificate to serve with");
-                return;
-            }
-        };
-        match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(tcp)).await {
-            Ok(Ok(tls)) => self.http(tls, stop).await,
-            Ok(Err(error)) => tracing::debug!(reason = %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!("TLS handshake not in time"),
+        if let Some(tls) = certificate.accept(tcp).await {
+            self.http(tls, stop).await;
         }
     }
 

@@ -17,7 +17,7 @@ const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const POD: &str = "kubernetes.io/pod.name";
 
 /// The shortest token that is taken, in bytes: shorter ones could be guessed.
-const MIN_BYTES: usize = 16;
+pub(in crate::control_plane) const MIN_TOKEN_BYTES: usize = 16;
 
 /// Whoever brings the token is this service account.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Secr
     let at = data.line_of("token");
     let token = data.required_text("token")?;
     // The message must not show it.
-    if token.len() < MIN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.len() < MIN_TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(bad(at, "stringData.token", "***"));
     }
     data.pass_over(&["ca.crt", "namespace"]);
