@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use mesh_identity::TrustDomain;
 
-use super::compile::Settings;
+use super::compile::{Settings, UnusableWaypoint};
 use super::objects::Key;
 
 /// Control plane of an ambient mesh: what istiod is to ztunnel.
@@ -60,6 +60,11 @@ pub(super) struct Args {
     /// to a Pod, may have certificates of the workloads of that Pod's node.
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "istio-system/ztunnel", value_parser = account)]
     pub(super) node_account: Key,
+    /// What becomes of traffic that has to pass a waypoint which cannot be used: it is refused, or
+    /// goes on without one, as Istio has it. A waypoint cannot be used without a Gateway, an HBONE
+    /// listener that admits the namespace, and an address.
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "refuse")]
+    pub(super) unusable_waypoint: UnusableWaypoint,
     /// Print what nodes would be told, as JSON, and end.
     #[arg(long, conflicts_with_all = ["bind", "tls", "roots", "state", "admin", "admin_token"])]
     pub(super) print: bool,
@@ -100,6 +105,7 @@ impl Args {
             trust_domain: self.trust_domain.clone(),
             root_namespace: self.root_namespace.clone(),
             node_account: self.node_account.clone(),
+            unusable_waypoint: self.unusable_waypoint,
         }
     }
 }

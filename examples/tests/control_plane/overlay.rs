@@ -154,3 +154,39 @@ async fn a_control_plane_that_comes_back_interrupts_nobody_and_lets_nobody_in() 
     assert_eq!(plane.dump().await["roots"], roots);
     drop((near.process, far.process));
 }
+
+#[tokio::test]
+async fn what_has_to_pass_a_waypoint_that_is_not_there_is_refused_unless_it_may_go_around() {
+    let ip = |number: u8| IpAddr::from([127, 21, (std::process::id() % 250) as u8, number]);
+    let (cart, till, vip) = (ip(1), ip(2), SocketAddr::new(ip(100), 80));
+    let echo = App::echo_at(till).await;
+    let objects = namespace("istio.io/dataplane-mode: ambient, istio.io/use-waypoint: guard")
+        + &pod("cart", &cart.to_string(), "near")
+        + &pod("till", &till.to_string(), "far")
+        + &service("till", &vip.ip().to_string(), echo.addr.port());
+    for (what, passes) in [("refuse", false), ("bypass", true)] {
+        let plane = Plane::start_with(&objects, |_| vec!["--unusable-waypoint".into(), what.into()]).await;
+        let near = node(&plane, "near", NEAR, "[[socks5]]\nbind = \"127.0.0.1:0\"\n").await;
+        let far = node(&plane, "far", FAR, &format!("[[inbound]]\nbind = \"{till}:15008\"\n")).await;
+        let proxy = near.socks5.unwrap();
+        match passes {
+            true => {
+                let tcp = eventually("tunnel", async || connect(proxy, cart, vip).await).await;
+                exchange(tcp, 1, 1000).await;
+            }
+            false => {
+                let told = "the waypoint of `shop/till.shop.svc.cluster.local` is not there";
+                eventually("refusal for want of the waypoint", async || {
+                    assert!(connect(proxy, cart, vip).await.is_none());
+                    near.process
+                        .stderr()
+                        .iter()
+                        .any(|line| line.contains(told))
+                        .then_some(())
+                })
+                .await;
+            }
+        }
+        drop((near.process, far.process));
+    }
+}
