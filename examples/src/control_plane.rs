@@ -8,6 +8,8 @@ mod certificate;
 mod compile;
 mod dump;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod login;
 mod nodes;
 mod objects;

@@ -14,19 +14,21 @@ use super::compile::{self, Mesh};
 /// Publishes a mesh in place of what was there. Policies come before the workloads that they are
 /// attached to, and go after them: no workload is known without its policies.
 pub(super) fn publish(discovery: &Discovery, mesh: &Mesh) {
-    let policies = || {
-        mesh.policies
-            .iter()
-            .map(|(name, policy)| published(name, policy.encode_to_vec()))
-    };
-    discovery.update(AUTHORIZATION_TYPE_URL, policies(), []);
+    discovery.update(AUTHORIZATION_TYPE_URL, policies(mesh), []);
+    discovery.publish(ADDRESS_TYPE_URL, addresses(mesh));
+    discovery.publish(AUTHORIZATION_TYPE_URL, policies(mesh));
+}
+
+pub(super) fn policies(mesh: &Mesh) -> impl Iterator<Item = Published> {
+    let policies = mesh.policies.iter();
+    policies.map(|(name, policy)| published(name, policy.encode_to_vec()))
+}
+
+/// Workloads and services.
+pub(super) fn addresses(mesh: &Mesh) -> impl Iterator<Item = Published> {
     let workloads = mesh.workloads.values().map(of_workload);
-    let services = mesh
-        .services
-        .iter()
-        .map(|(name, service)| of_service(mesh, name, service));
-    discovery.publish(ADDRESS_TYPE_URL, workloads.chain(services));
-    discovery.publish(AUTHORIZATION_TYPE_URL, policies());
+    let services = mesh.services.iter();
+    workloads.chain(services.map(|(name, service)| of_service(mesh, name, service)))
 }
 
 /// A workload, which can be asked for by its addresses, and goes to its node without being asked for.
