@@ -9,7 +9,8 @@ use crate::manifest::Unreadable;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// The files of a folder and of those in it, in the order of their names. What begins with two dots
-/// is not one of them: that is how mounted ConfigMaps keep what their links lead to.
+/// is not one of them: that is how mounted ConfigMaps keep what their links lead to. None at all is
+/// more likely a folder that is not mounted than one that is meant to be empty.
 pub(crate) fn manifests(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -36,7 +37,12 @@ pub(crate) fn manifests(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
         }
     }
     found.sort();
-    Ok(found)
+    match found.is_empty() {
+        true => Err(FolderError::Empty {
+            path: folder.to_owned(),
+        }),
+        false => Ok(found),
+    }
 }
 
 fn is_manifest(path: &Path) -> bool {
@@ -63,4 +69,6 @@ pub(crate) enum FolderError {
     Linked { path: PathBuf },
     #[error("{}: this is no regular file", path.display())]
     NoFile { path: PathBuf },
+    #[error("{}: there is no file that ends in .yaml, .yml or .json", path.display())]
+    Empty { path: PathBuf },
 }

@@ -8,7 +8,7 @@ const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
 h2{margin:1.5em 0 .3em;text-transform:capitalize}nav a{margin-right:1em}\
 .wide{overflow-x:auto}table{border-collapse:collapse}\
 th,td{border:1px solid #8886;padding:.2em .6em;text-align:left;vertical-align:top}th{background:#8882}\
-td{max-width:40em;overflow-wrap:anywhere}.bad{color:#c22;font-weight:600}</style><h1>Control plane</h1>";
+td{max-width:40em;overflow-wrap:break-word}.bad{color:#c22;font-weight:600}</style><h1>Control plane</h1>";
 
 /// The columns of each table, by the names that they have as JSON.
 const TABLES: [(&str, &[&str]); 4] = [
@@ -82,9 +82,9 @@ fn nodes(nodes: &[Value]) -> String {
             let number = |field: &str| standing.get(field).and_then(Value::as_u64);
             let has = match (number("held"), number("latest")) {
                 (None, _) => "<td class=bad>nothing yet".to_owned(),
-                (held, latest) if held == latest => "<td>everything".to_owned(),
+                (Some(held), latest) if Some(held) == latest => format!("<td>everything, up to change {held}"),
                 (Some(held), latest) => {
-                    format!("<td class=bad>changes up to {held} of {}", latest.unwrap_or_default())
+                    format!("<td class=bad>up to change {held} of {}", latest.unwrap_or_default())
                 }
             };
             let refusal = cell(standing.get("refusal")).replacen("<td>", "<td class=bad>", 1);
@@ -126,6 +126,13 @@ fn words(value: &Value) -> String {
         Value::Array(values) if values.iter().all(|value| !value.is_array() && !value.is_object()) => {
             values.iter().map(words).collect::<Vec<_>>().join(", ")
         }
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| match value {
+                Value::Object(_) => format!("{name} ({})", words(value)),
+                value => format!("{name}: {}", words(value)),
+            });
+            fields.collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }
@@ -156,8 +163,8 @@ mod tests {
     fn a_node_that_is_behind_is_marked() {
         let node = |held| json!({"nodes": [{"node": "a", "types": [{"type": "t", "held": held, "latest": 5}]}]});
         let has = |held: Value| page(&node(held));
-        assert!(has(json!(5)).contains("<td>everything"));
-        assert!(has(json!(4)).contains("<td class=bad>changes up to 4 of 5"));
+        assert!(has(json!(5)).contains("<td>everything, up to change 5"));
+        assert!(has(json!(4)).contains("<td class=bad>up to change 4 of 5"));
         assert!(has(Value::Null).contains("<td class=bad>nothing yet"));
     }
 }

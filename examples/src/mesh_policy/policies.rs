@@ -95,11 +95,7 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if !fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let found = folder::manifests(path)?;
-    if found.is_empty() {
-        return Err(LoadError::Empty { path: path.to_owned() });
-    }
-    Ok(found)
+    Ok(folder::manifests(path)?)
 }
 
 /// Why there are no policies.
@@ -109,8 +105,6 @@ pub(super) enum LoadError {
     File(#[from] Unreadable),
     #[error(transparent)]
     Folder(#[from] FolderError),
-    #[error("{}: there is no file that ends in .yaml, .yml or .json", path.display())]
-    Empty { path: PathBuf },
     #[error("{}: there is no policy", path.display())]
     NoPolicy { path: PathBuf },
     #[error(transparent)]
