@@ -102,11 +102,11 @@ impl Objects {
             self.authorization.insert(key, policy);
         }
         for object in manifests.peer_authentication {
-            let name = object.name();
-            let key = Key::new(1, &name.namespace, &name.name).map_err(|problem| at(&file, problem))?;
+            let (name, line) = (object.name(), object.line());
+            let key = Key::new(line, &name.namespace, &name.name).map_err(|problem| at(&file, problem))?;
             let place = Place {
                 file: Arc::clone(&file),
-                line: 1,
+                line,
             };
             if let Some((other, _)) = self.peer_authentication.get(&key) {
                 return Err(ObjectError::Twice {

@@ -1,5 +1,6 @@
 //! What nodes are told, as resources of the discovery protocol.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use mesh_xds::delta::Published;
@@ -27,8 +28,17 @@ pub(super) fn policies(mesh: &Mesh) -> impl Iterator<Item = Published> {
 /// Workloads and services.
 pub(super) fn addresses(mesh: &Mesh) -> impl Iterator<Item = Published> {
     let workloads = mesh.workloads.values().map(of_workload);
+    let mut members: HashMap<&str, Vec<&str>> = HashMap::new();
+    for workload in mesh.workloads.values() {
+        for name in workload.services.keys() {
+            members.entry(name).or_default().push(&workload.uid);
+        }
+    }
     let services = mesh.services.iter();
-    workloads.chain(services.map(|(name, service)| of_service(mesh, name, service)))
+    workloads.chain(services.map(move |(name, service)| {
+        let members = members.remove(name.as_str()).unwrap_or_default();
+        of_service(name, service, members)
+    }))
 }
 
 /// A workload, which can be asked for by its addresses, and goes to its node without being asked for.
@@ -49,14 +59,10 @@ fn of_workload(workload: &Workload) -> Published {
 }
 
 /// A service, which can be asked for by its addresses, and is of no use without its workloads.
-fn of_service(mesh: &Mesh, name: &str, service: &Service) -> Published {
+fn of_service(name: &str, service: &Service, members: Vec<&str>) -> Published {
     let single = service.addresses.iter().filter(|address| address.length.is_none());
     let aliases = single.filter_map(|block| alias(&block.network, &block.address));
-    let members = mesh
-        .workloads
-        .values()
-        .filter(|workload| workload.services.contains_key(name));
-    let members = members.map(|workload| workload.uid.clone());
+    let members = members.into_iter().map(str::to_owned);
     let companions = members.chain(waypoint(service.waypoint.as_ref()));
     let address = Address {
         r#type: Some(address::Type::Service(service.clone())),
