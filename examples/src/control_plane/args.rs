@@ -94,9 +94,15 @@ Whoever calls brings a bearer token out of a Secret in the directory:
 It gets certificates of its service account. The account of --node-account gets those of the
 workloads that run on the node of its Pod, and no others.
 
-The admin address answers GET /, /config_dump and /healthz/ready, and POST /authority?step=STEP,
-which replaces the root in three steps: prepare, activate, revoke. Each has to have reached every
-node before the next.";
+A token is good as long as its Secret, ServiceAccount and Pod are there, and until its claim `exp` if
+it is a JWT; the streams that it opened end with it.
+
+The admin address answers GET / with a page, GET /config_dump with the same as JSON, GET
+/healthz/ready, and POST /authority?step=STEP, which replaces the root in three steps: prepare,
+activate, revoke. Each has to have reached every node before the next.
+
+Pods with the annotation sidecar.istio.io/status are published as plaintext, and with the label
+networking.istio.io/tunnel=http as taking tunnels themselves.";
 
 impl Args {
     pub(super) fn settings(&self) -> Settings {
