@@ -3,18 +3,26 @@
 mod admin;
 mod args;
 mod authority;
+mod calls;
 mod certificate;
 mod compile;
 mod dump;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
+mod login;
+mod nodes;
 mod objects;
 mod page;
 mod publish;
 mod ready;
+mod replace;
+mod roots;
 mod run;
 mod serve;
 mod state;
 mod tokens;
+mod vault;
 
 use std::ffi::OsString;
 use std::io;
@@ -22,9 +30,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use self::args::Args;
-use self::authority::StepError;
 use self::certificate::CertificateError;
-use self::folder::FolderError;
+use self::folder::LoadError;
+use self::login::LoginError;
+use self::roots::RootsError;
 use self::state::FollowError;
 use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
@@ -48,15 +57,19 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Load(#[from] LoadError),
     #[error(transparent)]
     Follow(#[from] FollowError),
-    #[error("--roots: {0}")]
-    Authority(#[from] StepError),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    #[error("--admin-token: {0}")]
+    Login(#[from] LoginError),
     #[error("--tls: {0}")]
     Certificate(#[from] CertificateError),
-    #[error("--bind: `{0}` is not on loopback: without --tls, tokens would be read on their way")]
-    Plaintext(SocketAddr),
+    #[error("{flag}: `{addr}` is not on loopback: without --tls, tokens would be read on their way")]
+    Plaintext { flag: &'static str, addr: SocketAddr },
+    #[error("--admin: `{0}` is not on loopback: without --admin-token, everybody could replace the root")]
+    Unguarded(SocketAddr),
     #[error("{flag}: {error}")]
     Bind {
         flag: &'static str,
@@ -74,11 +87,13 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Folder(_)
+            Self::Load(_)
             | Self::Follow(_)
-            | Self::Authority(_)
+            | Self::Roots(_)
+            | Self::Login(_)
             | Self::Certificate(_)
-            | Self::Plaintext(_)
+            | Self::Plaintext { .. }
+            | Self::Unguarded(_)
             | Self::Bind { .. } => USAGE,
             Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
         }

@@ -238,6 +238,12 @@ impl Stop {
         self.reached(Phase::Draining).await;
     }
 
+    /// One that is never given.
+    #[cfg(test)]
+    pub(crate) fn never() -> Self {
+        Self(watch::channel(Phase::Running).1)
+    }
+
     async fn abandoned(self) {
         self.reached(Phase::Abandoned).await;
     }

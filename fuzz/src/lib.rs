@@ -37,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("endpoint_url", endpoint_url),
     ("forwarded", forwarded),
     ("jwt", jwt),
+    ("kubernetes_objects", kubernetes_objects),
     ("leaf", leaf),
     ("mesh_file", mesh_file),
     ("pem", pem),
@@ -167,6 +168,11 @@ pub fn endpoint_url(data: &[u8]) {
 /// A JWT-SVID.
 pub fn jwt(data: &[u8]) {
     mesh_identity::fuzzing::jwt(data);
+}
+
+/// A file of Kubernetes objects, on its way to a node.
+pub fn kubernetes_objects(data: &[u8]) {
+    mesh_examples::control_plane::fuzzing::objects(&String::from_utf8_lossy(data), origin());
 }
 
 /// The state of a mesh as a file.

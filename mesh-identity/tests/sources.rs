@@ -347,3 +347,29 @@ async fn a_running_authority_renews_in_time_and_trust_stays_the_same() {
         () = watch => {}
     }
 }
+
+#[test]
+fn a_root_that_was_kept_signs_on() {
+    let first = DevCa::new(td("cluster.local"), now()).unwrap();
+    let kept = DevCa::from_pem(td("cluster.local"), &first.roots_pem(), &first.key_pem()).unwrap();
+    assert_eq!(kept.root_certificate(), first.root_certificate());
+    let source = DevCaSource::new(first, [], LIFETIME, provider::aws_lc_rs(), now(), 0).unwrap();
+    believes(&source.follow(), &svid_of(&kept, "/ns/a/sa/b")).unwrap();
+}
+
+#[test]
+fn a_key_without_its_root_signs_nothing() {
+    let authority = |name: &str| DevCa::new(td(name), now()).unwrap();
+    let (one, other) = (authority("cluster.local"), authority("cluster.local"));
+    let restore = |name, root: &str, key: &str| DevCa::from_pem(td(name), root, key).unwrap_err().to_string();
+    let mismatch = "the certificate is not that of a root of `cluster.local` with this key";
+    assert_eq!(restore("cluster.local", &one.roots_pem(), &other.key_pem()), mismatch);
+    let elsewhere = restore("elsewhere.example", &one.roots_pem(), &one.key_pem());
+    assert_eq!(elsewhere, mismatch.replace("cluster.local", "elsewhere.example"));
+    assert_eq!(
+        restore("cluster.local", "", &one.key_pem()),
+        "the text holds no certificate"
+    );
+    let no_key = "the text holds no key of a kind that is known";
+    assert_eq!(restore("cluster.local", &one.roots_pem(), &one.roots_pem()), no_key);
+}

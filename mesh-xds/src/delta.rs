@@ -20,5 +20,5 @@ mod watch;
 pub use catalog::Published;
 pub use client::{Answer, Client, ClientConfig, DemandError, Outcome, Push, Refusal};
 pub use limits::MAX_NAME_LENGTH;
-pub use server::{ClientId, ConnectError, Heard, Server, ServerConfig, Violation};
+pub use server::{ClientId, ConnectError, Heard, Server, ServerConfig, Standing, Violation};
 pub use waiters::WaiterId;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, stream};
+use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::delta::{ClientId, Heard, Published, Server};
+use crate::delta::{ClientId, Heard, Published, Server, Standing};
 
 /// Bytes of one request. The first one of a client that comes back names all that it has.
 const MAX_REQUEST: usize = 200 << 20;
@@ -35,6 +36,18 @@ struct Shared {
     /// Changes when what is published does.
     published: watch::Sender<()>,
     observer: Box<dyn Fn(Event<'_>) + Send + Sync>,
+}
+
+/// A client of a [`Discovery`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Connected {
+    /// The stream.
+    pub id: ClientId,
+    /// Who it says it is; `None` before its first request.
+    pub node: Option<Node>,
+    /// How far it is with each type that it has asked for.
+    pub standings: Vec<Standing>,
 }
 
 /// What the operator of a server may want to know.
@@ -102,6 +115,18 @@ impl Discovery {
     ) {
         self.shared.lock().update(type_url, resources, removed);
         self.shared.published.send_replace(());
+    }
+
+    /// Who is connected, and how far each is, in the order in which they came.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Connected> {
+        let server = self.shared.lock();
+        let connected = server.clients().map(|id| Connected {
+            id,
+            node: server.node(id).cloned(),
+            standings: server.standings(id).collect(),
+        });
+        connected.collect()
     }
 
     /// How many clients are connected.

@@ -136,6 +136,20 @@ async fn a_bad_resource_is_refused_by_name_and_the_rest_applies() {
         .await
         .unwrap();
     assert!(pair.snapshots.borrow().workload("bad").is_none());
+
+    let standing = within(async {
+        loop {
+            let clients = pair.discovery.clients();
+            assert_eq!((clients.len(), clients[0].node.is_some()), (1, true));
+            match &clients[0].standings[..] {
+                [standing] if standing.held == Some(standing.latest) => return standing.clone(),
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await;
+    assert_eq!(standing.type_url, ADDRESS_TYPE_URL);
+    assert_eq!(standing.refusal, Some(message));
 }
 
 #[tokio::test]

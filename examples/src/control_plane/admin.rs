@@ -1,37 +1,29 @@
 //! What operators ask for.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
+use hyper::header::{HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use hyper::{Method, Request, StatusCode};
 use mesh_xds::server::Discovery;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use super::authority::{Authority, Step};
+use super::authority::Authority;
+use super::certificate::Certificate;
+use super::login::Login;
+use super::roots::{Step, StepError};
 use super::state::State;
-use super::{dump, page};
+use super::{dump, nodes, page};
 use crate::accept;
+use crate::operator::{Answer, JSON, TEXT, converse, not_by, respond};
 use crate::workers::Stop;
 
-/// Time for a request's head to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// Time for a whole exchange: an operator's connection is not kept longer.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-
-const TEXT: &str = "text/plain; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
-const JSON: &str = "application/json";
+/// What a browser asks for user and password by.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"control-plane\"");
 
 /// Answers whoever operates the mesh.
 #[derive(Clone)]
@@ -39,6 +31,10 @@ pub(super) struct Admin {
     pub(super) state: watch::Receiver<Arc<State>>,
     pub(super) discovery: Discovery,
     pub(super) authority: Authority,
+    /// `None`: everybody who can connect.
+    pub(super) login: Option<Arc<Login>>,
+    /// `None`: in the clear.
+    pub(super) certificate: Option<Arc<Certificate>>,
 }
 
 impl Admin {
@@ -49,45 +45,61 @@ impl Admin {
     }
 
     async fn connection(self, tcp: TcpStream) {
-        let service = service_fn(|request| {
-            let answer = self.answer(&request);
-            async { Ok::<_, Infallible>(answer) }
-        });
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        let served = timeout(CONNECTION_TIMEOUT, http.serve_connection(TokioIo::new(tcp), service)).await;
-        tracing::trace!(?served, "admin connection ended");
+        match &self.certificate {
+            None => converse(tcp, |request| self.answer(request)).await,
+            Some(certificate) => {
+                if let Some(tls) = certificate.accept(tcp).await {
+                    converse(tls, |request| self.answer(request)).await;
+                }
+            }
+        }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let state = Arc::clone(&self.state.borrow());
-        match (request.method(), request.uri().path()) {
-            (&Method::GET, "/") => respond(StatusCode::OK, HTML, page::page(&state, self.discovery.client_count())),
+    fn answer(&self, request: &Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        // It says no more than that something listens, and those who ask for it have no tokens.
+        let is_open = path == "/healthz/ready";
+        if !is_open
+            && self
+                .login
+                .as_ref()
+                .is_some_and(|login| !login.admits(request.headers()))
+        {
+            let mut refusal = respond(StatusCode::UNAUTHORIZED, TEXT, "no valid token\n".to_owned());
+            refusal.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+            return refusal;
+        }
+        match (request.method(), path) {
+            (&Method::GET, "/") => respond(StatusCode::OK, HTML, page::page(&self.dump())),
             (&Method::GET, "/healthz/ready") => respond(StatusCode::OK, TEXT, String::new()),
-            (&Method::GET, "/config_dump") => respond(StatusCode::OK, JSON, self.dump(&state)),
+            (&Method::GET, "/config_dump") => respond(StatusCode::OK, JSON, format!("{:#}\n", self.dump())),
             // A page of somebody else's in the operator's browser must not do this.
             (&Method::POST, "/authority") if request.headers().contains_key(ORIGIN) => {
                 respond(StatusCode::FORBIDDEN, TEXT, "not from a browser\n".to_owned())
             }
             (&Method::POST, "/authority") => self.step(request.uri().query().unwrap_or_default()),
-            (_, "/" | "/healthz/ready" | "/config_dump" | "/authority") => {
-                respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, String::new())
-            }
+            (_, "/authority") => not_by("POST"),
+            (_, "/" | "/healthz/ready" | "/config_dump") => not_by("GET"),
             _ => respond(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
         }
     }
 
-    fn dump(&self, state: &State) -> String {
+    /// Everything there is to know.
+    fn dump(&self) -> Value {
+        let state = Arc::clone(&self.state.borrow());
         let mut dump = dump::dump(&state.mesh);
         if let Some(fields) = dump.as_object_mut() {
+            let connected = self.discovery.clients();
             fields.insert("problem".to_owned(), json!(state.problem));
-            fields.insert("clients".to_owned(), json!(self.discovery.client_count()));
-            fields.insert("roots".to_owned(), json!(self.authority.roots_pem()));
+            fields.insert("clients".to_owned(), json!(connected.len()));
+            fields.insert("nodes".to_owned(), nodes::nodes(&connected));
+            fields.insert("roots".to_owned(), json!(self.authority.roots().to_pem()));
+            fields.insert("rootsProblem".to_owned(), json!(self.authority.roots().problem()));
         }
-        format!("{dump:#}\n")
+        dump
     }
 
-    fn step(&self, query: &str) -> Response<Full<Bytes>> {
+    fn step(&self, query: &str) -> Answer {
         let step = match query {
             "step=prepare" => Step::Prepare,
             "step=activate" => Step::Activate,
@@ -97,18 +109,15 @@ impl Admin {
                 return respond(StatusCode::BAD_REQUEST, TEXT, usage);
             }
         };
-        match self.authority.step(step) {
-            Ok(()) => respond(StatusCode::OK, TEXT, self.authority.roots_pem()),
-            Err(error) => respond(StatusCode::CONFLICT, TEXT, format!("{error}\n")),
+        match self.authority.roots().step(step) {
+            Ok(()) => respond(StatusCode::OK, TEXT, self.authority.roots().to_pem()),
+            Err(error) => {
+                let status = match error {
+                    StepError::Rotation(_) | StepError::Behind(_) => StatusCode::CONFLICT,
+                    StepError::Unwritten(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                respond(status, TEXT, format!("{error}\n"))
+            }
         }
     }
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
 }

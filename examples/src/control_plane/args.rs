@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use mesh_identity::TrustDomain;
 
-use super::compile::Settings;
+use super::compile::{Settings, UnusableWaypoint};
 use super::objects::Key;
 
 /// Control plane of an ambient mesh: what istiod is to ztunnel.
@@ -30,13 +30,23 @@ pub(super) struct Args {
     /// Serve over TLS, with a certificate of the own authority for this DNS name or IP address.
     #[arg(long, value_name = "NAME", requires = "roots")]
     pub(super) tls: Option<String>,
-    /// Write the authority's roots to this file, and again when they are replaced. Each start makes
-    /// a new root.
+    /// Write the authority's roots to this file, and again when they are replaced. Whoever is to
+    /// believe in the certificates has them from there.
     #[arg(long, value_name = "FILE")]
     pub(super) roots: Option<PathBuf>,
-    /// Address for operators: the state as a page and as JSON, and the replacement of the root.
+    /// Keep the authority's roots and their keys in this folder, which only one control plane uses
+    /// at a time. Without it each start makes a new root, which nobody believes in who has not read
+    /// --roots again.
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// Address for operators: the state as a page and as JSON, and the replacement of the root. In
+    /// the clear on loopback; elsewhere over TLS, and it takes --tls and --admin-token.
     #[arg(long, value_name = "ADDR")]
     pub(super) admin: Option<SocketAddr>,
+    /// File with a token of 16 characters or more that operators bring: as a bearer token, or as the
+    /// password that a browser asks for, with any name. It is read again for each request.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub(super) admin_token: Option<PathBuf>,
     /// The name of the cluster, the first part of workloads' UIDs.
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub(super) cluster: String,
@@ -50,8 +60,13 @@ pub(super) struct Args {
     /// to a Pod, may have certificates of the workloads of that Pod's node.
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "istio-system/ztunnel", value_parser = account)]
     pub(super) node_account: Key,
+    /// What becomes of traffic that has to pass a waypoint which cannot be used: it is refused, or
+    /// goes on without one, as Istio has it. A waypoint cannot be used without a Gateway, an HBONE
+    /// listener that admits the namespace, and an address.
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "refuse")]
+    pub(super) unusable_waypoint: UnusableWaypoint,
     /// Print what nodes would be told, as JSON, and end.
-    #[arg(long, conflicts_with_all = ["bind", "tls", "roots", "admin"])]
+    #[arg(long, conflicts_with_all = ["bind", "tls", "roots", "state", "admin", "admin_token"])]
     pub(super) print: bool,
     /// Print the ready line as JSON.
     #[arg(long)]
@@ -79,9 +94,15 @@ Whoever calls brings a bearer token out of a Secret in the directory:
 It gets certificates of its service account. The account of --node-account gets those of the
 workloads that run on the node of its Pod, and no others.
 
-The admin address answers GET /, /config_dump and /healthz/ready, and POST /authority?step=STEP,
-which replaces the root in three steps: prepare, activate, revoke. Each has to have reached every
-node before the next.";
+A token is good as long as its Secret, ServiceAccount and Pod are there, and until its claim `exp` if
+it is a JWT; the streams that it opened end with it.
+
+The admin address answers GET / with a page, GET /config_dump with the same as JSON, GET
+/healthz/ready, and POST /authority?step=STEP, which replaces the root in three steps: prepare,
+activate, revoke. Each has to have reached every node before the next.
+
+Pods with the annotation sidecar.istio.io/status are published as plaintext, and with the label
+networking.istio.io/tunnel=http as taking tunnels themselves.";
 
 impl Args {
     pub(super) fn settings(&self) -> Settings {
@@ -90,6 +111,7 @@ impl Args {
             trust_domain: self.trust_domain.clone(),
             root_namespace: self.root_namespace.clone(),
             node_account: self.node_account.clone(),
+            unusable_waypoint: self.unusable_waypoint,
         }
     }
 }

@@ -1,13 +1,9 @@
 //! The certificate authority: `istio.v1.auth.IstioCertificateService`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
 
-use mesh_identity::source::dev_ca::{
-    CertificateRequest, DevCa, DevCaError, DevCaSource, Issued, RotationError, Template,
-};
+use mesh_identity::source::dev_ca::{CertificateRequest, DevCaError, Issued, Template};
 use mesh_identity::{SpiffeId, SpiffeIdError, provider};
 use mesh_xds_types::auth::istio_certificate_service_server::IstioCertificateService;
 use mesh_xds_types::auth::{IstioCertificateRequest, IstioCertificateResponse};
@@ -20,11 +16,8 @@ use tonic::{Request, Response, Status};
 
 use super::compile::{Caller, Settings};
 use super::objects::Key;
+use super::roots::{LIFETIME, Roots};
 use super::state::State;
-use super::tokens::Tokens;
-
-/// How long certificates live at most, and if nothing is asked for.
-const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The account that the control plane itself has, in the root namespace.
 const OWN_ACCOUNT: &str = "istiod";
@@ -32,48 +25,14 @@ const OWN_ACCOUNT: &str = "istiod";
 /// Signs for workloads.
 #[derive(Clone)]
 pub(super) struct Authority {
-    source: Arc<DevCaSource>,
+    roots: Arc<Roots>,
     settings: Settings,
-    /// Where those who are to believe in the roots find them.
-    roots: Option<PathBuf>,
-    tokens: Tokens,
     state: watch::Receiver<Arc<State>>,
 }
 
 impl Authority {
-    /// An authority with a new root.
-    pub(super) fn new(
-        settings: Settings,
-        roots: Option<PathBuf>,
-        state: watch::Receiver<Arc<State>>,
-    ) -> Result<Self, StepError> {
-        let now = UnixTime::now();
-        let root = DevCa::new(settings.trust_domain.clone(), now).map_err(RotationError::from)?;
-        let source = DevCaSource::new(root, [], LIFETIME, provider::aws_lc_rs(), now, 0)?;
-        let authority = Self {
-            source: Arc::new(source),
-            settings,
-            roots,
-            tokens: Tokens::new(state.clone()),
-            state,
-        };
-        authority.write_roots()?;
-        Ok(authority)
-    }
-
-    /// Takes the next step of replacing the root.
-    pub(super) fn step(&self, step: Step) -> Result<(), StepError> {
-        let now = UnixTime::now();
-        match step {
-            Step::Prepare => {
-                let next = DevCa::new(self.settings.trust_domain.clone(), now);
-                self.source.prepare(next.map_err(RotationError::from)?)?;
-            }
-            Step::Activate => self.source.activate(now, 0)?,
-            Step::Revoke => self.source.revoke()?,
-        }
-        tracing::info!(?step, "root replaced in part");
-        self.write_roots()
+    pub(super) fn new(settings: Settings, roots: Arc<Roots>, state: watch::Receiver<Arc<State>>) -> Self {
+        Self { roots, settings, state }
     }
 
     /// A certificate for the control plane itself.
@@ -82,12 +41,11 @@ impl Authority {
             namespace: self.settings.root_namespace.clone(),
             name: OWN_ACCOUNT.to_owned(),
         };
-        Ok(self.source.issue_with(template(&self.identity(&account)?))?)
+        Ok(self.roots.issue_with(template(&self.identity(&account)?))?)
     }
 
-    /// All roots that are believed.
-    pub(super) fn roots_pem(&self) -> String {
-        self.source.roots_pem()
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// Whom a caller's certificate is for.
@@ -129,18 +87,6 @@ impl Authority {
         format!("spiffe://{trust_domain}/ns/{}/sa/{}", account.namespace, account.name).parse()
     }
 
-    /// Replaces the file, so that nobody reads half of it.
-    fn write_roots(&self) -> Result<(), StepError> {
-        let Some(path) = &self.roots else { return Ok(()) };
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let written = fs::write(&partial, self.roots_pem()).and_then(|()| fs::rename(&partial, path));
-        written.map_err(|error| StepError::Roots {
-            path: path.clone(),
-            error,
-        })
-    }
-
     fn sign(&self, id: &SpiffeId, request: &IstioCertificateRequest) -> Result<Vec<String>, Status> {
         let der = CertificateSigningRequestDer::from_pem_slice(request.csr.as_bytes())
             .map_err(|_| Status::invalid_argument("the certificate request is no PEM text"))?;
@@ -152,22 +98,9 @@ impl Authority {
             not_after: UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + lifetime(request)),
             ..Template::leaf(id, now)
         };
-        let signed = self.source.certify(&csr, template);
+        let signed = self.roots.certify(&csr, template);
         signed.map_err(|error| Status::internal(error.to_string()))
     }
-}
-
-/// Why the root is not replaced.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StepError {
-    #[error(transparent)]
-    Rotation(#[from] RotationError),
-    #[error("{}: {error}", path.display())]
-    Roots {
-        path: PathBuf,
-        #[source]
-        error: io::Error,
-    },
 }
 
 /// Why the control plane has no certificate of its own.
@@ -179,26 +112,15 @@ pub(super) enum OwnError {
     Authority(#[from] DevCaError),
 }
 
-/// A step of replacing the root; each has to have reached every node before the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// The next root is handed out and signs nothing.
-    Prepare,
-    /// It signs, and the last one is handed out besides.
-    Activate,
-    /// The last one is not handed out any more.
-    Revoke,
-}
-
 #[tonic::async_trait]
 impl IstioCertificateService for Authority {
     async fn create_certificate(
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let caller = self.tokens.caller(request.metadata()).inspect_err(|refusal| {
-            tracing::warn!(reason = refusal.message(), "certificate refused");
-        })?;
+        // Whoever serves has seen the token.
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Status::internal("nobody knows the caller"))?;
         let request = request.into_inner();
         let (account, node) = (&caller.account, caller.node.as_deref().unwrap_or_default());
         let id = self.subject(&caller, &request);

@@ -3,6 +3,7 @@
 
 mod callers;
 mod enrolment;
+mod octets;
 mod policies;
 mod services;
 mod waypoints;
@@ -11,12 +12,14 @@ mod workloads;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use clap::ValueEnum;
 use mesh_identity::TrustDomain;
 use mesh_policy::authz::{CompileError, Diagnostic, Invalid};
 use mesh_xds_types::security::Authorization;
 use mesh_xds_types::workload::{Service, Workload};
 
 pub(super) use self::callers::Caller;
+pub(super) use self::octets::address;
 use self::policies::Policies;
 use self::services::Backends;
 use self::waypoints::Waypoints;
@@ -32,6 +35,16 @@ pub(super) struct Settings {
     pub(super) root_namespace: String,
     /// The service account that speaks for the workloads of its node.
     pub(super) node_account: Key,
+    pub(super) unusable_waypoint: UnusableWaypoint,
+}
+
+/// What becomes of traffic that has to pass a waypoint which nobody can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum UnusableWaypoint {
+    /// It is refused: what the waypoint would have checked goes around it by no mistake.
+    Refuse,
+    /// It goes on without one, as Istio has it.
+    Bypass,
 }
 
 /// What a directory comes to.
@@ -68,10 +81,11 @@ pub(super) enum MeshError {
 /// Something that has no effect, or another one than it seems.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// A waypoint is named that nobody can use, so there is none.
+    /// A waypoint is named that nobody can use.
     Waypoint {
         place: Place,
         waypoint: Key,
+        then: UnusableWaypoint,
         reason: &'static str,
     },
     /// A label that is known and has no effect here.
@@ -88,8 +102,15 @@ impl fmt::Display for Notice {
             Self::Waypoint {
                 place,
                 waypoint,
+                then,
                 reason,
-            } => write!(f, "{place}: waypoint `{waypoint}` is not used: {reason}"),
+            } => {
+                let then = match then {
+                    UnusableWaypoint::Refuse => "what has to pass it is refused",
+                    UnusableWaypoint::Bypass => "it is bypassed",
+                };
+                write!(f, "{place}: waypoint `{waypoint}` cannot be used, and {then}: {reason}")
+            }
             Self::Label { place, label } => write!(f, "{place}: label `{label}` has no effect here"),
             Self::Token { place, reason } => write!(f, "{place}: the token lets nobody in: {reason}"),
             Self::Policy(diagnostic) => diagnostic.fmt(f),

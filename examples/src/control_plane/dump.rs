@@ -1,14 +1,12 @@
 //! The mesh as JSON, for people and for tests. Tokens are not in it.
 
-use std::net::IpAddr;
-
 use mesh_xds_types::security::string_match::MatchType;
 use mesh_xds_types::security::{Address, Authorization, Match, ServiceAccountMatch, StringMatch};
 use mesh_xds_types::workload::gateway_address::Destination;
 use mesh_xds_types::workload::{GatewayAddress, NetworkAddress, Port, Service, Workload};
 use serde_json::{Map, Value, json};
 
-use super::compile::Mesh;
+use super::compile::{Mesh, address};
 
 /// Everything that nodes are told, by names, and what there is to know about it.
 pub(super) fn dump(mesh: &Mesh) -> Value {
@@ -21,6 +19,7 @@ pub(super) fn dump(mesh: &Mesh) -> Value {
             filled([
                 ("account", json!(caller.account.to_string())),
                 ("node", json!(caller.node)),
+                ("expires", json!(caller.expires.map(|moment| moment.as_secs()))),
             ])
         })
         .collect();
@@ -187,11 +186,8 @@ fn ports(ports: &[Port]) -> Value {
     Value::Object(pairs.collect())
 }
 
-/// An address as text; nothing that is not one is ever compiled.
-fn ip(bytes: &[u8]) -> String {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
-    v4.or(v6).map(|ip| ip.to_string()).unwrap_or_default()
+fn ip(octets: &[u8]) -> String {
+    address(octets).map(|ip| ip.to_string()).unwrap_or_default()
 }
 
 /// An object without the fields that say nothing.

@@ -1,7 +1,7 @@
 //! What nodes are told, as resources of the discovery protocol.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 
 use mesh_xds::delta::Published;
 use mesh_xds::server::Discovery;
@@ -10,24 +10,35 @@ use mesh_xds_types::workload::{Address, GatewayAddress, NetworkMode, Service, Wo
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 use prost::Message;
 
-use super::compile::Mesh;
+use super::compile::{self, Mesh};
 
 /// Publishes a mesh in place of what was there. Policies come before the workloads that they are
 /// attached to, and go after them: no workload is known without its policies.
 pub(super) fn publish(discovery: &Discovery, mesh: &Mesh) {
-    let policies = || {
-        mesh.policies
-            .iter()
-            .map(|(name, policy)| published(name, policy.encode_to_vec()))
-    };
-    discovery.update(AUTHORIZATION_TYPE_URL, policies(), []);
+    discovery.update(AUTHORIZATION_TYPE_URL, policies(mesh), []);
+    discovery.publish(ADDRESS_TYPE_URL, addresses(mesh));
+    discovery.publish(AUTHORIZATION_TYPE_URL, policies(mesh));
+}
+
+pub(super) fn policies(mesh: &Mesh) -> impl Iterator<Item = Published> {
+    let policies = mesh.policies.iter();
+    policies.map(|(name, policy)| published(name, policy.encode_to_vec()))
+}
+
+/// Workloads and services.
+pub(super) fn addresses(mesh: &Mesh) -> impl Iterator<Item = Published> {
     let workloads = mesh.workloads.values().map(of_workload);
-    let services = mesh
-        .services
-        .iter()
-        .map(|(name, service)| of_service(mesh, name, service));
-    discovery.publish(ADDRESS_TYPE_URL, workloads.chain(services));
-    discovery.publish(AUTHORIZATION_TYPE_URL, policies());
+    let mut members: HashMap<&str, Vec<&str>> = HashMap::new();
+    for workload in mesh.workloads.values() {
+        for name in workload.services.keys() {
+            members.entry(name).or_default().push(&workload.uid);
+        }
+    }
+    let services = mesh.services.iter();
+    workloads.chain(services.map(move |(name, service)| {
+        let members = members.remove(name.as_str()).unwrap_or_default();
+        of_service(name, service, members)
+    }))
 }
 
 /// A workload, which can be asked for by its addresses, and goes to its node without being asked for.
@@ -48,14 +59,10 @@ fn of_workload(workload: &Workload) -> Published {
 }
 
 /// A service, which can be asked for by its addresses, and is of no use without its workloads.
-fn of_service(mesh: &Mesh, name: &str, service: &Service) -> Published {
+fn of_service(name: &str, service: &Service, members: Vec<&str>) -> Published {
     let single = service.addresses.iter().filter(|address| address.length.is_none());
     let aliases = single.filter_map(|block| alias(&block.network, &block.address));
-    let members = mesh
-        .workloads
-        .values()
-        .filter(|workload| workload.services.contains_key(name));
-    let members = members.map(|workload| workload.uid.clone());
+    let members = members.into_iter().map(str::to_owned);
     let companions = members.chain(waypoint(service.waypoint.as_ref()));
     let address = Address {
         r#type: Some(address::Type::Service(service.clone())),
@@ -89,10 +96,8 @@ fn encode_workload(workload: &Workload) -> Vec<u8> {
     body.encode_to_vec()
 }
 
-fn alias(network: &str, address: &[u8]) -> Option<String> {
-    let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
-    let ip = v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).ok()?;
-    Some(format!("{network}/{ip}"))
+fn alias(network: &str, octets: &[u8]) -> Option<String> {
+    compile::address(octets).map(|ip| format!("{network}/{ip}"))
 }
 
 /// The service of a waypoint; one without a name is asked for by its address.

@@ -1,30 +1,30 @@
 //! The services over HTTP/2.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_xds::server::Discovery;
 use mesh_xds_types::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tonic::body::Body;
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 use tower_service::Service;
 
 use super::authority::Authority;
+use super::calls::{Calls, Reply};
 use super::certificate::Certificate;
 use super::tokens::Tokens;
 use crate::accept;
 use crate::workers::Stop;
-
-/// Time for a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two questions whether a client is still there, and for its answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,13 +36,14 @@ const MAX_CALLS: u32 = 100;
 /// Bytes of a request's headers; a token is a few kilobytes.
 const MAX_HEADERS: u32 = 16 * 1024;
 
-/// Time for calls that are under way when the program is to end. Streams have no end of their own.
+/// Time for calls that are under way when a connection is to end. Streams have no end of their own.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Serves discovery and certificates.
 #[derive(Clone)]
 pub(super) struct Server {
     routes: Routes,
+    tokens: Tokens,
     /// `None`: in the clear.
     certificate: Option<Arc<Certificate>>,
 }
@@ -54,10 +55,12 @@ impl Server {
         authority: Authority,
         certificate: Option<Arc<Certificate>>,
     ) -> Self {
-        let check = move |request| tokens.check(request);
-        let discovery = InterceptedService::new(discovery.service(), check);
-        let routes = Routes::new(discovery).add_service(IstioCertificateServiceServer::new(authority));
-        Self { routes, certificate }
+        let certificates = IstioCertificateServiceServer::new(authority);
+        Self {
+            routes: Routes::new(discovery.service()).add_service(certificates),
+            tokens,
+            certificate,
+        }
     }
 
     /// Serves until it is to stop, and then for a moment more.
@@ -73,20 +76,11 @@ impl Server {
     }
 
     async fn connection(self, tcp: TcpStream, stop: Stop) {
-        let Some(certificate) = &self.certificate else {
+        let Some(certificate) = self.certificate.clone() else {
             return self.http(tcp, stop).await;
         };
-        let config = match certificate.config() {
-            Ok(config) => config,
-            Err(error) => {
-                tracing::error!(reason = %error, "no certificate to serve with");
-                return;
-            }
-        };
-        match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(tcp)).await {
-            Ok(Ok(tls)) => self.http(tls, stop).await,
-            Ok(Err(error)) => tracing::debug!(reason = %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!("TLS handshake not in time"),
+        if let Some(tls) = certificate.accept(tcp).await {
+            self.http(tls, stop).await;
         }
     }
 
@@ -97,15 +91,95 @@ impl Server {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_concurrent_streams(MAX_CALLS)
             .max_header_list_size(MAX_HEADERS);
-        let service = service_fn(|request| self.routes.clone().call(request));
+        let calls = Calls::new();
+        let service = service_fn(|request| self.clone().answer(request, calls.clone()));
         let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
         let served = tokio::select! {
-            served = connection.as_mut() => served,
-            () = stop.draining() => {
+            served = connection.as_mut() => Ok(served),
+            () = ended(stop, &calls) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                timeout(DRAIN, connection).await
             }
         };
         tracing::debug!(?served, "connection ended");
+    }
+
+    /// Answers whoever brings a token, for as long as it is good.
+    async fn answer(mut self, mut request: Request<Incoming>, calls: Calls) -> Result<Response<Body>, Infallible> {
+        let admission = match self.tokens.admit(request.headers()) {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                tracing::warn!(path = request.uri().path(), reason = refusal.message(), "call refused");
+                return Ok(refusal.into_http());
+            }
+        };
+        let call = calls.begin();
+        request.extensions_mut().insert(admission.caller.clone());
+        let response = self.routes.call(request).await?;
+        Ok(response.map(|body| Body::new(Reply::new(body, admission, call))))
+    }
+}
+
+/// Waits until a connection is of no use any more.
+async fn ended(stop: Stop, calls: &Calls) {
+    tokio::select! {
+        () = stop.draining() => {}
+        () = calls.abandoned() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mesh_xds::delta;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::sync::watch;
+    use tokio::time::{Instant, timeout};
+
+    use super::super::compile::Mesh;
+    use super::super::state::State;
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const PING: u8 = 6;
+
+    fn server() -> Server {
+        let (mesh, problem) = (Mesh::default().into(), None);
+        let (_, state) = watch::channel(Arc::new(State { mesh, problem }));
+        let discovery = Discovery::new(delta::Server::new(delta::ServerConfig::new()), |_| {});
+        Server {
+            routes: Routes::new(discovery.service()),
+            tokens: Tokens::new(state),
+            certificate: None,
+        }
+    }
+
+    /// Answers questions whether anybody is there, and tells when the connection ends.
+    async fn linger(io: impl AsyncRead + AsyncWrite + Unpin, greeting: &[u8]) -> Duration {
+        let (mut io, begun) = (io, Instant::now());
+        io.write_all(greeting).await.unwrap();
+        let mut head = [0; 9];
+        while io.read_exact(&mut head).await.is_ok() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            io.read_exact(&mut payload).await.unwrap();
+            if head[3] == PING && head[4] == 0 {
+                head[4] = 1;
+                io.write_all(&[&head[..], &payload].concat()).await.ok();
+            }
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_brings_no_token_is_not_kept_whatever_they_say() {
+        for greeting in [&[][..], &PREFACE[..10], PREFACE] {
+            let (near, far) = duplex(1 << 16);
+            let served = server().http(far, Stop::never());
+            let lingered = async { timeout(Duration::from_secs(3600), linger(near, greeting)).await };
+            let ((), lingered) = tokio::join!(served, lingered);
+            assert!(lingered.unwrap() <= Duration::from_secs(12), "{greeting:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::compile::{Mesh, Notice, Settings};
-use super::folder::{self, FolderError, Texts};
+use super::folder::{self, LoadError, Texts};
 use crate::settle::{INTERVAL, Settling};
 use crate::workers::Keepers;
 
@@ -26,7 +26,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn load(&self) -> Result<(Texts, Mesh), FolderError> {
+    pub(super) fn load(&self) -> Result<(Texts, Mesh), LoadError> {
         let texts = folder::read(&self.path)?;
         let mesh = folder::mesh(&self.path, &texts, &self.settings)?;
         Ok((texts, mesh))
@@ -103,7 +103,7 @@ pub(super) fn tell(mesh: &Mesh, said: &[Notice]) {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Load(#[from] LoadError),
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }

@@ -9,10 +9,8 @@ use mesh_policy::authz::k8s::{self, Manifests, ReadError};
 use mesh_policy::authz::{AuthorizationPolicy, Labels, PeerAuthentication};
 
 use super::args;
+use crate::folder::{self, FolderError};
 use crate::manifest::{self, Twice, Unreadable};
-
-/// What files of policies end in.
-const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// The policies of files and folders that apply to a recipient, if there is one. What a
 /// PeerAuthentication demands of it is one of them.
@@ -97,36 +95,7 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if !fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let mut found = Vec::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            // A volume of a ConfigMap keeps what its links lead to in there.
-            if entry.file_name().as_encoded_bytes().starts_with(b"..") {
-                continue;
-            }
-            let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_symlink() && path.is_dir() {
-                // It could lead back here.
-                return Err(LoadError::LinkedFolder { path });
-            } else if is_manifest(&path) {
-                found.push(path);
-            }
-        }
-    }
-    if found.is_empty() {
-        return Err(LoadError::Empty { path: path.to_owned() });
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn is_manifest(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+    Ok(folder::manifests(path)?)
 }
 
 /// Why there are no policies.
@@ -134,10 +103,8 @@ fn is_manifest(path: &Path) -> bool {
 pub(super) enum LoadError {
     #[error(transparent)]
     File(#[from] Unreadable),
-    #[error("{}: there is no file that ends in .yaml, .yml or .json", path.display())]
-    Empty { path: PathBuf },
-    #[error("{}: a link to a folder is not followed: name the folder itself", path.display())]
-    LinkedFolder { path: PathBuf },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     #[error("{}: there is no policy", path.display())]
     NoPolicy { path: PathBuf },
     #[error(transparent)]

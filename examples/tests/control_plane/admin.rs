@@ -1,5 +1,8 @@
 //! What operators see.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::plane::{FAR, NEAR, Plane, pod, service};
 
 #[tokio::test]
@@ -29,4 +32,70 @@ async fn a_browser_replaces_no_root() {
     );
     assert_eq!(plane.ask("POST /authority?step=all HTTP/1.1\r\nhost: a").await.0, 400);
     assert_eq!(plane.ask("GET /nothing HTTP/1.1\r\nhost: a").await.0, 404);
+}
+
+#[tokio::test]
+async fn where_a_token_is_asked_for_nobody_operates_without_it() {
+    let plane = Plane::start_with("", |dir| {
+        let file = dir.path().join("operators");
+        std::fs::write(&file, "the-token-of-the-operators\n").unwrap();
+        vec!["--admin-token".into(), file.display().to_string()]
+    })
+    .await;
+    let ask = async |request: &str, header: &str| plane.ask(&format!("{request} HTTP/1.1\r\nhost: a{header}")).await.0;
+    let bearer = "\r\nauthorization: Bearer the-token-of-the-operators";
+    for request in [
+        "GET /",
+        "GET /config_dump",
+        "POST /authority?step=prepare",
+        "GET /nothing",
+    ] {
+        assert_eq!(ask(request, "").await, 401, "{request}");
+        assert_eq!(ask(request, &bearer.replace("the-", "a-")).await, 401, "{request}");
+    }
+    assert_eq!(ask("GET /healthz/ready", "").await, 200);
+    assert_eq!(ask("GET /", bearer).await, 200);
+    // As a browser asks.
+    let basic = "\r\nauthorization: Basic bWU6dGhlLXRva2VuLW9mLXRoZS1vcGVyYXRvcnM=";
+    assert_eq!(ask("GET /config_dump", basic).await, 200);
+    assert_eq!(ask("POST /authority?step=prepare", bearer).await, 200);
+    assert!(!plane.process.stderr().iter().any(|line| line.contains("the-token")));
+}
+
+#[tokio::test]
+async fn elsewhere_operators_are_spoken_to_by_tls() {
+    let plane = Plane::start_with("", |dir| {
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::write(path("operators"), "the-token-of-the-operators").unwrap();
+        let flags = [
+            "--tls",
+            "control.mesh",
+            "--roots",
+            &path("roots.pem"),
+            "--admin-token",
+            &path("operators"),
+            "--admin",
+            "0.0.0.0:0",
+        ];
+        flags.map(str::to_owned).to_vec()
+    })
+    .await;
+    let port = plane.admin.port();
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    plain
+        .write_all(b"GET /config_dump HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    plain.read_to_end(&mut answer).await.ok();
+    assert!(!answer.starts_with(b"HTTP"));
+
+    let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut tls = plane.connect_tls(tcp, "control.mesh").await;
+    tls.write_all(b"GET /config_dump HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await.ok();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }

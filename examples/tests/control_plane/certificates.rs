@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use mesh_identity::source::istio_ca::{CaAddress, CaConfig, CaRoots, IstioCa, LeaseError, Priority};
-use mesh_identity::{SpiffeId, Svid, provider};
+use mesh_identity::{Role, SpiffeId, Svid, TrustBundle, provider, verify};
 use tokio::task::JoinSet;
 
-use crate::plane::{FAR, NEAR, Plane, pod};
-use crate::world::{eventually, soon};
+use crate::plane::{FAR, NEAR, Plane, control_plane, pod};
+use crate::world::{Process, eventually, soon};
 
 fn identity(account: &str) -> SpiffeId {
     format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().unwrap()
@@ -121,4 +121,80 @@ async fn the_root_is_replaced_in_three_steps_while_it_serves_tls() {
         (steps.len() == 3).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_root_that_is_kept_is_the_root_after_a_restart() {
+    let mut plane = Plane::start_with(&pod("cart", "10.0.0.1", "near"), |dir| {
+        vec!["--state".into(), dir.path().join("state").display().to_string()]
+    })
+    .await;
+    let cart = async |plane: &Plane| {
+        let agent = Agent::new(plane, plaintext(plane), NEAR);
+        let mut lease = agent.ca.request(&identity("cart"), Priority::RealTime).unwrap();
+        let svid = soon("answer", lease.svid()).await.unwrap();
+        let algorithms = provider::aws_lc_rs().signature_verification_algorithms.all;
+        let now = rustls_pki_types::UnixTime::now();
+        let roots = plane.dump().await["roots"].as_str().unwrap().to_owned();
+        (svid, roots, now, algorithms)
+    };
+    let (before, roots_before, ..) = cart(&plane).await;
+    assert_eq!(
+        plane.ask("POST /authority?step=prepare HTTP/1.1\r\nhost: a").await.0,
+        200
+    );
+    assert_eq!(
+        plane.ask("POST /authority?step=activate HTTP/1.1\r\nhost: a").await.0,
+        200
+    );
+
+    // In the middle of a replacement, too: both are believed, and the new one signs.
+    plane.restart(async |_| {}).await;
+    let (_, roots, now, algorithms) = cart(&plane).await;
+    let believed = TrustBundle::from_pem("cluster.local".parse().unwrap(), roots.as_bytes()).unwrap();
+    assert_eq!(roots.matches("BEGIN").count(), 2);
+    assert!(roots.ends_with(&roots_before));
+    verify(before.chain(), Role::Client, &believed.into(), now, algorithms).unwrap();
+    assert_eq!(
+        plane.ask("POST /authority?step=revoke HTTP/1.1\r\nhost: a").await.0,
+        200
+    );
+
+    let dir = plane.dir.path().to_str().unwrap();
+    let state = format!("{dir}/state");
+    let mut second = Process::start(control_plane().args(["--bind", "127.0.0.1:0", "--dir", dir, "--state", &state]));
+    let (code, lines) = second.end().await;
+    assert_eq!(code, Some(2));
+    assert!(lines[0].ends_with("state: another control plane uses it"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_step_whose_roots_cannot_be_written_is_said_and_written_later() {
+    let plane = Plane::start_with("", |dir| {
+        vec!["--roots".into(), dir.path().join("roots.pem").display().to_string()]
+    })
+    .await;
+    let step = async |step: &str| {
+        let request = format!("POST /authority?step={step} HTTP/1.1\r\nhost: a");
+        plane.ask(&request).await
+    };
+    let block = plane.dir.path().join("roots.pem.partial");
+    std::fs::create_dir(&block).unwrap();
+    let (status, says) = step("prepare").await;
+    assert!(status == 500 && says.contains("the step is taken"), "{status} {says}");
+    plane.process.says("the roots in force are not in their files").await;
+    let (status, says) = step("activate").await;
+    assert!(
+        status == 409 && says.contains("the last step is not in the files yet"),
+        "{status} {says}"
+    );
+    let dump = plane.dump().await;
+    assert!(dump["rootsProblem"].as_str().unwrap().contains("roots.pem: "));
+
+    std::fs::remove_dir(&block).unwrap();
+    plane.process.says("the roots in force are in their files").await;
+    let written = std::fs::read_to_string(plane.dir.path().join("roots.pem")).unwrap();
+    assert_eq!(written.matches("BEGIN").count(), 2);
+    assert_eq!(plane.dump().await["rootsProblem"], serde_json::Value::Null);
+    assert_eq!(step("activate").await.0, 200);
 }

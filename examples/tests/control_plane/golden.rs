@@ -1,4 +1,5 @@
-//! Each folder in `golden/` is a directory of objects, with what it is compiled to in `golden.txt`.
+//! Each folder in `golden/` is a directory of objects, with what it is compiled to in `golden.txt`;
+//! some have more flags in `flags`.
 //! With `UPDATE_GOLDEN` in the environment, these are written anew.
 
 use std::fs;
@@ -16,9 +17,11 @@ fn objects_are_compiled_as_the_files_say() {
     assert!(cases.len() > 15);
     let mut wrong = Vec::new();
     for case in cases {
+        let flags = fs::read_to_string(case.join("flags")).unwrap_or_default();
         let output = Command::new(env!("CARGO_BIN_EXE_control-plane"))
             .args(["--print", "--dir"])
             .arg(&case)
+            .args(flags.split_whitespace())
             .output()
             .unwrap();
         let actual = format!(

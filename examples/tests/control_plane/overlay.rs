@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::select;
 
 use crate::plane::{FAR, NEAR, Plane, ask, namespace, pod, service};
 use crate::world::{App, Process, eventually, exchange, node_proxy, soon};
@@ -96,4 +97,96 @@ async fn a_namespace_is_enrolled_by_its_label_and_policies_close_what_they_forbi
     exchange(again, 1, 1000).await;
     exchange(connect(proxy, cart, vip).await.unwrap(), 1, 1000).await;
     drop((near.process, far.process));
+}
+
+#[tokio::test]
+async fn a_control_plane_that_comes_back_interrupts_nobody_and_lets_nobody_in() {
+    let ip = |number: u8| IpAddr::from([127, 20, (std::process::id() % 250) as u8, number]);
+    let (cart, till, thief, late) = (ip(1), ip(2), ip(3), ip(4));
+    let vip = SocketAddr::new(ip(100), 80);
+    let echo = App::echo_at(till).await;
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                  metadata: {name: buyers, namespace: shop}\nspec:\n  selector: {matchLabels: {app: till}}\n  \
+                  rules: [{from: [{source: {serviceAccounts: [cart, late]}}]}]\n";
+    let before = namespace("istio.io/dataplane-mode: ambient")
+        + &pod("cart", &cart.to_string(), "near")
+        + &pod("thief", &thief.to_string(), "near")
+        + &pod("till", &till.to_string(), "far")
+        + &service("till", &vip.ip().to_string(), echo.addr.port())
+        + policy;
+    let mut plane = Plane::start_with(&before, |dir| {
+        vec!["--state".into(), dir.path().join("state").display().to_string()]
+    })
+    .await;
+    let near = node(&plane, "near", NEAR, "[[socks5]]\nbind = \"127.0.0.1:0\"\n").await;
+    let far = node(&plane, "far", FAR, &format!("[[inbound]]\nbind = \"{till}:15008\"\n")).await;
+    let proxy = near.socks5.unwrap();
+    let steady = eventually("tunnel", async || connect(proxy, cart, vip).await).await;
+    let roots = plane.dump().await["roots"].clone();
+
+    let visit = async || {
+        let tcp = connect(proxy, cart, vip).await.expect("whoever was let in is let in");
+        exchange(tcp, 1, 1000).await;
+        assert!(connect(proxy, thief, vip).await.is_none(), "nobody else is");
+    };
+    let visits = async || {
+        loop {
+            visit().await;
+        }
+    };
+    let comes_back = async {
+        plane
+            .restart(async |plane: &Plane| {
+                visit().await;
+                plane.write(&(before.clone() + &pod("late", &late.to_string(), "near")));
+            })
+            .await;
+        // Who comes now has a certificate of the same root, or the others would not believe it.
+        let tcp = eventually("tunnel of the new one", async || connect(proxy, late, vip).await).await;
+        exchange(tcp, 1, 1000).await;
+    };
+    select! {
+        () = visits() => unreachable!("visits go on"),
+        () = comes_back => {}
+    }
+    visit().await;
+    exchange(steady, 1, 1000).await;
+    assert_eq!(plane.dump().await["roots"], roots);
+    drop((near.process, far.process));
+}
+
+#[tokio::test]
+async fn what_has_to_pass_a_waypoint_that_is_not_there_is_refused_unless_it_may_go_around() {
+    let ip = |number: u8| IpAddr::from([127, 21, (std::process::id() % 250) as u8, number]);
+    let (cart, till, vip) = (ip(1), ip(2), SocketAddr::new(ip(100), 80));
+    let echo = App::echo_at(till).await;
+    let objects = namespace("istio.io/dataplane-mode: ambient, istio.io/use-waypoint: guard")
+        + &pod("cart", &cart.to_string(), "near")
+        + &pod("till", &till.to_string(), "far")
+        + &service("till", &vip.ip().to_string(), echo.addr.port());
+    for (what, passes) in [("refuse", false), ("bypass", true)] {
+        let plane = Plane::start_with(&objects, |_| vec!["--unusable-waypoint".into(), what.into()]).await;
+        let near = node(&plane, "near", NEAR, "[[socks5]]\nbind = \"127.0.0.1:0\"\n").await;
+        let far = node(&plane, "far", FAR, &format!("[[inbound]]\nbind = \"{till}:15008\"\n")).await;
+        let proxy = near.socks5.unwrap();
+        match passes {
+            true => {
+                let tcp = eventually("tunnel", async || connect(proxy, cart, vip).await).await;
+                exchange(tcp, 1, 1000).await;
+            }
+            false => {
+                let told = "the waypoint of `shop/till.shop.svc.cluster.local` is not there";
+                eventually("refusal for want of the waypoint", async || {
+                    assert!(connect(proxy, cart, vip).await.is_none());
+                    near.process
+                        .stderr()
+                        .iter()
+                        .any(|line| line.contains(told))
+                        .then_some(())
+                })
+                .await;
+            }
+        }
+        drop((near.process, far.process));
+    }
 }

@@ -4,11 +4,18 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
+use mesh_identity::provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::world::{Process, eventually, soon};
 
@@ -18,6 +25,7 @@ pub const FAR: &str = "token-of-the-far-node-";
 
 pub struct Plane {
     pub dir: TempDir,
+    flags: Vec<String>,
     pub process: Process,
     pub addr: SocketAddr,
     pub admin: SocketAddr,
@@ -33,29 +41,40 @@ impl Plane {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("agents.yaml"), agents()).unwrap();
         fs::write(dir.path().join("objects.yaml"), objects).unwrap();
-        let mut command = control_plane();
-        command
-            .arg("--dir")
-            .arg(dir.path())
-            .args(["--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json"])
-            .args(more(&dir))
-            .env("RUST_LOG", "info");
-        let mut process = Process::start(&mut command);
-        let ready = process.ready().await;
-        assert_eq!(ready["ready"], "control_plane");
-        let addr = |field: &str| ready[field].as_str().unwrap().parse().unwrap();
+        let flags = more(&dir);
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let mut process = Process::start(&mut command(&dir, any, &flags));
+        let (addr, admin) = addresses(&mut process).await;
         Self {
-            addr: addr("addr"),
-            admin: addr("admin"),
             dir,
+            flags,
             process,
+            addr,
+            admin,
         }
+    }
+
+    /// Starts it again at its address, after `meanwhile`.
+    pub async fn restart(&mut self, meanwhile: impl AsyncFnOnce(&Self)) {
+        self.process.kill();
+        self.process.end().await;
+        meanwhile(self).await;
+        self.process = Process::start(&mut command(&self.dir, self.addr, &self.flags));
+        self.admin = addresses(&mut self.process).await.1;
     }
 
     /// Changes a file, and waits until it is in force.
     pub async fn change(&self, objects: &str) {
         let before = self.in_force();
         self.write(objects);
+        eventually("change", async || (self.in_force() > before).then_some(())).await;
+    }
+
+    /// Takes a token out of the directory, and waits until that is in force.
+    pub async fn withdraw(&self, token: &str) {
+        let (before, file) = (self.in_force(), self.dir.path().join("agents.yaml"));
+        let rest = agents().replace(token, "another-token-altogether");
+        fs::write(file, rest).unwrap();
         eventually("change", async || (self.in_force() > before).then_some(())).await;
     }
 
@@ -73,6 +92,23 @@ impl Plane {
         ask(self.admin, request).await
     }
 
+    /// Speaks TLS with it, as somebody who has read its roots.
+    pub async fn connect_tls(&self, tcp: TcpStream, name: &'static str) -> TlsStream<TcpStream> {
+        let roots = CertificateDer::pem_file_iter(self.dir.path().join("roots.pem")).unwrap();
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store.add(root.unwrap()).unwrap();
+        }
+        let config = ClientConfig::builder_with_provider(provider::aws_lc_rs())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let connected = connector.connect(ServerName::try_from(name).unwrap(), tcp);
+        soon("handshake", connected).await.unwrap()
+    }
+
     pub async fn dump(&self) -> Value {
         let (status, body) = self.ask("GET /config_dump HTTP/1.1\r\nhost: a").await;
         assert_eq!(status, 200);
@@ -85,6 +121,28 @@ impl Plane {
         fs::write(&path, token).unwrap();
         path
     }
+}
+
+fn command(dir: &TempDir, bind: SocketAddr, flags: &[String]) -> Command {
+    let mut command = control_plane();
+    command
+        .arg("--dir")
+        .arg(dir.path())
+        .args(["--bind", &bind.to_string(), "--json"])
+        .args(flags)
+        .env("RUST_LOG", "info");
+    if !flags.iter().any(|flag| flag == "--admin") {
+        command.args(["--admin", "127.0.0.1:0"]);
+    }
+    command
+}
+
+/// Where it listens, and where for operators.
+async fn addresses(process: &mut Process) -> (SocketAddr, SocketAddr) {
+    let ready = process.ready().await;
+    assert_eq!(ready["ready"], "control_plane");
+    let addr = |field: &str| ready[field].as_str().unwrap().parse().unwrap();
+    (addr("addr"), addr("admin"))
 }
 
 /// Asks an admin address; answers with status and body.

@@ -1,8 +1,9 @@
 //! A certificate authority in memory, for development and tests.
 //!
 //! Its leaves look like those of istiod and SPIRE. [`Template`] gives control over every field, so
-//! that certificates which break one rule can be made. Keys live unprotected in memory, nothing is
-//! persisted and nobody is told of its revocations: it is not for production.
+//! that certificates which break one rule can be made. Keys live unprotected in memory, keeping a
+//! root ([`DevCa::key_pem`], [`DevCa::from_pem`]) is its owner's business, and nobody is told of its
+//! revocations: it is not for production.
 
 mod authority;
 mod encode;

@@ -128,8 +128,8 @@ impl Service<'_> {
     }
 }
 
-/// Whether labels have all that a selector asks for.
-pub(super) fn selects(wanted: &Labels, labels: &Labels) -> bool {
+/// Whether labels have all that a selector asks for. An empty selector asks for nothing.
+pub fn selects(wanted: &Labels, labels: &Labels) -> bool {
     wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 

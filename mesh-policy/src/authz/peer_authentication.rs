@@ -32,6 +32,7 @@ pub struct PeerAuthentication {
     selector: Labels,
     mode: MtlsMode,
     ports: BTreeMap<u16, MtlsMode>,
+    line: u32,
 }
 
 impl PeerAuthentication {
@@ -42,7 +43,13 @@ impl PeerAuthentication {
             selector: Labels::new(),
             mode: MtlsMode::Unset,
             ports: BTreeMap::new(),
+            line: 0,
         }
+    }
+
+    pub(super) fn at_line(mut self, line: u32) -> Self {
+        self.line = line;
+        self
     }
 
     /// Restricts it to workloads with these labels. Default: all of the namespace, or of the mesh
@@ -70,6 +77,11 @@ impl PeerAuthentication {
     /// The object's name.
     pub fn name(&self) -> &PolicyName {
         &self.name
+    }
+
+    /// The line of its file that it begins in, from 1; 0 if it was not read from a file.
+    pub fn line(&self) -> u32 {
+        self.line
     }
 
     /// Whether it is for certain workloads of its namespace, a workload with these labels among them.

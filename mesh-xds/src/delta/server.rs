@@ -105,6 +105,21 @@ struct Peer {
     watches: BTreeMap<Arc<str>, Watch>,
 }
 
+/// How far a client is with one type of resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standing {
+    /// The type.
+    pub type_url: String,
+    /// The number of the latest change of what is published. Each server counts from its start.
+    pub latest: u64,
+    /// The number of the change up to which the client has what it wants; `None` before it has
+    /// answered anything.
+    pub held: Option<u64>,
+    /// What the client last said against a response of this stream, up to 1,000 characters.
+    pub refusal: Option<String>,
+}
+
 /// What a request said of an earlier response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -258,6 +273,7 @@ impl Server {
         } else if !watch.answered(&request.response_nonce) {
             Heard::Stale
         } else if let Some(status) = &request.error_detail {
+            watch.refused(&status.message);
             Heard::Refused {
                 type_url: request.type_url.clone(),
                 message: status.message.clone(),
@@ -313,6 +329,17 @@ impl Server {
     #[must_use]
     pub fn node(&self, id: ClientId) -> Option<&Node> {
         self.clients.get(&id)?.node.as_ref()
+    }
+
+    /// How far a client is with each type that it has asked for.
+    pub fn standings(&self, id: ClientId) -> impl Iterator<Item = Standing> {
+        let watches = self.clients.get(&id).map(|peer| &peer.watches).into_iter().flatten();
+        watches.map(|(type_url, watch)| Standing {
+            type_url: type_url.to_string(),
+            latest: self.catalogs.get(type_url).map_or(0, Catalog::latest),
+            held: watch.held(),
+            refusal: watch.refusal().map(str::to_owned),
+        })
     }
 
     /// The streams there are.

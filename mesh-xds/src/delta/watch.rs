@@ -11,6 +11,9 @@ use super::limits::WILDCARD;
 /// Resources that a client on demand gets at most: what it asked for, with companions.
 const MAX_VIEW: usize = 200_000;
 
+/// Characters that are kept of what a client says against a response.
+const MAX_REFUSAL: usize = 1000;
+
 /// What one client has, and is to have, of one type of resources.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -36,6 +39,10 @@ pub(super) struct Watch {
     stale: bool,
     /// The catalog's latest change at the last look.
     seen: u64,
+    /// The catalog's change up to which the client has what it wants.
+    held: Option<u64>,
+    /// What it last said against a response.
+    refusal: Option<String>,
     outstanding: Option<Outstanding>,
 }
 
@@ -43,6 +50,8 @@ pub(super) struct Watch {
 #[derive(Debug)]
 struct Outstanding {
     nonce: String,
+    /// The catalog's change that the client has with it, unless more has to follow.
+    brings: Option<u64>,
     overdue: Instant,
 }
 
@@ -105,14 +114,24 @@ impl Watch {
 
     /// Takes an answer, and tells whether it is to the response that is on its way.
     pub(super) fn answered(&mut self, nonce: &str) -> bool {
-        let matches = self
-            .outstanding
-            .as_ref()
-            .is_some_and(|outstanding| outstanding.nonce == nonce);
-        if matches {
-            self.outstanding = None;
+        let answered = self.outstanding.take_if(|outstanding| outstanding.nonce == nonce);
+        if let Some(brought) = answered.as_ref().and_then(|outstanding| outstanding.brings) {
+            self.held = Some(brought);
         }
-        matches
+        answered.is_some()
+    }
+
+    /// Takes what the client says against a response.
+    pub(super) fn refused(&mut self, message: &str) {
+        self.refusal = Some(message.chars().take(MAX_REFUSAL).collect());
+    }
+
+    pub(super) fn held(&self) -> Option<u64> {
+        self.held
+    }
+
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// The next response, if one is due and none is on its way. `room` is how many bytes of
@@ -144,12 +163,14 @@ impl Watch {
             self.stale = true;
         }
         if parcel.resources.is_empty() && parcel.removed.is_empty() && !self.owes {
+            self.held = Some(self.seen);
             return None;
         }
         self.owes = false;
         let nonce = format!("{nonce:x}");
         self.outstanding = Some(Outstanding {
             nonce: nonce.clone(),
+            brings: (!self.stale).then_some(self.seen),
             overdue,
         });
         Some(DeltaDiscoveryResponse {

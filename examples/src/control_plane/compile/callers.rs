@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::super::objects::{Bearer, Key, Objects, Secret};
-use super::workloads::DEFAULT_ACCOUNT;
+use rustls::pki_types::UnixTime;
+
+use super::super::objects::{Bearer, DEFAULT_ACCOUNT, Key, Objects, Secret};
 use super::{MeshError, Notice, Settings};
 
 /// The service account that brings a token.
@@ -12,6 +13,8 @@ pub(in crate::control_plane) struct Caller {
     pub(in crate::control_plane) account: Key,
     /// The node of the Pod that the token is bound to, if the account is one that speaks for nodes.
     pub(in crate::control_plane) node: Option<String>,
+    /// When the token ends by its own words.
+    pub(in crate::control_plane) expires: Option<UnixTime>,
 }
 
 pub(super) fn compile(
@@ -54,5 +57,9 @@ fn caller(objects: &Objects, settings: &Settings, secret: &Secret) -> Result<Cal
         }
         node = Some(pod.node.clone()).filter(|node| !node.is_empty() && account == settings.node_account);
     }
-    Ok(Caller { account, node })
+    Ok(Caller {
+        account,
+        node,
+        expires: secret.expires,
+    })
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mesh_policy::authz::Labels;
+use mesh_policy::authz::attach::selects;
 use mesh_xds_types::workload::{
     LoadBalancing, NetworkAddress, Port, PortList, Service as Message, ServiceVisibility, load_balancing,
 };
 
 use super::super::objects::{Metadata, Objects, Resolution, Service, ServiceEntry, ServicePort, TargetPort};
-use super::waypoints::{Served, Waypoints, octets};
+use super::octets::octets;
+use super::waypoints::{Served, Waypoints};
 use super::{Notice, hostname};
 
 const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
@@ -169,8 +171,7 @@ impl<'o> Backends<'o> {
     ) -> impl Iterator<Item = (String, PortList)> {
         let mut found = Vec::new();
         for backend in self.by_namespace.get(namespace).into_iter().flatten() {
-            let mut wanted = backend.selector.iter();
-            if wanted.all(|(name, value)| labels.get(name) == Some(value)) {
+            if selects(backend.selector, labels) {
                 let ports = ports(backend.ports, backend.is_lenient || is_entry, &port);
                 found.extend(backend.names.iter().map(|name| (name.clone(), ports.clone())));
             }

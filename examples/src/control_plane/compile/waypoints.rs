@@ -1,23 +1,24 @@
 //! Which waypoint stands before what.
 
-use std::net::IpAddr;
-
 use mesh_policy::authz::Labels;
 use mesh_xds_types::workload::gateway_address::Destination;
 use mesh_xds_types::workload::{GatewayAddress, NamespacedHostname, NetworkAddress};
 
 use super::super::objects::{Gateway, GatewayAt, Key, Metadata, Objects};
-use super::{Notice, Settings, hostname};
+use super::octets::octets;
+use super::{Notice, Settings, UnusableWaypoint, hostname};
 
 const USE: &str = "istio.io/use-waypoint";
 const USE_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 const USE_CANARY: &str = "istio.io/use-waypoint-canary";
 pub(super) const NETWORK: &str = "topology.istio.io/network";
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+const HBONE_PORT: u32 = 15008;
 
 /// The gateways of a mesh.
 pub(super) struct Waypoints<'o> {
     objects: &'o Objects,
+    unusable: UnusableWaypoint,
     /// The network of everything that does not say otherwise.
     pub(super) network: String,
 }
@@ -31,8 +32,11 @@ pub(super) enum Served {
 
 impl<'o> Waypoints<'o> {
     pub(super) fn new(objects: &'o Objects, settings: &Settings) -> Self {
-        let network = String::new();
-        let mut waypoints = Self { objects, network };
+        let mut waypoints = Self {
+            objects,
+            unusable: settings.unusable_waypoint,
+            network: String::new(),
+        };
         let root = waypoints.namespace(&settings.root_namespace);
         let network = root.and_then(|labels| labels.get(NETWORK));
         waypoints.network = network.cloned().unwrap_or_default();
@@ -40,7 +44,7 @@ impl<'o> Waypoints<'o> {
     }
 
     /// The waypoint of an object. Its own label counts before that of its namespace, also if it
-    /// names a waypoint that cannot be used; then there is none.
+    /// names a waypoint that cannot be used.
     pub(super) fn of(&self, metadata: &Metadata, served: Served, notices: &mut Vec<Notice>) -> Option<GatewayAddress> {
         if self.is_waypoint(metadata) {
             return None;
@@ -67,12 +71,17 @@ impl<'o> Waypoints<'o> {
             // The label of a namespace is about its services or its workloads, as the waypoint has it.
             Err(Unusable::ForOthers) if !is_own => None,
             Err(unusable) => {
+                let nobody = match self.unusable {
+                    UnusableWaypoint::Refuse => Some(nobody(&waypoint)),
+                    UnusableWaypoint::Bypass => None,
+                };
                 notices.push(Notice::Waypoint {
                     place: metadata.place.clone(),
                     waypoint,
+                    then: self.unusable,
                     reason: unusable.reason(),
                 });
-                None
+                nobody
             }
         }
     }
@@ -142,6 +151,18 @@ impl<'o> Waypoints<'o> {
     }
 }
 
+/// A waypoint that is not there, so that nodes refuse what has to pass it. No object can have such
+/// a name: an underscore is not allowed in them.
+fn nobody(waypoint: &Key) -> GatewayAddress {
+    GatewayAddress {
+        hbone_mtls_port: HBONE_PORT,
+        destination: Some(Destination::Hostname(NamespacedHostname {
+            namespace: waypoint.namespace.clone(),
+            hostname: format!("{}.unusable_waypoint", waypoint.name),
+        })),
+    }
+}
+
 /// Why a waypoint cannot be used.
 #[derive(Clone, Copy)]
 enum Unusable {
@@ -161,12 +182,5 @@ impl Unusable {
             Self::Namespace => "its listener does not admit this namespace",
             Self::NoAddress => "it has neither a Service of its name nor an address",
         }
-    }
-}
-
-pub(super) fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use mesh_policy::authz::Labels;
 use mesh_xds_types::workload::{Locality, NetworkMode, Workload, WorkloadStatus, WorkloadType};
 
-use super::super::objects::{Endpoint, Metadata, Objects, Place, Pod, Resolution, ServiceEntry, WorkloadEntry};
+use super::super::objects::{
+    DEFAULT_ACCOUNT, Endpoint, Metadata, Objects, Place, Pod, Resolution, ServiceEntry, WorkloadEntry,
+};
 use super::enrolment::Enrolment;
+use super::octets::octets;
 use super::policies::Policies;
 use super::services::{self, Backends};
-use super::waypoints::{NETWORK, Served, Waypoints, octets};
+use super::waypoints::{NETWORK, Served, Waypoints};
 use super::{MeshError, Notice, Settings};
-
-/// The account that every namespace has.
-pub(super) const DEFAULT_ACCOUNT: &str = "default";
 
 /// Istio leaves out this name.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";

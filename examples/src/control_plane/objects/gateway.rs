@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use mesh_policy::authz::Labels;
+use mesh_policy::authz::attach::selects;
 use mesh_policy::authz::k8s::{Object, Problem};
 
 use super::Metadata;
-use super::fields::{bad, ip, labels, required_port, spec, word};
+use super::fields::{bad, ip, labels, missing, required_port, spec, word};
 
 /// The class of waypoints.
 const CLASS: &str = "istio-waypoint";
@@ -49,9 +50,7 @@ impl Gateway {
             _ if self.metadata.key.namespace == namespace => true,
             Admits::Same => false,
             Admits::All => true,
-            Admits::Labels(wanted) => {
-                of_namespace.is_some_and(|labels| wanted.iter().all(|(name, value)| labels.get(name) == Some(value)))
-            }
+            Admits::Labels(wanted) => of_namespace.is_some_and(|labels| selects(wanted, labels)),
         }
     }
 }
@@ -117,21 +116,21 @@ fn read_admits(mut namespaces: Object) -> Result<Admits, Problem> {
         Selector,
     }
     let words = [("Same", From::Same), ("All", From::All), ("Selector", From::Selector)];
+    let (line, path) = (namespaces.line_of("from"), namespaces.path("selector.matchLabels"));
     let from = word(&mut namespaces, "from", &words, From::Same)?;
-    let selector = match namespaces.object("selector")? {
-        Some(mut selector) => {
-            let found = labels(&mut selector, "matchLabels")?;
-            selector.finish()?;
-            found
-        }
-        None => Labels::new(),
-    };
+    let mut wanted = Labels::new();
+    if let Some(mut selector) = namespaces.object("selector")? {
+        wanted = labels(&mut selector, "matchLabels")?;
+        selector.finish()?;
+    }
     namespaces.finish()?;
-    Ok(match from {
-        From::Same => Admits::Same,
-        From::All => Admits::All,
-        From::Selector => Admits::Labels(selector),
-    })
+    match from {
+        From::Same => Ok(Admits::Same),
+        From::All => Ok(Admits::All),
+        // Nothing would select everything, which is what `All` is for.
+        From::Selector if wanted.is_empty() => Err(missing(line, &path)),
+        From::Selector => Ok(Admits::Labels(wanted)),
+    }
 }
 
 /// The first address.

@@ -8,8 +8,8 @@ use super::Metadata;
 use super::fields::{bad, ip, required_port, spec, word};
 use super::metadata::is_name;
 
-/// The account of Pods that name none.
-const DEFAULT_ACCOUNT: &str = "default";
+/// The account that every namespace has, and that Pods have which name none.
+pub(in crate::control_plane) const DEFAULT_ACCOUNT: &str = "default";
 
 /// Fields of a spec that say how a Pod is scheduled and what is in it.
 const PASSED_OVER: &[&str] = &[

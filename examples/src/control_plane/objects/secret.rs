@@ -1,8 +1,13 @@
 //! Tokens of service accounts.
 
 use std::fmt;
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mesh_policy::authz::k8s::{Object, Problem};
+use rustls::pki_types::UnixTime;
+use serde::Deserialize;
 
 use super::fields::{bad, missing};
 use super::{Key, Metadata};
@@ -12,7 +17,7 @@ const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const POD: &str = "kubernetes.io/pod.name";
 
 /// The shortest token that is taken, in bytes: shorter ones could be guessed.
-const MIN_BYTES: usize = 16;
+pub(in crate::control_plane) const MIN_TOKEN_BYTES: usize = 16;
 
 /// Whoever brings the token is this service account.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(in crate::control_plane) struct Secret {
     pub(in crate::control_plane) account: Key,
     /// The Pod that the token is bound to, in whose place it is brought.
     pub(in crate::control_plane) pod: Option<Key>,
+    /// When it ends, if it is one that says so.
+    pub(in crate::control_plane) expires: Option<UnixTime>,
 }
 
 /// A token, which is never shown.
@@ -50,7 +57,7 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Secr
     let at = data.line_of("token");
     let token = data.required_text("token")?;
     // The message must not show it.
-    if token.len() < MIN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.len() < MIN_TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(bad(at, "stringData.token", "***"));
     }
     data.pass_over(&["ca.crt", "namespace"]);
@@ -58,9 +65,50 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Secr
     object.pass_over(&["immutable"]);
     object.finish()?;
     Ok(Some(Secret {
+        expires: expires(&token),
         token: Bearer(token),
         account,
         pod,
         metadata,
     }))
+}
+
+/// The end of a token of Kubernetes, which is a JWT (RFC 7519 §4.1.4). Its signature is of no
+/// account: the directory says whose it is.
+fn expires(token: &str) -> Option<UnixTime> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: u64,
+    }
+    let mut parts = token.split('.');
+    let (_, Some(claims), Some(_), None) = (parts.next()?, parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(exp)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_kubernetes_says_when_it_ends() {
+        let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let end = |token: &str| expires(token).map(|end| end.as_secs());
+        assert_eq!(
+            end(&token(r#"{"iss":"a","exp":1900000000,"sub":"b"}"#)),
+            Some(1_900_000_000)
+        );
+        for opaque in [
+            token("{}"),
+            token("[1"),
+            "a.b.c".into(),
+            "a.b".into(),
+            token("{}") + ".d",
+        ] {
+            assert_eq!(end(&opaque), None, "{opaque}");
+        }
+    }
 }

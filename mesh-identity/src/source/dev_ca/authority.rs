@@ -11,7 +11,7 @@ use rcgen::{
 };
 #[cfg(feature = "tls")]
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime, pem::PemObject};
 use thiserror::Error;
 
 use super::{
@@ -61,6 +61,32 @@ impl DevCa {
             trust_domain,
             issuer: Issuer::new(params, key),
             root: certificate.into(),
+            intermediates: Vec::new(),
+        })
+    }
+
+    /// A root that [`DevCa::new`] made earlier: its certificate as [`roots_pem`](Self::roots_pem)
+    /// gave it, and its key as [`key_pem`](Self::key_pem) did.
+    ///
+    /// # Errors
+    ///
+    /// A text is no PEM of its kind, or the certificate is not that of a root of `trust_domain`
+    /// with this key.
+    pub fn from_pem(trust_domain: TrustDomain, root: &str, key: &str) -> Result<Self, DevCaError> {
+        let root = CertificateDer::from_pem_slice(root.as_bytes()).map_err(|_| DevCaError::NoCertificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| DevCaError::NoKey)?;
+        let key = KeyPair::try_from(&key).map_err(|_| DevCaError::NoKey)?;
+        // The moment is of no account: it is who signs that has to be the same.
+        let moment = UnixTime::since_unix_epoch(Duration::from_secs(1 << 30));
+        let params = authority_params(Template::authority(&trust_domain, moment), &key)?;
+        let same = params.self_signed(&key)?.into();
+        if signer(&root)? != signer(&same)? {
+            return Err(DevCaError::OtherRoot { trust_domain });
+        }
+        Ok(Self {
+            trust_domain,
+            issuer: Issuer::new(params, key),
+            root,
             intermediates: Vec::new(),
         })
     }
@@ -201,6 +227,11 @@ impl DevCa {
         encode::pem("CERTIFICATE", &self.root)
     }
 
+    /// The key that signs as PEM text of PKCS#8. Whoever has it can be anybody of the trust domain.
+    pub fn key_pem(&self) -> String {
+        encode::pem("PRIVATE KEY", &self.issuer.key().serialize_der())
+    }
+
     pub(super) fn check_ours(&self, id: &SpiffeId) -> Result<(), DevCaError> {
         if id.trust_domain() != &self.trust_domain || id.path().is_empty() {
             return Err(DevCaError::NotOurs {
@@ -320,12 +351,33 @@ pub enum DevCaError {
         /// The authority's trust domain.
         trust_domain: TrustDomain,
     },
+    /// A text holds no certificate.
+    #[error("the text holds no certificate")]
+    NoCertificate,
+    /// A text holds no key that could sign.
+    #[error("the text holds no key of a kind that is known")]
+    NoKey,
+    /// The certificate is not that of a root with this key, or of this trust domain.
+    #[error("the certificate is not that of a root of `{trust_domain}` with this key")]
+    OtherRoot {
+        /// The trust domain.
+        trust_domain: TrustDomain,
+    },
     /// The template has a date that no certificate can hold.
     #[error("the validity is out of range")]
     Validity,
     /// The generator fails.
     #[error("the certificate generator failed: {0}")]
     Generator(#[from] rcgen::Error),
+}
+
+/// What verifiers tell an authority by: name and key.
+fn signer<'r>(root: &'r CertificateDer<'_>) -> Result<TrustAnchor<'r>, DevCaError> {
+    let anchor = webpki::anchor_from_trusted_cert(root).map_err(|_| DevCaError::NoCertificate)?;
+    Ok(TrustAnchor {
+        name_constraints: None,
+        ..anchor
+    })
 }
 
 fn authority_params(mut template: Template, key: &KeyPair) -> Result<CertificateParams, DevCaError> {

@@ -16,10 +16,10 @@ use crate::{
 };
 
 pub(super) fn read_peer(mut object: Object) -> Result<PeerAuthentication, Problem> {
-    let metadata = metadata(&mut object)?;
+    let (line, metadata) = (object.line, metadata(&mut object)?);
     let spec = object.object("spec")?;
     object.finish()?;
-    let mut policy = PeerAuthentication::new(metadata.name);
+    let mut policy = PeerAuthentication::new(metadata.name).at_line(line);
     let Some(mut spec) = spec else { return Ok(policy) };
     if let Some(labels) = selector(&mut spec)? {
         policy = policy.selector(labels);

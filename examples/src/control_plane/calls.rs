@@ -1,0 +1,141 @@
+//! The calls of one connection: a connection that nobody calls on is not kept.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::tokens::Admission;
+
+/// Time for somebody new to bring a token: whoever has none could take all the places.
+const LOGIN: Duration = Duration::from_secs(10);
+
+/// Time without a call of somebody who brought a token before.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// Counts the calls of a connection that were let in.
+#[derive(Clone)]
+pub(super) struct Calls(watch::Sender<Count>);
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    open: usize,
+    has_begun: bool,
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(Count::default()))
+    }
+
+    /// A call that was let in, until it is dropped.
+    pub(super) fn begin(&self) -> Call {
+        self.0.send_modify(|count| {
+            count.open += 1;
+            count.has_begun = true;
+        });
+        Call(self.0.clone())
+    }
+
+    /// Waits until nobody has called for so long that nobody will.
+    pub(super) async fn abandoned(&self) {
+        let mut count = self.0.subscribe();
+        loop {
+            let Count { open, has_begun } = *count.borrow_and_update();
+            let patience = if has_begun { IDLE } else { LOGIN };
+            // The sender is `self`, so it is there.
+            if open > 0 {
+                drop(count.changed().await);
+            } else if timeout(patience, count.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A call that is under way.
+pub(super) struct Call(watch::Sender<Count>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| count.open -= 1);
+    }
+}
+
+/// What a call is answered with, for as long as whoever called may hear it.
+pub(super) struct Reply {
+    /// `None`: the last has been said.
+    body: Option<tonic::body::Body>,
+    withdrawn: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _call: Call,
+}
+
+impl Reply {
+    pub(super) fn new(body: tonic::body::Body, admission: Admission, call: Call) -> Self {
+        let withdrawn = Box::pin(admission.withdrawn());
+        Self {
+            body: Some(body),
+            withdrawn,
+            _call: call,
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        if this.withdrawn.as_mut().poll(cx).is_pending() {
+            return Pin::new(body).poll_frame(cx);
+        }
+        this.body = None;
+        let mut trailers = HeaderMap::new();
+        let end = Status::unauthenticated("the bearer token is not valid any more");
+        Poll::Ready(Some(end.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_left_when_no_call_comes_or_is_open() {
+        let (calls, begun) = (Calls::new(), Instant::now());
+        calls.abandoned().await;
+        assert_eq!(begun.elapsed(), LOGIN);
+
+        let begun = Instant::now();
+        let caller = async {
+            let (first, second) = (calls.begin(), calls.begin());
+            sleep(IDLE * 10).await;
+            drop(first);
+            sleep(IDLE * 10).await;
+            drop(second);
+            sleep(IDLE / 2).await;
+            drop(calls.begin());
+        };
+        tokio::join!(calls.abandoned(), caller);
+        assert_eq!(begun.elapsed(), IDLE * 21 + IDLE / 2);
+    }
+}
