@@ -4,6 +4,7 @@
 use mesh_policy::{
     ConnectionFacts, Peer,
     authz::{AuthorizationPolicy, Decision, Permit, PolicySet},
+    traffic::{balance, breaker, outlier, rate, retry},
 };
 
 fn is_shared<T: Send + Sync + 'static>() {}
@@ -15,6 +16,21 @@ fn sets_and_their_decisions_are_shared() {
     is_shared::<Decision>();
     is_shared::<Permit>();
     is_shared::<Peer>();
+}
+
+#[test]
+fn what_requests_share_is_shared() {
+    is_shared::<balance::EndpointSet<String>>();
+    is_shared::<balance::InFlight>();
+    is_shared::<breaker::Breaker>();
+    is_shared::<breaker::Permit>();
+    is_shared::<outlier::Detector>();
+    is_shared::<outlier::Monitor>();
+    is_shared::<outlier::Admission>();
+    is_shared::<rate::Bucket>();
+    is_shared::<rate::KeyedBuckets>();
+    is_shared::<retry::Budget>();
+    is_shared::<retry::Policy>();
 }
 
 #[cfg(feature = "jwt")]

@@ -296,6 +296,15 @@ fn who_stays_keeps_what_was_measured() {
 }
 
 #[test]
+fn turns_go_on_where_health_stays_as_it_was() {
+    let set = set(of(Algorithm::RoundRobin), 3);
+    let first = times(&set, 1, |_| None);
+    let same = set.with_health(|_| Health::Healthy);
+    let others = times(&same, 2, |_| None);
+    assert!(first.keys().all(|target| !others.contains_key(target)));
+}
+
+#[test]
 fn turns_are_taken_by_all() {
     let set = set(of(Algorithm::RoundRobin), 7);
     assert!(times(&set, 70, |_| None).values().all(|times| *times == 10));

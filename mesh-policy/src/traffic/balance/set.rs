@@ -25,7 +25,8 @@ const MOST: usize = 65_535;
 pub struct EndpointSet<T> {
     pub(super) balance: Balance,
     pub(super) members: Arc<[Member<T>]>,
-    pub(super) parts: Box<[Part]>,
+    pub(super) parts: Arc<[Part]>,
+    health: Arc<[Health]>,
     next_id: u64,
     /// How many sets led to this one.
     generation: u64,
@@ -64,20 +65,27 @@ impl<T> EndpointSet<T> {
         Self::build(self.balance.clone(), endpoints, Some(self))
     }
 
-    /// The same endpoints with the health that each has now.
+    /// The same endpoints with the health that each has now. Costs no more than a look at each if
+    /// nothing changed.
     #[must_use]
     pub fn with_health(&self, health: impl FnMut(&Endpoint<T>) -> Health) -> Self {
-        let health: Vec<Health> = self
+        let health: Arc<[Health]> = self
             .members
             .iter()
             .map(|member| &*member.endpoint)
             .map(health)
             .collect();
         let generation = self.generation + 1;
+        let parts = if health == self.health {
+            Arc::clone(&self.parts)
+        } else {
+            divide(&self.balance, &self.members, &health, generation)
+        };
         Self {
             balance: self.balance.clone(),
-            parts: divide(&self.balance, &self.members, &health, generation),
             members: Arc::clone(&self.members),
+            parts,
+            health,
             next_id: self.next_id,
             generation,
         }
@@ -125,11 +133,12 @@ impl<T> EndpointSet<T> {
             });
         }
         check_keys(&members)?;
-        let health: Vec<Health> = members.iter().map(|member| member.endpoint.health).collect();
+        let health: Arc<[Health]> = members.iter().map(|member| member.endpoint.health).collect();
         let generation = before.map_or(0, |set| set.generation + 1);
         Ok(Self {
             parts: divide(&balance, &members, &health, generation),
             members: members.into(),
+            health,
             balance,
             next_id,
             generation,
@@ -145,7 +154,7 @@ fn check_keys<T>(members: &[Member<T>]) -> Result<(), InvalidSet> {
 }
 
 /// Who gets which part of the requests.
-fn divide<T>(balance: &Balance, members: &[Member<T>], health: &[Health], generation: u64) -> Box<[Part]> {
+fn divide<T>(balance: &Balance, members: &[Member<T>], health: &[Health], generation: u64) -> Arc<[Part]> {
     let mut levels: BTreeMap<u32, Vec<(u32, Health)>> = BTreeMap::new();
     for (number, (member, health)) in (0..).zip(members.iter().zip(health)) {
         levels
