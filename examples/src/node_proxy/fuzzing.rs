@@ -12,6 +12,10 @@ use super::config::Config;
 use super::{proxy_protocol, socks5};
 
 /// A client of SOCKS5 says something. What is understood of it can be said again.
+///
+/// # Panics
+///
+/// It cannot.
 pub fn socks5(data: &[u8]) {
     if let Some((target, _)) = heard(data) {
         let again = [&request(&target)[..], b"rest"].concat();
@@ -20,6 +24,10 @@ pub fn socks5(data: &[u8]) {
 }
 
 /// A configuration in TOML.
+///
+/// # Panics
+///
+/// A mistake in it is told with no line of it, or with more than one.
 pub fn config(text: &str) {
     if let Err((line, problem)) = Config::parse(text) {
         assert!(!problem.contains('\n'), "{problem}");
