@@ -10,6 +10,7 @@ mod credentials;
 mod demand;
 mod discovery;
 mod dump;
+pub mod fuzzing;
 mod guard;
 mod inbound;
 mod labels;

@@ -70,20 +70,19 @@ impl Signals {
         thread::scope(|scope| {
             let (mut threads, mut unmade) = (Vec::new(), None);
             for (thread, worker) in workers {
-                let (stop, order, ended) = (Stop(phase.clone()), order.clone(), ended.clone());
-                let drain = order.clone();
+                let (stop, drain, ended) = (Stop(phase.clone()), order.clone(), ended.clone());
                 let made = thread.spawn_scoped(scope, move || {
                     let _ended = ended;
                     let result = run_worker(worker, stop);
                     if result.is_err() {
-                        order.send_if_modified(|phase| raise(phase, Phase::Draining));
+                        drain.send_if_modified(|phase| raise(phase, Phase::Draining));
                     }
                     result
                 });
                 match made {
                     Ok(thread) => threads.push(thread),
                     Err(error) => {
-                        drain.send_if_modified(|phase| raise(phase, Phase::Draining));
+                        order.send_if_modified(|phase| raise(phase, Phase::Draining));
                         unmade = Some(error);
                         break;
                     }

@@ -4,12 +4,14 @@
 //! The inputs in `regressions/` are replayed over the same functions by the workspace's tests.
 
 use std::fmt::{Debug, Display};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Instant;
 
 use hbone::Authority;
 use hbone::TunnelRequest;
 use hbone::metadata::{Baggage, Forwarded, TraceParent};
+use mesh_examples::node_proxy;
 use mesh_identity::SpiffeId;
 use mesh_policy::authz::compare::{Answer, Comparison};
 use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, k8s, xds};
@@ -17,6 +19,7 @@ use mesh_policy::jwt::{Authenticator, InlineOnly};
 use mesh_policy::{Budget, ConnectionFacts, Known, PathNormalization, RequestFacts};
 use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies};
 use mesh_testkit::policy::{Outcome, decide};
+use mesh_testkit::proxy_protocol;
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -40,12 +43,15 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("kubernetes_objects", kubernetes_objects),
     ("leaf", leaf),
     ("mesh_file", mesh_file),
+    ("node_proxy_config", node_proxy_config),
     ("pem", pem),
     ("policy_message", policy_message),
     ("policy_yaml", policy_yaml),
     ("pool_ops", pool_ops),
+    ("proxy_protocol", proxy_protocol),
     ("request_token", request_token),
     ("revocation_list", revocation_list),
+    ("socks5", socks5),
     ("spiffe_id", spiffe_id),
     ("traceparent", traceparent),
     ("tunnel_engines", tunnel_engines),
@@ -178,6 +184,53 @@ pub fn kubernetes_objects(data: &[u8]) {
 /// The state of a mesh as a file.
 pub fn mesh_file(data: &[u8]) {
     mesh_xds::fuzzing::local(data);
+}
+
+/// The configuration of a node's proxy.
+pub fn node_proxy_config(data: &[u8]) {
+    node_proxy::fuzzing::config(&String::from_utf8_lossy(data));
+}
+
+/// A PROXY protocol header, and one of the addresses and the identity that `data` spells: 16 bytes
+/// and a port each, whose first bit says the family, and a text.
+pub fn proxy_protocol(data: &[u8]) {
+    let read = |header: &[u8]| {
+        let (header, rest) = proxy_protocol::parse(header)?;
+        rest.is_empty().then_some(header)
+    };
+    let written = |source: SocketAddr, destination: SocketAddr, identity: Option<SpiffeId>| {
+        let header = node_proxy::fuzzing::proxy_header(source, destination, identity.as_ref());
+        let again = read(&header.expect("an identity is short")).expect("what was written is read");
+        let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        assert_eq!(canonical(again.source), canonical(source));
+        assert_eq!(canonical(again.destination), canonical(destination));
+        assert_eq!(again.identity, identity.map(|identity| identity.to_string()));
+    };
+    if let Some(header) = read(data) {
+        let identity = header.identity.and_then(|identity| identity.parse().ok());
+        written(header.source, header.destination, identity);
+    }
+    let spelled = data.split_first_chunk::<18>().and_then(|(source, rest)| {
+        let (destination, identity) = rest.split_first_chunk::<18>()?;
+        Some((addr(source), addr(destination), identity))
+    });
+    if let Some((source, destination, identity)) = spelled {
+        let identity = std::str::from_utf8(identity).ok();
+        written(source, destination, identity.and_then(|identity| identity.parse().ok()));
+    }
+}
+
+fn addr(&[ip @ .., high, low]: &[u8; 18]) -> SocketAddr {
+    let ip = match ip {
+        [0..128, a, b, c, d, ..] => Ipv4Addr::new(a, b, c, d).into(),
+        _ => Ipv6Addr::from(ip).into(),
+    };
+    SocketAddr::new(ip, u16::from_be_bytes([high, low]))
+}
+
+/// What a client of SOCKS5 sends.
+pub fn socks5(data: &[u8]) {
+    node_proxy::fuzzing::socks5(data);
 }
 
 /// A request of a discovery client, as protobuf.

@@ -74,7 +74,13 @@ pub fn parse(bytes: &[u8]) -> Option<(Header, &[u8])> {
         }
         _ => return None,
     };
-    let identity = identity(fields)?;
+    let fields = split(fields)?;
+    let mut identities = fields.iter().filter(|(kind, _)| *kind == IDENTITY);
+    let identity = match (identities.next(), identities.next()) {
+        (None, _) => None,
+        (Some((_, text)), None) => Some(std::str::from_utf8(text).ok()?.to_owned()),
+        (Some(_), Some(_)) => return None,
+    };
     let header = Header {
         source,
         destination,
@@ -83,18 +89,16 @@ pub fn parse(bytes: &[u8]) -> Option<(Header, &[u8])> {
     Some((header, rest))
 }
 
-/// The identity among the fields, if they are well formed.
-fn identity(mut fields: &[u8]) -> Option<Option<String>> {
-    let mut identity = None;
-    while !fields.is_empty() {
-        let (head, rest) = fields.split_first_chunk::<3>()?;
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[1], head[2]])))?;
-        if head[0] == IDENTITY && identity.replace(std::str::from_utf8(value).ok()?.to_owned()).is_some() {
-            return None;
-        }
-        fields = rest;
+/// The types and values of what follows the addresses.
+fn split(mut bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+    let mut fields = Vec::new();
+    while !bytes.is_empty() {
+        let ([kind, high, low], rest) = bytes.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+        fields.push((*kind, value));
+        bytes = rest;
     }
-    Some(identity)
+    Some(fields)
 }
 
 fn length(fixed: &[u8; FIXED]) -> usize {
@@ -103,4 +107,36 @@ fn length(fixed: &[u8; FIXED]) -> usize {
 
 fn port(addrs: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([addrs[at], addrs[at + 1]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x14\x0a\0\0\x01\x0a\0\0\x02\x01\x02\0\x50\x04\0\x02ab\xd0\0\0";
+
+    #[test]
+    fn a_header_is_told_from_what_follows() {
+        let mut bytes = HEADER.to_vec();
+        bytes.extend(b"rest");
+        let (header, rest) = parse(&bytes).unwrap();
+        assert_eq!(
+            (header.source, header.destination),
+            ("10.0.0.1:258".parse().unwrap(), "10.0.0.2:80".parse().unwrap())
+        );
+        assert_eq!((header.identity.as_deref(), rest), (Some(""), &b"rest"[..]));
+    }
+
+    #[test]
+    fn what_is_no_header_is_none() {
+        for (at, byte) in [(0, 0), (12, 0x20), (13, 0x31), (14, 1), (15, 11), (15, 15), (30, 9)] {
+            let mut bytes = HEADER.to_vec();
+            bytes[at] = byte;
+            assert_eq!(parse(&bytes), None, "{at}");
+        }
+        for length in 0..HEADER.len() {
+            assert_eq!(parse(&HEADER[..length]), None, "{length}");
+        }
+    }
 }

@@ -86,7 +86,7 @@ impl Handler for Tunnels {
         match admitted {
             Ok(admitted) => {
                 self.carry(tunnel, target, (resident, admitted), traffic, progress)
-                    .await
+                    .await;
             }
             Err(refused) => {
                 tunnel.reject(Rejection::Denied(DeniedStatus::Unauthorized));

@@ -93,7 +93,7 @@ impl Metrics {
         }
     }
 
-    /// A connection was opened, of a source that `is_claimed` to have its names by itself only.
+    /// A connection was opened. `is_claimed` says that its source's names are its own words.
     pub(super) fn open(&self, labels: Labels, is_claimed: bool, bytes: Box<dyn Bytes>) -> Arc<Counted> {
         let labels = self.bounded(labels, is_claimed);
         self.opened.get_or_create(&labels).inc();

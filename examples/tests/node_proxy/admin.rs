@@ -1,25 +1,8 @@
 //! What operators ask a node.
 
-use std::net::SocketAddr;
-
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::nodes::{Nodes, allow, identity};
-use crate::world::soon;
-
-/// The status and body of an answer.
-pub async fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
-    let mut tcp = TcpStream::connect(admin).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
-    tcp.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    soon("answer", tcp.read_to_string(&mut answer)).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
-}
+use crate::nodes::{Nodes, allow, ask, identity};
 
 #[tokio::test]
 async fn the_state_is_shown_without_keys() {

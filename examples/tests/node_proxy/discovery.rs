@@ -14,8 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 
-use crate::admin::ask;
-use crate::nodes::{Node, World};
+use crate::nodes::{Node, World, ask};
 use crate::socks::{self, HOST_UNREACHABLE, NOT_ALLOWED};
 use crate::world::{App, eventually, exchange, free_addr};
 

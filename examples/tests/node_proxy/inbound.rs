@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use hbone::{Authority, Client, Config, Lost, OpenError, TunnelRequest};
 use mesh_identity::{PeerPolicy, SpiffeId};
 use mesh_testkit::ca::stranger;
+use mesh_testkit::frames::Reason;
+use mesh_testkit::peer::RawClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::nodes::{Node, World, identity};
@@ -130,4 +133,34 @@ async fn a_workload_that_asks_for_it_is_told_who_speaks() {
         soon("echo", tunnel.read_exact(&mut after)).await.unwrap();
         assert_eq!(&after, b"after");
     }
+}
+
+/// Whoever has its old address by now is another.
+#[tokio::test]
+async fn tunnels_on_an_old_connection_do_not_follow_a_workload_that_moved() {
+    let world = World::new();
+    let echo = App::echo_at(world.till()).await;
+    let (node, addr) = far(&world, echo.addr).await;
+    let tls = world
+        .pki
+        .mesh
+        .client_tls(&identity("cart"), PeerPolicy::exact(identity("till")));
+    let tcp = TcpStream::connect(addr).await.unwrap();
+    let (stream, _) = hbone::tls::connect(tcp, &tls, &Config::default()).await.unwrap();
+    // The connection drains for as long as the peer says nothing to its goodbye.
+    let mut client = RawClient::new(stream).without_ping_acks();
+    client.handshake().await;
+    let authority = echo.addr.to_string();
+    let first = client.connect(&authority).await;
+    assert_eq!(client.expect_headers(first).await.fields.status(), 200);
+    let [before, after] = [world.till(), world.ip(4)].map(|ip| format!("workloadIps: [{ip}]"));
+    world.write(&world.mesh(echo.addr, "").replace(&before, &after));
+    client.expect_goaway(Reason::NO_ERROR).await;
+    let second = client.connect(&authority).await;
+    assert_eq!(client.expect_headers(second).await.fields.status(), 401);
+    let record = node.tells("refusal", |record| record["level"] == "error").await;
+    assert_eq!(
+        record["error"], "policy: the workload is gone from this node",
+        "{record}"
+    );
 }

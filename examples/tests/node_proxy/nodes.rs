@@ -12,10 +12,11 @@ use std::thread;
 
 use mesh_identity::SpiffeId;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::socks;
-use crate::world::{App, Files, Pki, Process, eventually, exchange, node_proxy};
+use crate::world::{App, Files, Pki, Process, eventually, exchange, node_proxy, soon};
 
 /// A number for each set of nodes in this process.
 static SETS: AtomicU8 = AtomicU8::new(1);
@@ -172,6 +173,18 @@ pub fn files(files: &Files) -> String {
         "[[identity.files]]\ncert = {:?}\nkey = {:?}\nroots = {:?}\n",
         files.cert, files.key, files.roots
     )
+}
+
+/// The status and body of an operator's answer.
+pub async fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut tcp = TcpStream::connect(admin).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon("answer", tcp.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
 
 /// Lets only these accounts of the namespace in.

@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::admin::ask;
-use crate::nodes::{Nodes, allow};
+use crate::nodes::{Nodes, allow, ask};
 use crate::socks::NOT_ALLOWED;
 use crate::world::eventually;
 

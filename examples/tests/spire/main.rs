@@ -1,5 +1,5 @@
 //! Interoperation with SPIRE 1.15, which `install-peers.sh` installs: real servers and agents give
-//! `hbone-cat`, and this process, their identities.
+//! `hbone-cat`, `node-proxy`, and this process, their identities.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +12,14 @@
 )]
 
 mod federation;
+mod node;
+#[allow(unused, reason = "shared with another suite")]
+#[path = "../node_proxy/nodes.rs"]
+mod nodes;
 mod rotation;
+#[allow(unused, reason = "shared with another suite")]
+#[path = "../node_proxy/socks.rs"]
+mod socks;
 mod spire;
 mod tokens;
 #[allow(unused, reason = "each test needs another part of it")]

@@ -26,7 +26,11 @@ pub struct Tunnel {
 
 impl Tunnel {
     pub async fn open(addr: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(addr).await.unwrap();
+        Self::on(TcpStream::connect(addr).await.unwrap()).await
+    }
+
+    /// On a connection that is there already.
+    pub async fn on(tcp: TcpStream) -> Self {
         let (sent, received) = (Payload::new(7), Payload::new(7));
         let mut tunnel = Self { tcp, sent, received };
         tunnel.exchange().await;
