@@ -10,8 +10,6 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::tokens::Admission;
-
 /// Time for somebody new to bring a token: whoever has none could take all the places.
 const LOGIN: Duration = Duration::from_secs(10);
 
@@ -67,6 +65,11 @@ impl Drop for Call {
     }
 }
 
+/// What whoever called hears at the end of their token.
+pub(super) fn withdrawn() -> Status {
+    Status::unauthenticated("the bearer token is not valid any more")
+}
+
 /// What a call is answered with, for as long as whoever called may hear it.
 pub(super) struct Reply {
     /// `None`: the last has been said.
@@ -76,8 +79,12 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    pub(super) fn new(body: tonic::body::Body, admission: Admission, call: Call) -> Self {
-        let withdrawn = Box::pin(admission.withdrawn());
+    /// An answer that ends with the token.
+    pub(super) fn new(
+        body: tonic::body::Body,
+        withdrawn: Pin<Box<dyn Future<Output = ()> + Send>>,
+        call: Call,
+    ) -> Self {
         Self {
             body: Some(body),
             withdrawn,
@@ -100,8 +107,8 @@ impl Body for Reply {
         }
         this.body = None;
         let mut trailers = HeaderMap::new();
-        let end = Status::unauthenticated("the bearer token is not valid any more");
-        Poll::Ready(Some(end.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        let told = withdrawn().add_header(&mut trailers);
+        Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {

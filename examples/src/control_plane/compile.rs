@@ -38,6 +38,23 @@ pub(super) struct Settings {
     pub(super) unusable_waypoint: UnusableWaypoint,
 }
 
+impl Settings {
+    /// Istio's, for a trust domain.
+    pub(super) fn of_mesh(trust_domain: TrustDomain) -> Self {
+        let node_account = Key {
+            namespace: "istio-system".to_owned(),
+            name: "ztunnel".to_owned(),
+        };
+        Self {
+            cluster: "Kubernetes".to_owned(),
+            trust_domain,
+            root_namespace: node_account.namespace.clone(),
+            node_account,
+            unusable_waypoint: UnusableWaypoint::Refuse,
+        }
+    }
+}
+
 /// What becomes of traffic that has to pass a waypoint which nobody can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum UnusableWaypoint {

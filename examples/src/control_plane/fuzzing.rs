@@ -7,8 +7,8 @@ use mesh_xds::store::Store;
 use mesh_xds_types::core::Node;
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 
-use super::compile::{Mesh, Settings, UnusableWaypoint, compile};
-use super::objects::{Key, Objects};
+use super::compile::{Mesh, Settings, compile};
+use super::objects::Objects;
 use super::{dump, publish};
 
 /// Reads a file of Kubernetes objects and compiles it, always to the same; and a node takes
@@ -41,17 +41,8 @@ pub fn objects(text: &str, now: Instant) -> bool {
 
 /// What a file comes to, or what a person is told.
 fn compiled(text: &str) -> Result<Mesh, String> {
-    let account = Key {
-        namespace: "istio-system".to_owned(),
-        name: "ztunnel".to_owned(),
-    };
-    let settings = Settings {
-        cluster: "Kubernetes".to_owned(),
-        trust_domain: "cluster.local".parse().map_err(|_| "trust domain")?,
-        root_namespace: account.namespace.clone(),
-        node_account: account,
-        unusable_waypoint: UnusableWaypoint::Refuse,
-    };
+    let trust_domain = "cluster.local".parse().map_err(|_| "trust domain")?;
+    let settings = Settings::of_mesh(trust_domain);
     let mut objects = Objects::default();
     objects.add("fuzz.yaml", text).map_err(|error| error.to_string())?;
     compile(&objects, &settings).map_err(|error| error.to_string())

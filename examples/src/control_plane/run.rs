@@ -49,15 +49,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let published = discovery.clone();
     let keepers = Keepers::new();
     let state = directory.follow(move |mesh| publish(&published, mesh), &keepers)?;
-    let vault = args
-        .state
-        .as_deref()
-        .map(Vault::open)
-        .transpose()
-        .map_err(RootsError::from)?;
-    let roots = Arc::new(Roots::new(settings.trust_domain.clone(), vault, args.roots.clone())?);
-    let kept = Arc::clone(&roots);
-    keepers.drive("roots", vec![Driver::new("roots", async move { kept.keep().await })])?;
+    let roots = roots(args, &keepers)?;
     let authority = Authority::new(settings, roots, state.clone());
     let certificate = |protocol| certificate(&authority, args.tls.as_deref(), protocol);
     let server = Server::new(
@@ -109,6 +101,16 @@ fn check_exposure(args: &Args, bind: SocketAddr) -> Result<(), Failure> {
         Some(addr) if args.tls.is_none() => Err(Failure::Plaintext { flag: "--admin", addr }),
         _ => Ok(()),
     }
+}
+
+/// The roots, whose files a keeper writes.
+fn roots(args: &Args, keepers: &Keepers) -> Result<Arc<Roots>, Failure> {
+    let vault = args.state.as_deref().map(Vault::open).transpose();
+    let vault = vault.map_err(RootsError::from)?;
+    let roots = Arc::new(Roots::new(args.trust_domain.clone(), vault, args.roots.clone())?);
+    let kept = Arc::clone(&roots);
+    keepers.drive("roots", vec![Driver::new("roots", async move { kept.keep().await })])?;
+    Ok(roots)
 }
 
 /// A certificate for this name to speak a protocol by, which can be made.

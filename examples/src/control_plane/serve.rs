@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tower_service::Service;
 
 use super::authority::Authority;
-use super::calls::{Calls, Reply};
+use super::calls::{self, Calls, Reply};
 use super::certificate::Certificate;
 use super::tokens::Tokens;
 use crate::accept;
@@ -115,8 +115,14 @@ impl Server {
         };
         let call = calls.begin();
         request.extensions_mut().insert(admission.caller.clone());
-        let response = self.routes.call(request).await?;
-        Ok(response.map(|body| Body::new(Reply::new(body, admission, call))))
+        let mut withdrawn = Box::pin(admission.withdrawn());
+        let response = tokio::select! {
+            biased;
+            // A request that never ends must not outlive its token either.
+            () = withdrawn.as_mut() => return Ok(calls::withdrawn().into_http()),
+            response = self.routes.call(request) => response?,
+        };
+        Ok(response.map(|body| Body::new(Reply::new(body, withdrawn, call))))
     }
 }
 
@@ -137,22 +143,41 @@ mod tests {
     use tokio::sync::watch;
     use tokio::time::{Instant, timeout};
 
-    use super::super::compile::Mesh;
+    use super::super::compile::{Caller, Mesh, Settings};
+    use super::super::objects::{Bearer, Key};
+    use super::super::roots::Roots;
     use super::super::state::State;
     use super::*;
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     const PING: u8 = 6;
 
-    fn server() -> Server {
-        let (mesh, problem) = (Mesh::default().into(), None);
-        let (_, state) = watch::channel(Arc::new(State { mesh, problem }));
+    /// The state in which one token is good, or none is.
+    fn state(token: Option<&str>) -> Arc<State> {
+        let account = Key {
+            namespace: "shop".to_owned(),
+            name: "cart".to_owned(),
+        };
+        let caller = Caller {
+            account,
+            node: None,
+            expires: None,
+        };
+        let callers = token.map(|token| (Bearer(token.to_owned()), caller));
+        let mesh = Mesh {
+            callers: callers.into_iter().collect(),
+            ..Mesh::default()
+        };
+        let (mesh, problem) = (mesh.into(), None);
+        Arc::new(State { mesh, problem })
+    }
+
+    fn server(state: watch::Receiver<Arc<State>>) -> Server {
         let discovery = Discovery::new(delta::Server::new(delta::ServerConfig::new()), |_| {});
-        Server {
-            routes: Routes::new(discovery.service()),
-            tokens: Tokens::new(state),
-            certificate: None,
-        }
+        let settings = Settings::of_mesh("cluster.local".parse().unwrap());
+        let roots = Roots::new(settings.trust_domain.clone(), None, None).unwrap();
+        let authority = Authority::new(settings, Arc::new(roots), state.clone());
+        Server::new(&discovery, Tokens::new(state), authority, None)
     }
 
     /// Answers questions whether anybody is there, and tells when the connection ends.
@@ -176,10 +201,46 @@ mod tests {
     async fn who_brings_no_token_is_not_kept_whatever_they_say() {
         for greeting in [&[][..], &PREFACE[..10], PREFACE] {
             let (near, far) = duplex(1 << 16);
-            let served = server().http(far, Stop::never());
+            let (_keep, nobody) = watch::channel(state(None));
+            let served = server(nobody).http(far, Stop::never());
             let lingered = async { timeout(Duration::from_secs(3600), linger(near, greeting)).await };
             let ((), lingered) = tokio::join!(served, lingered);
             assert!(lingered.unwrap() <= Duration::from_secs(12), "{greeting:?}");
+        }
+    }
+    #[tokio::test]
+    async fn a_request_that_never_ends_does_not_outlive_its_token() {
+        let (change, follower) = watch::channel(state(Some("a-token-of-the-cart")));
+        let (near, far) = duplex(1 << 16);
+        let served = server(follower).http(far, Stop::never());
+        let client = async {
+            let (mut send, connection) = h2::client::handshake(near).await.unwrap();
+            let mut call = |path: &str, is_whole| {
+                let request = Request::post(format!("http://a/{path}"))
+                    .header("content-type", "application/grpc")
+                    .header("authorization", "Bearer a-token-of-the-cart");
+                send.send_request(request.body(()).unwrap(), is_whole).unwrap()
+            };
+            let calls = async {
+                let service = "istio.v1.auth.IstioCertificateService/CreateCertificate";
+                let (unfinished, _body) = call(service, false);
+                let (later, _) = call("unknown", true);
+                // Who hears that there is no such call was let in, and so was who called before.
+                assert_eq!(later.await.unwrap().headers()["grpc-status"], "12");
+                change.send_replace(state(None));
+                let answer = unfinished.await.unwrap();
+                assert_eq!(answer.headers()["grpc-status"], "16");
+                let says = answer.headers()["grpc-message"].to_str().unwrap();
+                assert!(says.contains("not%20valid%20any%20more"), "{says}");
+            };
+            tokio::select! {
+                () = calls => {}
+                ended = connection => unreachable!("{ended:?}"),
+            }
+        };
+        tokio::select! {
+            () = served => unreachable!("the client is there"),
+            outcome = timeout(Duration::from_secs(20), client) => outcome.unwrap(),
         }
     }
 }

@@ -19,6 +19,8 @@ async fn the_state_is_shown_without_tokens() {
         assert!(!plane.process.stderr().iter().any(|line| line.contains(token)));
     }
     assert_eq!(plane.ask("GET /healthz/ready HTTP/1.1\r\nhost: a").await.0, 200);
+    let elsewhere = plane.ask("GET /config_dump HTTP/1.1\r\nhost: pages.example:80").await;
+    assert_eq!(elsewhere.0, 421);
 }
 
 #[tokio::test]
