@@ -6,9 +6,12 @@ pub mod facts;
 mod fingerprint;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+#[cfg(feature = "k8s")]
+pub mod manifest;
 mod matcher;
 pub mod normalize;
 pub mod sample;
+pub mod traffic;
 
 pub use budget::{Budget, OverBudget, Resource};
 pub use facts::{Attribute, Claim, Claims, ConnectionFacts, Facts, Headers, Known, Metadata, Peer, RequestFacts};

@@ -1,15 +1,17 @@
-use super::{
-    fault::{Problem, ReadFault},
-    metadata::{metadata, target},
-    node::{Kind, Node},
-    object::{Object, text, wrong},
-};
-use crate::authz::{
-    model::{
-        Action, AuthorizationPolicy, Condition, ConditionKey, Operation, OperationField, Rule, Source, SourceField,
-        Value, field_names,
+use super::metadata::{metadata, target};
+use crate::{
+    authz::{
+        model::{
+            Action, AuthorizationPolicy, Condition, ConditionKey, Operation, OperationField, Rule, Source, SourceField,
+            Value, field_names,
+        },
+        target::Target,
     },
-    target::Target,
+    manifest::{
+        fault::{Problem, ReadFault},
+        node::{Kind, Node},
+        object::{Object, text, wrong},
+    },
 };
 
 pub(super) fn read(mut object: Object) -> Result<AuthorizationPolicy, Problem> {

@@ -10,12 +10,12 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     path: String,
-    pub(in crate::authz) line: u32,
+    pub(crate) line: u32,
     fields: Vec<(String, Node)>,
 }
 
 impl Object {
-    pub(in crate::authz) fn new(path: &str, node: Node) -> Result<Self, Problem> {
+    pub(crate) fn new(path: &str, node: Node) -> Result<Self, Problem> {
         match node.kind {
             Kind::Map(fields) => Ok(Self {
                 path: path.to_owned(),
@@ -27,7 +27,7 @@ impl Object {
     }
 
     /// A field that is there and not null.
-    pub(in crate::authz) fn take(&mut self, name: &str) -> Option<Node> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Node> {
         let at = self.fields.iter().position(|(field, _)| field == name)?;
         let (_, node) = self.fields.remove(at);
         (node.kind != Kind::Null).then_some(node)
@@ -93,7 +93,7 @@ impl Object {
     }
 
     /// The entries of a list, none if it is not there.
-    pub(in crate::authz) fn list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(crate) fn list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let path = self.path(name);
         match self.take(name) {
             None => Ok(Vec::new()),
@@ -106,7 +106,7 @@ impl Object {
     }
 
     /// The same for a list that must be there.
-    pub(super) fn required_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(crate) fn required_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let is_there = self
             .fields
             .iter()
@@ -119,7 +119,7 @@ impl Object {
     }
 
     /// The same for a list that must not be there if it is empty.
-    pub(in crate::authz) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(crate) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let field = self.path(name).into();
         let line = self.line_of(name);
         let is_there = self
@@ -158,7 +158,7 @@ impl Object {
     }
 
     /// All fields that are left, with their paths.
-    pub(in crate::authz) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
+    pub(crate) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
         let path = self.path;
         self.fields
             .into_iter()
@@ -211,14 +211,14 @@ impl Object {
     }
 }
 
-pub(in crate::authz) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
+pub(crate) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
     match node.kind {
         Kind::Text(text) => Ok((node.line, text)),
         _ => Err(wrong(node.line, path, "a text")),
     }
 }
 
-pub(in crate::authz) fn wrong(line: u32, field: &str, expected: &'static str) -> Problem {
+pub(crate) fn wrong(line: u32, field: &str, expected: &'static str) -> Problem {
     let field = if field.is_empty() { "the document" } else { field }.into();
     (line, ReadFault::Type { field, expected })
 }

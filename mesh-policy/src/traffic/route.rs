@@ -1,0 +1,1 @@
+//! Which rule of which route takes a request.
