@@ -11,6 +11,7 @@ pub mod manifest;
 mod matcher;
 pub mod normalize;
 pub mod sample;
+#[cfg(feature = "traffic")]
 pub mod traffic;
 
 pub use budget::{Budget, OverBudget, Resource};
