@@ -3,21 +3,25 @@
 //! Routes are those of the Gateway API (HTTPRoute, GRPCRoute) and of Istio (VirtualService). A
 //! [`RouteTable`] holds the rules of one listener or service; asked about a [`RouteRequest`], it
 //! answers with the rule that takes it. What the rule does is data, for a proxy to carry out:
-//! [`Filters`], [`Backends`] with their weights, [`Timeouts`].
+//! [`Choice::plan`] puts it together for one request. Which routes serve a listener or a service is
+//! found out by [`attach`].
 
+pub mod attach;
 mod backend;
 mod cors;
 mod edit;
 mod fault;
-mod field;
+pub(crate) mod field;
 mod filter;
 mod fraction;
+mod gateway;
 mod host;
 mod matching;
 mod model;
 mod pattern;
+mod plan;
 mod redirect;
-mod regex;
+pub(crate) mod regex;
 mod request;
 mod rewrite;
 mod route;
@@ -31,13 +35,15 @@ pub use self::{
     field::{FieldError, FieldName, FieldValue},
     filter::{DirectResponse, Filters, Mirror},
     fraction::{Fraction, FractionError},
+    gateway::{Gateway, Listener, Namespaces, ReferenceGrant},
     host::{HostError, HostPattern},
     matching::{
         GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix,
         checked_path,
     },
-    model::{Retries, Route, RouteId, RouteKind, Rule},
+    model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule},
     pattern::Pattern,
+    plan::{AnswerEdits, Forward, NoBackend, Plan, Step},
     redirect::{Redirect, RedirectPort, Scheme},
     regex::{Regex, RegexError},
     request::RouteRequest,

@@ -16,7 +16,7 @@ impl Backends {
         Self { list, total }
     }
 
-    /// All of them.
+    /// All of them, those that lead nowhere, too.
     pub fn as_slice(&self) -> &[Backend] {
         &self.list
     }
@@ -31,6 +31,12 @@ impl Backends {
             left = left.saturating_sub(weight);
             is_picked
         })
+    }
+}
+
+impl FromIterator<Backend> for Backends {
+    fn from_iter<I: IntoIterator<Item = Backend>>(list: I) -> Self {
+        Self::new(list.into_iter().collect())
     }
 }
 

@@ -65,6 +65,15 @@ impl HostPattern {
         }
     }
 
+    /// How special it is among patterns that stand for the same host.
+    pub(super) fn specificity(&self) -> (bool, usize) {
+        match &self.0 {
+            Form::Any => (false, 0),
+            Form::Below(suffix) => (false, suffix.len()),
+            Form::Exact(name) => (true, name.len()),
+        }
+    }
+
     pub(super) fn form(&self) -> &Form {
         &self.0
     }

@@ -11,6 +11,8 @@ pub struct Route {
     /// When it was created, as Kubernetes writes it: `2026-01-02T03:04:05Z`. Older routes come
     /// first, those without a time last.
     pub created: Option<Box<str>>,
+    /// The listeners and services that it wants to be attached to; none for a VirtualService.
+    pub parents: Vec<ParentRef>,
     /// The hosts that it is for; all, if there are none.
     pub hosts: Vec<HostPattern>,
     /// The rules, in their order.
@@ -29,6 +31,7 @@ impl Route {
                 name: name.into(),
             },
             created: None,
+            parents: Vec::new(),
             hosts: Vec::new(),
             rules: Vec::new(),
             place: None,
@@ -51,6 +54,38 @@ pub struct RouteId {
 impl fmt::Display for RouteId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} `{}/{}`", self.kind, self.namespace, self.name)
+    }
+}
+
+/// What a route wants to be attached to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct ParentRef {
+    /// The API group, empty for Kubernetes' core.
+    pub group: Box<str>,
+    /// The kind: `Gateway` or `Service`.
+    pub kind: Box<str>,
+    /// The namespace.
+    pub namespace: Box<str>,
+    /// The name.
+    pub name: Box<str>,
+    /// The name of the listener; all, if it is not there.
+    pub section: Option<Box<str>>,
+    /// The port of listener or service; all, if it is not there.
+    pub port: Option<u16>,
+}
+
+impl ParentRef {
+    /// A gateway, with all of its listeners.
+    pub fn gateway(namespace: &str, name: &str) -> Self {
+        Self {
+            group: "gateway.networking.k8s.io".into(),
+            kind: "Gateway".into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            section: None,
+            port: None,
+        }
     }
 }
 

@@ -32,8 +32,10 @@ pub enum RedirectPort {
     /// That of the scheme, if it changes, and else the listener's: the Gateway API's.
     #[default]
     Derived,
-    /// That of the request: Istio's, where a scheme that changes has its own, too.
+    /// That of the request's authority, if the scheme does not change: Istio's default.
     Request,
+    /// That of the scheme.
+    OfScheme,
     /// This.
     Is(u16),
 }
@@ -70,6 +72,7 @@ impl Redirect {
         }
         let derived = match self.port {
             RedirectPort::Is(port) => Some(port),
+            RedirectPort::OfScheme => None,
             _ if self.scheme.is_some() => None,
             RedirectPort::Derived => request.known_port(),
             RedirectPort::Request => request.authority_port(),

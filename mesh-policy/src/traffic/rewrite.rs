@@ -19,7 +19,8 @@ pub enum PathChange {
     /// What the rule matched as its prefix becomes this. Where slashes meet, one is left; a path is
     /// never left empty.
     Prefix(Box<str>),
-    /// What a VirtualService's prefix matched becomes this, byte by byte; an exact path as a whole.
+    /// What a VirtualService's prefix matched becomes this, byte by byte; without one, the slash that
+    /// every path begins with. A path that matched otherwise becomes this as a whole.
     Matched(Box<str>),
 }
 
@@ -60,6 +61,8 @@ impl PathChange {
                     Some(PathMatch::Prefix(prefix) | PathMatch::PrefixInAnyCase(prefix)) => {
                         path.get(prefix.len()..).unwrap_or_default()
                     }
+                    // Istio's rule for all paths has the prefix `/`.
+                    None => path.get(1..).unwrap_or_default(),
                     _ => &[],
                 };
                 [new.as_bytes(), rest].concat()
@@ -115,5 +118,6 @@ mod tests {
         assert_eq!(change.apply(Some(&prefix), b"/v1beta/x"), b"/v2beta/x");
         let exact = PathMatch::Exact("/v1".into());
         assert_eq!(change.apply(Some(&exact), b"/v1"), b"/v2");
+        assert_eq!(change.apply(None, b"/a"), b"/v2a");
     }
 }
