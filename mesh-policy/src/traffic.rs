@@ -16,6 +16,8 @@ mod filter;
 mod fraction;
 mod gateway;
 mod host;
+#[cfg(feature = "k8s")]
+pub mod k8s;
 mod matching;
 mod model;
 mod pattern;

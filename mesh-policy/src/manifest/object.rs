@@ -1,3 +1,5 @@
+use std::str::FromStr;
+
 use super::{
     fault::{Problem, ReadFault},
     node::{Kind, Node},
@@ -56,6 +58,20 @@ impl Object {
             .collect()
     }
 
+    /// The same for a list that the API has no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// As for [`objects`](Self::objects), or it is longer.
+    pub fn objects_at_most(&mut self, limit: usize, name: &str) -> Result<Vec<Self>, Problem> {
+        let (line, field) = (self.line_of(name), self.path(name).into());
+        let list = self.objects(name)?;
+        if list.len() > limit {
+            return Err((line, ReadFault::TooMany { field, limit }));
+        }
+        Ok(list)
+    }
+
     /// Takes a text.
     ///
     /// # Errors
@@ -90,6 +106,64 @@ impl Object {
     pub fn required_text(&mut self, name: &str) -> Result<String, Problem> {
         let (line, field) = (self.line, self.path(name).into());
         self.text(name)?.ok_or((line, ReadFault::Missing { field }))
+    }
+
+    /// Takes a mapping that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// The field is missing or something else.
+    pub fn required_object(&mut self, name: &str) -> Result<Self, Problem> {
+        let (line, field) = (self.line, self.path(name).into());
+        self.object(name)?.ok_or((line, ReadFault::Missing { field }))
+    }
+
+    /// Takes a value that is written as a text, such as a number.
+    ///
+    /// # Errors
+    ///
+    /// The field is no text, or not one of such a value.
+    pub fn parsed<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        self.mapped(name, |text| text.parse().ok())
+    }
+
+    /// Takes a value that a function makes of a text, or makes none.
+    ///
+    /// # Errors
+    ///
+    /// The field is no text, or the function makes nothing of it.
+    pub fn mapped<T>(&mut self, name: &str, make: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+        let (line, path) = (self.line_of(name), self.path(name));
+        let text = self.text(name)?;
+        text.map(|text| make(&text).ok_or_else(|| unfit(line, &path, &text)))
+            .transpose()
+    }
+
+    /// Takes one of a few words.
+    ///
+    /// # Errors
+    ///
+    /// The field is no text, or another one.
+    pub fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        self.mapped(name, |text| {
+            let found = words.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value)
+        })
+    }
+
+    /// Refuses fields that the API has and this reader does not carry out.
+    ///
+    /// # Errors
+    ///
+    /// One of them is there.
+    pub fn refuse(&mut self, names: &[&str]) -> Result<(), Problem> {
+        for name in names {
+            let (line, field) = (self.line_of(name), self.path(name).into());
+            if self.take(name).is_some() {
+                return Err((line, ReadFault::Unsupported { field }));
+            }
+        }
+        Ok(())
     }
 
     /// The entries of a list, none if it is not there.
@@ -216,6 +290,12 @@ pub(crate) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
         Kind::Text(text) => Ok((node.line, text)),
         _ => Err(wrong(node.line, path, "a text")),
     }
+}
+
+/// A field cannot have this value.
+pub(crate) fn unfit(line: u32, field: &str, value: &str) -> Problem {
+    let (field, value) = (field.into(), value.into());
+    (line, ReadFault::Value { field, value })
 }
 
 pub(crate) fn wrong(line: u32, field: &str, expected: &'static str) -> Problem {

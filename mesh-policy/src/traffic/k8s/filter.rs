@@ -1,0 +1,213 @@
+use std::collections::HashSet;
+
+use super::{
+    reference::{port, target},
+    scope::{Scope, changeable, field_value, precise_host},
+};
+use crate::{
+    manifest::{Object, Problem, ReadFault, object::unfit},
+    traffic::{
+        cors::{Cors, Listed, OriginMatch},
+        edit::HeaderEdits,
+        field::{FieldName, FieldValue},
+        filter::{Filters, Mirror},
+        fraction::Fraction,
+        model::RouteKind,
+        redirect::{Redirect, RedirectPort, Scheme},
+        rewrite::{PathChange, Rewrite},
+    },
+};
+
+/// Filters in a rule or at a backend, and header lines in one of them.
+const MAX_ENTRIES: usize = 16;
+
+/// Filters by their type, and the field that each has.
+const TYPES: [(&str, &str); 8] = [
+    ("RequestHeaderModifier", "requestHeaderModifier"),
+    ("ResponseHeaderModifier", "responseHeaderModifier"),
+    ("RequestMirror", "requestMirror"),
+    ("RequestRedirect", "requestRedirect"),
+    ("URLRewrite", "urlRewrite"),
+    ("CORS", "cors"),
+    ("ExtensionRef", "extensionRef"),
+    ("ExternalAuth", "externalAuth"),
+];
+
+/// The filters of a rule or of a backend. Each is there once, but for mirrors.
+pub(super) fn read(
+    owner: &mut Object,
+    kind: RouteKind,
+    namespace: &str,
+    scope: &mut Scope,
+) -> Result<Filters, Problem> {
+    let list = owner.objects_at_most(MAX_ENTRIES, "filters")?;
+    let (mut filters, mut seen) = (Filters::default(), HashSet::new());
+    for mut object in list {
+        let (line, path) = (object.line_of("type"), object.path("type"));
+        let name = object.required_text("type")?;
+        let known = TYPES.iter().take(if kind == RouteKind::Grpc { 3 } else { TYPES.len() });
+        let is_extension = name == "ExtensionRef" || name == "ExternalAuth";
+        let Some((_, field)) = known.into_iter().find(|(known, _)| *known == name) else {
+            return Err(if is_extension {
+                unsupported(line, &path)
+            } else {
+                unfit(line, &path, &name)
+            });
+        };
+        if is_extension {
+            return Err(unsupported(line, &path));
+        }
+        let content = object.required_object(field)?;
+        object.finish()?;
+        if name != "RequestMirror" && !seen.insert(*field) {
+            return Err(unfit(line, &path, &name));
+        }
+        match name.as_str() {
+            "RequestHeaderModifier" => filters.request_headers = edits(content)?,
+            "ResponseHeaderModifier" => filters.response_headers = edits(content)?,
+            "RequestMirror" => filters.mirrors.push(mirror(content, namespace)?),
+            "RequestRedirect" => filters.redirect = Some(redirect(content)?),
+            "URLRewrite" => filters.rewrite = Some(rewrite(content)?),
+            _ => filters.cors = Some(cors(content, scope)?),
+        }
+        if filters.redirect.is_some() && filters.rewrite.is_some() {
+            let (field, other) = ("requestRedirect".into(), "urlRewrite".into());
+            return Err((line, ReadFault::Excluded { field, other }));
+        }
+    }
+    Ok(filters)
+}
+
+fn unsupported(line: u32, field: &str) -> Problem {
+    let field = field.into();
+    (line, ReadFault::Unsupported { field })
+}
+
+fn edits(mut object: Object) -> Result<HeaderEdits, Problem> {
+    let mut edits = HeaderEdits::default();
+    edits.set = lines(&mut object, "set")?;
+    edits.add = lines(&mut object, "add")?;
+    let path = object.path("remove");
+    for (line, name) in object.texts("remove")? {
+        edits.remove.push(changeable(line, &path, &name)?);
+    }
+    object.finish()?;
+    Ok(edits)
+}
+
+/// Of several lines of a name the first counts.
+fn lines(object: &mut Object, name: &str) -> Result<Vec<(FieldName, FieldValue)>, Problem> {
+    let list = object.objects_at_most(MAX_ENTRIES, name)?;
+    let mut lines: Vec<(FieldName, FieldValue)> = Vec::new();
+    for mut object in list {
+        let (line, field) = (object.line_of("name"), object.path("name"));
+        let name = changeable(line, &field, &object.required_text("name")?)?;
+        let (line, field) = (object.line_of("value"), object.path("value"));
+        let value = field_value(line, &field, &object.required_text("value")?)?;
+        object.finish()?;
+        if lines.iter().all(|(known, _)| *known != name) {
+            lines.push((name, value));
+        }
+    }
+    Ok(lines)
+}
+
+fn mirror(mut object: Object, namespace: &str) -> Result<Mirror, Problem> {
+    let mut backend = object.required_object("backendRef")?;
+    let target = target(&mut backend, namespace)?;
+    backend.finish()?;
+    let line = object.line_of("percent");
+    let percent = object.mapped("percent", |text| Fraction::new(text.parse().ok()?, 100).ok())?;
+    let fraction = object.object("fraction")?.map(fraction).transpose()?;
+    if percent.is_some() && fraction.is_some() {
+        let (field, other) = (object.path("percent").into(), object.path("fraction").into());
+        return Err((line, ReadFault::Excluded { field, other }));
+    }
+    object.finish()?;
+    Ok(Mirror::new(target, percent.or(fraction).unwrap_or(Fraction::ALL)))
+}
+
+fn fraction(mut object: Object) -> Result<Fraction, Problem> {
+    let (line, path) = (object.line(), object.path("numerator"));
+    let text = object.required_text("numerator")?;
+    let denominator = object.parsed("denominator")?.unwrap_or(100);
+    object.finish()?;
+    let fraction = text
+        .parse()
+        .ok()
+        .and_then(|numerator| Fraction::new(numerator, denominator).ok());
+    fraction.ok_or_else(|| unfit(line, &path, &text))
+}
+
+fn redirect(mut object: Object) -> Result<Redirect, Problem> {
+    let mut redirect = Redirect::default();
+    redirect.scheme = object.word("scheme", &[("http", Scheme::Http), ("https", Scheme::Https)])?;
+    redirect.host = precise_host(&mut object, "hostname")?;
+    redirect.path = object.object("path")?.map(path_change).transpose()?;
+    redirect.port = port(&mut object)?.map_or(RedirectPort::Derived, RedirectPort::Is);
+    let status = object.mapped("statusCode", |text| {
+        text.parse().ok().filter(|status| Redirect::STATUSES.contains(status))
+    })?;
+    redirect.status = status.unwrap_or(redirect.status);
+    object.finish()?;
+    Ok(redirect)
+}
+
+fn rewrite(mut object: Object) -> Result<Rewrite, Problem> {
+    let mut rewrite = Rewrite::default();
+    rewrite.host = precise_host(&mut object, "hostname")?;
+    rewrite.path = object.object("path")?.map(path_change).transpose()?;
+    object.finish()?;
+    Ok(rewrite)
+}
+
+fn path_change(mut object: Object) -> Result<PathChange, Problem> {
+    let types = [("ReplaceFullPath", true), ("ReplacePrefixMatch", false)];
+    let (line, field) = (object.line(), object.path("type").into());
+    let is_full = object
+        .word("type", &types)?
+        .ok_or((line, ReadFault::Missing { field }))?;
+    let name = if is_full {
+        "replaceFullPath"
+    } else {
+        "replacePrefixMatch"
+    };
+    let (line, path) = (object.line_of(name), object.path(name));
+    let text = object.required_text(name)?;
+    object.finish()?;
+    let change = if is_full {
+        PathChange::full(&text)
+    } else {
+        PathChange::prefix(&text)
+    };
+    change.map_err(|_| unfit(line, &path, &text))
+}
+
+fn cors(mut object: Object, _scope: &mut Scope) -> Result<Cors, Problem> {
+    let path = object.path("allowOrigins");
+    let origins = object.texts("allowOrigins")?.into_iter();
+    let origins = origins.map(|(line, text)| OriginMatch::parse(&text).ok_or_else(|| unfit(line, &path, &text)));
+    let mut cors = Cors::new(origins.collect::<Result<_, _>>()?);
+    cors.credentials = object.flag("allowCredentials")?;
+    cors.methods = listed(&mut object, "allowMethods")?;
+    cors.request_headers = listed(&mut object, "allowHeaders")?;
+    cors.exposed_headers = listed(&mut object, "exposeHeaders")?;
+    let age = object.mapped("maxAge", |text| text.parse().ok().filter(|age| *age >= 1))?;
+    cors.max_age = Some(std::time::Duration::from_secs(age.unwrap_or(5)));
+    object.finish()?;
+    Ok(cors)
+}
+
+/// Names of methods or headers, or a star for all of them.
+pub(super) fn listed(object: &mut Object, name: &str) -> Result<Listed, Problem> {
+    let path = object.path(name);
+    let mut names: Vec<Box<str>> = Vec::new();
+    for (line, text) in object.texts(name)? {
+        if text == "*" {
+            return Ok(Listed::All);
+        }
+        super::scope::field_name(line, &path, &text)?;
+        names.push(text.into());
+    }
+    Ok(Listed::Names(names))
+}
