@@ -9,6 +9,7 @@
 pub mod attach;
 mod backend;
 mod cors;
+mod destination;
 mod edit;
 mod fault;
 pub(crate) mod field;
@@ -32,6 +33,10 @@ mod timeout;
 pub use self::{
     backend::{Backend, Backends, Target, Unresolved},
     cors::{Cors, CorsAnswer, Listed, OriginMatch},
+    destination::{
+        BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, OutlierRule, PortPolicy,
+        RetryBudgetRule, Subset, WarmupRule,
+    },
     edit::{EditHeaders, HeaderEdits},
     fault::{Abort, Fault},
     field::{FieldError, FieldName, FieldValue},
@@ -43,7 +48,7 @@ pub use self::{
         GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix,
         checked_path,
     },
-    model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule},
+    model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule, VirtualService},
     pattern::Pattern,
     plan::{AnswerEdits, Forward, NoBackend, Plan, Step},
     redirect::{Redirect, RedirectPort, Scheme},

@@ -14,6 +14,12 @@ impl Fraction {
         denominator: 1,
     };
 
+    /// No requests.
+    pub const NONE: Self = Self {
+        numerator: 0,
+        denominator: 1,
+    };
+
     /// So many of so many.
     ///
     /// # Errors
@@ -24,6 +30,25 @@ impl Fraction {
             return Err(FractionError { numerator, denominator });
         }
         Ok(Self { numerator, denominator })
+    }
+
+    /// So much of a hundred, to four digits behind the point.
+    ///
+    /// # Errors
+    ///
+    /// It is more than all, or below zero.
+    pub fn percent(percent: f64) -> Result<Self, FractionError> {
+        let numerator = (percent * 10_000.0).round();
+        let is_share = (0.0..=1_000_000.0).contains(&numerator);
+        Self::new(if is_share { numerator as u32 } else { u32::MAX }, 1_000_000)
+    }
+
+    /// So many of a hundred, and no more than all.
+    pub(super) const fn of_hundred(percent: u32) -> Self {
+        Self {
+            numerator: if percent < 100 { percent } else { 100 },
+            denominator: 100,
+        }
     }
 
     /// Whether a request belongs to it, by a number that is drawn evenly from all 64-bit ones for
@@ -58,7 +83,11 @@ mod tests {
     fn takes_its_share_of_the_draws() {
         let quarter = Fraction::new(1, 4).unwrap();
         assert!(quarter.takes(0) && quarter.takes(u64::MAX / 4) && !quarter.takes(u64::MAX / 4 + 1));
-        assert!(Fraction::ALL.takes(u64::MAX) && !Fraction::new(0, 1).unwrap().takes(0));
+        assert!(Fraction::ALL.takes(u64::MAX) && !Fraction::NONE.takes(0));
+        assert_eq!(Fraction::percent(0.0001), Fraction::new(1, 1_000_000));
+        for percent in [-0.1, 100.1, f64::NAN, f64::INFINITY] {
+            assert!(Fraction::percent(percent).is_err(), "{percent}");
+        }
         assert!(Fraction::new(1, 0).is_err() && Fraction::new(2, 1).is_err());
     }
 }

@@ -30,8 +30,9 @@ use std::{fmt, sync::Arc};
 
 use self::{metadata::Metadata, reference::GATEWAY_API, scope::Scope};
 use super::{
+    destination::DestinationRule,
     gateway::{Gateway, ReferenceGrant},
-    model::Route,
+    model::{Route, VirtualService},
 };
 use crate::{
     budget::Budget,
@@ -39,14 +40,18 @@ use crate::{
 };
 
 mod backend;
+mod cors;
+mod destination_rule;
 mod duration;
 mod filter;
 mod gateway;
 mod grpc_route;
 mod http_route;
+mod istio;
 mod metadata;
 mod reference;
 mod scope;
+mod virtual_service;
 
 /// What files hold about traffic.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +63,10 @@ pub struct Manifests {
     pub gateways: Vec<Gateway>,
     /// What may be referred to from other namespaces.
     pub grants: Vec<ReferenceGrant>,
+    /// Routes of Istio.
+    pub virtual_services: Vec<VirtualService>,
+    /// How hosts are reached, for Istio.
+    pub destination_rules: Vec<DestinationRule>,
     /// Objects that were left out, and why.
     pub rejected: Vec<Rejected>,
     /// Objects of other kinds and groups, for whoever knows these.
@@ -113,7 +122,12 @@ enum Kind {
     GrpcRoute,
     Gateway,
     ReferenceGrant,
+    VirtualService,
+    DestinationRule,
 }
+
+/// The group of Istio's.
+const ISTIO: &str = "networking.istio.io";
 
 impl Kind {
     fn of(group: &str, kind: &str) -> Option<Self> {
@@ -122,6 +136,8 @@ impl Kind {
             (GATEWAY_API, "GRPCRoute") => Self::GrpcRoute,
             (GATEWAY_API, "Gateway") => Self::Gateway,
             (GATEWAY_API, "ReferenceGrant") => Self::ReferenceGrant,
+            (ISTIO, "VirtualService") => Self::VirtualService,
+            (ISTIO, "DestinationRule") => Self::DestinationRule,
             _ => return None,
         })
     }
@@ -130,6 +146,7 @@ impl Kind {
         match self {
             Self::GrpcRoute => &["v1"],
             Self::HttpRoute | Self::Gateway | Self::ReferenceGrant => &["v1", "v1beta1"],
+            Self::VirtualService | Self::DestinationRule => &["v1", "v1beta1", "v1alpha3"],
         }
     }
 }
@@ -179,6 +196,10 @@ impl Manifests {
             Kind::GrpcRoute => self.routes.push(grpc_route::read(metadata, spec, scope)?),
             Kind::Gateway => self.gateways.push(gateway::read(&metadata, spec)?),
             Kind::ReferenceGrant => self.grants.push(gateway::read_grant(&metadata, spec)?),
+            Kind::VirtualService => self
+                .virtual_services
+                .push(virtual_service::read(metadata, spec, scope)?),
+            Kind::DestinationRule => self.destination_rules.push(destination_rule::read(&metadata, spec)?),
         }
         Ok(())
     }

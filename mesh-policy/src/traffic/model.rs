@@ -147,3 +147,26 @@ pub struct Retries {
     /// Whether endpoints that have failed are asked again last; `None` leaves it to the program.
     pub ignore_previous_hosts: Option<bool>,
 }
+
+/// A route of Istio, and where it counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VirtualService {
+    /// The route.
+    pub route: Arc<Route>,
+    /// The gateways of Istio that it is for, and `mesh` for all others. Default: `mesh`.
+    pub gateways: Vec<Box<str>>,
+    /// The namespaces that it counts in; all, if there are none.
+    pub export_to: Vec<Box<str>>,
+}
+
+impl VirtualService {
+    /// A route for the mesh.
+    pub fn new(route: Route) -> Self {
+        Self {
+            route: Arc::new(route),
+            gateways: vec!["mesh".into()],
+            export_to: Vec::new(),
+        }
+    }
+}

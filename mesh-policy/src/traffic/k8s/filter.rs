@@ -1,13 +1,13 @@
 use std::collections::HashSet;
 
 use super::{
+    cors,
     reference::{port, target},
-    scope::{Scope, changeable, field_value, precise_host},
+    scope::{changeable, field_value, precise_host},
 };
 use crate::{
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
-        cors::{Cors, Listed, OriginMatch},
         edit::HeaderEdits,
         field::{FieldName, FieldValue},
         filter::{Filters, Mirror},
@@ -34,12 +34,7 @@ const TYPES: [(&str, &str); 8] = [
 ];
 
 /// The filters of a rule or of a backend. Each is there once, but for mirrors.
-pub(super) fn read(
-    owner: &mut Object,
-    kind: RouteKind,
-    namespace: &str,
-    scope: &mut Scope,
-) -> Result<Filters, Problem> {
+pub(super) fn read(owner: &mut Object, kind: RouteKind, namespace: &str) -> Result<Filters, Problem> {
     let list = owner.objects_at_most(MAX_ENTRIES, "filters")?;
     let (mut filters, mut seen) = (Filters::default(), HashSet::new());
     for mut object in list {
@@ -68,7 +63,7 @@ pub(super) fn read(
             "RequestMirror" => filters.mirrors.push(mirror(content, namespace)?),
             "RequestRedirect" => filters.redirect = Some(redirect(content)?),
             "URLRewrite" => filters.rewrite = Some(rewrite(content)?),
-            _ => filters.cors = Some(cors(content, scope)?),
+            _ => filters.cors = Some(cors::gateway_api(content)?),
         }
         if filters.redirect.is_some() && filters.rewrite.is_some() {
             let (field, other) = ("requestRedirect".into(), "urlRewrite".into());
@@ -181,33 +176,4 @@ fn path_change(mut object: Object) -> Result<PathChange, Problem> {
         PathChange::prefix(&text)
     };
     change.map_err(|_| unfit(line, &path, &text))
-}
-
-fn cors(mut object: Object, _scope: &mut Scope) -> Result<Cors, Problem> {
-    let path = object.path("allowOrigins");
-    let origins = object.texts("allowOrigins")?.into_iter();
-    let origins = origins.map(|(line, text)| OriginMatch::parse(&text).ok_or_else(|| unfit(line, &path, &text)));
-    let mut cors = Cors::new(origins.collect::<Result<_, _>>()?);
-    cors.credentials = object.flag("allowCredentials")?;
-    cors.methods = listed(&mut object, "allowMethods")?;
-    cors.request_headers = listed(&mut object, "allowHeaders")?;
-    cors.exposed_headers = listed(&mut object, "exposeHeaders")?;
-    let age = object.mapped("maxAge", |text| text.parse().ok().filter(|age| *age >= 1))?;
-    cors.max_age = Some(std::time::Duration::from_secs(age.unwrap_or(5)));
-    object.finish()?;
-    Ok(cors)
-}
-
-/// Names of methods or headers, or a star for all of them.
-pub(super) fn listed(object: &mut Object, name: &str) -> Result<Listed, Problem> {
-    let path = object.path(name);
-    let mut names: Vec<Box<str>> = Vec::new();
-    for (line, text) in object.texts(name)? {
-        if text == "*" {
-            return Ok(Listed::All);
-        }
-        super::scope::field_name(line, &path, &text)?;
-        names.push(text.into());
-    }
-    Ok(Listed::Names(names))
 }

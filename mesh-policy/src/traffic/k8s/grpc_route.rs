@@ -46,8 +46,8 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
         object.finish()?;
         rule.matches.push(asked);
     }
-    rule.filters = filter::read(&mut object, RouteKind::Grpc, namespace, scope)?;
-    rule.backends = backends(&mut object, RouteKind::Grpc, namespace, scope)?;
+    rule.filters = filter::read(&mut object, RouteKind::Grpc, namespace)?;
+    rule.backends = backends(&mut object, RouteKind::Grpc, namespace)?;
     object.refuse(&["sessionPersistence"])?;
     object.finish()?;
     Ok(rule)

@@ -57,10 +57,10 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
         rule.matches.push(route_match(asked, scope)?);
     }
     let (line, field) = (object.line_of("filters"), object.path("filters"));
-    rule.filters = filter::read(&mut object, RouteKind::Http, namespace, scope)?;
+    rule.filters = filter::read(&mut object, RouteKind::Http, namespace)?;
     check_prefix(&rule, line, &field)?;
     let line = object.line_of("backendRefs");
-    rule.backends = backends(&mut object, RouteKind::Http, namespace, scope)?;
+    rule.backends = backends(&mut object, RouteKind::Http, namespace)?;
     if rule.filters.redirect.is_some() && !rule.backends.as_slice().is_empty() {
         let (field, other) = (object.path("backendRefs").into(), "requestRedirect".into());
         return Err((line, ReadFault::Excluded { field, other }));

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::{
     manifest::{Object, Problem},
     traffic::model::{Route, RouteKind},
@@ -28,10 +30,10 @@ impl Metadata {
         })
     }
 
-    pub(super) fn route(self, kind: RouteKind, file: &std::sync::Arc<str>) -> Route {
+    pub(super) fn route(self, kind: RouteKind, file: &Arc<str>) -> Route {
         let mut route = Route::new(kind, &self.namespace, &self.name);
         route.created = self.created;
-        route.place = Some((file.clone(), self.line));
+        route.place = Some((Arc::clone(file), self.line));
         route
     }
 }

@@ -57,6 +57,30 @@ impl Scope {
             Pattern::Exact(value.into())
         })
     }
+
+    /// A `StringMatch` of Istio: one of `exact`, `prefix` and `regex`, or nothing.
+    pub(super) fn string_match(&mut self, mut object: Object) -> Result<Option<Pattern>, Problem> {
+        let mut found: Option<(&str, Pattern)> = None;
+        for name in ["exact", "prefix", "regex"] {
+            let (line, field) = (object.line_of(name), object.path(name));
+            let Some(text) = object.text(name)? else {
+                continue;
+            };
+            if let Some((other, _)) = found {
+                let other = object.path(other).into();
+                let field = field.into();
+                return Err((line, ReadFault::Excluded { field, other }));
+            }
+            let pattern = match name {
+                "exact" => Pattern::Exact(text.into()),
+                "prefix" => Pattern::Prefix(text.into()),
+                _ => Pattern::Regex(self.regex(line, &field, &text)?),
+            };
+            found = Some((name, pattern));
+        }
+        object.finish()?;
+        Ok(found.map(|(_, pattern)| pattern))
+    }
 }
 
 /// A host that is not one of several.
