@@ -42,7 +42,7 @@ pub use self::{
     field::{FieldError, FieldName, FieldValue},
     filter::{DirectResponse, Filters, Mirror},
     fraction::{Fraction, FractionError},
-    gateway::{Gateway, Listener, Namespaces, ReferenceGrant},
+    gateway::{Gateway, Listener, Namespaces, ReferenceGrant, Referent, Referrer},
     host::{HostError, HostPattern},
     matching::{
         GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix,

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{
     backend::{Target, Unresolved},
-    gateway::{Gateway, Listener, ReferenceGrant},
+    gateway::{GATEWAY_API, Gateway, Listener, ReferenceGrant},
     model::{ParentRef, Route, RouteId},
 };
 use crate::authz::Labels;
@@ -177,7 +177,7 @@ fn by_age(routes: &[Route]) -> Vec<&Route> {
 }
 
 fn is_gateway(parent: &ParentRef, gateway: &Gateway) -> bool {
-    &*parent.group == "gateway.networking.k8s.io"
+    &*parent.group == GATEWAY_API
         && &*parent.kind == "Gateway"
         && parent.namespace == gateway.namespace
         && parent.name == gateway.name

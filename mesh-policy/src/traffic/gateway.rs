@@ -6,6 +6,9 @@ use crate::{
     },
 };
 
+/// The group of the Gateway API.
+pub(super) const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
 /// A gateway of the Gateway API: places that routes are attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -124,35 +127,71 @@ impl Listener {
 pub struct ReferenceGrant {
     /// The namespace of what is referred to.
     pub namespace: Box<str>,
-    /// Who may refer: group, kind and namespace.
-    pub from: Vec<[Box<str>; 3]>,
-    /// To what: group, kind and, unless it is all of them, the name.
-    pub to: Vec<([Box<str>; 2], Option<Box<str>>)>,
+    /// Who may refer.
+    pub from: Vec<Referrer>,
+    /// To what.
+    pub to: Vec<Referent>,
+}
+
+/// Objects that may refer to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Referrer {
+    /// Their API group.
+    pub group: Box<str>,
+    /// Their kind.
+    pub kind: Box<str>,
+    /// Their namespace.
+    pub namespace: Box<str>,
+}
+
+impl Referrer {
+    /// All objects of a kind in a namespace.
+    pub fn new(group: &str, kind: &str, namespace: &str) -> Self {
+        Self {
+            group: group.into(),
+            kind: kind.into(),
+            namespace: namespace.into(),
+        }
+    }
+}
+
+/// Objects that may be referred to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Referent {
+    /// Their API group, empty for Kubernetes' core.
+    pub group: Box<str>,
+    /// Their kind.
+    pub kind: Box<str>,
+    /// The name; all, if it is not there.
+    pub name: Option<Box<str>>,
+}
+
+impl Referent {
+    /// All objects of a kind, or one of them.
+    pub fn new(group: &str, kind: &str, name: Option<&str>) -> Self {
+        Self {
+            group: group.into(),
+            kind: kind.into(),
+            name: name.map(Into::into),
+        }
+    }
 }
 
 impl ReferenceGrant {
     /// A grant for what is in a namespace.
-    pub fn new(namespace: &str, from: Vec<[Box<str>; 3]>, to: Vec<([Box<str>; 2], Option<Box<str>>)>) -> Self {
+    pub fn new(namespace: &str, from: Vec<Referrer>, to: Vec<Referent>) -> Self {
         let namespace = namespace.into();
         Self { namespace, from, to }
     }
 
     /// Whether a route may refer to a service.
     pub(super) fn permits(&self, route: &Route, namespace: &str, service: &str) -> bool {
-        let referrer = [
-            "gateway.networking.k8s.io",
-            &route.id.kind.to_string(),
-            &route.id.namespace,
-        ];
-        let is_service = |(kind, name): &([Box<str>; 2], Option<Box<str>>)| {
-            kind.each_ref().map(|text| &**text) == ["", "Service"]
-                && name.as_ref().is_none_or(|name| **name == *service)
+        let referrer = Referrer::new(GATEWAY_API, &route.id.kind.to_string(), &route.id.namespace);
+        let is_service = |to: &Referent| {
+            to.group.is_empty() && &*to.kind == "Service" && to.name.as_ref().is_none_or(|name| **name == *service)
         };
-        *self.namespace == *namespace
-            && self
-                .from
-                .iter()
-                .any(|from| from.each_ref().map(|text| &**text) == referrer)
-            && self.to.iter().any(is_service)
+        *self.namespace == *namespace && self.from.contains(&referrer) && self.to.iter().any(is_service)
     }
 }

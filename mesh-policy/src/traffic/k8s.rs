@@ -28,10 +28,10 @@
 
 use std::{fmt, sync::Arc};
 
-use self::{metadata::Metadata, reference::GATEWAY_API, scope::Scope};
+use self::{metadata::Metadata, scope::Scope};
 use super::{
     destination::DestinationRule,
-    gateway::{Gateway, ReferenceGrant},
+    gateway::{GATEWAY_API, Gateway, ReferenceGrant},
     model::{Route, VirtualService},
 };
 use crate::{

@@ -79,9 +79,11 @@ fn unsupported(line: u32, field: &str) -> Problem {
 }
 
 fn edits(mut object: Object) -> Result<HeaderEdits, Problem> {
-    let mut edits = HeaderEdits::default();
-    edits.set = lines(&mut object, "set")?;
-    edits.add = lines(&mut object, "add")?;
+    let mut edits = HeaderEdits {
+        set: lines(&mut object, "set")?,
+        add: lines(&mut object, "add")?,
+        remove: Vec::new(),
+    };
     let path = object.path("remove");
     for (line, name) in object.texts("remove")? {
         edits.remove.push(changeable(line, &path, &name)?);
@@ -135,11 +137,13 @@ fn fraction(mut object: Object) -> Result<Fraction, Problem> {
 }
 
 fn redirect(mut object: Object) -> Result<Redirect, Problem> {
-    let mut redirect = Redirect::default();
-    redirect.scheme = object.word("scheme", &[("http", Scheme::Http), ("https", Scheme::Https)])?;
-    redirect.host = precise_host(&mut object, "hostname")?;
-    redirect.path = object.object("path")?.map(path_change).transpose()?;
-    redirect.port = port(&mut object)?.map_or(RedirectPort::Derived, RedirectPort::Is);
+    let mut redirect = Redirect {
+        scheme: object.word("scheme", &[("http", Scheme::Http), ("https", Scheme::Https)])?,
+        host: precise_host(&mut object, "hostname")?,
+        path: object.object("path")?.map(path_change).transpose()?,
+        port: port(&mut object)?.map_or(RedirectPort::Derived, RedirectPort::Is),
+        ..Redirect::default()
+    };
     let status = object.mapped("statusCode", |text| {
         text.parse().ok().filter(|status| Redirect::STATUSES.contains(status))
     })?;
@@ -149,9 +153,10 @@ fn redirect(mut object: Object) -> Result<Redirect, Problem> {
 }
 
 fn rewrite(mut object: Object) -> Result<Rewrite, Problem> {
-    let mut rewrite = Rewrite::default();
-    rewrite.host = precise_host(&mut object, "hostname")?;
-    rewrite.path = object.object("path")?.map(path_change).transpose()?;
+    let rewrite = Rewrite {
+        host: precise_host(&mut object, "hostname")?,
+        path: object.object("path")?.map(path_change).transpose()?,
+    };
     object.finish()?;
     Ok(rewrite)
 }

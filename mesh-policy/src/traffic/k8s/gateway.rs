@@ -1,11 +1,8 @@
-use super::{
-    metadata::Metadata,
-    reference::{GATEWAY_API, port},
-};
+use super::{metadata::Metadata, reference::port};
 use crate::{
     manifest::{Object, Problem, ReadFault},
     traffic::{
-        gateway::{Gateway, Listener, Namespaces, ReferenceGrant},
+        gateway::{GATEWAY_API, Gateway, Listener, Namespaces, ReferenceGrant, Referent, Referrer},
         host::HostPattern,
         model::RouteKind,
     },
@@ -90,16 +87,13 @@ fn kinds(list: Vec<Object>) -> Result<Vec<RouteKind>, Problem> {
 pub(super) fn read_grant(metadata: &Metadata, mut spec: Object) -> Result<ReferenceGrant, Problem> {
     let (mut from, mut to) = (Vec::new(), Vec::new());
     for mut object in spec.objects("from")? {
-        let mut text = |name: &str| object.required_text(name).map(Into::into);
-        from.push([text("group")?, text("kind")?, text("namespace")?]);
+        let (group, kind) = (object.required_text("group")?, object.required_text("kind")?);
+        from.push(Referrer::new(&group, &kind, &object.required_text("namespace")?));
         object.finish()?;
     }
     for mut object in spec.objects("to")? {
-        let kind = [
-            object.text("group")?.unwrap_or_default().into(),
-            object.required_text("kind")?.into(),
-        ];
-        to.push((kind, object.text("name")?.map(Into::into)));
+        let (group, kind) = (object.text("group")?.unwrap_or_default(), object.required_text("kind")?);
+        to.push(Referent::new(&group, &kind, object.text("name")?.as_deref()));
         object.finish()?;
     }
     spec.finish()?;

@@ -33,16 +33,18 @@ pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> R
 }
 
 fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, Problem> {
-    let mut rule = Rule::default();
-    rule.name = object.text("name")?.map(Into::into);
+    let mut rule = Rule {
+        name: object.text("name")?.map(Into::into),
+        ..Rule::default()
+    };
     let list = object.objects_at_most(MAX_MATCHES, "matches")?;
     for mut object in list {
-        let mut asked = RouteMatch::default();
-        asked.path = object
-            .object("method")?
-            .map(|call| call_match(call, scope))
-            .transpose()?;
-        asked.headers = headers(&mut object, scope)?;
+        let call = object.object("method")?;
+        let asked = RouteMatch {
+            path: call.map(|call| call_match(call, scope)).transpose()?,
+            headers: headers(&mut object, scope)?,
+            ..RouteMatch::default()
+        };
         object.finish()?;
         rule.matches.push(asked);
     }

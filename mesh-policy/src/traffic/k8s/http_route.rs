@@ -50,8 +50,10 @@ pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> R
 }
 
 fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, Problem> {
-    let mut rule = Rule::default();
-    rule.name = object.text("name")?.map(Into::into);
+    let mut rule = Rule {
+        name: object.text("name")?.map(Into::into),
+        ..Rule::default()
+    };
     let list = object.objects_at_most(MAX_MATCHES, "matches")?;
     for asked in list {
         rule.matches.push(route_match(asked, scope)?);
@@ -99,14 +101,17 @@ fn check_prefix(rule: &Rule, line: u32, field: &str) -> Result<(), Problem> {
 }
 
 fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Problem> {
-    let mut asked = RouteMatch::default();
-    asked.path = object.object("path")?.map(|path| path_match(path, scope)).transpose()?;
-    asked.headers = headers(&mut object, scope)?;
-    asked.query = query(&mut object, scope)?;
-    asked.method = object.mapped("method", |text| {
-        let is_method = !text.is_empty() && text.bytes().all(is_token);
-        is_method.then(|| Pattern::Exact(text.into()))
-    })?;
+    let path = object.object("path")?;
+    let asked = RouteMatch {
+        path: path.map(|path| path_match(path, scope)).transpose()?,
+        headers: headers(&mut object, scope)?,
+        query: query(&mut object, scope)?,
+        method: object.mapped("method", |text| {
+            let is_method = !text.is_empty() && text.bytes().all(is_token);
+            is_method.then(|| Pattern::Exact(text.into()))
+        })?,
+        ..RouteMatch::default()
+    };
     object.finish()?;
     Ok(asked)
 }

@@ -51,9 +51,11 @@ pub(super) fn header_edits(mut object: Object) -> Result<(HeaderEdits, HeaderEdi
 }
 
 fn edits(mut object: Object) -> Result<HeaderEdits, Problem> {
-    let mut edits = HeaderEdits::default();
-    edits.set = lines(&mut object, "set")?;
-    edits.add = lines(&mut object, "add")?;
+    let mut edits = HeaderEdits {
+        set: lines(&mut object, "set")?,
+        add: lines(&mut object, "add")?,
+        remove: Vec::new(),
+    };
     let path = object.path("remove");
     for (line, name) in object.texts("remove")? {
         edits.remove.push(changeable(line, &path, &name)?);
@@ -155,10 +157,12 @@ pub(super) fn rewrite(mut object: Object) -> Result<Rewrite, Problem> {
 }
 
 pub(super) fn redirect(mut object: Object) -> Result<Redirect, Problem> {
-    let mut redirect = Redirect::default();
-    redirect.scheme = object.word("scheme", &[("http", Scheme::Http), ("https", Scheme::Https)])?;
-    redirect.host = precise_host(&mut object, "authority")?;
-    redirect.path = object.mapped("uri", |uri| PathChange::full(uri).ok())?;
+    let mut redirect = Redirect {
+        scheme: object.word("scheme", &[("http", Scheme::Http), ("https", Scheme::Https)])?,
+        host: precise_host(&mut object, "authority")?,
+        path: object.mapped("uri", |uri| PathChange::full(uri).ok())?,
+        ..Redirect::default()
+    };
     let line = object.line_of("derivePort");
     let ports = [
         ("FROM_PROTOCOL_DEFAULT", RedirectPort::OfScheme),

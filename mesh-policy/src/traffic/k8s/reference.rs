@@ -1,10 +1,7 @@
 use crate::{
     manifest::{Object, Problem, ReadFault},
-    traffic::{backend::Target, model::ParentRef},
+    traffic::{backend::Target, gateway::GATEWAY_API, model::ParentRef},
 };
-
-/// The API group.
-pub(super) const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// Parents of a route.
 const MAX_PARENTS: usize = 32;

@@ -62,8 +62,10 @@ pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> R
 }
 
 fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
-    let mut rule = Rule::default();
-    rule.name = object.text("name")?.map(Into::into);
+    let mut rule = Rule {
+        name: object.text("name")?.map(Into::into),
+        ..Rule::default()
+    };
     for asked in object.objects("match")? {
         rule.matches.push(route_match(asked, scope)?);
     }
@@ -119,18 +121,18 @@ fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Prob
     asked.scheme = required_pattern(&mut object, "scheme", scope)?;
     asked.method = required_pattern(&mut object, "method", scope)?;
     asked.authority = required_pattern(&mut object, "authority", scope)?;
-    for (line, field, name, pattern) in tests(&mut object, "headers", scope)? {
-        let name = header_name(line, &field, &name)?;
-        let test = pattern.map_or(HeaderTest::Present, HeaderTest::Is);
+    for test in tests(&mut object, "headers", scope)? {
+        let name = test.header()?;
+        let test = test.pattern.map_or(HeaderTest::Present, HeaderTest::Is);
         asked.headers.push(HeaderMatch { name, test });
     }
-    for (line, field, name, pattern) in tests(&mut object, "withoutHeaders", scope)? {
-        let name = header_name(line, &field, &name)?;
-        let test = pattern.map_or(HeaderTest::Absent, HeaderTest::IsNot);
+    for test in tests(&mut object, "withoutHeaders", scope)? {
+        let name = test.header()?;
+        let test = test.pattern.map_or(HeaderTest::Absent, HeaderTest::IsNot);
         asked.headers.push(HeaderMatch { name, test });
     }
-    for (_, _, name, value) in tests(&mut object, "queryParams", scope)? {
-        let name = name.into();
+    for test in tests(&mut object, "queryParams", scope)? {
+        let (name, value) = (test.name.into(), test.pattern);
         asked.query.push(QueryMatch { name, value });
     }
     asked.port = port(&mut object)?;
@@ -141,25 +143,36 @@ fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Prob
     Ok(asked)
 }
 
-fn header_name(line: u32, field: &str, name: &str) -> Result<FieldName, Problem> {
-    if NO_HEADERS.contains(&name) {
-        let field = field.into();
-        return Err((line, ReadFault::Unsupported { field }));
-    }
-    field_name(line, field, name)
+/// What is asked of a name.
+struct Test {
+    line: u32,
+    field: String,
+    name: String,
+    /// None if it is enough that there is one of this name.
+    pattern: Option<Pattern>,
 }
 
-/// What is asked of names: line, path and name, and the pattern unless it is enough to be there.
-fn tests(
-    object: &mut Object,
-    name: &str,
-    scope: &mut Scope,
-) -> Result<Vec<(u32, String, String, Option<Pattern>)>, Problem> {
+impl Test {
+    fn header(&self) -> Result<FieldName, Problem> {
+        if NO_HEADERS.contains(&self.name.as_str()) {
+            let field = self.field.as_str().into();
+            return Err((self.line, ReadFault::Unsupported { field }));
+        }
+        field_name(self.line, &self.field, &self.name)
+    }
+}
+
+fn tests(object: &mut Object, name: &str, scope: &mut Scope) -> Result<Vec<Test>, Problem> {
     let mut tests = Vec::new();
-    for (path, name, node) in object.object(name)?.into_iter().flat_map(Object::into_fields) {
+    for (field, name, node) in object.object(name)?.into_iter().flat_map(Object::into_fields) {
         let line = node.line;
-        let pattern = scope.string_match(Object::new(&path, node)?)?;
-        tests.push((line, path, name, pattern));
+        let pattern = scope.string_match(Object::new(&field, node)?)?;
+        tests.push(Test {
+            line,
+            field,
+            name,
+            pattern,
+        });
     }
     Ok(tests)
 }
@@ -221,8 +234,10 @@ fn mirrors(object: &mut Object) -> Result<Vec<Mirror>, Problem> {
 }
 
 fn retries(mut object: Object) -> Result<Retries, Problem> {
-    let mut retries = Retries::default();
-    retries.attempts = object.parsed("attempts")?.unwrap_or(0);
+    let mut retries = Retries {
+        attempts: object.parsed("attempts")?.unwrap_or(0),
+        ..Retries::default()
+    };
     let (line, path) = (object.line_of("retryOn"), object.path("retryOn"));
     let conditions = object.text("retryOn")?.unwrap_or_default();
     for condition in conditions.split(',').map(str::trim).filter(|text| !text.is_empty()) {
