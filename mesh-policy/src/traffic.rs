@@ -44,10 +44,7 @@ pub use self::{
     fraction::{Fraction, FractionError},
     gateway::{Gateway, Listener, Namespaces, ReferenceGrant, Referent, Referrer},
     host::{HostError, HostPattern},
-    matching::{
-        GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix,
-        checked_path,
-    },
+    matching::{GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix},
     model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule, VirtualService},
     pattern::Pattern,
     plan::{AnswerEdits, Forward, NoBackend, Plan, Step},

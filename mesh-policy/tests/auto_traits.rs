@@ -17,6 +17,16 @@ fn sets_and_their_decisions_are_shared() {
     is_shared::<Peer>();
 }
 
+#[cfg(feature = "traffic")]
+#[test]
+fn tables_of_routes_are_shared() {
+    use mesh_policy::traffic::{Choice, Plan, Route, RouteTable};
+    is_shared::<RouteTable>();
+    is_shared::<Route>();
+    is_shared::<Choice<'static>>();
+    is_shared::<Plan<'static>>();
+}
+
 #[cfg(feature = "jwt")]
 #[test]
 fn authenticators_are_shared() {

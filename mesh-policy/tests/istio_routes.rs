@@ -11,7 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_policy::{
-    Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts,
+    Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
     traffic::{
         Abort, BalanceRule, CorsAnswer, DestinationRule, Fraction, HashKey, OutlierRule, RouteRequest, RouteTable,
         Step, k8s,
@@ -301,6 +301,60 @@ fn what_is_not_carried_out_is_refused_with_its_line() {
         assert!(shown.starts_with("VirtualService `n/r`: vs.yaml:"), "{shown}");
         assert!(shown.ends_with(expected), "{shown}");
     }
+}
+
+const EXAMPLES: &str = include_str!("../testdata/routes.yaml");
+
+#[test]
+fn a_line_that_is_missing_or_changed_never_panics() {
+    let lines: Vec<&str> = EXAMPLES.lines().collect();
+    let (mut taken, mut rejected) = (0, 0);
+    for at in 0..lines.len() {
+        for value in ["", "- 0", "a: {b: [c]}", "    weight: -1", "      value: '('"] {
+            let mut changed = lines.clone();
+            changed[at] = value;
+            if let Ok(manifests) = k8s::read("r.yaml", &changed.join("\n"), &Budget::new()) {
+                taken += manifests.routes.len() + manifests.virtual_services.len();
+                rejected += manifests.rejected.len();
+            }
+        }
+    }
+    for (at, _) in EXAMPLES.match_indices(|sign: char| ",:{}[]".contains(sign)) {
+        let (before, after) = EXAMPLES.split_at(at);
+        let changed: String = before.chars().chain(after.chars().skip(1)).collect();
+        drop(k8s::read("r.yaml", before, &Budget::new()));
+        drop(k8s::read("r.yaml", &changed, &Budget::new()));
+    }
+    assert!(taken > 100 && rejected > 50, "{taken} {rejected}");
+}
+
+#[test]
+fn the_examples_are_taken_whole() {
+    let manifests = k8s::read("r.yaml", EXAMPLES, &Budget::new()).unwrap();
+    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    assert!(rejected.is_empty(), "{rejected:?}");
+    let counts = [
+        manifests.routes.len(),
+        manifests.gateways.len(),
+        manifests.grants.len(),
+        manifests.virtual_services.len(),
+        manifests.destination_rules.len(),
+        manifests.others.len(),
+    ];
+    assert_eq!(counts, [2, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn expressions_of_a_file_have_a_budget() {
+    let budget = Budget::new().with_limit(Resource::ExpressionBytes, 100);
+    let manifests = k8s::read("r.yaml", EXAMPLES, &budget).unwrap();
+    let shown: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    assert!(
+        shown
+            .iter()
+            .all(|text| text.ends_with("bytes of compiled regular expressions are more than 100"))
+    );
+    assert!(!shown.is_empty());
 }
 
 fn destination_rule(rest: &str) -> Result<DestinationRule, String> {

@@ -116,6 +116,16 @@ pub enum PathMatch {
 }
 
 impl PathMatch {
+    /// One path, as the Gateway API has it.
+    ///
+    /// # Errors
+    ///
+    /// No normalized path is equal to it: it does not begin with a slash, or has segments that
+    /// normalization removes, an escaped slash, a query, a fragment, or a byte that no path has.
+    pub fn exact(path: &str) -> Result<Self, PathMatchError> {
+        Ok(Self::Exact(checked_path(path)?.into()))
+    }
+
     /// Whether a path fits.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
@@ -142,7 +152,7 @@ impl SegmentPrefix {
     ///
     /// # Errors
     ///
-    /// It is no such path.
+    /// As for [`PathMatch::exact`].
     pub fn new(path: &str) -> Result<Self, PathMatchError> {
         let path = checked_path(path)?;
         Ok(Self(path.strip_suffix('/').unwrap_or(path).into()))
@@ -160,13 +170,8 @@ impl SegmentPrefix {
     }
 }
 
-/// A path that a normalized one can be equal to or below of, as the Gateway API has it.
-///
-/// # Errors
-///
-/// It does not begin with a slash, or has segments that normalization removes, an escaped slash, a
-/// fragment, or a byte that no path has.
-pub fn checked_path(path: &str) -> Result<&str, PathMatchError> {
+/// A path that a normalized one can be equal to or below of.
+pub(super) fn checked_path(path: &str) -> Result<&str, PathMatchError> {
     let odd = ["//", "/./", "/../", "%2f", "%2F", "#", "?"];
     let is_odd = odd.iter().any(|part| path.contains(part)) || path.ends_with("/..") || path.ends_with("/.");
     let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);

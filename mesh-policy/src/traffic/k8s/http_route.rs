@@ -12,7 +12,7 @@ use crate::{
     traffic::{
         field::is_token,
         filter::Filters,
-        matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch, SegmentPrefix, checked_path},
+        matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch, SegmentPrefix},
         model::{Retries, Route, RouteKind, Rule},
         pattern::Pattern,
         rewrite::PathChange,
@@ -133,7 +133,7 @@ fn path_match(mut object: Object, scope: &mut Scope) -> Result<PathMatch, Proble
     let value = object.text("value")?.unwrap_or_else(|| "/".to_owned());
     object.finish()?;
     let path = match kind {
-        Type::Exact => checked_path(&value).map(|path| PathMatch::Exact(path.into())),
+        Type::Exact => PathMatch::exact(&value),
         Type::Prefix => SegmentPrefix::new(&value).map(PathMatch::Segments),
         Type::Regex => return Ok(PathMatch::Regex(scope.regex(line, &field, &value)?)),
     };

@@ -13,6 +13,8 @@ pub(super) struct Hosts {
     exact: Table,
     /// By what follows the star.
     below: Table,
+    /// The length of the longest of those.
+    longest: usize,
     any: Option<usize>,
 }
 
@@ -21,6 +23,7 @@ impl Hosts {
         match host.form() {
             Form::Any => self.any = Some(place),
             Form::Below(suffix) => {
+                self.longest = self.longest.max(suffix.len());
                 self.below.insert(suffix.as_bytes().into(), place);
             }
             Form::Exact(name) => {
@@ -45,7 +48,8 @@ impl Hosts {
             }
             if !self.below.is_empty() {
                 // What stands before the first dot has at least one byte.
-                let dots = name.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'.');
+                let start = name.len().saturating_sub(self.longest).max(1);
+                let dots = name.iter().enumerate().skip(start).filter(|(_, byte)| **byte == b'.');
                 for suffix in dots.filter_map(|(at, _)| name.get(at..)) {
                     if self.below.get(suffix).is_some_and(|place| is_enough(*place)) {
                         return;
