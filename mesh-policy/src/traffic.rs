@@ -34,8 +34,8 @@ pub use self::{
     backend::{Backend, Backends, Target, Unresolved},
     cors::{Cors, CorsAnswer, Listed, OriginMatch},
     destination::{
-        BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, OutlierRule, PortPolicy,
-        RetryBudgetRule, Subset, WarmupRule,
+        BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule, OutlierRule,
+        PlaceShares, PortPolicy, RetryBudgetRule, Subset, WarmupRule,
     },
     edit::{EditHeaders, HeaderEdits},
     fault::{Abort, Fault},

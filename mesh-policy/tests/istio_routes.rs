@@ -379,7 +379,8 @@ fn destination_rules_are_read_with_their_defaults() {
       http: {http2MaxRequests: 1000, maxRequestsPerConnection: 10, maxRetries: 0}
     outlierDetection: {consecutive5xxErrors: 7, interval: 5m, baseEjectionTime: 15m}
     retryBudget: {percent: 25}
-    portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: LEAST_REQUEST}}]
+    portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: LEAST_REQUEST, localityLbSetting: {failover: [{from: \
+         a, to: b}]}}}]
   subsets:
   - {name: v3, labels: {version: v3}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
 ",
@@ -405,6 +406,8 @@ fn destination_rules_are_read_with_their_defaults() {
     assert_eq!((budget.share, budget.minimum), (Fraction::percent(25.0).unwrap(), 3));
     assert_eq!(rule.policy.ports[0].0, 80);
     assert_eq!(rule.policy.ports[0].1.balance, Some(BalanceRule::LeastRequest));
+    let locality = rule.policy.ports[0].1.locality.as_ref().unwrap();
+    assert_eq!(locality.failover, [("a".into(), "b".into())]);
     assert_eq!(rule.subsets[0].policy.general.balance, Some(BalanceRule::RoundRobin));
 }
 
@@ -420,8 +423,13 @@ fn destination_rules_that_are_not_carried_out_are_refused() {
             "`spec.trafficPolicy.tls.mode` cannot be `MUTUAL`",
         ),
         (
-            "  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}",
-            "localityLbSetting` is not supported",
+            "  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 99}}]}}}",
+            "localityLbSetting.distribute[0].to` cannot be `99`",
+        ),
+        (
+            "  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 100}}], failover: \
+             [{from: a, to: b}]}}}",
+            "exclude each other",
         ),
         (
             "  trafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}}",

@@ -76,6 +76,8 @@ pub struct DestinationPolicy {
 pub struct PortPolicy {
     /// How an endpoint is chosen.
     pub balance: Option<BalanceRule>,
+    /// Which places are asked before others.
+    pub locality: Option<LocalityRule>,
     /// How endpoints that have just become healthy are spared.
     pub warmup: Option<WarmupRule>,
     /// How many connections and requests there may be.
@@ -122,6 +124,38 @@ pub enum HashKey {
     SourceIp,
     /// The value of a parameter of the query.
     QueryParameter(Box<str>),
+}
+
+/// Which places are asked before others. Places are written as Istio does: `REGION/ZONE/SUBZONE`, with
+/// `*` for all that follows. Dividing excludes the other two ways; without any of them, near places come before
+/// far ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalityRule {
+    /// What requests from some places are divided among.
+    pub distribute: Vec<PlaceShares>,
+    /// From each region, the region that is asked when it fails.
+    pub failover: Vec<(Box<str>, Box<str>)>,
+    /// The labels that endpoints are to share with the client, the most important one first; a label
+    /// may be written with its value, as `NAME=VALUE`.
+    pub failover_priority: Vec<Box<str>>,
+}
+
+/// What requests from a place are divided among.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlaceShares {
+    /// The place.
+    pub from: Box<str>,
+    /// The places that get a share, and how large it is: 100 together.
+    pub to: Vec<(Box<str>, u32)>,
+}
+
+impl PlaceShares {
+    /// Shares of requests from a place.
+    pub fn new(from: &str, to: Vec<(Box<str>, u32)>) -> Self {
+        Self { from: from.into(), to }
+    }
 }
 
 /// How endpoints that have just become healthy are spared.

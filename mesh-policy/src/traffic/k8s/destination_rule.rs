@@ -2,11 +2,14 @@ use std::time::Duration;
 
 use super::{duration, metadata::Metadata};
 use crate::{
-    manifest::{Object, Problem, ReadFault, object::unfit},
+    manifest::{
+        Object, Problem, ReadFault,
+        object::{text, unfit},
+    },
     traffic::{
         destination::{
-            BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, OutlierRule, PortPolicy,
-            RetryBudgetRule, Subset, WarmupRule,
+            BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule, OutlierRule,
+            PlaceShares, PortPolicy, RetryBudgetRule, Subset, WarmupRule,
         },
         fraction::Fraction,
         host::HostPattern,
@@ -67,7 +70,7 @@ fn policy(mut object: Object) -> Result<DestinationPolicy, Problem> {
 fn port_policy(object: &mut Object) -> Result<PortPolicy, Problem> {
     let mut policy = PortPolicy::default();
     if let Some(balancer) = object.object("loadBalancer")? {
-        (policy.balance, policy.warmup) = balance(balancer)?;
+        balance(balancer, &mut policy)?;
     }
     if let Some(pool) = object.object("connectionPool")? {
         policy.limits = limits(pool)?;
@@ -81,7 +84,7 @@ fn port_policy(object: &mut Object) -> Result<PortPolicy, Problem> {
     Ok(policy)
 }
 
-fn balance(mut object: Object) -> Result<(Option<BalanceRule>, Option<WarmupRule>), Problem> {
+fn balance(mut object: Object, policy: &mut PortPolicy) -> Result<(), Problem> {
     #[derive(Clone, Copy)]
     enum Simple {
         Unspecified,
@@ -108,10 +111,50 @@ fn balance(mut object: Object) -> Result<(Option<BalanceRule>, Option<WarmupRule
         Simple::RoundRobin => Some(BalanceRule::RoundRobin),
         Simple::Random => Some(BalanceRule::Random),
     });
-    let warmup = object.object("warmup")?.map(warmup).transpose()?;
-    object.refuse(&["localityLbSetting", "warmupDurationSecs"])?;
+    policy.balance = hash.or(simple);
+    policy.warmup = object.object("warmup")?.map(warmup).transpose()?;
+    policy.locality = match object.object("localityLbSetting")? {
+        Some(setting) => locality(setting)?,
+        None => None,
+    };
+    object.refuse(&["warmupDurationSecs"])?;
+    object.finish()
+}
+
+fn locality(mut object: Object) -> Result<Option<LocalityRule>, Problem> {
+    let mut rule = LocalityRule::default();
+    let (line, path) = (object.line(), object.path("distribute"));
+    for mut found in object.objects("distribute")? {
+        let from = found.required_text("from")?;
+        let (line, field) = (found.line_of("to"), found.path("to"));
+        let mut to = Vec::new();
+        for (field, place, node) in found.object("to")?.into_iter().flat_map(Object::into_fields) {
+            let (line, share) = text(&field, node)?;
+            let share = share.parse().map_err(|_| unfit(line, &field, &share))?;
+            to.push((place.into(), share));
+        }
+        found.finish()?;
+        let sum: u64 = to.iter().map(|(_, share): &(Box<str>, u32)| u64::from(*share)).sum();
+        if sum != 100 {
+            return Err(unfit(line, &field, &sum.to_string()));
+        }
+        rule.distribute.push(PlaceShares::new(&from, to));
+    }
+    for mut found in object.objects("failover")? {
+        let (from, to) = (found.required_text("from")?, found.required_text("to")?);
+        found.finish()?;
+        rule.failover.push((from.into(), to.into()));
+    }
+    let labels = object.texts("failoverPriority")?.into_iter();
+    rule.failover_priority = labels.map(|(_, label)| label.into()).collect();
+    let is_enabled = object.word("enabled", &[("true", true), ("false", false)])?;
     object.finish()?;
-    Ok((hash.or(simple), warmup))
+    let is_otherwise = !rule.failover.is_empty() || !rule.failover_priority.is_empty();
+    if !rule.distribute.is_empty() && is_otherwise {
+        let (field, other) = (path.into(), "failover".into());
+        return Err((line, ReadFault::Excluded { field, other }));
+    }
+    Ok(is_enabled.unwrap_or(true).then_some(rule))
 }
 
 fn hash(mut object: Object) -> Result<BalanceRule, Problem> {
