@@ -14,7 +14,7 @@ use mesh_policy::{
     Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
     traffic::{
         Abort, BalanceRule, CorsAnswer, DestinationRule, Fraction, HashKey, OutlierRule, RouteRequest, RouteTable,
-        Step, k8s,
+        Step, attach, k8s,
     },
 };
 
@@ -301,6 +301,44 @@ fn what_is_not_carried_out_is_refused_with_its_line() {
         assert!(shown.starts_with("VirtualService `n/r`: vs.yaml:"), "{shown}");
         assert!(shown.ends_with(expected), "{shown}");
     }
+}
+
+#[test]
+fn virtual_services_are_attached_by_the_names_of_a_service() {
+    let text = |name: &str, rest: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: n}}\n\
+             spec: {{{rest}, http: [{{route: [{{destination: {{host: a}}}}]}}]}}\n---\n"
+        )
+    };
+    let attached = |services: &[(&str, &str)]| {
+        let text: String = services.iter().map(|(name, rest)| text(name, rest)).collect();
+        let manifests = k8s::read("vs.yaml", &text, &Budget::new()).unwrap();
+        assert!(manifests.rejected.is_empty());
+        let routes = attach::virtual_services("n", "reviews.n.svc.cluster.local", &manifests.virtual_services);
+        assert!(routes.iter().all(|route| route.hosts.is_empty()));
+        let names: Vec<_> = routes.iter().map(|route| route.id.name.to_string()).collect();
+        names.join(" ")
+    };
+    let (short, full) = ("hosts: [reviews]", "hosts: [other, reviews.n.svc.cluster.local]");
+    let (near, far, all) = (
+        "hosts: ['*.n.svc.cluster.local']",
+        "hosts: ['*.cluster.local']",
+        "hosts: ['*']",
+    );
+    assert_eq!(attached(&[("a", short), ("b", full), ("c", near), ("d", all)]), "a b");
+    assert_eq!(attached(&[("c", near), ("e", far), ("d", all)]), "c");
+    assert_eq!(attached(&[("d", all)]), "d");
+    assert_eq!(
+        attached(&[("f", "hosts: [ratings]"), ("g", "hosts: [reviews.m.svc.cluster.local]")]),
+        ""
+    );
+    assert_eq!(attached(&[("h", "hosts: [reviews], gateways: [edge]")]), "");
+    assert_eq!(
+        attached(&[("i", "hosts: [reviews], gateways: [edge, mesh], exportTo: ['.']")]),
+        "i"
+    );
+    assert_eq!(attached(&[("j", "hosts: [reviews], exportTo: ['~']")]), "");
 }
 
 const EXAMPLES: &str = include_str!("../testdata/routes.yaml");

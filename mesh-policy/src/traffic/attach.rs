@@ -12,7 +12,8 @@ use thiserror::Error;
 use super::{
     backend::{Target, Unresolved},
     gateway::{GATEWAY_API, Gateway, Listener, ReferenceGrant},
-    model::{ParentRef, Route, RouteId},
+    host::HostPattern,
+    model::{ParentRef, Route, RouteId, VirtualService},
 };
 use crate::authz::Labels;
 
@@ -164,6 +165,54 @@ pub fn service(
         }
     }
     attached
+}
+
+/// Attaches VirtualServices to a service, by its full name in the mesh such as
+/// `reviews.shop.svc.cluster.local`.
+///
+/// Those count that are of the service's namespace, for the mesh and not for gateways alone, and name
+/// the service: in full, by its short name, or among others. One that names it in full or short comes
+/// before one that names it among others, which then does not count.
+pub fn virtual_services(namespace: &str, host: &str, services: &[VirtualService]) -> Vec<Arc<Route>> {
+    let specificity = |service: &VirtualService| {
+        let hosts = service.route.hosts.iter();
+        hosts
+            .filter(|named| is_named(named, namespace, host))
+            .map(HostPattern::specificity)
+            .max()
+    };
+    let is_candidate = |service: &&VirtualService| {
+        let is_exported = service.export_to.is_empty()
+            || service
+                .export_to
+                .iter()
+                .any(|to| [".", "*", namespace].contains(&&**to));
+        is_exported
+            && *service.route.id.namespace == *namespace
+            && service.gateways.iter().any(|name| &**name == "mesh")
+    };
+    let found = services.iter().filter(is_candidate);
+    let found: Vec<_> = found
+        .filter_map(|service| Some((specificity(service)?, service)))
+        .collect();
+    // Whether it is one host; how long the name is tells short from full, which are the same here.
+    let is_one = found.iter().any(|((is_one, _), _)| *is_one);
+    let longest = found.iter().map(|((_, length), _)| *length).max();
+    let kept = found
+        .into_iter()
+        .filter(|((one, length), _)| if is_one { *one } else { Some(*length) == longest });
+    kept.map(|(_, service)| {
+        let mut route = Route::clone(&service.route);
+        route.hosts.clear();
+        Arc::new(route)
+    })
+    .collect()
+}
+
+fn is_named(named: &HostPattern, namespace: &str, host: &str) -> bool {
+    let name = named.to_string();
+    let is_short = !name.contains(['.', '*']);
+    named.matches(host.as_bytes()) || (is_short && host.starts_with(&format!("{name}.{namespace}.svc.")))
 }
 
 /// The oldest first, so that it is there when a younger one conflicts with it.

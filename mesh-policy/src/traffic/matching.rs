@@ -208,12 +208,16 @@ impl GrpcMatch {
         is(&self.service, service) && is(&self.method, method)
     }
 
-    /// The path, if there is only one.
-    pub(super) fn exact(&self) -> Option<String> {
-        match (&self.service, &self.method) {
-            (Some(Pattern::Exact(service)), Some(Pattern::Exact(method))) => Some(format!("/{service}/{method}")),
-            _ => None,
-        }
+    /// Service and method, so far as there is only one.
+    pub(super) fn names(&self) -> (Option<&str>, Option<&str>) {
+        (exact(self.service.as_ref()), exact(self.method.as_ref()))
+    }
+}
+
+fn exact(pattern: Option<&Pattern>) -> Option<&str> {
+    match pattern {
+        Some(Pattern::Exact(text)) => Some(text),
+        _ => None,
     }
 }
 

@@ -30,8 +30,8 @@ mod rules;
 /// others are asked after them.
 ///
 /// Looking up takes hash tables and no list that grows with the number of paths: only rules that
-/// share a path are looked at one by one, as are regular expressions, services and methods of gRPC
-/// that are no exact pair, and paths in any case. Nothing is allocated.
+/// share a path are looked at one by one, as are regular expressions, methods of any service of gRPC,
+/// and paths in any case. Nothing is allocated.
 ///
 /// ```
 /// use std::sync::Arc;

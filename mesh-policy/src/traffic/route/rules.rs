@@ -53,9 +53,13 @@ impl Rules {
                 Some(PathMatch::Exact(path)) => exact.entry(path.as_bytes().into()).or_default(),
                 Some(PathMatch::Segments(prefix)) => segments.list(prefix.as_str()),
                 Some(PathMatch::Prefix(prefix)) => bytes.list(prefix),
-                Some(PathMatch::Grpc(call)) => match call.exact() {
-                    Some(path) => exact.entry(path.into_bytes().into()).or_default(),
-                    None => &mut others,
+                Some(PathMatch::Grpc(call)) => match call.names() {
+                    (Some(service), Some(method)) => {
+                        let path = format!("/{service}/{method}");
+                        exact.entry(path.into_bytes().into()).or_default()
+                    }
+                    (Some(service), None) => segments.list(&format!("/{service}")),
+                    (None, _) => &mut others,
                 },
                 Some(PathMatch::ExactInAnyCase(_) | PathMatch::PrefixInAnyCase(_) | PathMatch::Regex(_)) | None => {
                     &mut others
