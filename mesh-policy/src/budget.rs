@@ -25,15 +25,18 @@ pub enum Resource {
     /// Bytes of a value, or of a condition's key. Default: 4,096, twice the longest SPIFFE ID.
     ValueBytes,
     /// Rules, entries and values in a set, after trust domains have been expanded: what its arrays
-    /// hold. Default: 4,194,304.
+    /// hold. Default: 4,194,304. In a table of routes, kinds of requests for each host.
     SetItems,
+    /// Bytes of memory that the compiled regular expressions of a file or of a table of routes take.
+    /// Default: 64 MiB.
+    ExpressionBytes,
 }
 
 /// As much as there may be of anything, so that a rule's number and its class are 32 bits.
 const MOST: usize = 1 << 28;
 
 impl Resource {
-    const COUNT: usize = 9;
+    const COUNT: usize = 10;
 
     fn default_limit(self) -> usize {
         match self {
@@ -44,6 +47,7 @@ impl Resource {
             Self::Rules | Self::Alternatives => 512,
             Self::ValueBytes => 4096,
             Self::SetItems => 1 << 22,
+            Self::ExpressionBytes => 64 << 20,
         }
     }
 }
@@ -60,6 +64,7 @@ impl fmt::Display for Resource {
             Self::Values => "values in a policy",
             Self::ValueBytes => "bytes in a value or key",
             Self::SetItems => "rules, entries and values in a set",
+            Self::ExpressionBytes => "bytes of compiled regular expressions",
         })
     }
 }

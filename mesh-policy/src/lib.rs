@@ -6,9 +6,12 @@ pub mod facts;
 mod fingerprint;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+#[cfg(feature = "k8s")]
+pub mod manifest;
 mod matcher;
 pub mod normalize;
 pub mod sample;
+#[cfg(feature = "traffic")]
 pub mod traffic;
 
 pub use budget::{Budget, OverBudget, Resource};

@@ -4,7 +4,6 @@
 use mesh_policy::{
     ConnectionFacts, Peer,
     authz::{AuthorizationPolicy, Decision, Permit, PolicySet},
-    traffic::{balance, breaker, outlier, rate, retry},
 };
 
 fn is_shared<T: Send + Sync + 'static>() {}
@@ -18,8 +17,10 @@ fn sets_and_their_decisions_are_shared() {
     is_shared::<Peer>();
 }
 
+#[cfg(feature = "traffic")]
 #[test]
 fn what_requests_share_is_shared() {
+    use mesh_policy::traffic::{balance, breaker, outlier, rate, retry};
     is_shared::<balance::EndpointSet<String>>();
     is_shared::<balance::InFlight>();
     is_shared::<breaker::Breaker>();
@@ -31,6 +32,16 @@ fn what_requests_share_is_shared() {
     is_shared::<rate::KeyedBuckets>();
     is_shared::<retry::Budget>();
     is_shared::<retry::Policy>();
+}
+
+#[cfg(feature = "traffic")]
+#[test]
+fn tables_of_routes_are_shared() {
+    use mesh_policy::traffic::{Choice, Plan, Route, RouteTable};
+    is_shared::<RouteTable>();
+    is_shared::<Route>();
+    is_shared::<Choice<'static>>();
+    is_shared::<Plan<'static>>();
 }
 
 #[cfg(feature = "jwt")]

@@ -24,24 +24,19 @@
 
 use std::sync::Arc;
 
-use self::node::{Kind, Node};
 pub use self::{
-    fault::{Problem, ReadError, ReadFault},
-    object::Object,
     sample::read_sample,
     write::{Manifest, write},
 };
 use super::{
     model::AuthorizationPolicy, peer_authentication::PeerAuthentication, request_authentication::RequestAuthentication,
 };
-use crate::budget::Budget;
+pub use crate::manifest::{Item, Object, Problem, ReadError, ReadFault};
+use crate::{budget::Budget, manifest};
 
 mod authentication;
 mod authorization;
-mod fault;
 mod metadata;
-pub(in crate::authz) mod node;
-pub(in crate::authz) mod object;
 mod sample;
 mod write;
 
@@ -61,22 +56,7 @@ pub struct Manifests {
     /// Which tokens are believed.
     pub request_authentication: Vec<RequestAuthentication>,
     /// Objects of other kinds and groups, for whoever knows these.
-    pub others: Vec<Other>,
-}
-
-/// An object that is not of this API, nor seems to be meant for it: a kind that the API does not
-/// have, or an API group that is only like this one, is an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Other {
-    /// The object's `apiVersion`.
-    pub api_version: String,
-    /// The object's `kind`.
-    pub kind: String,
-    /// The line that it begins in, from 1.
-    pub line: u32,
-    /// All fields but these two.
-    pub object: Object,
+    pub others: Vec<Item>,
 }
 
 /// Reads the text of a file. `file` is its name, for messages.
@@ -96,35 +76,24 @@ pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Manifests, ReadEr
         fault,
     };
     let mut manifests = Manifests::default();
-    for document in node::documents(text, budget).map_err(place)? {
-        read_document(&mut manifests, &file, document).map_err(place)?;
+    let is_known = |group: &str, kind: &str| group == GROUP && KINDS.contains(&kind);
+    for item in manifest::items(text, budget, is_known).map_err(place)? {
+        read_item(&mut manifests, &file, item).map_err(place)?;
     }
     Ok(manifests)
 }
 
-fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> Result<(), Problem> {
-    let line = document.line;
-    if document.kind == Kind::Null {
+fn read_item(manifests: &mut Manifests, file: &Arc<str>, item: Item) -> Result<(), Problem> {
+    if !is_meant(&item) {
+        manifests.others.push(item);
         return Ok(());
     }
-    let mut object = Object::new("", document)?;
-    let api_version = object.required_text("apiVersion")?;
-    let kind = object.required_text("kind")?;
-    if is_list(&api_version, &kind) {
-        object.take("metadata");
-        let mut items = object.required_list("items")?.into_iter();
-        object.finish()?;
-        return items.try_for_each(|item| read_document(manifests, file, item));
-    }
-    if !is_meant(&api_version, &kind) {
-        manifests.others.push(Other {
-            api_version,
-            kind,
-            line,
-            object,
-        });
-        return Ok(());
-    }
+    let Item {
+        api_version,
+        kind,
+        line,
+        object,
+    } = item;
     let version = api_version.strip_prefix(GROUP).and_then(|rest| rest.strip_prefix('/'));
     if !version.is_some_and(|version| ["v1", "v1beta1"].contains(&version)) {
         let api_version = api_version.into();
@@ -144,27 +113,12 @@ fn read_document(manifests: &mut Manifests, file: &Arc<str>, document: Node) -> 
     Ok(())
 }
 
-/// What `kubectl` writes for several objects, or an API server for those of one kind.
-fn is_list(api_version: &str, kind: &str) -> bool {
-    kind == "List"
-        || (group(api_version) == GROUP && kind.strip_suffix("List").is_some_and(|kind| KINDS.contains(&kind)))
-}
-
 /// Whether an object is one of this API, be it written right or not. Others have kinds of these
 /// names, too: Linkerd has an AuthorizationPolicy.
-fn is_meant(api_version: &str, kind: &str) -> bool {
-    let group = group(api_version);
+fn is_meant(item: &Item) -> bool {
+    let group = item.group();
     let is_like_ours = group.is_empty() || group.to_ascii_lowercase().contains("istio");
-    group == GROUP || (KINDS.contains(&kind) && is_like_ours)
-}
-
-/// Without a slash it is the version of the core group, or a group that lacks its version.
-fn group(api_version: &str) -> &str {
-    match api_version.split_once('/') {
-        Some((group, _)) => group,
-        None if api_version.contains('.') => api_version,
-        None => "",
-    }
+    group == GROUP || (KINDS.contains(&item.kind.as_str()) && is_like_ours)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
-use crate::authz::k8s;
+use crate::manifest::fault::ReadFault as FileFault;
 
 /// Why a file of filters holds no policies, in one line: file, line and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl std::error::Error for ReadError {
 pub enum ReadFault {
     /// The file is not one of filters.
     #[error(transparent)]
-    File(#[from] k8s::ReadFault),
+    File(#[from] FileFault),
     /// A filter or a matcher of a kind that policies do not become.
     #[error("no policy becomes a `{kind}` at `{field}`")]
     Kind {
@@ -91,6 +91,6 @@ pub enum ReadFault {
 /// What is wrong, and in which line.
 pub(super) type Problem = (u32, ReadFault);
 
-pub(super) fn of_file((line, fault): (u32, k8s::ReadFault)) -> Problem {
+pub(super) fn of_file((line, fault): (u32, FileFault)) -> Problem {
     (line, fault.into())
 }

@@ -8,11 +8,9 @@ use super::{
     message::{self, Choice, choice, only_list, placed},
 };
 use crate::{
-    authz::{
-        k8s::{node::Node, object},
-        model::{Condition, ConditionKey, Entry, OperationField, SourceField, Value},
-    },
+    authz::model::{Condition, ConditionKey, Entry, OperationField, SourceField, Value},
     facts::Attribute,
+    manifest::{node::Node, object},
 };
 
 /// What one half of a rule says.

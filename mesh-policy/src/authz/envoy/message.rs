@@ -8,9 +8,10 @@ use super::{
     fault::{Problem, ReadFault, of_file},
     text::{HeaderMatcher, StringMatcher, StringPattern},
 };
-use crate::authz::k8s::{
+use crate::manifest::{
+    fault::ReadFault as FileFault,
     node::{Kind, Node},
-    object::Object,
+    object::{Object, text as text_of},
 };
 
 /// The type of a template's configuration.
@@ -49,7 +50,7 @@ impl Choice {
 /// The field of a message that has to be there.
 pub(super) fn required(object: &mut Object, name: &str) -> Result<Node, Problem> {
     let (line, field) = (object.line, object.path(name).into());
-    let missing = crate::authz::k8s::ReadFault::Missing { field };
+    let missing = FileFault::Missing { field };
     object.take(name).ok_or_else(|| of_file((line, missing)))
 }
 
@@ -193,7 +194,7 @@ fn block(path: &str, node: Node) -> Result<CidrRange, Problem> {
 }
 
 fn number<N: std::str::FromStr>(path: &str, node: Node) -> Result<N, Problem> {
-    let (line, text) = crate::authz::k8s::object::text(path, node).map_err(of_file)?;
+    let (line, text) = text_of(path, node).map_err(of_file)?;
     text.parse().map_err(|_| {
         let field = path.into();
         (line, ReadFault::Value { field })
@@ -251,7 +252,7 @@ fn string(path: &str, node: Node) -> Result<StringMatcher, Problem> {
         let field = path.into();
         return Err((line, ReadFault::NotOne { field }));
     };
-    let text = |node| crate::authz::k8s::object::text(&place, node).map_err(of_file);
+    let text = |node| text_of(&place, node).map_err(of_file);
     let pattern = match name.as_str() {
         "exact" => StringPattern::Exact(text(node)?.1),
         "prefix" => StringPattern::Prefix(text(node)?.1),

@@ -10,14 +10,12 @@ use super::{
     message::{expect_type, message, placed, required},
 };
 use crate::{
-    authz::{
-        k8s::{
-            node::{self, Kind, Node},
-            object::Object,
-        },
-        model::{Action, AuthorizationPolicy, PolicyName, Rule},
-    },
+    authz::model::{Action, AuthorizationPolicy, PolicyName, Rule},
     budget::Budget,
+    manifest::{
+        node::{self, Kind, Node},
+        object::Object,
+    },
 };
 
 /// The two filters, by name and type.

@@ -1,16 +1,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{
-    fault::{Problem, ReadFault},
-    metadata::{metadata, selector, target},
-    node::Node,
-    object::Object,
-};
+use super::metadata::{metadata, selector, target};
 use crate::{
     authz::{
         peer_authentication::{MtlsMode, PeerAuthentication},
         request_authentication::{ClaimHeader, JwtRule, RequestAuthentication, TokenHeader},
+    },
+    manifest::{
+        fault::{Problem, ReadFault},
+        node::Node,
+        object::Object,
     },
     matcher::port,
 };

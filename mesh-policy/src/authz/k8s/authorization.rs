@@ -1,9 +1,4 @@
-use super::{
-    fault::{Problem, ReadFault},
-    metadata::{metadata, target},
-    node::{Kind, Node},
-    object::{Object, text, wrong},
-};
+use super::metadata::{metadata, target};
 use crate::{
     authz::{
         model::{
@@ -13,6 +8,11 @@ use crate::{
         target::Target,
     },
     facts::Attribute,
+    manifest::{
+        fault::{Problem, ReadFault},
+        node::{Kind, Node},
+        object::{Object, text, wrong},
+    },
 };
 
 pub(super) fn read(mut object: Object) -> Result<AuthorizationPolicy, Problem> {

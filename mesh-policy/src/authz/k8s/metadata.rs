@@ -1,11 +1,13 @@
-use super::{
-    fault::{Problem, ReadFault},
-    node::Node,
-    object::Object,
-};
-use crate::authz::{
-    model::PolicyName,
-    target::{Labels, Target, TargetRef},
+use crate::{
+    authz::{
+        model::PolicyName,
+        target::{Labels, Target, TargetRef},
+    },
+    manifest::{
+        fault::{Problem, ReadFault},
+        node::Node,
+        object::Object,
+    },
 };
 
 const DRY_RUN: &str = "istio.io/dry-run";

@@ -1,11 +1,11 @@
-use super::{
-    fault::{Problem, ReadError, ReadFault},
-    node::{self, Kind, Node},
-    object::{Object, text, wrong},
-};
 use crate::{
     budget::Budget,
     facts::{Claim, Claims, Known, Peer},
+    manifest::{
+        fault::{Problem, ReadError, ReadFault},
+        node::{self, Kind, Node},
+        object::{Object, text, wrong},
+    },
     matcher::port,
     normalize::PathNormalization,
     sample::{FilterMetadata, Found, Sample, SampleRequest},

@@ -7,15 +7,15 @@ use crate::budget::{Budget, Resource};
 
 /// A value in a file, and the line that it begins in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::authz) struct Node {
-    pub(in crate::authz) line: u32,
-    pub(in crate::authz) kind: Kind,
+pub(crate) struct Node {
+    pub(crate) line: u32,
+    pub(crate) kind: Kind,
     /// Whether a text was written without quotes, so that it may be a number.
-    pub(in crate::authz) plain: bool,
+    pub(crate) plain: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::authz) enum Kind {
+pub(crate) enum Kind {
     Null,
     /// Numbers and truth values are text, too: a port may be written either way.
     Text(String),
@@ -28,7 +28,7 @@ pub(in crate::authz) enum Kind {
 ///
 /// Nothing is expanded, so there are no more values than bytes in the file, and of both no more than
 /// the budget has it.
-pub(in crate::authz) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Problem> {
+pub(crate) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Problem> {
     budget
         .check(Resource::DocumentBytes, text.len())
         .map_err(|over| (1, over.into()))?;

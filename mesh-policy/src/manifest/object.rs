@@ -1,3 +1,5 @@
+use std::str::FromStr;
+
 use super::{
     fault::{Problem, ReadFault},
     node::{Kind, Node},
@@ -10,12 +12,12 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     path: String,
-    pub(in crate::authz) line: u32,
+    pub(crate) line: u32,
     fields: Vec<(String, Node)>,
 }
 
 impl Object {
-    pub(in crate::authz) fn new(path: &str, node: Node) -> Result<Self, Problem> {
+    pub(crate) fn new(path: &str, node: Node) -> Result<Self, Problem> {
         match node.kind {
             Kind::Map(fields) => Ok(Self {
                 path: path.to_owned(),
@@ -27,7 +29,7 @@ impl Object {
     }
 
     /// A field that is there and not null.
-    pub(in crate::authz) fn take(&mut self, name: &str) -> Option<Node> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Node> {
         let at = self.fields.iter().position(|(field, _)| field == name)?;
         let (_, node) = self.fields.remove(at);
         (node.kind != Kind::Null).then_some(node)
@@ -54,6 +56,20 @@ impl Object {
         items
             .map(|(at, node)| Self::new(&format!("{path}[{at}]"), node))
             .collect()
+    }
+
+    /// The same for a list that the API has no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// As for [`objects`](Self::objects), or it is longer.
+    pub fn objects_at_most(&mut self, limit: usize, name: &str) -> Result<Vec<Self>, Problem> {
+        let (line, field) = (self.line_of(name), self.path(name).into());
+        let list = self.objects(name)?;
+        if list.len() > limit {
+            return Err((line, ReadFault::TooMany { field, limit }));
+        }
+        Ok(list)
     }
 
     /// Takes a text.
@@ -92,8 +108,66 @@ impl Object {
         self.text(name)?.ok_or((line, ReadFault::Missing { field }))
     }
 
+    /// Takes a mapping that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// The field is missing or something else.
+    pub fn required_object(&mut self, name: &str) -> Result<Self, Problem> {
+        let (line, field) = (self.line, self.path(name).into());
+        self.object(name)?.ok_or((line, ReadFault::Missing { field }))
+    }
+
+    /// Takes a value that is written as a text, such as a number.
+    ///
+    /// # Errors
+    ///
+    /// The field is no text, or not one of such a value.
+    pub fn parsed<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        self.mapped(name, |text| text.parse().ok())
+    }
+
+    /// Takes a value that a function makes of a text, or makes none.
+    ///
+    /// # Errors
+    ///
+    /// The field is no text, or the function makes nothing of it.
+    pub fn mapped<T>(&mut self, name: &str, make: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+        let (line, path) = (self.line_of(name), self.path(name));
+        let text = self.text(name)?;
+        text.map(|text| make(&text).ok_or_else(|| unfit(line, &path, &text)))
+            .transpose()
+    }
+
+    /// Takes one of a few words.
+    ///
+    /// # Errors
+    ///
+    /// The field is no text, or another one.
+    pub fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        self.mapped(name, |text| {
+            let found = words.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value)
+        })
+    }
+
+    /// Refuses fields that the API has and this reader does not carry out.
+    ///
+    /// # Errors
+    ///
+    /// One of them is there.
+    pub fn refuse(&mut self, names: &[&str]) -> Result<(), Problem> {
+        for name in names {
+            let (line, field) = (self.line_of(name), self.path(name).into());
+            if self.take(name).is_some() {
+                return Err((line, ReadFault::Unsupported { field }));
+            }
+        }
+        Ok(())
+    }
+
     /// The entries of a list, none if it is not there.
-    pub(in crate::authz) fn list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(crate) fn list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let path = self.path(name);
         match self.take(name) {
             None => Ok(Vec::new()),
@@ -106,7 +180,7 @@ impl Object {
     }
 
     /// The same for a list that must be there.
-    pub(super) fn required_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(crate) fn required_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let is_there = self
             .fields
             .iter()
@@ -119,7 +193,7 @@ impl Object {
     }
 
     /// The same for a list that must not be there if it is empty.
-    pub(in crate::authz) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
+    pub(crate) fn filled_list(&mut self, name: &str) -> Result<Vec<Node>, Problem> {
         let field = self.path(name).into();
         let line = self.line_of(name);
         let is_there = self
@@ -158,7 +232,7 @@ impl Object {
     }
 
     /// All fields that are left, with their paths.
-    pub(in crate::authz) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
+    pub(crate) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
         let path = self.path;
         self.fields
             .into_iter()
@@ -211,14 +285,20 @@ impl Object {
     }
 }
 
-pub(in crate::authz) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
+pub(crate) fn text(path: &str, node: Node) -> Result<(u32, String), Problem> {
     match node.kind {
         Kind::Text(text) => Ok((node.line, text)),
         _ => Err(wrong(node.line, path, "a text")),
     }
 }
 
-pub(in crate::authz) fn wrong(line: u32, field: &str, expected: &'static str) -> Problem {
+/// A field cannot have this value.
+pub(crate) fn unfit(line: u32, field: &str, value: &str) -> Problem {
+    let (field, value) = (field.into(), value.into());
+    (line, ReadFault::Value { field, value })
+}
+
+pub(crate) fn wrong(line: u32, field: &str, expected: &'static str) -> Problem {
     let field = if field.is_empty() { "the document" } else { field }.into();
     (line, ReadFault::Type { field, expected })
 }

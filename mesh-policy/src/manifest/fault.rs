@@ -2,6 +2,8 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
+#[cfg(feature = "traffic")]
+use crate::traffic::{field::FieldError, regex::RegexError};
 use crate::{authz::model::KeyError, budget::OverBudget, facts::PeerError, normalize::PathError};
 
 /// What is wrong with a file, and in which line, from 1.
@@ -86,6 +88,46 @@ pub enum ReadFault {
     EmptyList {
         /// The field, with the path to it.
         field: Box<str>,
+    },
+    /// The API has this field, and nothing here carries it out.
+    #[error("`{}` is not supported", .field.escape_debug())]
+    Unsupported {
+        /// The field, with the path to it.
+        field: Box<str>,
+    },
+    /// Two fields exclude each other.
+    #[error("`{}` and `{}` exclude each other", .field.escape_debug(), .other.escape_debug())]
+    Excluded {
+        /// The one, with the path to it.
+        field: Box<str>,
+        /// The other.
+        other: Box<str>,
+    },
+    /// A list is longer than the API has it.
+    #[error("`{}` has more than {limit} entries", .field.escape_debug())]
+    TooMany {
+        /// The list, with the path to it.
+        field: Box<str>,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A regular expression.
+    #[cfg(feature = "traffic")]
+    #[error("`{}`: {fault}", .field.escape_debug())]
+    Expression {
+        /// The field that has it.
+        field: Box<str>,
+        /// What is wrong with it.
+        fault: RegexError,
+    },
+    /// The name or the value of a header.
+    #[cfg(feature = "traffic")]
+    #[error("`{}`: {fault}", .field.escape_debug())]
+    Header {
+        /// The field that has it.
+        field: Box<str>,
+        /// What is wrong with it.
+        fault: FieldError,
     },
     /// A policy has more than one of `selector`, `targetRef` and `targetRefs`.
     #[error("a policy has one of `selector`, `targetRef` and `targetRefs`")]

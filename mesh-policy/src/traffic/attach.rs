@@ -1,0 +1,334 @@
+//! Which routes serve which listener or service, and why others do not.
+//!
+//! A route names the gateways and services that it wants to serve. Whether it does is theirs to say:
+//! they admit routes of some namespaces and kinds, and for some hosts. What a route refers to has to
+//! be there, and in another namespace it has to be granted; else the share of requests that would go
+//! there fails.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{
+    backend::{Target, Unresolved},
+    gateway::{GATEWAY_API, Gateway, Listener, ReferenceGrant},
+    host::HostPattern,
+    model::{ParentRef, Route, RouteId, VirtualService},
+};
+use crate::authz::Labels;
+
+/// What there is beside routes.
+pub trait Cluster {
+    /// Whether there is a service with a port of this number.
+    fn has_service(&self, namespace: &str, name: &str, port: u16) -> bool;
+
+    /// The labels of a namespace; none if they are not known.
+    fn namespace_labels(&self, namespace: &str) -> Option<&Labels>;
+}
+
+/// The routes of a gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GatewayRoutes {
+    /// For each listener its routes, with the hosts that both have and with their references
+    /// resolved.
+    pub listeners: Vec<ListenerRoutes>,
+    /// What became of each reference of a route to the gateway.
+    pub statuses: Vec<ParentStatus>,
+}
+
+/// The routes of a listener, for a [`RouteTable`](super::RouteTable).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerRoutes {
+    /// The listener's name.
+    pub listener: Box<str>,
+    /// The routes.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// The routes of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceRoutes {
+    /// The routes, for all hosts: whoever reached the service has found it. Their references are
+    /// resolved.
+    pub routes: Vec<Arc<Route>>,
+    /// What became of each reference of a route to the service.
+    pub statuses: Vec<ParentStatus>,
+}
+
+/// What became of a route's reference to a gateway or service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParentStatus {
+    /// The route.
+    pub route: RouteId,
+    /// The reference.
+    pub parent: ParentRef,
+    /// Whether the route serves it.
+    pub accepted: Result<(), NotAccepted>,
+    /// The route's own references that lead nowhere.
+    pub unresolved: Vec<(Target, Unresolved)>,
+}
+
+/// Why a route does not serve what it refers to, by the reasons of the Gateway API's `Accepted`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotAccepted {
+    /// There is no such listener or port.
+    #[error("there is no listener or port that the route refers to")]
+    NoMatchingParent,
+    /// The listeners admit no routes of this kind or namespace.
+    #[error("no listener admits routes of this kind and namespace")]
+    NotAllowedByListeners,
+    /// The listeners are for other hosts.
+    #[error("no listener is for a host of the route")]
+    NoMatchingListenerHostname,
+    /// A route of another kind is for the same hosts, and older.
+    #[error("{other} is for the same hosts, and first")]
+    Conflicted {
+        /// That route.
+        other: RouteId,
+    },
+}
+
+/// Attaches routes to the listeners of a gateway.
+pub fn gateway(
+    gateway: &Gateway,
+    routes: &[Route],
+    grants: &[ReferenceGrant],
+    cluster: &impl Cluster,
+) -> GatewayRoutes {
+    let listeners = gateway.listeners.iter().map(|listener| ListenerRoutes {
+        listener: listener.name.clone(),
+        routes: Vec::new(),
+    });
+    let mut attached = GatewayRoutes {
+        listeners: listeners.collect(),
+        statuses: Vec::new(),
+    };
+    for route in by_age(routes) {
+        let (resolved, unresolved) = resolve(route, grants, cluster);
+        for parent in route.parents.iter().filter(|parent| is_gateway(parent, gateway)) {
+            let accepted = attached.attach(gateway, parent, &resolved, cluster);
+            attached.statuses.push(ParentStatus {
+                route: route.id.clone(),
+                parent: parent.clone(),
+                accepted,
+                unresolved: unresolved.clone(),
+            });
+        }
+    }
+    attached
+}
+
+/// Attaches routes to a port of a service. Only those of its own namespace can be: a route of
+/// another is for clients of that namespace, and for their proxies.
+pub fn service(
+    namespace: &str,
+    name: &str,
+    port: u16,
+    routes: &[Route],
+    grants: &[ReferenceGrant],
+    cluster: &impl Cluster,
+) -> ServiceRoutes {
+    let is_meant = |parent: &&ParentRef| {
+        ["", "core"].contains(&&*parent.group)
+            && &*parent.kind == "Service"
+            && *parent.namespace == *namespace
+            && *parent.name == *name
+    };
+    let mut attached = ServiceRoutes::default();
+    for route in by_age(routes) {
+        let (mut resolved, unresolved) = resolve(route, grants, cluster);
+        resolved.hosts.clear();
+        let mut is_attached = false;
+        for parent in route.parents.iter().filter(is_meant) {
+            let accepted = if *route.id.namespace != *namespace {
+                Err(NotAccepted::NotAllowedByListeners)
+            } else if parent.port.is_some_and(|wanted| wanted != port) {
+                Err(NotAccepted::NoMatchingParent)
+            } else {
+                Ok(())
+            };
+            is_attached |= accepted.is_ok();
+            attached.statuses.push(ParentStatus {
+                route: route.id.clone(),
+                parent: parent.clone(),
+                accepted,
+                unresolved: unresolved.clone(),
+            });
+        }
+        if is_attached {
+            attached.routes.push(Arc::new(resolved));
+        }
+    }
+    attached
+}
+
+/// Attaches VirtualServices to a service, by its full name in the mesh such as
+/// `reviews.shop.svc.cluster.local`.
+///
+/// Those count that are of the service's namespace, for the mesh and not for gateways alone, and name
+/// the service: in full, by its short name, or among others. One that names it in full or short comes
+/// before one that names it among others, which then does not count.
+pub fn virtual_services(namespace: &str, host: &str, services: &[VirtualService]) -> Vec<Arc<Route>> {
+    let specificity = |service: &VirtualService| {
+        let hosts = service.route.hosts.iter();
+        hosts
+            .filter(|named| is_named(named, namespace, host))
+            .map(HostPattern::specificity)
+            .max()
+    };
+    let is_candidate = |service: &&VirtualService| {
+        let is_exported = service.export_to.is_empty()
+            || service
+                .export_to
+                .iter()
+                .any(|to| [".", "*", namespace].contains(&&**to));
+        is_exported
+            && *service.route.id.namespace == *namespace
+            && service.gateways.iter().any(|name| &**name == "mesh")
+    };
+    let found = services.iter().filter(is_candidate);
+    let found: Vec<_> = found
+        .filter_map(|service| Some((specificity(service)?, service)))
+        .collect();
+    // Whether it is one host; how long the name is tells short from full, which are the same here.
+    let is_one = found.iter().any(|((is_one, _), _)| *is_one);
+    let longest = found.iter().map(|((_, length), _)| *length).max();
+    let kept = found
+        .into_iter()
+        .filter(|((one, length), _)| if is_one { *one } else { Some(*length) == longest });
+    kept.map(|(_, service)| {
+        let mut route = Route::clone(&service.route);
+        route.hosts.clear();
+        Arc::new(route)
+    })
+    .collect()
+}
+
+fn is_named(named: &HostPattern, namespace: &str, host: &str) -> bool {
+    let name = named.to_string();
+    let is_short = !name.contains(['.', '*']);
+    named.matches(host.as_bytes()) || (is_short && host.starts_with(&format!("{name}.{namespace}.svc.")))
+}
+
+/// The oldest first, so that it is there when a younger one conflicts with it.
+fn by_age(routes: &[Route]) -> Vec<&Route> {
+    let mut routes: Vec<&Route> = routes.iter().collect();
+    routes.sort_by_cached_key(|route| {
+        let name = format!("{}/{}", route.id.namespace, route.id.name);
+        (route.created.is_none(), route.created.clone(), name)
+    });
+    routes
+}
+
+fn is_gateway(parent: &ParentRef, gateway: &Gateway) -> bool {
+    &*parent.group == GATEWAY_API
+        && &*parent.kind == "Gateway"
+        && parent.namespace == gateway.namespace
+        && parent.name == gateway.name
+}
+
+impl GatewayRoutes {
+    fn attach(
+        &mut self,
+        gateway: &Gateway,
+        parent: &ParentRef,
+        route: &Route,
+        cluster: &impl Cluster,
+    ) -> Result<(), NotAccepted> {
+        let labels = cluster.namespace_labels(&route.id.namespace);
+        let mut outcome = Err(NotAccepted::NoMatchingParent);
+        let both = gateway.listeners.iter().zip(&mut self.listeners);
+        for (listener, attached) in both.filter(|(listener, _)| listener.is_meant_by(parent)) {
+            match attached.attach(listener, route, &gateway.namespace, labels) {
+                Ok(()) => outcome = Ok(()),
+                Err(reason) if outcome.is_err() => outcome = Err(reason),
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+}
+
+impl ListenerRoutes {
+    fn attach(
+        &mut self,
+        listener: &Listener,
+        route: &Route,
+        gateway: &str,
+        labels: Option<&Labels>,
+    ) -> Result<(), NotAccepted> {
+        if !listener.admits(route, gateway, labels) {
+            return Err(NotAccepted::NotAllowedByListeners);
+        }
+        let hosts = listener.hosts(route);
+        if hosts.is_empty() {
+            return Err(NotAccepted::NoMatchingListenerHostname);
+        }
+        if self.routes.iter().any(|other| other.id == route.id) {
+            return Ok(());
+        }
+        let conflicts = |other: &&Arc<Route>| {
+            let mut pairs = other
+                .hosts
+                .iter()
+                .flat_map(|one| hosts.iter().map(move |two| (one, two)));
+            other.id.kind != route.id.kind && pairs.any(|(one, two)| one.intersection(two).is_some())
+        };
+        if let Some(other) = self.routes.iter().find(conflicts) {
+            let other = other.id.clone();
+            return Err(NotAccepted::Conflicted { other });
+        }
+        let route = Route { hosts, ..route.clone() };
+        self.routes.push(Arc::new(route));
+        Ok(())
+    }
+}
+
+/// The route with what its references lead to, and those that lead nowhere. Copies that cannot be
+/// sent are left out.
+fn resolve(route: &Route, grants: &[ReferenceGrant], cluster: &impl Cluster) -> (Route, Vec<(Target, Unresolved)>) {
+    let mut resolved = route.clone();
+    let mut unresolved = Vec::new();
+    let mut check = |target: &Target| {
+        let fault = fault(route, target, grants, cluster);
+        unresolved.extend(fault.map(|fault| (target.clone(), fault)));
+        fault
+    };
+    for rule in &mut resolved.rules {
+        let backends = rule.backends.as_slice().iter().cloned().map(|mut backend| {
+            backend.unresolved = check(&backend.target);
+            backend
+        });
+        rule.backends = backends.collect();
+        rule.filters.mirrors.retain(|mirror| check(&mirror.target).is_none());
+    }
+    (resolved, unresolved)
+}
+
+fn fault(route: &Route, target: &Target, grants: &[ReferenceGrant], cluster: &impl Cluster) -> Option<Unresolved> {
+    let Target::Object {
+        group,
+        kind,
+        namespace,
+        name,
+        port,
+    } = target
+    else {
+        return None;
+    };
+    if !["", "core"].contains(&&**group) || &**kind != "Service" {
+        return Some(Unresolved::InvalidKind);
+    }
+    let is_permitted =
+        *namespace == route.id.namespace || grants.iter().any(|grant| grant.permits(route, namespace, name));
+    if !is_permitted {
+        return Some(Unresolved::RefNotPermitted);
+    }
+    let is_there = port.is_some_and(|port| cluster.has_service(namespace, name, port));
+    (!is_there).then_some(Unresolved::BackendNotFound)
+}

@@ -1,0 +1,206 @@
+//! Routes as Kubernetes has them: YAML or JSON, many documents to a file.
+//!
+//! Read are HTTPRoute, GRPCRoute, Gateway and ReferenceGrant of the Gateway API, and VirtualService
+//! and DestinationRule of Istio. An object with a fault is left out and reported with the line and
+//! the field, and the others are taken: what an API server would have refused is not there. Fields
+//! that the API does not have are faults, and so are those that nothing here carries out.
+//!
+//! ```
+//! use mesh_policy::{Budget, traffic::k8s};
+//!
+//! let file = "
+//! apiVersion: gateway.networking.k8s.io/v1
+//! kind: HTTPRoute
+//! metadata: {name: cart, namespace: shop}
+//! spec:
+//!   rules:
+//!   - matches:
+//!     - path: {type: Prefix, value: /cart}
+//! ";
+//! let manifests = k8s::read("routes.yaml", file, &Budget::new())?;
+//! assert!(manifests.routes.is_empty());
+//! assert_eq!(
+//!     manifests.rejected[0].to_string(),
+//!     "HTTPRoute `shop/cart`: routes.yaml:8: `spec.rules[0].matches[0].path.type` cannot be `Prefix`",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::{fmt, sync::Arc};
+
+use self::{metadata::Metadata, scope::Scope};
+use super::{
+    destination::DestinationRule,
+    gateway::{GATEWAY_API, Gateway, ReferenceGrant},
+    model::{Route, VirtualService},
+};
+use crate::{
+    budget::Budget,
+    manifest::{self, Item, Problem, ReadError, ReadFault},
+};
+
+mod backend;
+mod cors;
+mod destination_rule;
+mod duration;
+mod filter;
+mod gateway;
+mod grpc_route;
+mod http_route;
+mod istio;
+mod metadata;
+mod reference;
+mod scope;
+mod virtual_service;
+
+/// What files hold about traffic.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Manifests {
+    /// Routes of the Gateway API.
+    pub routes: Vec<Route>,
+    /// Gateways.
+    pub gateways: Vec<Gateway>,
+    /// What may be referred to from other namespaces.
+    pub grants: Vec<ReferenceGrant>,
+    /// Routes of Istio.
+    pub virtual_services: Vec<VirtualService>,
+    /// How hosts are reached, for Istio.
+    pub destination_rules: Vec<DestinationRule>,
+    /// Objects that were left out, and why.
+    pub rejected: Vec<Rejected>,
+    /// Objects of other kinds and groups, for whoever knows these.
+    pub others: Vec<Item>,
+}
+
+/// An object that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejected {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace and name, if it has them.
+    pub name: Option<(Box<str>, Box<str>)>,
+    /// What is wrong with it.
+    pub error: ReadError,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind.escape_debug())?;
+        if let Some((namespace, name)) = &self.name {
+            write!(f, "`{}/{}`", namespace.escape_debug(), name.escape_debug())?;
+        }
+        write!(f, ": {}", self.error)
+    }
+}
+
+/// Reads the text of a file. `file` is its name, for messages.
+///
+/// # Errors
+///
+/// The file holds no objects: it is no YAML, or too large.
+pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Manifests, ReadError> {
+    let mut manifests = Manifests::default();
+    let is_known = |group: &str, kind: &str| Kind::of(group, kind).is_some();
+    let items = manifest::items(text, budget, is_known).map_err(|(line, fault)| ReadError {
+        file: file.into(),
+        line,
+        fault,
+    })?;
+    let mut scope = Scope::new(file.into(), budget);
+    for item in items {
+        manifests.take(item, &mut scope);
+    }
+    Ok(manifests)
+}
+
+/// The kinds that are read here.
+#[derive(Clone, Copy)]
+enum Kind {
+    HttpRoute,
+    GrpcRoute,
+    Gateway,
+    ReferenceGrant,
+    VirtualService,
+    DestinationRule,
+}
+
+/// The group of Istio's.
+const ISTIO: &str = "networking.istio.io";
+
+impl Kind {
+    fn of(group: &str, kind: &str) -> Option<Self> {
+        Some(match (group, kind) {
+            (GATEWAY_API, "HTTPRoute") => Self::HttpRoute,
+            (GATEWAY_API, "GRPCRoute") => Self::GrpcRoute,
+            (GATEWAY_API, "Gateway") => Self::Gateway,
+            (GATEWAY_API, "ReferenceGrant") => Self::ReferenceGrant,
+            (ISTIO, "VirtualService") => Self::VirtualService,
+            (ISTIO, "DestinationRule") => Self::DestinationRule,
+            _ => return None,
+        })
+    }
+
+    fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::GrpcRoute => &["v1"],
+            Self::HttpRoute | Self::Gateway | Self::ReferenceGrant => &["v1", "v1beta1"],
+            Self::VirtualService | Self::DestinationRule => &["v1", "v1beta1", "v1alpha3"],
+        }
+    }
+}
+
+impl Manifests {
+    fn take(&mut self, item: Item, scope: &mut Scope) {
+        let Some(kind) = Kind::of(item.group(), &item.kind) else {
+            self.others.push(item);
+            return;
+        };
+        let (written, mut name) = (item.kind.clone(), None);
+        if let Err((line, fault)) = self.take_known(kind, item, scope, &mut name) {
+            let file = Arc::clone(&scope.file);
+            self.rejected.push(Rejected {
+                kind: written,
+                name,
+                error: ReadError { file, line, fault },
+            });
+        }
+    }
+
+    fn take_known(
+        &mut self,
+        kind: Kind,
+        item: Item,
+        scope: &mut Scope,
+        name: &mut Option<(Box<str>, Box<str>)>,
+    ) -> Result<(), Problem> {
+        let Item {
+            api_version,
+            line,
+            mut object,
+            ..
+        } = item;
+        let metadata = Metadata::read(&mut object, line)?;
+        *name = Some((metadata.namespace.clone(), metadata.name.clone()));
+        let version = api_version.split_once('/').map_or("", |(_, version)| version);
+        if !kind.versions().contains(&version) {
+            let api_version = api_version.into();
+            return Err((line, ReadFault::Version { api_version }));
+        }
+        object.pass_over(&["status"]);
+        let spec = object.required_object("spec")?;
+        object.finish()?;
+        match kind {
+            Kind::HttpRoute => self.routes.push(http_route::read(metadata, spec, scope)?),
+            Kind::GrpcRoute => self.routes.push(grpc_route::read(metadata, spec, scope)?),
+            Kind::Gateway => self.gateways.push(gateway::read(&metadata, spec)?),
+            Kind::ReferenceGrant => self.grants.push(gateway::read_grant(&metadata, spec)?),
+            Kind::VirtualService => self
+                .virtual_services
+                .push(virtual_service::read(metadata, spec, scope)?),
+            Kind::DestinationRule => self.destination_rules.push(destination_rule::read(&metadata, spec)?),
+        }
+        Ok(())
+    }
+}

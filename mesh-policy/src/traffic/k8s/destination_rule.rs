@@ -1,0 +1,288 @@
+use std::time::Duration;
+
+use super::{duration, metadata::Metadata};
+use crate::{
+    manifest::{
+        Object, Problem, ReadFault,
+        object::{text, unfit},
+    },
+    traffic::{
+        destination::{
+            BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule, OutlierRule,
+            PlaceShares, PortPolicy, RetryBudgetRule, Subset, WarmupRule,
+        },
+        fraction::Fraction,
+        host::HostPattern,
+    },
+};
+
+pub(super) fn read(metadata: &Metadata, mut spec: Object) -> Result<DestinationRule, Problem> {
+    let (line, field) = (spec.line_of("host"), spec.path("host"));
+    let host = spec.required_text("host")?;
+    if host.parse::<HostPattern>().is_err() {
+        return Err(unfit(line, &field, &host));
+    }
+    let mut rule = DestinationRule::new(&metadata.namespace, &metadata.name, &host);
+    rule.policy = spec
+        .object("trafficPolicy")?
+        .map(policy)
+        .transpose()?
+        .unwrap_or_default();
+    for mut object in spec.objects("subsets")? {
+        let name = object.required_text("name")?;
+        let labels = object.object("labels")?.map(Object::into_texts).transpose()?;
+        let policy = object.object("trafficPolicy")?.map(policy).transpose()?;
+        object.finish()?;
+        let labels = labels.unwrap_or_default().into_iter().collect();
+        rule.subsets
+            .push(Subset::new(&name, labels, policy.unwrap_or_default()));
+    }
+    rule.export_to = spec
+        .texts("exportTo")?
+        .into_iter()
+        .map(|(_, text)| text.into())
+        .collect();
+    spec.refuse(&["workloadSelector"])?;
+    spec.finish()?;
+    Ok(rule)
+}
+
+fn policy(mut object: Object) -> Result<DestinationPolicy, Problem> {
+    let mut policy = DestinationPolicy::default();
+    for mut found in object.objects("portLevelSettings")? {
+        let (line, field) = (found.line(), found.path("port.number").into());
+        let mut number = None;
+        if let Some(mut port) = found.object("port")? {
+            number = port.mapped("number", |text| text.parse().ok().filter(|port| *port > 0))?;
+            port.finish()?;
+        }
+        let port = number.ok_or((line, ReadFault::Missing { field }))?;
+        policy.ports.push((port, port_policy(&mut found)?));
+        found.finish()?;
+    }
+    policy.retry_budget = object.object("retryBudget")?.map(retry_budget).transpose()?;
+    policy.general = port_policy(&mut object)?;
+    object.refuse(&["proxyProtocol", "tunnel"])?;
+    object.finish()?;
+    Ok(policy)
+}
+
+fn port_policy(object: &mut Object) -> Result<PortPolicy, Problem> {
+    let mut policy = PortPolicy::default();
+    if let Some(balancer) = object.object("loadBalancer")? {
+        balance(balancer, &mut policy)?;
+    }
+    if let Some(pool) = object.object("connectionPool")? {
+        policy.limits = limits(pool)?;
+    }
+    policy.outliers = object.object("outlierDetection")?.map(outliers).transpose()?;
+    if let Some(mut tls) = object.object("tls")? {
+        // Endpoints are reached by tunnels, which have a TLS of their own.
+        tls.word("mode", &[("DISABLE", ()), ("ISTIO_MUTUAL", ())])?;
+        tls.finish()?;
+    }
+    Ok(policy)
+}
+
+fn balance(mut object: Object, policy: &mut PortPolicy) -> Result<(), Problem> {
+    #[derive(Clone, Copy)]
+    enum Simple {
+        Unspecified,
+        LeastRequest,
+        RoundRobin,
+        Random,
+    }
+    let words = [
+        ("UNSPECIFIED", Simple::Unspecified),
+        ("LEAST_REQUEST", Simple::LeastRequest),
+        ("ROUND_ROBIN", Simple::RoundRobin),
+        ("RANDOM", Simple::Random),
+    ];
+    let line = object.line_of("consistentHash");
+    let simple = object.word("simple", &words)?;
+    let hash = object.object("consistentHash")?.map(hash).transpose()?;
+    if simple.is_some() && hash.is_some() {
+        let (field, other) = (object.path("consistentHash").into(), object.path("simple").into());
+        return Err((line, ReadFault::Excluded { field, other }));
+    }
+    let simple = simple.and_then(|simple| match simple {
+        Simple::Unspecified => None,
+        Simple::LeastRequest => Some(BalanceRule::LeastRequest),
+        Simple::RoundRobin => Some(BalanceRule::RoundRobin),
+        Simple::Random => Some(BalanceRule::Random),
+    });
+    policy.balance = hash.or(simple);
+    policy.warmup = object.object("warmup")?.map(warmup).transpose()?;
+    policy.locality = match object.object("localityLbSetting")? {
+        Some(setting) => locality(setting)?,
+        None => None,
+    };
+    object.refuse(&["warmupDurationSecs"])?;
+    object.finish()
+}
+
+fn locality(mut object: Object) -> Result<Option<LocalityRule>, Problem> {
+    let mut rule = LocalityRule::default();
+    let (line, path) = (object.line(), object.path("distribute"));
+    for mut found in object.objects("distribute")? {
+        let from = found.required_text("from")?;
+        let (line, field) = (found.line_of("to"), found.path("to"));
+        let mut to = Vec::new();
+        for (field, place, node) in found.object("to")?.into_iter().flat_map(Object::into_fields) {
+            let (line, share) = text(&field, node)?;
+            let share = share.parse().map_err(|_| unfit(line, &field, &share))?;
+            to.push((place.into(), share));
+        }
+        found.finish()?;
+        let sum: u64 = to.iter().map(|(_, share): &(Box<str>, u32)| u64::from(*share)).sum();
+        if sum != 100 {
+            return Err(unfit(line, &field, &sum.to_string()));
+        }
+        rule.distribute.push(PlaceShares::new(&from, to));
+    }
+    for mut found in object.objects("failover")? {
+        let (from, to) = (found.required_text("from")?, found.required_text("to")?);
+        found.finish()?;
+        rule.failover.push((from.into(), to.into()));
+    }
+    let labels = object.texts("failoverPriority")?.into_iter();
+    rule.failover_priority = labels.map(|(_, label)| label.into()).collect();
+    let is_enabled = object.word("enabled", &[("true", true), ("false", false)])?;
+    object.finish()?;
+    let is_otherwise = !rule.failover.is_empty() || !rule.failover_priority.is_empty();
+    if !rule.distribute.is_empty() && is_otherwise {
+        let (field, other) = (path.into(), "failover".into());
+        return Err((line, ReadFault::Excluded { field, other }));
+    }
+    Ok(is_enabled.unwrap_or(true).then_some(rule))
+}
+
+fn hash(mut object: Object) -> Result<BalanceRule, Problem> {
+    let line = object.line();
+    let mut keys = Vec::new();
+    let texts = [
+        ("httpHeaderName", HashKey::Header as fn(Box<str>) -> HashKey),
+        ("httpQueryParameterName", HashKey::QueryParameter),
+    ];
+    for (name, make) in texts {
+        keys.extend(object.text(name)?.map(|text| (name, make(text.into()))));
+    }
+    if object.flag("useSourceIp")? {
+        keys.push(("useSourceIp", HashKey::SourceIp));
+    }
+    if let Some(mut found) = object.object("httpCookie")? {
+        let name = found.required_text("name")?.into();
+        let path = found.text("path")?.map(Into::into);
+        let ttl = found.mapped("ttl", duration::istio)?.unwrap_or(Duration::ZERO);
+        found.refuse(&["attributes"])?;
+        found.finish()?;
+        keys.push(("httpCookie", HashKey::Cookie { name, path, ttl }));
+    }
+    let mut table_size = object.parsed("minimumRingSize")?;
+    for (table, size) in [("ringHash", "minimumRingSize"), ("maglev", "tableSize")] {
+        if let Some(mut found) = object.object(table)? {
+            table_size = found.parsed(size)?.or(table_size);
+            found.finish()?;
+        }
+    }
+    let mut keys = keys.into_iter();
+    match (keys.next(), keys.next()) {
+        (Some((_, key)), None) => {
+            object.finish()?;
+            Ok(BalanceRule::Hash { key, table_size })
+        }
+        (None, _) => {
+            let field = object.path("httpHeaderName").into();
+            Err((line, ReadFault::Missing { field }))
+        }
+        (Some((one, _)), Some((other, _))) => {
+            let (field, other) = (object.path(one).into(), object.path(other).into());
+            Err((line, ReadFault::Excluded { field, other }))
+        }
+    }
+}
+
+fn warmup(mut object: Object) -> Result<WarmupRule, Problem> {
+    let (line, field) = (object.line(), object.path("duration").into());
+    let duration = object.mapped("duration", duration::istio)?;
+    let duration = duration.ok_or((line, ReadFault::Missing { field }))?;
+    let minimum = percent(&mut object, "minimumPercent")?;
+    let aggression = object.mapped("aggression", |text| {
+        let thousandths = text.parse::<f64>().ok()? * 1000.0;
+        (1000.0..=1e6).contains(&thousandths).then_some(thousandths as u32)
+    })?;
+    object.finish()?;
+    Ok(WarmupRule::new(duration, minimum, aggression))
+}
+
+fn limits(mut object: Object) -> Result<ConnectionLimits, Problem> {
+    let mut limits = ConnectionLimits::default();
+    if let Some(mut tcp) = object.object("tcp")? {
+        limits.connections = count(&mut tcp, "maxConnections")?;
+        limits.connect_timeout = tcp.mapped("connectTimeout", duration::istio)?;
+        limits.connection_age = tcp.mapped("maxConnectionDuration", duration::istio)?;
+        limits.idle_timeout = tcp.mapped("idleTimeout", duration::istio)?;
+        tcp.refuse(&["tcpKeepalive"])?;
+        tcp.finish()?;
+    }
+    if let Some(mut http) = object.object("http")? {
+        limits.pending_requests = count(&mut http, "http1MaxPendingRequests")?;
+        limits.requests = count(&mut http, "http2MaxRequests")?;
+        limits.requests_per_connection = count(&mut http, "maxRequestsPerConnection")?;
+        limits.retries = count(&mut http, "maxRetries")?;
+        limits.streams = count(&mut http, "maxConcurrentStreams")?;
+        limits.idle_timeout = http.mapped("idleTimeout", duration::istio)?.or(limits.idle_timeout);
+        http.refuse(&["h2UpgradePolicy", "useClientProtocol"])?;
+        http.finish()?;
+    }
+    object.finish()?;
+    Ok(limits)
+}
+
+/// A limit, where 0 is protobuf's way to say nothing.
+fn count(object: &mut Object, name: &str) -> Result<Option<u32>, Problem> {
+    Ok(object.parsed(name)?.filter(|count| *count > 0))
+}
+
+fn outliers(mut object: Object) -> Result<OutlierRule, Problem> {
+    let mut rule = OutlierRule::default();
+    object.refuse(&["consecutiveErrors"])?;
+    let splits = object.flag("splitExternalLocalOriginErrors")?;
+    let local = object.parsed("consecutiveLocalOriginFailures")?;
+    rule.consecutive_local = splits.then(|| local.unwrap_or(5));
+    rule.consecutive_5xx = object.parsed("consecutive5xxErrors")?.unwrap_or(rule.consecutive_5xx);
+    rule.consecutive_gateway = object
+        .parsed("consecutiveGatewayErrors")?
+        .unwrap_or(rule.consecutive_gateway);
+    rule.interval = object.mapped("interval", positive)?.unwrap_or(rule.interval);
+    rule.base_ejection = object
+        .mapped("baseEjectionTime", positive)?
+        .unwrap_or(rule.base_ejection);
+    let percent = |text: &str| text.parse().ok().filter(|percent| *percent <= 100);
+    rule.max_ejection_percent = object
+        .mapped("maxEjectionPercent", percent)?
+        .unwrap_or(rule.max_ejection_percent);
+    rule.min_health_percent = object
+        .mapped("minHealthPercent", percent)?
+        .unwrap_or(rule.min_health_percent);
+    object.finish()?;
+    Ok(rule)
+}
+
+fn positive(text: &str) -> Option<Duration> {
+    duration::istio(text).filter(|time| *time >= Duration::from_millis(1))
+}
+
+fn retry_budget(mut object: Object) -> Result<RetryBudgetRule, Problem> {
+    let share = percent(&mut object, "percent")?;
+    let minimum = object.parsed("minRetryConcurrency")?;
+    let interval = object.mapped("budgetInterval", duration::istio)?;
+    object.finish()?;
+    Ok(RetryBudgetRule::new(share, minimum, interval))
+}
+
+/// A number of a hundred.
+fn percent(object: &mut Object, name: &str) -> Result<Option<Fraction>, Problem> {
+    let of = |text: &str| Fraction::percent(text.parse().ok()?).ok();
+    object.mapped(name, of)
+}

@@ -1,0 +1,54 @@
+use crate::{
+    manifest::{Object, Problem, ReadFault},
+    traffic::{backend::Target, gateway::GATEWAY_API, model::ParentRef},
+};
+
+/// Parents of a route.
+const MAX_PARENTS: usize = 32;
+
+/// The parents of a route in a namespace.
+pub(super) fn parents(spec: &mut Object, namespace: &str) -> Result<Vec<ParentRef>, Problem> {
+    let list = spec.objects_at_most(MAX_PARENTS, "parentRefs")?;
+    list.into_iter().map(|object| parent(object, namespace)).collect()
+}
+
+fn parent(mut object: Object, namespace: &str) -> Result<ParentRef, Problem> {
+    let group = object.text("group")?;
+    let kind = object.text("kind")?;
+    let parent = ParentRef {
+        group: group.as_deref().unwrap_or(GATEWAY_API).into(),
+        kind: kind.as_deref().unwrap_or("Gateway").into(),
+        namespace: object.text("namespace")?.as_deref().unwrap_or(namespace).into(),
+        name: object.required_text("name")?.into(),
+        section: object.text("sectionName")?.map(Into::into),
+        port: port(&mut object)?,
+    };
+    object.finish()?;
+    Ok(parent)
+}
+
+/// What a reference to a backend leads to.
+pub(super) fn target(object: &mut Object, namespace: &str) -> Result<Target, Problem> {
+    let line = object.line();
+    let group = object.text("group")?.unwrap_or_default();
+    let kind = object.text("kind")?.unwrap_or_else(|| "Service".to_owned());
+    let name = object.required_text("name")?.into();
+    let namespace = object.text("namespace")?.as_deref().unwrap_or(namespace).into();
+    let port = port(object)?;
+    if port.is_none() && group.is_empty() && kind == "Service" {
+        let field = object.path("port").into();
+        return Err((line, ReadFault::Missing { field }));
+    }
+    Ok(Target::Object {
+        group: group.into(),
+        kind: kind.into(),
+        namespace,
+        name,
+        port,
+    })
+}
+
+/// A port, which is never 0.
+pub(super) fn port(object: &mut Object) -> Result<Option<u16>, Problem> {
+    object.mapped("port", |text| text.parse().ok().filter(|port| *port > 0))
+}

@@ -1,0 +1,121 @@
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    budget::{Budget, Resource},
+    manifest::{Object, Problem, ReadFault, object::unfit},
+    traffic::{
+        field::{FieldName, FieldValue},
+        host::HostPattern,
+        pattern::Pattern,
+        regex::Regex,
+    },
+};
+
+/// What the objects of a file have in common: its name, and the regular expressions in it.
+pub(super) struct Scope {
+    pub(super) file: Arc<str>,
+    budget: Budget,
+    expressions: HashMap<Box<str>, Regex>,
+    /// Memory that the expressions take.
+    bytes: usize,
+}
+
+impl Scope {
+    pub(super) fn new(file: Arc<str>, budget: &Budget) -> Self {
+        Self {
+            file,
+            budget: budget.clone(),
+            expressions: HashMap::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Each expression is compiled once.
+    pub(super) fn regex(&mut self, line: u32, field: &str, text: &str) -> Result<Regex, Problem> {
+        if let Some(known) = self.expressions.get(text) {
+            return Ok(known.clone());
+        }
+        let regex = Regex::new(text).map_err(|fault| {
+            let field = field.into();
+            (line, ReadFault::Expression { field, fault })
+        })?;
+        self.bytes += regex.memory();
+        self.budget
+            .check(Resource::ExpressionBytes, self.bytes)
+            .map_err(|over| (line, over.into()))?;
+        self.expressions.insert(text.into(), regex.clone());
+        Ok(regex)
+    }
+
+    /// `type` and `value` of the Gateway API.
+    pub(super) fn pattern(&mut self, object: &mut Object, name: &str, is_regex: bool) -> Result<Pattern, Problem> {
+        let (line, field) = (object.line_of(name), object.path(name));
+        let value = object.required_text(name)?;
+        Ok(if is_regex {
+            Pattern::Regex(self.regex(line, &field, &value)?)
+        } else {
+            Pattern::Exact(value.into())
+        })
+    }
+
+    /// A `StringMatch` of Istio: one of `exact`, `prefix` and `regex`, or nothing.
+    pub(super) fn string_match(&mut self, mut object: Object) -> Result<Option<Pattern>, Problem> {
+        let mut found: Option<(&str, Pattern)> = None;
+        for name in ["exact", "prefix", "regex"] {
+            let (line, field) = (object.line_of(name), object.path(name));
+            let Some(text) = object.text(name)? else {
+                continue;
+            };
+            if let Some((other, _)) = found {
+                let other = object.path(other).into();
+                let field = field.into();
+                return Err((line, ReadFault::Excluded { field, other }));
+            }
+            let pattern = match name {
+                "exact" => Pattern::Exact(text.into()),
+                "prefix" => Pattern::Prefix(text.into()),
+                _ => Pattern::Regex(self.regex(line, &field, &text)?),
+            };
+            found = Some((name, pattern));
+        }
+        object.finish()?;
+        Ok(found.map(|(_, pattern)| pattern))
+    }
+}
+
+/// A host that is not one of several.
+pub(super) fn precise_host(object: &mut Object, name: &str) -> Result<Option<Box<str>>, Problem> {
+    object.mapped(name, |text| {
+        let host: HostPattern = text.parse().ok()?;
+        (!text.starts_with('*')).then(|| host.to_string().into())
+    })
+}
+
+pub(super) fn hosts(object: &mut Object, name: &str) -> Result<Vec<HostPattern>, Problem> {
+    let path = object.path(name);
+    let texts = object.texts(name)?.into_iter();
+    texts
+        .map(|(line, text)| text.parse().map_err(|_| unfit(line, &path, &text)))
+        .collect()
+}
+
+pub(super) fn field_name(line: u32, field: &str, name: &str) -> Result<FieldName, Problem> {
+    FieldName::new(name).map_err(|fault| {
+        let field = field.into();
+        (line, ReadFault::Header { field, fault })
+    })
+}
+
+pub(super) fn changeable(line: u32, field: &str, name: &str) -> Result<FieldName, Problem> {
+    FieldName::changeable(name).map_err(|fault| {
+        let field = field.into();
+        (line, ReadFault::Header { field, fault })
+    })
+}
+
+pub(super) fn field_value(line: u32, field: &str, value: &str) -> Result<FieldValue, Problem> {
+    FieldValue::new(value).map_err(|fault| {
+        let field = field.into();
+        (line, ReadFault::Header { field, fault })
+    })
+}

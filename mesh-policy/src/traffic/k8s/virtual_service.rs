@@ -1,0 +1,257 @@
+use super::{
+    cors, duration,
+    istio::{destination, direct_response, fault, header_edits, percentage, redirect, rewrite},
+    metadata::Metadata,
+    reference::port,
+    scope::{Scope, field_name, hosts},
+};
+use crate::{
+    manifest::{Object, Problem, ReadFault, object::unfit},
+    traffic::{
+        backend::{Backend, Backends},
+        field::FieldName,
+        filter::Mirror,
+        fraction::Fraction,
+        matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch},
+        model::{Retries, RouteKind, Rule, VirtualService},
+        pattern::Pattern,
+        timeout::Timeouts,
+    },
+};
+
+/// Envoy's names for what makes an attempt be made again.
+const CONDITIONS: [&str; 16] = [
+    "5xx",
+    "cancelled",
+    "connect-failure",
+    "deadline-exceeded",
+    "envoy-ratelimited",
+    "gateway-error",
+    "http3-post-connect-failure",
+    "internal",
+    "refused-stream",
+    "reset",
+    "reset-before-request",
+    "resource-exhausted",
+    "retriable-4xx",
+    "retriable-headers",
+    "retriable-status-codes",
+    "unavailable",
+];
+
+/// Keys that stand for fields of their own, and that Istio passes over as headers.
+const NO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
+
+pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> Result<VirtualService, Problem> {
+    let mut route = metadata.route(RouteKind::VirtualService, &scope.file);
+    route.hosts = hosts(&mut spec, "hosts")?;
+    let texts = |texts: Vec<(u32, String)>| texts.into_iter().map(|(_, text)| text.into()).collect();
+    let gateways: Vec<_> = texts(spec.texts("gateways")?);
+    let export_to = texts(spec.texts("exportTo")?);
+    for object in spec.objects("http")? {
+        route.rules.push(rule(object, scope)?);
+    }
+    spec.refuse(&["tcp", "tls"])?;
+    spec.finish()?;
+    let mut service = VirtualService::new(route);
+    if !gateways.is_empty() {
+        service.gateways = gateways;
+    }
+    service.export_to = export_to;
+    Ok(service)
+}
+
+fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
+    let mut rule = Rule {
+        name: object.text("name")?.map(Into::into),
+        ..Rule::default()
+    };
+    for asked in object.objects("match")? {
+        rule.matches.push(route_match(asked, scope)?);
+    }
+    object.refuse(&["delegate", "mirrorPercent", "mirror_percent"])?;
+    let filters = &mut rule.filters;
+    if let Some(headers) = object.object("headers")? {
+        (filters.request_headers, filters.response_headers) = header_edits(headers)?;
+    }
+    filters.fault = object.object("fault")?.map(fault).transpose()?;
+    filters.cors = object
+        .object("corsPolicy")?
+        .map(|policy| cors::istio(policy, scope))
+        .transpose()?;
+    filters.rewrite = object.object("rewrite")?.map(rewrite).transpose()?;
+    filters.redirect = object.object("redirect")?.map(redirect).transpose()?;
+    filters.respond = object.object("directResponse")?.map(direct_response).transpose()?;
+    filters.mirrors = mirrors(&mut object)?;
+    let ends = [
+        (filters.redirect.is_some(), "redirect"),
+        (filters.respond.is_some(), "directResponse"),
+    ];
+    let line = object.line();
+    rule.backends = backends(&mut object)?;
+    let ends = ends.into_iter().filter(|(is_there, _)| *is_there).map(|(_, name)| name);
+    let mut all = ends.chain((!rule.backends.as_slice().is_empty()).then_some("route"));
+    match (all.next(), all.next()) {
+        (None, _) => {
+            let field = object.path("route").into();
+            return Err((line, ReadFault::Missing { field }));
+        }
+        (Some(one), Some(other)) => {
+            let (field, other) = (object.path(one).into(), object.path(other).into());
+            return Err((line, ReadFault::Excluded { field, other }));
+        }
+        (Some(_), None) => {}
+    }
+    rule.timeouts = Timeouts::new(object.mapped("timeout", duration::istio)?, None);
+    rule.retries = object.object("retries")?.map(retries).transpose()?;
+    object.finish()?;
+    Ok(rule)
+}
+
+fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Problem> {
+    let mut asked = RouteMatch::default();
+    let in_any_case = object.flag("ignoreUriCase")?;
+    asked.path = required_pattern(&mut object, "uri", scope)?.map(|pattern| match (pattern, in_any_case) {
+        (Pattern::Exact(path), false) => PathMatch::Exact(path),
+        (Pattern::Exact(path), true) => PathMatch::ExactInAnyCase(path),
+        (Pattern::Prefix(path), false) => PathMatch::Prefix(path),
+        (Pattern::Prefix(path), true) => PathMatch::PrefixInAnyCase(path),
+        (Pattern::Regex(regex), _) => PathMatch::Regex(regex),
+    });
+    asked.scheme = required_pattern(&mut object, "scheme", scope)?;
+    asked.method = required_pattern(&mut object, "method", scope)?;
+    asked.authority = required_pattern(&mut object, "authority", scope)?;
+    for test in tests(&mut object, "headers", scope)? {
+        let name = test.header()?;
+        let test = test.pattern.map_or(HeaderTest::Present, HeaderTest::Is);
+        asked.headers.push(HeaderMatch { name, test });
+    }
+    for test in tests(&mut object, "withoutHeaders", scope)? {
+        let name = test.header()?;
+        let test = test.pattern.map_or(HeaderTest::Absent, HeaderTest::IsNot);
+        asked.headers.push(HeaderMatch { name, test });
+    }
+    for test in tests(&mut object, "queryParams", scope)? {
+        let (name, value) = (test.name.into(), test.pattern);
+        asked.query.push(QueryMatch { name, value });
+    }
+    asked.port = port(&mut object)?;
+    asked.source_namespace = object.text("sourceNamespace")?.map(Into::into);
+    object.pass_over(&["name", "statPrefix"]);
+    object.refuse(&["gateways", "sourceLabels"])?;
+    object.finish()?;
+    Ok(asked)
+}
+
+/// What is asked of a name.
+struct Test {
+    line: u32,
+    field: String,
+    name: String,
+    /// None if it is enough that there is one of this name.
+    pattern: Option<Pattern>,
+}
+
+impl Test {
+    fn header(&self) -> Result<FieldName, Problem> {
+        if NO_HEADERS.contains(&self.name.as_str()) {
+            let field = self.field.as_str().into();
+            return Err((self.line, ReadFault::Unsupported { field }));
+        }
+        field_name(self.line, &self.field, &self.name)
+    }
+}
+
+fn tests(object: &mut Object, name: &str, scope: &mut Scope) -> Result<Vec<Test>, Problem> {
+    let mut tests = Vec::new();
+    for (field, name, node) in object.object(name)?.into_iter().flat_map(Object::into_fields) {
+        let line = node.line;
+        let pattern = scope.string_match(Object::new(&field, node)?)?;
+        tests.push(Test {
+            line,
+            field,
+            name,
+            pattern,
+        });
+    }
+    Ok(tests)
+}
+
+fn required_pattern(object: &mut Object, name: &str, scope: &mut Scope) -> Result<Option<Pattern>, Problem> {
+    let (line, path) = (object.line_of(name), object.path(name));
+    let Some(found) = object.object(name)? else {
+        return Ok(None);
+    };
+    match scope.string_match(found)? {
+        Some(pattern) => Ok(Some(pattern)),
+        None => {
+            let field = format!("{path}.exact").into();
+            Err((line, ReadFault::Missing { field }))
+        }
+    }
+}
+
+fn backends(object: &mut Object) -> Result<Backends, Problem> {
+    let (line, path) = (object.line_of("route"), object.path("route"));
+    let mut list = Vec::new();
+    for mut object in object.objects("route")? {
+        let mut backend = Backend::new(destination(object.required_object("destination")?)?);
+        backend.weight = object.parsed("weight")?.unwrap_or(0);
+        if let Some(headers) = object.object("headers")? {
+            (backend.request_headers, backend.response_headers) = header_edits(headers)?;
+        }
+        object.finish()?;
+        list.push(backend);
+    }
+    if let [only] = list.as_mut_slice() {
+        // One destination takes all, whatever it says.
+        only.weight = 1;
+    }
+    if !list.is_empty() && list.iter().all(|backend| backend.weight == 0) {
+        return Err(unfit(line, &format!("{path}[0].weight"), "0"));
+    }
+    Ok(Backends::new(list))
+}
+
+fn mirrors(object: &mut Object) -> Result<Vec<Mirror>, Problem> {
+    let line = object.line_of("mirror");
+    let share = object.object("mirrorPercentage")?.map(percentage).transpose()?;
+    let mut mirrors = Vec::new();
+    for mut object in object.objects("mirrors")? {
+        let target = destination(object.required_object("destination")?)?;
+        let share = object.object("percentage")?.map(percentage).transpose()?;
+        object.finish()?;
+        mirrors.push(Mirror::new(target, share.unwrap_or(Fraction::ALL)));
+    }
+    if let Some(mirror) = object.object("mirror")? {
+        if !mirrors.is_empty() {
+            let (field, other) = (object.path("mirror").into(), object.path("mirrors").into());
+            return Err((line, ReadFault::Excluded { field, other }));
+        }
+        mirrors.push(Mirror::new(destination(mirror)?, share.unwrap_or(Fraction::ALL)));
+    }
+    Ok(mirrors)
+}
+
+fn retries(mut object: Object) -> Result<Retries, Problem> {
+    let mut retries = Retries {
+        attempts: object.parsed("attempts")?.unwrap_or(0),
+        ..Retries::default()
+    };
+    let (line, path) = (object.line_of("retryOn"), object.path("retryOn"));
+    let conditions = object.text("retryOn")?.unwrap_or_default();
+    for condition in conditions.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        match condition.parse() {
+            Ok(status) if (100..=599).contains(&status) => retries.statuses.push(status),
+            _ if CONDITIONS.contains(&condition) => retries.conditions.push(condition.into()),
+            _ => return Err(unfit(line, &path, condition)),
+        }
+    }
+    retries.attempt_timeout = object.mapped("perTryTimeout", duration::istio)?;
+    retries.backoff = object.mapped("backoff", duration::istio)?;
+    let flag = |object: &mut Object, name: &str| object.word(name, &[("true", true), ("false", false)]);
+    retries.remote_localities = flag(&mut object, "retryRemoteLocalities")?;
+    retries.ignore_previous_hosts = flag(&mut object, "retryIgnorePreviousHosts")?;
+    object.finish()?;
+    Ok(retries)
+}

@@ -1,0 +1,489 @@
+//! What Istio's reference says about VirtualService and DestinationRule, as cases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+use std::{sync::Arc, time::Duration};
+
+use mesh_policy::{
+    Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
+    traffic::{
+        Abort, BalanceRule, CorsAnswer, DestinationRule, Fraction, HashKey, OutlierRule, RouteRequest, RouteTable,
+        Step, attach, k8s,
+    },
+};
+
+fn virtual_service(rest: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: r, namespace: n}}\nspec:\n  \
+         hosts: [reviews]\n{rest}\n"
+    )
+}
+
+fn table(rest: &str) -> RouteTable {
+    let manifests = k8s::read("vs.yaml", &virtual_service(rest), &Budget::new()).unwrap();
+    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    assert!(rejected.is_empty(), "{rejected:?}");
+    let routes = manifests
+        .virtual_services
+        .iter()
+        .map(|service| Arc::clone(&service.route));
+    RouteTable::new(routes, &Budget::new()).unwrap()
+}
+
+/// What becomes of a request such as `GET /path name:value`, sent to `reviews:9080`.
+fn ask(table: &RouteTable, request: &str) -> String {
+    let mut words = request.split(' ');
+    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let headers: Vec<(&str, &str)> = words.map(|word| word.split_once(':').unwrap()).collect();
+    let mut buffer = Vec::new();
+    let path = PathNormalization::Base
+        .normalize(target.as_bytes(), &mut buffer)
+        .unwrap();
+    let peer = Peer::from(&"spiffe://t/ns/front/sa/web".parse().unwrap());
+    let connection = ConnectionFacts::new().peer(Known::Present(&peer));
+    let facts = RequestFacts::new(connection, method.as_bytes(), &headers)
+        .authority(Known::Present(b"reviews:9080"))
+        .path(Known::Present(path));
+    let request = RouteRequest::new(&facts).port(9080).scheme(b"http");
+    let Some(choice) = table.decide(&request) else {
+        return "404".to_owned();
+    };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    match choice.plan(&request, || 0).step {
+        Step::Redirect { status, location, .. } => format!("{status} {}", text(&location)),
+        Step::Respond { response, .. } => format!("{} {}", response.status, text(&response.body)),
+        Step::Abort(Abort::Http(status)) => format!("abort {status}"),
+        Step::Abort(Abort::Grpc(status)) => format!("abort grpc {status}"),
+        Step::Preflight(CorsAnswer::Preflight(headers)) => format!("preflight {}", headers.len()),
+        Step::Forward(forward) => {
+            let mut shown = forward.backend.target.to_string();
+            if let Some(host) = forward.host {
+                shown += &format!(" host {host}");
+            }
+            if let Some(target) = &forward.target {
+                shown += &format!(" target {}", text(target));
+            }
+            for mirror in &forward.mirrors {
+                shown += &format!(" mirror {}", mirror.target);
+            }
+            shown
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn check(rest: &str, cases: &[(&str, &str)]) {
+    let table = table(rest);
+    for (request, expected) in cases {
+        assert_eq!(ask(&table, request), *expected, "{request}");
+    }
+}
+
+#[test]
+fn the_first_rule_that_matches_counts() {
+    check(
+        "  http:
+  - match: [{uri: {prefix: /ratings}}, {headers: {end-user: {exact: jason}}}]
+    route: [{destination: {host: reviews, subset: v2}}]
+  - match: [{uri: {exact: /ratings/exact}}]
+    route: [{destination: {host: never}}]
+  - route: [{destination: {host: reviews, subset: v1, port: {number: 9081}}}]
+  - match: [{uri: {prefix: /}}]
+    route: [{destination: {host: never}}]
+",
+        &[
+            ("GET /ratings/exact", "reviews subset v2"),
+            ("GET /ratingsandmore", "reviews subset v2"),
+            ("GET / end-user:jason", "reviews subset v2"),
+            ("GET / end-user:jason2", "reviews:9081 subset v1"),
+        ],
+    );
+}
+
+#[test]
+fn all_that_a_match_asks_for_counts() {
+    check(
+        "  http:
+  - match: [{uri: {regex: '/v[0-9]+/.*'}}]
+    route: [{destination: {host: regex}}]
+  - match: [{uri: {exact: /Case}, ignoreUriCase: true}]
+    route: [{destination: {host: any-case}}]
+  - match: [{method: {exact: POST}, scheme: {exact: http}, authority: {prefix: 'reviews:'}, port: 9080}]
+    route: [{destination: {host: post}}]
+  - match: [{port: 80}]
+    route: [{destination: {host: never}}]
+  - match: [{headers: {x-there: {}}}]
+    route: [{destination: {host: there}}]
+  - match: [{queryParams: {debug: {exact: 'true'}, level: {}}}]
+    route: [{destination: {host: query}}]
+  - match: [{sourceNamespace: back}]
+    route: [{destination: {host: never}}]
+  - match: [{sourceNamespace: front, uri: {exact: /front}}]
+    route: [{destination: {host: front}}]
+  - match: [{withoutHeaders: {x-not: {}, x-other: {exact: a}}}]
+    route: [{destination: {host: without}}]
+",
+        &[
+            ("GET /v12/x", "regex"),
+            ("GET /v12", "without"),
+            ("GET /cASE", "any-case"),
+            ("POST /", "post"),
+            ("GET / x-there:", "there"),
+            ("GET /?level&debug=true", "query"),
+            ("GET /?debug=true", "without"),
+            ("GET /front", "front"),
+            ("GET / x-not:1", "404"),
+            ("GET / x-other:a", "404"),
+            ("GET / x-other:b", "without"),
+        ],
+    );
+}
+
+#[test]
+fn rewrites_replace_what_matched() {
+    check(
+        "  http:
+  - match: [{uri: {prefix: /ratings}}]
+    rewrite: {uri: /v1/bookRatings, authority: ratings.example.com}
+    route: [{destination: {host: a}}]
+  - match: [{uri: {exact: /exact}}]
+    rewrite: {uri: /else}
+    route: [{destination: {host: b}}]
+",
+        &[
+            (
+                "GET /ratings/7?q",
+                "a host ratings.example.com target /v1/bookRatings/7?q",
+            ),
+            ("GET /exact", "b target /else"),
+        ],
+    );
+}
+
+#[test]
+fn redirects_and_responses_go_nowhere() {
+    check(
+        "  http:
+  - match: [{uri: {exact: /a}}]
+    redirect: {uri: /v1, authority: newratings.default.svc.cluster.local}
+  - match: [{uri: {exact: /b}}]
+    redirect: {scheme: https, redirectCode: 308}
+  - match: [{uri: {exact: /c}}]
+    redirect: {derivePort: FROM_PROTOCOL_DEFAULT}
+  - match: [{uri: {exact: /d}}]
+    redirect: {port: 8080}
+  - directResponse: {status: 503, body: {string: no}}
+",
+        &[
+            ("GET /a?q", "301 http://newratings.default.svc.cluster.local:9080/v1?q"),
+            ("GET /b", "308 https://reviews/b"),
+            ("GET /c", "301 http://reviews/c"),
+            ("GET /d", "301 http://reviews:8080/d"),
+            ("GET /x", "503 no"),
+        ],
+    );
+}
+
+#[test]
+fn faults_mirrors_and_preflights_are_drawn_and_decided() {
+    check(
+        "  http:
+  - match: [{uri: {exact: /a}}]
+    fault: {abort: {percentage: {value: 0.1}, httpStatus: 418}}
+    route: [{destination: {host: a}}]
+  - match: [{uri: {exact: /b}}]
+    fault: {abort: {percentage: {value: 100}, grpcStatus: UNAVAILABLE}}
+    route: [{destination: {host: a}}]
+  - match: [{uri: {exact: /c}}]
+    fault: {abort: {httpStatus: 418}}
+    route: [{destination: {host: a}}]
+  - match: [{uri: {exact: /d}}]
+    mirrors: [{destination: {host: b}}, {destination: {host: c}, percentage: {value: 0}}]
+    route: [{destination: {host: a}}]
+  - match: [{uri: {exact: /e}}]
+    mirror: {host: b, subset: v2}
+    mirrorPercentage: {value: 50}
+    route: [{destination: {host: a}}]
+  - corsPolicy: {allowOrigins: [{regex: 'https://.*\\.example\\.com'}], allowMethods: [GET], maxAge: 24h}
+    route: [{destination: {host: a}}]
+",
+        &[
+            ("GET /a", "abort 418"),
+            ("GET /b", "abort grpc 14"),
+            ("GET /c", "a"),
+            ("GET /d", "a mirror b"),
+            ("GET /e", "a mirror b subset v2"),
+            (
+                "OPTIONS / origin:https://a.example.com access-control-request-method:GET",
+                "preflight 4",
+            ),
+            ("OPTIONS / origin:https://a.org access-control-request-method:GET", "a"),
+        ],
+    );
+}
+
+#[test]
+fn timeouts_and_retries_are_read() {
+    let table = table(
+        "  http:
+  - timeout: 1.5s
+    retries: {attempts: 3, perTryTimeout: 500ms, retryOn: 'connect-failure, 503', backoff: 25ms, \
+         retryIgnorePreviousHosts: false}
+    fault: {delay: {percentage: {value: 100}, fixedDelay: 5s}}
+    route: [{destination: {host: a}, weight: 25}, {destination: {host: b}, weight: 75}]
+",
+    );
+    let rule = &table.routes()[0].rules[0];
+    assert_eq!(rule.timeouts.request, Some(Duration::from_millis(1500)));
+    let retries = rule.retries.as_ref().unwrap();
+    assert_eq!((retries.attempts, &*retries.statuses), (3, &[503][..]));
+    assert_eq!(retries.conditions, ["connect-failure".into()]);
+    assert_eq!(retries.attempt_timeout, Some(Duration::from_millis(500)));
+    assert_eq!(retries.ignore_previous_hosts, Some(false));
+    assert_eq!(
+        rule.filters.fault.unwrap().delay,
+        Some((Fraction::percent(100.0).unwrap(), Duration::from_secs(5)))
+    );
+    let weights: Vec<_> = rule.backends.as_slice().iter().map(|backend| backend.weight).collect();
+    assert_eq!(weights, [25, 75]);
+}
+
+#[test]
+fn what_is_not_carried_out_is_refused_with_its_line() {
+    for (rest, expected) in [
+        (
+            "  http: [{delegate: {name: d}}]",
+            "`spec.http[0].delegate` is not supported",
+        ),
+        ("  tls: [{}]", "`spec.tls` is not supported"),
+        (
+            "  http: [{match: [{sourceLabels: {a: b}}], route: [{destination: {host: a}}]}]",
+            "`spec.http[0].match[0].sourceLabels` is not supported",
+        ),
+        (
+            "  http: [{match: [{headers: {uri: {exact: a}}}], route: [{destination: {host: a}}]}]",
+            "`spec.http[0].match[0].headers.uri` is not supported",
+        ),
+        (
+            "  http: [{match: [{uri: {exact: a, prefix: b}}], route: [{destination: {host: a}}]}]",
+            "`spec.http[0].match[0].uri.prefix` and `spec.http[0].match[0].uri.exact` exclude each other",
+        ),
+        (
+            "  http: [{rewrite: {uriRegexRewrite: {}}, route: [{destination: {host: a}}]}]",
+            "`spec.http[0].rewrite.uriRegexRewrite` is not supported",
+        ),
+        ("  http: [{}]", "`spec.http[0].route` is missing"),
+        (
+            "  http: [{redirect: {}, directResponse: {status: 200}}]",
+            "`spec.http[0].redirect` and `spec.http[0].directResponse` exclude each other",
+        ),
+        (
+            "  http: [{route: [{destination: {host: a}, weight: 0}, {destination: {host: b}}]}]",
+            "`spec.http[0].route[0].weight` cannot be `0`",
+        ),
+        (
+            "  http: [{retries: {retryOn: sometimes}, route: [{destination: {host: a}}]}]",
+            "`spec.http[0].retries.retryOn` cannot be `sometimes`",
+        ),
+        (
+            "  http: [{headers: {request: {set: {':path': /}}}, route: [{destination: {host: a}}]}]",
+            "`spec.http[0].headers.request.set.:path`: `:path` is no name of a header",
+        ),
+    ] {
+        let manifests = k8s::read("vs.yaml", &virtual_service(rest), &Budget::new()).unwrap();
+        let shown = manifests.rejected[0].to_string();
+        assert!(shown.starts_with("VirtualService `n/r`: vs.yaml:"), "{shown}");
+        assert!(shown.ends_with(expected), "{shown}");
+    }
+}
+
+#[test]
+fn virtual_services_are_attached_by_the_names_of_a_service() {
+    let text = |name: &str, rest: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: n}}\n\
+             spec: {{{rest}, http: [{{route: [{{destination: {{host: a}}}}]}}]}}\n---\n"
+        )
+    };
+    let attached = |services: &[(&str, &str)]| {
+        let text: String = services.iter().map(|(name, rest)| text(name, rest)).collect();
+        let manifests = k8s::read("vs.yaml", &text, &Budget::new()).unwrap();
+        assert!(manifests.rejected.is_empty());
+        let routes = attach::virtual_services("n", "reviews.n.svc.cluster.local", &manifests.virtual_services);
+        assert!(routes.iter().all(|route| route.hosts.is_empty()));
+        let names: Vec<_> = routes.iter().map(|route| route.id.name.to_string()).collect();
+        names.join(" ")
+    };
+    let (short, full) = ("hosts: [reviews]", "hosts: [other, reviews.n.svc.cluster.local]");
+    let (near, far, all) = (
+        "hosts: ['*.n.svc.cluster.local']",
+        "hosts: ['*.cluster.local']",
+        "hosts: ['*']",
+    );
+    assert_eq!(attached(&[("a", short), ("b", full), ("c", near), ("d", all)]), "a b");
+    assert_eq!(attached(&[("c", near), ("e", far), ("d", all)]), "c");
+    assert_eq!(attached(&[("d", all)]), "d");
+    assert_eq!(
+        attached(&[("f", "hosts: [ratings]"), ("g", "hosts: [reviews.m.svc.cluster.local]")]),
+        ""
+    );
+    assert_eq!(attached(&[("h", "hosts: [reviews], gateways: [edge]")]), "");
+    assert_eq!(
+        attached(&[("i", "hosts: [reviews], gateways: [edge, mesh], exportTo: ['.']")]),
+        "i"
+    );
+    assert_eq!(attached(&[("j", "hosts: [reviews], exportTo: ['~']")]), "");
+}
+
+const EXAMPLES: &str = include_str!("../testdata/routes.yaml");
+
+#[test]
+fn a_line_that_is_missing_or_changed_never_panics() {
+    let lines: Vec<&str> = EXAMPLES.lines().collect();
+    let (mut taken, mut rejected) = (0, 0);
+    for at in 0..lines.len() {
+        for value in ["", "- 0", "a: {b: [c]}", "    weight: -1", "      value: '('"] {
+            let mut changed = lines.clone();
+            changed[at] = value;
+            if let Ok(manifests) = k8s::read("r.yaml", &changed.join("\n"), &Budget::new()) {
+                taken += manifests.routes.len() + manifests.virtual_services.len();
+                rejected += manifests.rejected.len();
+            }
+        }
+    }
+    for (at, _) in EXAMPLES.match_indices(|sign: char| ",:{}[]".contains(sign)) {
+        let (before, after) = EXAMPLES.split_at(at);
+        let changed: String = before.chars().chain(after.chars().skip(1)).collect();
+        drop(k8s::read("r.yaml", before, &Budget::new()));
+        drop(k8s::read("r.yaml", &changed, &Budget::new()));
+    }
+    assert!(taken > 100 && rejected > 50, "{taken} {rejected}");
+}
+
+#[test]
+fn the_examples_are_taken_whole() {
+    let manifests = k8s::read("r.yaml", EXAMPLES, &Budget::new()).unwrap();
+    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    assert!(rejected.is_empty(), "{rejected:?}");
+    let counts = [
+        manifests.routes.len(),
+        manifests.gateways.len(),
+        manifests.grants.len(),
+        manifests.virtual_services.len(),
+        manifests.destination_rules.len(),
+        manifests.others.len(),
+    ];
+    assert_eq!(counts, [2, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn expressions_of_a_file_have_a_budget() {
+    let budget = Budget::new().with_limit(Resource::ExpressionBytes, 100);
+    let manifests = k8s::read("r.yaml", EXAMPLES, &budget).unwrap();
+    let shown: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    assert!(
+        shown
+            .iter()
+            .all(|text| text.ends_with("bytes of compiled regular expressions are more than 100"))
+    );
+    assert!(!shown.is_empty());
+}
+
+fn destination_rule(rest: &str) -> Result<DestinationRule, String> {
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: n}}\nspec:\n  \
+         host: reviews\n{rest}\n"
+    );
+    let mut manifests = k8s::read("dr.yaml", &text, &Budget::new()).unwrap();
+    match manifests.rejected.pop() {
+        Some(rejected) => Err(rejected.to_string()),
+        None => Ok(manifests.destination_rules.pop().unwrap()),
+    }
+}
+
+#[test]
+fn destination_rules_are_read_with_their_defaults() {
+    let rule = destination_rule(
+        "  trafficPolicy:
+    loadBalancer: {consistentHash: {httpCookie: {name: user, ttl: 0s}, ringHash: {minimumRingSize: 2048}}}
+    connectionPool:
+      tcp: {maxConnections: 100, connectTimeout: 30ms}
+      http: {http2MaxRequests: 1000, maxRequestsPerConnection: 10, maxRetries: 0}
+    outlierDetection: {consecutive5xxErrors: 7, interval: 5m, baseEjectionTime: 15m}
+    retryBudget: {percent: 25}
+    portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: LEAST_REQUEST, localityLbSetting: {failover: [{from: \
+         a, to: b}]}}}]
+  subsets:
+  - {name: v3, labels: {version: v3}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
+",
+    )
+    .unwrap();
+    let general = &rule.policy.general;
+    let key = HashKey::Cookie {
+        name: "user".into(),
+        path: None,
+        ttl: Duration::ZERO,
+    };
+    let table_size = Some(2048);
+    assert_eq!(general.balance, Some(BalanceRule::Hash { key, table_size }));
+    assert_eq!(general.limits.connections, Some(100));
+    assert_eq!(general.limits.connect_timeout, Some(Duration::from_millis(30)));
+    assert_eq!((general.limits.requests, general.limits.retries), (Some(1000), None));
+    let mut expected = OutlierRule::default();
+    expected.consecutive_5xx = 7;
+    expected.interval = Duration::from_secs(300);
+    expected.base_ejection = Duration::from_secs(900);
+    assert_eq!(general.outliers, Some(expected));
+    let budget = rule.policy.retry_budget.as_ref().unwrap();
+    assert_eq!((budget.share, budget.minimum), (Fraction::percent(25.0).unwrap(), 3));
+    assert_eq!(rule.policy.ports[0].0, 80);
+    assert_eq!(rule.policy.ports[0].1.balance, Some(BalanceRule::LeastRequest));
+    let locality = rule.policy.ports[0].1.locality.as_ref().unwrap();
+    assert_eq!(locality.failover, [("a".into(), "b".into())]);
+    assert_eq!(rule.subsets[0].policy.general.balance, Some(BalanceRule::RoundRobin));
+}
+
+#[test]
+fn destination_rules_that_are_not_carried_out_are_refused() {
+    for (rest, expected) in [
+        (
+            "  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}",
+            "cannot be `PASSTHROUGH`",
+        ),
+        (
+            "  trafficPolicy: {tls: {mode: MUTUAL}}",
+            "`spec.trafficPolicy.tls.mode` cannot be `MUTUAL`",
+        ),
+        (
+            "  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 99}}]}}}",
+            "localityLbSetting.distribute[0].to` cannot be `99`",
+        ),
+        (
+            "  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 100}}], failover: \
+             [{from: a, to: b}]}}}",
+            "exclude each other",
+        ),
+        (
+            "  trafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}}",
+            "exclude each other",
+        ),
+        (
+            "  trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, httpHeaderName: x}}}",
+            "exclude each other",
+        ),
+        (
+            "  trafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}",
+            "cannot be `101`",
+        ),
+        ("  workloadSelector: {}", "`spec.workloadSelector` is not supported"),
+    ] {
+        let error = destination_rule(rest).unwrap_err();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
