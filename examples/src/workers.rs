@@ -6,7 +6,8 @@ use std::io;
 use std::pin::Pin;
 use std::thread;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use hbone::Timers;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,8 +35,8 @@ impl Signals {
 
     /// Timers that are kept by the thread of [`run`](Self::run), so that workers whose connections
     /// wait with them wait for nothing but their sockets.
-    pub(crate) fn timers(&self) -> Handle {
-        self.runtime.handle().clone()
+    pub(crate) fn timers(&self) -> Timers {
+        Timers::of(self.runtime.handle().clone())
     }
 
     /// Runs each of `workers` on a thread of its own until all have ended, and answers with the

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
 use crate::engine::EngineKind;
 use crate::keepalive::Patience;
 use crate::observe::{Event, Observer};
@@ -161,18 +159,10 @@ impl Config {
         self
     }
 
-    /// The runtime whose timers connections keep their deadlines with. Default: the one that each
-    /// was made in.
-    ///
-    /// A runtime that has timers arms the kernel's with each wait for events, which for small
-    /// messages is a part of their cost that can be seen. Where connections run on threads of their
-    /// own, the timers may be another thread's, and theirs need none.
-    ///
-    /// # Panics
-    ///
-    /// A connection panics that is polled after this runtime was shut down.
-    pub fn set_timer_runtime(&mut self, runtime: Handle) -> &mut Self {
-        self.timers = Timers::of(runtime);
+    /// What connections keep their deadlines with. Default: the timers of the runtime that each was
+    /// made in.
+    pub fn set_timers(&mut self, timers: Timers) -> &mut Self {
+        self.timers = timers;
         self
     }
 

@@ -62,5 +62,6 @@ pub use request::{ResponseError, TunnelRequest, TunnelResponse};
 pub use server::{Handler, Incoming, IncomingTunnel};
 pub use status::Status;
 pub use stream::{ReadHalf, TunnelStream, WriteHalf};
+pub use timers::Timers;
 pub use tunnel::TunnelError;
 pub use wire::{Blame, DeniedStatus, ErrorCode, HeadFault, Refusal, RefusalKind, Rejection, Reset, ResetReason};

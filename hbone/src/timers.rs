@@ -5,12 +5,23 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep_until};
 
-/// The timers of one runtime: of whichever is current, unless another was named.
+/// The timers of one runtime: of the current one by default.
+///
+/// A runtime that has timers arms the kernel's with each wait for events, which for small messages
+/// is a part of their cost that can be seen. Where connections run on threads of their own, their
+/// deadlines may be kept by another thread, and theirs wait for nothing but sockets.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Timers(Option<Handle>);
+pub struct Timers(Option<Handle>);
 
 impl Timers {
-    pub(crate) fn of(runtime: Handle) -> Self {
+    /// The timers of `runtime`, which has to be driven and to outlive whoever waits with them.
+    ///
+    /// # Panics
+    ///
+    /// Connections and pools panic that are polled after `runtime` was shut down, or if it was made
+    /// without timers.
+    #[must_use]
+    pub fn of(runtime: Handle) -> Self {
         Self(Some(runtime))
     }
 

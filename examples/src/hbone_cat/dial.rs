@@ -71,8 +71,8 @@ fn listen(
     })?;
     let signals = Signals::catch()?;
     let (mut config, mut pool) = (args.process.config(), PoolConfig::default());
-    config.set_observer(Arc::new(Log)).set_timer_runtime(signals.timers());
-    pool.set_timer_runtime(signals.timers());
+    config.set_observer(Arc::new(Log)).set_timers(signals.timers());
+    pool.set_timers(signals.timers());
     ready(sockets.addr)?;
     let relay = Relay {
         key: PoolKey::new(

@@ -31,7 +31,7 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     };
     let signals = Signals::catch()?;
     let mut config = args.process.config();
-    config.set_observer(Arc::new(Log)).set_timer_runtime(signals.timers());
+    config.set_observer(Arc::new(Log)).set_timers(signals.timers());
     let mut server = Listener::with_identity(tls, config);
     server.set_scope(Arc::new(credentials.live().scope(allow)));
     let ready = Ready::Serve {

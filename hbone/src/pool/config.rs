@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
 use crate::observe::{Event, Observer};
 use crate::timers::Timers;
 
@@ -96,15 +94,9 @@ impl PoolConfig {
         self
     }
 
-    /// The runtime whose timers evictions wait with; see
-    /// [`Config::set_timer_runtime`](crate::Config::set_timer_runtime). Default: the one that the
-    /// pool was made in.
-    ///
-    /// # Panics
-    ///
-    /// The pool's task panics if this runtime was shut down before it.
-    pub fn set_timer_runtime(&mut self, runtime: Handle) -> &mut Self {
-        self.timers = Timers::of(runtime);
+    /// What evictions wait with. Default: the timers of the runtime that the pool was made in.
+    pub fn set_timers(&mut self, timers: Timers) -> &mut Self {
+        self.timers = timers;
         self
     }
 
