@@ -113,6 +113,7 @@ pub(super) struct Settings {
     pub(super) threads: u16,
     drain_seconds: u32,
     demand_seconds: u32,
+    certificate_seconds: u32,
     pub(super) on_demand: bool,
     pub(super) access_log: LogFormat,
 }
@@ -125,6 +126,10 @@ impl Settings {
     pub(super) fn demand(&self) -> Duration {
         Duration::from_secs(self.demand_seconds.into())
     }
+
+    pub(super) fn certificate_lifetime(&self) -> Duration {
+        Duration::from_secs(self.certificate_seconds.into())
+    }
 }
 
 impl Default for Settings {
@@ -136,6 +141,7 @@ impl Default for Settings {
             threads: 1,
             drain_seconds: 5,
             demand_seconds: 5,
+            certificate_seconds: 24 * 3600,
             on_demand: false,
             access_log: LogFormat::Text,
         }
