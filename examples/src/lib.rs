@@ -14,6 +14,7 @@ pub mod quickstart;
 mod relay;
 mod settle;
 mod sockets;
+mod topology;
 mod usage;
 mod workers;
 

@@ -1,0 +1,224 @@
+"use strict";
+
+// Names come from whoever takes part in the mesh: they become text and attributes, never markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+const INTERVAL = 1000;
+const WIDTH = 210;
+const HEIGHT = 58;
+const ROUTES = {
+  node_proxy: "node proxy, mTLS",
+  waypoint: "waypoint, mTLS",
+  plaintext: "plaintext",
+  denied: "denied",
+};
+
+const drawn = new Map();
+let looks = 0;
+
+function find(id) {
+  return document.getElementById(id);
+}
+
+// The element of a key, made when it is first asked for.
+function element(layer, key, name, fresh) {
+  const full = `${layer} ${key}`;
+  let found = drawn.get(full);
+  if (!found) {
+    found = document.createElementNS(SVG, name);
+    find(layer).append(found);
+    drawn.set(full, found);
+  }
+  fresh.add(full);
+  return found;
+}
+
+function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    element.setAttribute(name, value);
+  }
+}
+
+function part(parent, name, attributes, text) {
+  const child = document.createElementNS(SVG, name);
+  set(child, attributes);
+  if (text !== undefined) {
+    child.textContent = text;
+  }
+  parent.append(child);
+}
+
+function cut(text, length) {
+  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
+}
+
+function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB"];
+  let unit = 0;
+  while (count >= 1024 && unit < units.length - 1) {
+    count /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? Math.round(count) : count.toFixed(1)} ${units[unit]}`;
+}
+
+function rate(count) {
+  return count >= 10 ? count.toFixed(0) : count.toFixed(1);
+}
+
+function drawNode(node, fresh) {
+  const group = element("nodes", node.id, "g", fresh);
+  const state = node.kind !== "workload" ? "" : node.is_enrolled ? "enrolled" : "outside";
+  set(group, { class: `node ${node.kind} ${state}`, transform: `translate(${node.place.x} ${node.place.y})` });
+  group.replaceChildren();
+  part(group, "title", {}, node.identity || node.name);
+  const x = -WIDTH / 2;
+  const y = -HEIGHT / 2;
+  if (node.kind === "waypoint") {
+    const tip = 18;
+    const points = [[x, 0], [x + tip, y], [-x - tip, y], [-x, 0], [-x - tip, -y], [x + tip, -y]];
+    part(group, "polygon", { points: points.map((point) => point.join(",")).join(" ") });
+  } else {
+    const rx = node.kind === "service" ? HEIGHT / 2 : 8;
+    part(group, "rect", { x, y, width: WIDTH, height: HEIGHT, rx });
+  }
+  const dot = node.kind === "service" ? node.name.indexOf(".") : -1;
+  const name = dot > 0 ? node.name.slice(0, dot) : node.name;
+  const notes = {
+    workload: [node.namespace, node.nodes.join(" "), node.is_enrolled ? "in the mesh" : "not in the mesh"],
+    waypoint: [node.namespace, "waypoint"],
+    service: ["service", dot > 0 ? node.name.slice(dot + 1) : ""],
+    stranger: [node.namespace, "not known to the control plane"],
+  };
+  part(group, "text", { class: "name", y: -2 }, cut(name, 24));
+  part(group, "text", { class: "note", y: 17 }, cut(notes[node.kind].filter(Boolean).join(" · "), 34));
+}
+
+// Lines between the same two nodes lie beside each other.
+function drawLink(link, offset, places, fresh) {
+  const [from, to] = [places.get(link.from), places.get(link.to)];
+  if (!from || !to) {
+    return;
+  }
+  const kind = link.route ?? "member";
+  const idle = link.route && link.connections_per_second + link.bytes_per_second < 0.05 ? "idle" : "";
+  const key = `${kind} ${link.from} ${link.to}`;
+  const back = to.x <= from.x;
+  const start = { x: from.x + (back ? 0 : WIDTH / 2), y: from.y + (back ? HEIGHT / 2 : offset) };
+  const tip = link.route ? 9 : 0;
+  const end = { x: to.x - (back ? 0 : WIDTH / 2 + tip), y: to.y + (back ? HEIGHT / 2 + tip : offset) };
+  const bend = back ? 70 + Math.abs(offset) : (end.x - start.x) / 2;
+  const [one, other] = back
+    ? [{ x: start.x, y: start.y + bend }, { x: end.x, y: end.y + bend }]
+    : [{ x: start.x + bend, y: start.y }, { x: end.x - bend, y: end.y }];
+  const path = element("links", key, "path", fresh);
+  const width = link.route ? Math.min(2 + Math.log10(1 + link.bytes_per_second) * 0.6, 7).toFixed(1) : 1.5;
+  set(path, {
+    class: `link ${kind} ${idle}`,
+    "data-from": link.from,
+    "data-to": link.to,
+    d: `M${start.x} ${start.y} C${one.x} ${one.y} ${other.x} ${other.y} ${end.x} ${end.y}`,
+    "stroke-width": width,
+  });
+  if (!link.route) {
+    return;
+  }
+  const head = back ? [[-6, 2], [6, 2], [0, -tip]] : [[-2, -6], [-2, 6], [tip, 0]];
+  const arrow = element("links", `${key} arrow`, "polygon", fresh);
+  set(arrow, {
+    class: `arrow ${kind} ${idle}`,
+    points: head.map(([x, y]) => `${end.x + x},${end.y + y}`).join(" "),
+  });
+  const label = element("labels", key, "text", fresh);
+  const middle = (a, b, c, d) => (a + 3 * b + 3 * c + d) / 8;
+  set(label, {
+    class: `rate ${kind}`,
+    x: middle(start.x, one.x, other.x, end.x),
+    y: middle(start.y, one.y, other.y, end.y) - 5,
+  });
+  const flowing = link.bytes_per_second >= 1 ? ` · ${bytes(link.bytes_per_second)}/s` : "";
+  label.textContent = idle ? `${link.connections} so far` : `${rate(link.connections_per_second)}/s${flowing}`;
+}
+
+function drawLinks(graph, fresh) {
+  const places = new Map(graph.nodes.map((node) => [node.id, node.place]));
+  const between = new Map();
+  for (const link of graph.links) {
+    const key = `${link.from} ${link.to}`;
+    between.set(key, [...(between.get(key) ?? []), link]);
+  }
+  for (const parallel of between.values()) {
+    parallel.forEach((link, at) => drawLink(link, (at - (parallel.length - 1) / 2) * 20, places, fresh));
+  }
+}
+
+function drawFlows(graph) {
+  const names = new Map(graph.nodes.map((node) => [node.id, node.name]));
+  const rows = graph.flows.map((flow) => {
+    const row = document.createElement("tr");
+    const cell = (text, kind) => {
+      const cell = document.createElement("td");
+      cell.textContent = text;
+      cell.className = kind ?? "";
+      row.append(cell);
+    };
+    cell(names.get(flow.source) ?? flow.source);
+    cell(names.get(flow.destination) ?? flow.destination);
+    cell(flow.service);
+    cell(ROUTES[flow.route], flow.route);
+    cell(flow.connections, "number");
+    cell(flow.failed, "number");
+    cell(rate(flow.connections_per_second), "number");
+    cell(bytes(flow.bytes_per_second), "number");
+    const identities = [flow.source_principal, flow.destination_principal].filter(Boolean);
+    cell(identities.length > 0 ? identities.join(" → ") : "none", "identities");
+    return row;
+  });
+  find("flows").replaceChildren(...rows);
+}
+
+function draw(graph) {
+  const fresh = new Set();
+  const [width, height] = graph.size;
+  set(find("graph"), { viewBox: `0 0 ${width} ${height}`, width, height });
+  drawLinks(graph, fresh);
+  graph.nodes.forEach((node) => drawNode(node, fresh));
+  for (const [key, element] of drawn) {
+    if (!fresh.has(key)) {
+      element.remove();
+      drawn.delete(key);
+    }
+  }
+  drawFlows(graph);
+  for (const route of Object.keys(ROUTES)) {
+    const count = graph.flows.filter((flow) => flow.route === route).length;
+    document.querySelector(`#legend .${route} b`).textContent = count;
+  }
+  const problems = graph.problems.map((problem) => {
+    const item = document.createElement("li");
+    item.textContent = problem;
+    return item;
+  });
+  find("problems").replaceChildren(...problems);
+}
+
+async function look() {
+  const state = find("state");
+  try {
+    const response = await fetch("/topology.json");
+    if (!response.ok) {
+      throw new Error(`status ${response.status}`);
+    }
+    draw(await response.json());
+    looks += 1;
+    state.className = "";
+    state.textContent = `live, ${new Date().toLocaleTimeString("en-GB")}`;
+    document.body.dataset.looks = looks;
+  } catch (error) {
+    state.className = "stale";
+    state.textContent = `no news: ${error.message}`;
+  }
+  setTimeout(look, INTERVAL);
+}
+
+look();
