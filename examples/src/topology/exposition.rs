@@ -7,11 +7,14 @@ const MAX_SAMPLES: usize = 200_000;
 const MAX_LABELS: usize = 64;
 const MAX_VALUE: usize = 4096;
 
+/// Names with their values.
+type Labels = Vec<(String, String)>;
+
 /// One line of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) name: String,
-    labels: Vec<(String, String)>,
+    labels: Labels,
     pub(super) value: f64,
 }
 
@@ -59,7 +62,7 @@ fn sample(line: &str) -> Result<Sample, Fault> {
 }
 
 /// The labels behind an opening brace, and what follows the closing one.
-fn labels(mut rest: &str) -> Result<(Vec<(String, String)>, &str), Fault> {
+fn labels(mut rest: &str) -> Result<(Labels, &str), Fault> {
     let mut labels = Vec::new();
     loop {
         rest = rest.trim_start_matches([',', ' ']);

@@ -82,7 +82,7 @@ pub(super) fn join(keys: BTreeMap<Key, Reports>, waypoints: &BTreeSet<Name>) -> 
         }
         let source = reports.remove(&Reporter::Source).unwrap_or_default();
         let destination = reports.remove(&Reporter::Destination).unwrap_or_default();
-        for (variant, tally, seen) in both(source, &destination) {
+        for (variant, tally, seen) in both(&source, &destination) {
             split(&mut flows, (&key, &variant, has_waypoint), &tally, seen);
         }
     }
@@ -97,7 +97,7 @@ struct Seen {
 
 /// What the source counted, with the destination's reasons; where it counted nothing of a kind, what
 /// the destination did.
-fn both(source: BTreeMap<Variant, Tally>, destination: &BTreeMap<Variant, Tally>) -> Vec<(Variant, Tally, Seen)> {
+fn both(source: &BTreeMap<Variant, Tally>, destination: &BTreeMap<Variant, Tally>) -> Vec<(Variant, Tally, Seen)> {
     let mut joined = Vec::new();
     for is_mutual_tls in [false, true] {
         let of_kind = |variant: &Variant| variant.is_mutual_tls == is_mutual_tls;

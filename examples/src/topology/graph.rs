@@ -79,6 +79,8 @@ pub(crate) struct Link {
     pub(crate) connections: f64,
     pub(crate) connections_per_second: f64,
     pub(crate) bytes_per_second: f64,
+    /// Where it goes between nodes of the columns that lie between its ends.
+    pub(crate) bends: Vec<Place>,
 }
 
 /// What proxies counted up to a moment.
@@ -100,9 +102,9 @@ impl Graph {
             .map(|(course, flow)| conversation(course, flow, earlier))
             .collect();
         let workloads = inventory.workloads();
-        let links = links(&flows, &workloads);
+        let mut links = links(&flows, &workloads);
         let mut nodes = nodes(inventory, &workloads, count);
-        let size = layout::place(&mut nodes, &links);
+        let size = layout::place(&mut nodes, &mut links);
         Self {
             nodes,
             flows,
@@ -155,6 +157,7 @@ fn links(flows: &[Conversation], workloads: &BTreeMap<Name, Known>) -> Vec<Link>
             connections: 0.0,
             connections_per_second: 0.0,
             bytes_per_second: 0.0,
+            bends: Vec::new(),
         });
         if let Some(flow) = flow {
             link.connections += flow.connections;

@@ -14,8 +14,8 @@ pub(crate) struct Place {
 }
 
 /// From one column to the next, and from one row to the next.
-const COLUMN: u32 = 320;
-const ROW: u32 = 92;
+const COLUMN: u32 = 430;
+const ROW: u32 = 108;
 
 /// From the edge of the drawing to the middle of a node.
 const MARGIN: Place = Place { x: 140, y: 60 };
@@ -23,26 +23,35 @@ const MARGIN: Place = Place { x: 140, y: 60 };
 /// Rounds in which columns are ordered by their neighbours.
 const ROUNDS: usize = 4;
 
-/// Gives each node its place; answers with the size of the drawing.
-pub(super) fn place(nodes: &mut [Node], links: &[Link]) -> (u32, u32) {
+/// Gives each node its place and each link its bends; answers with the size of the drawing.
+pub(super) fn place(nodes: &mut [Node], links: &mut [Link]) -> (u32, u32) {
     let numbers: BTreeMap<&str, usize> = nodes.iter().enumerate().map(|(at, node)| (&*node.id, at)).collect();
-    let arcs: BTreeSet<(usize, usize)> = links
+    let ends: Vec<Option<(usize, usize)>> = links
         .iter()
-        .filter_map(|link| Some((*numbers.get(&*link.from)?, *numbers.get(&*link.to)?)))
-        .filter(|(from, to)| from != to)
+        .map(|link| Some((*numbers.get(&*link.from)?, *numbers.get(&*link.to)?)))
         .collect();
-    let columns = ordered(columns(nodes.len(), &arcs), &arcs);
+    let arcs = ends.iter().flatten().copied().filter(|(from, to)| from != to).collect();
+    let mut columns = columns(nodes.len(), &arcs);
+    let (arcs, passages) = passages(&mut columns, nodes.len(), &arcs);
+    let columns = ordered(columns, &arcs);
     let tallest = columns.iter().map(Vec::len).max().unwrap_or_default();
+    let mut places = BTreeMap::new();
     for (x, column) in (0..).zip(&columns) {
         let above = number(tallest - column.len()) * ROW / 2;
-        for (y, &at) in (0..).zip(column) {
-            if let Some(node) = nodes.get_mut(at) {
-                node.place = Place {
-                    x: MARGIN.x + x * COLUMN,
-                    y: MARGIN.y + above + y * ROW,
-                };
-            }
-        }
+        places.extend((0..).zip(column).map(|(y, &at)| {
+            let place = Place {
+                x: MARGIN.x + x * COLUMN,
+                y: MARGIN.y + above + y * ROW,
+            };
+            (at, place)
+        }));
+    }
+    for (at, node) in nodes.iter_mut().enumerate() {
+        node.place = places.get(&at).copied().unwrap_or_default();
+    }
+    for (link, ends) in links.iter_mut().zip(ends) {
+        let passages = ends.and_then(|ends| passages.get(&ends)).into_iter().flatten();
+        link.bends = passages.filter_map(|at| places.get(at).copied()).collect();
     }
     (
         MARGIN.x * 2 + number(columns.len()).saturating_sub(1) * COLUMN,
@@ -50,8 +59,36 @@ pub(super) fn place(nodes: &mut [Node], links: &[Link]) -> (u32, u32) {
     )
 }
 
+type Arcs = BTreeSet<(usize, usize)>;
+
+/// Has arcs that pass by columns take up room in each of them, as if there were nodes. Answers with
+/// the arcs between neighbouring columns, and what stands for nodes on the way of each arc.
+fn passages(columns: &mut [Vec<usize>], count: usize, arcs: &Arcs) -> (Arcs, BTreeMap<(usize, usize), Vec<usize>>) {
+    let mut depths = BTreeMap::new();
+    for (depth, column) in columns.iter().enumerate() {
+        depths.extend(column.iter().map(|at| (*at, depth)));
+    }
+    let (mut next, mut steps, mut passages) = (count, Arcs::new(), BTreeMap::new());
+    for &(from, to) in arcs {
+        let Some((&first, &last)) = depths.get(&from).zip(depths.get(&to)) else {
+            continue;
+        };
+        let (mut before, mut way) = (from, Vec::new());
+        for column in columns.iter_mut().take(last).skip(first + 1) {
+            column.push(next);
+            steps.insert((before, next));
+            way.push(next);
+            before = next;
+            next += 1;
+        }
+        steps.insert((before, to));
+        passages.insert((from, to), way);
+    }
+    (steps, passages)
+}
+
 /// The nodes by columns. An arc leads to the right, as far as arcs do not go round in circles.
-fn columns(count: usize, arcs: &BTreeSet<(usize, usize)>) -> Vec<Vec<usize>> {
+fn columns(count: usize, arcs: &Arcs) -> Vec<Vec<usize>> {
     let mut depths = vec![0_usize; count];
     // Without circles, the longest way has fewer arcs than there are nodes.
     let forward = without_circles(count, arcs);
@@ -78,7 +115,7 @@ fn columns(count: usize, arcs: &BTreeSet<(usize, usize)>) -> Vec<Vec<usize>> {
 }
 
 /// The arcs that do not lead back to where a walk came from.
-fn without_circles(count: usize, arcs: &BTreeSet<(usize, usize)>) -> Vec<(usize, usize)> {
+fn without_circles(count: usize, arcs: &Arcs) -> Vec<(usize, usize)> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
         New,
@@ -124,7 +161,7 @@ fn without_circles(count: usize, arcs: &BTreeSet<(usize, usize)>) -> Vec<(usize,
 
 /// Puts nodes near those that they have arcs with, so that fewer lines cross: one column after the
 /// other, or two would change places with each other for ever.
-fn ordered(mut columns: Vec<Vec<usize>>, arcs: &BTreeSet<(usize, usize)>) -> Vec<Vec<usize>> {
+fn ordered(mut columns: Vec<Vec<usize>>, arcs: &Arcs) -> Vec<Vec<usize>> {
     let mut neighbours: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for &(from, to) in arcs {
         neighbours.entry(from).or_default().push(to);
@@ -186,6 +223,16 @@ mod tests {
         let arcs = [(0, 3), (1, 2)].into_iter().collect();
         let ordered = ordered(columns(4, &arcs), &arcs);
         assert_eq!(ordered, [vec![1, 0], vec![2, 3]]);
+    }
+
+    #[test]
+    fn long_arcs_pass_between_nodes() {
+        let arcs = [(0, 1), (1, 2), (0, 2)].into_iter().collect();
+        let mut columns = columns(3, &arcs);
+        let (steps, passages) = passages(&mut columns, 3, &arcs);
+        assert_eq!(columns, [vec![0], vec![1, 3], vec![2]]);
+        assert_eq!(steps.into_iter().collect::<Vec<_>>(), [(0, 1), (0, 3), (1, 2), (3, 2)]);
+        assert_eq!(passages[&(0, 2)], [3]);
     }
 
     proptest! {

@@ -110,6 +110,9 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Ful
     response
 }
 
+#[cfg(all(test, feature = "browser"))]
+mod browser;
+
 #[cfg(test)]
 mod tests {
     use super::*;

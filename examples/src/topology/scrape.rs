@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, http};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -60,7 +60,7 @@ pub(crate) enum ScrapeError {
     #[error(transparent)]
     Connect(#[from] io::Error),
     #[error(transparent)]
-    Request(#[from] hyper::http::Error),
+    Request(#[from] http::Error),
     #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error("no answer in time")]

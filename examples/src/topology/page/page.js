@@ -94,62 +94,97 @@ function drawNode(node, fresh) {
   part(group, "text", { class: "note", y: 17 }, cut(notes[node.kind].filter(Boolean).join(" · "), 34));
 }
 
-// Lines between the same two nodes lie beside each other.
-function drawLink(link, offset, places, fresh) {
+// Where lines leave nodes to the right and reach them from the left: each has a height of its own, in
+// the order of what is at its other end.
+function ports(links, places) {
+  const sides = new Map();
+  const at = (side, link, end) => {
+    if (!sides.has(side)) {
+      sides.set(side, []);
+    }
+    sides.get(side).push({ link, y: end.y });
+  };
+  for (const link of links) {
+    const bends = link.bends;
+    at(`from ${link.from}`, link, bends[0] ?? places.get(link.to));
+    at(`to ${link.to}`, link, bends[bends.length - 1] ?? places.get(link.from));
+  }
+  const offsets = new Map();
+  for (const [side, lines] of sides) {
+    lines.sort((one, other) => one.y - other.y);
+    const step = Math.min(18, (HEIGHT - 12) / Math.max(lines.length - 1, 1));
+    lines.forEach(({ link }, number) => {
+      offsets.set(`${side} ${link.key}`, (number - (lines.length - 1) / 2) * step);
+    });
+  }
+  return offsets;
+}
+
+// A line that is level wherever it passes a column.
+function curve(points) {
+  let path = `M${points[0].x} ${points[0].y}`;
+  for (let number = 1; number < points.length; number += 1) {
+    const [one, other] = [points[number - 1], points[number]];
+    const middle = (one.x + other.x) / 2;
+    path += ` C${middle} ${one.y} ${middle} ${other.y} ${other.x} ${other.y}`;
+  }
+  return path;
+}
+
+function isIdle(link) {
+  return link.connections_per_second + link.bytes_per_second < 0.05;
+}
+
+function rates(link) {
+  const flowing = link.bytes_per_second >= 1 ? ` · ${bytes(link.bytes_per_second)}/s` : "";
+  return `${rate(link.connections_per_second)}/s${flowing}`;
+}
+
+function drawLink(link, offsets, places, fresh) {
   const [from, to] = [places.get(link.from), places.get(link.to)];
-  if (!from || !to) {
-    return;
-  }
   const kind = link.route ?? "member";
-  const idle = link.route && link.connections_per_second + link.bytes_per_second < 0.05 ? "idle" : "";
-  const key = `${kind} ${link.from} ${link.to}`;
-  const back = to.x <= from.x;
-  const start = { x: from.x + (back ? 0 : WIDTH / 2), y: from.y + (back ? HEIGHT / 2 : offset) };
+  const state = link.route && isIdle(link) ? "idle" : "";
+  const out = offsets.get(`from ${link.from} ${link.key}`);
+  const into = offsets.get(`to ${link.to} ${link.key}`);
   const tip = link.route ? 9 : 0;
-  const end = { x: to.x - (back ? 0 : WIDTH / 2 + tip), y: to.y + (back ? HEIGHT / 2 + tip : offset) };
-  const bend = back ? 70 + Math.abs(offset) : (end.x - start.x) / 2;
-  const [one, other] = back
-    ? [{ x: start.x, y: start.y + bend }, { x: end.x, y: end.y + bend }]
-    : [{ x: start.x + bend, y: start.y }, { x: end.x - bend, y: end.y }];
-  const path = element("links", key, "path", fresh);
-  const width = link.route ? Math.min(2 + Math.log10(1 + link.bytes_per_second) * 0.6, 7).toFixed(1) : 1.5;
-  set(path, {
-    class: `link ${kind} ${idle}`,
-    "data-from": link.from,
-    "data-to": link.to,
-    d: `M${start.x} ${start.y} C${one.x} ${one.y} ${other.x} ${other.y} ${end.x} ${end.y}`,
-    "stroke-width": width,
-  });
+  const start = { x: from.x + WIDTH / 2, y: from.y + out };
+  const end = { x: to.x - WIDTH / 2 - tip, y: to.y + into };
+  // Back to where others came from: below both, and in again from the left.
+  const low = Math.max(from.y, to.y) + HEIGHT;
+  const d = to.x > from.x
+    ? curve([start, ...link.bends.map(({ x, y }) => ({ x, y: y + (out + into) / 2 })), end])
+    : `M${start.x} ${start.y} C${start.x + 90} ${low} ${start.x} ${low} ${from.x} ${low} `
+      + `L${to.x} ${low} C${end.x} ${low} ${end.x - 90} ${low} ${end.x} ${end.y}`;
+  const path = element("links", link.key, "path", fresh);
+  const width = link.route ? Math.min(2 + Math.log10(1 + link.bytes_per_second) * 0.5, 6).toFixed(1) : 1.5;
+  set(path, { class: `link ${kind} ${state}`, "data-from": link.from, "data-to": link.to, d, "stroke-width": width });
+  path.replaceChildren();
   if (!link.route) {
+    part(path, "title", {}, "a service and a workload of it, between which nothing goes on");
     return;
   }
-  const head = back ? [[-6, 2], [6, 2], [0, -tip]] : [[-2, -6], [-2, 6], [tip, 0]];
-  const arrow = element("links", `${key} arrow`, "polygon", fresh);
+  part(path, "title", {}, `${ROUTES[link.route]}: ${link.connections} opened, ${rates(link)}`);
+  const arrow = element("links", `${link.key} arrow`, "polygon", fresh);
+  const head = [[-2, -6], [-2, 6], [tip, 0]];
   set(arrow, {
-    class: `arrow ${kind} ${idle}`,
+    class: `arrow ${kind} ${state}`,
     points: head.map(([x, y]) => `${end.x + x},${end.y + y}`).join(" "),
   });
-  const label = element("labels", key, "text", fresh);
-  const middle = (a, b, c, d) => (a + 3 * b + 3 * c + d) / 8;
-  set(label, {
-    class: `rate ${kind}`,
-    x: middle(start.x, one.x, other.x, end.x),
-    y: middle(start.y, one.y, other.y, end.y) - 5,
-  });
-  const flowing = link.bytes_per_second >= 1 ? ` · ${bytes(link.bytes_per_second)}/s` : "";
-  label.textContent = idle ? `${link.connections} so far` : `${rate(link.connections_per_second)}/s${flowing}`;
+  if (!state) {
+    const label = element("labels", link.key, "text", fresh);
+    set(label, { class: `rate ${kind}`, x: start.x + 12, y: start.y - 5 });
+    label.textContent = rates(link);
+  }
 }
 
 function drawLinks(graph, fresh) {
   const places = new Map(graph.nodes.map((node) => [node.id, node.place]));
-  const between = new Map();
-  for (const link of graph.links) {
-    const key = `${link.from} ${link.to}`;
-    between.set(key, [...(between.get(key) ?? []), link]);
+  const links = graph.links.filter((link) => places.has(link.from) && places.has(link.to));
+  for (const link of links) {
+    link.key = JSON.stringify([link.route, link.from, link.to]);
   }
-  for (const parallel of between.values()) {
-    parallel.forEach((link, at) => drawLink(link, (at - (parallel.length - 1) / 2) * 20, places, fresh));
-  }
+  const offsets = ports(links, places);
+  links.forEach((link) => drawLink(link, offsets, places, fresh));
 }
 
 function drawFlows(graph) {
