@@ -1,4 +1,5 @@
 //! The page as Chromium shows it, over the DevTools protocol.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
