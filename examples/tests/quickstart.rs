@@ -56,8 +56,8 @@ fn connections(act: &Value) -> Vec<String> {
     let seen = events.iter().filter_map(|event| event.get("connection"));
     seen.map(|seen| {
         let word = |field: &str| seen[field].as_str().unwrap();
-        let manner = if seen["is_encrypted"] == true { "mTLS" } else { "plain" };
-        assert_eq!(seen["identities"].is_array(), seen["is_encrypted"] == true, "{seen}");
+        let manner = word("manner");
+        assert_eq!(seen["identities"].is_array(), manner != "plaintext", "{seen}");
         format!("{}-{} {} {manner}", word("from"), word("to"), word("decision"))
     })
     .collect()
@@ -71,19 +71,19 @@ async fn held_it_tells_programs_what_happened_and_shows_its_topology() {
     assert_eq!(report["ok"], true, "{report:#}");
     let told: Vec<_> = report["acts"].as_array().unwrap().iter().map(connections).collect();
     let expected: [&[&str]; ACTS] = [
-        &["web-till allowed plain"],
-        &["web-till allowed mTLS"],
+        &["web-till allowed plaintext"],
+        &["web-till allowed mutual_tls", "web-cart allowed same_node"],
         &[
-            "web-till allowed mTLS",
-            "spy-till denied mTLS",
-            "cart-till unreachable mTLS",
+            "web-till allowed mutual_tls",
+            "spy-till denied mutual_tls",
+            "cart-till unreachable mutual_tls",
         ],
-        &["web-till denied mTLS"],
-        &["legacy-stock allowed plain", "legacy-stock denied plain"],
+        &["web-till denied mutual_tls"],
+        &["legacy-stock allowed plaintext", "legacy-stock denied plaintext"],
         &[],
         &[],
-        &["cart-stock allowed mTLS"],
-        &["web-till allowed mTLS", "spy-till denied mTLS"],
+        &["cart-stock allowed mutual_tls"],
+        &["web-till allowed mutual_tls", "spy-till denied mutual_tls"],
     ];
     assert_eq!(told, expected);
 
@@ -144,7 +144,8 @@ async fn held_it_tells_programs_what_happened_and_shows_its_topology() {
 
 #[tokio::test]
 async fn what_it_started_ends_with_it_even_if_it_is_killed() {
-    let mut process = Process::start(&mut quickstart());
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(quickstart().env("TMPDIR", dir.path()));
     let mut pids = Vec::new();
     for line in BufReader::new(process.take_stdout()).lines() {
         let line = line.unwrap();

@@ -8,7 +8,7 @@ mod rotation;
 mod strangers;
 mod strict;
 
-use super::evidence::Decision;
+use super::evidence::{Decision, Manner};
 use super::report::Teller;
 use super::stage::{ECHO, Stage, Workload};
 use super::undeclared::Undeclared;
@@ -23,7 +23,7 @@ pub(super) async fn play(stage: &mut Stage, teller: &mut Teller) -> Result<(), U
             ),
             async |scene| {
                 let evidence = stage.ask(Workload::Web, Workload::Till, ECHO).await?;
-                scene.connection(evidence.is(Decision::Allowed, false)?);
+                scene.connection(evidence.is(Decision::Allowed, Manner::Plaintext)?);
                 Ok(())
             },
         )

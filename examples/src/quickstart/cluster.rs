@@ -146,15 +146,21 @@ impl Cluster {
         Ok(())
     }
 
-    /// The names of the policies that node 2 holds connections to a workload to.
+    /// The names of the policies that a workload's node holds connections to it to.
     pub(super) async fn policies_of(&self, workload: &str) -> Result<Vec<String>, Undeclared> {
-        let dump = dump(address(&self.node_2, "admin")?).await?;
-        let residents = dump.get("residents").and_then(Value::as_array);
+        let dumps = [
+            dump(address(&self.node_1, "admin")?).await?,
+            dump(address(&self.node_2, "admin")?).await?,
+        ];
+        let mut residents = dumps
+            .iter()
+            .filter_map(|dump| dump.get("residents")?.as_array())
+            .flatten();
         let is_it = |resident: &&Value| {
             let uid = resident.get("uid").and_then(Value::as_str).unwrap_or_default();
             uid.rsplit('/').next() == Some(workload)
         };
-        let found = residents.into_iter().flatten().find(is_it);
+        let found = residents.find(is_it);
         let policies = found.and_then(|resident| resident.get("policies")?.as_array());
         let names = policies.into_iter().flatten().filter_map(Value::as_str);
         Ok(names.map(str::to_owned).collect())

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::patience::until;
+use super::program::Lines;
 use super::stage::{Stage, Workload};
 use super::undeclared::Undeclared;
 
@@ -16,16 +17,36 @@ pub(super) struct Evidence {
     pub(super) from: &'static str,
     pub(super) to: &'static str,
     pub(super) decision: Decision,
-    pub(super) is_encrypted: bool,
+    pub(super) manner: Manner,
     /// Where it went, from hop to hop.
     pub(super) path: Vec<String>,
-    /// Those that both ends saw in the handshake.
+    /// Those of both ends, as they were shown in a handshake or are known to the node of both.
     pub(super) identities: Option<(String, String)>,
     pub(super) why: String,
     /// What the workload was told instead of a connection.
     pub(super) told: Option<&'static str>,
     /// From the connection's begin to its first answer.
     pub(super) milliseconds: f64,
+}
+
+/// How it went from workload to workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Manner {
+    Plaintext,
+    MutualTls,
+    /// Without leaving the node, whose proxy knows both ends.
+    SameNode,
+}
+
+impl Manner {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::MutualTls => "mTLS",
+            Self::SameNode => "same node",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,16 +70,22 @@ impl Decision {
 
 impl Evidence {
     /// It went as it should.
-    pub(super) fn is(self, decision: Decision, is_encrypted: bool) -> Result<Self, Undeclared> {
-        match self.decision == decision && self.is_encrypted == is_encrypted {
+    pub(super) fn is(self, decision: Decision, manner: Manner) -> Result<Self, Undeclared> {
+        match self.decision == decision && self.manner == manner {
             true => Ok(self),
             false => Err(Undeclared::Other {
-                wanted: match (decision, is_encrypted) {
-                    (Decision::Allowed, true) => "it is carried by mutual TLS",
-                    (Decision::Allowed, false) => "it is carried in plaintext",
-                    _ => "it is not carried",
+                wanted: match decision {
+                    Decision::Allowed => "it is carried, and in the right manner",
+                    Decision::Denied | Decision::Unreachable => "it is not carried",
                 },
-                seen: format!("{} -> {}: {}, {}", self.from, self.to, self.decision.text(), self.why),
+                seen: format!(
+                    "{} -> {}: {}, {}, {}",
+                    self.from,
+                    self.to,
+                    self.decision.text(),
+                    self.manner.text(),
+                    self.why
+                ),
             }),
         }
     }
@@ -105,23 +132,24 @@ impl Attempt {
             Ok(node_1.log.find(first, |line| text(line, "src.addr") == local))
         })
         .await?;
-        let is_encrypted = !text(&departed, "dst.hbone_addr").is_empty();
-        let arrived = match is_encrypted {
-            true => Some(
-                until("line of the access log of node 2", async || {
-                    let identity = self.from.identity();
-                    Ok(node_2.log.find(second, |line| {
-                        text(line, "src.identity") == identity && text(line, "dst.workload") == self.to.name()
-                    }))
-                })
-                .await?,
-            ),
-            false => None,
+        let manner = match (text(&departed, "dst.hbone_addr"), text(&departed, "dst.identity")) {
+            ("", "") => Manner::Plaintext,
+            ("", _) => Manner::SameNode,
+            _ => Manner::MutualTls,
+        };
+        let log = if manner == Manner::SameNode {
+            (&node_1.log, first)
+        } else {
+            (&node_2.log, second)
+        };
+        let arrived = match manner {
+            Manner::Plaintext => None,
+            Manner::MutualTls | Manner::SameNode => Some(self.arrival(log).await?),
         };
         let mut path = vec![format!("{} {}", self.from.name(), self.from.ip(stage.block))];
         path.push(format!("{} node-proxy", self.from.node()));
         let hop = text(&departed, "dst.addr");
-        if is_encrypted {
+        if manner == Manner::MutualTls {
             path.push(format!("(mTLS) {} node-proxy {hop}", self.to.node()));
         }
         let end = arrived.as_ref().map_or(hop, |line| text(line, "dst.addr"));
@@ -137,12 +165,28 @@ impl Attempt {
             (identity("src.identity"), identity("dst.identity"))
         });
         let why = match (decision, failure) {
-            (Decision::Allowed, _) if is_encrypted => in_force(stage, self.to).await?,
-            (Decision::Allowed, _) => format!("`{}` is not in the mesh: nothing to check", self.to.name()),
+            (Decision::Allowed, _) if manner == Manner::Plaintext => {
+                format!("`{}` is not in the mesh: nothing to check", self.to.name())
+            }
+            (Decision::Allowed, _) => in_force(stage, self.to).await?,
             (_, "") => text(&departed, "error").to_owned(),
             (_, failure) => format!("{}: {failure}", self.to.node()),
         };
-        Ok(self.told(decision, is_encrypted, path, identities, why))
+        Ok(self.told((decision, manner), path, identities, why))
+    }
+
+    /// What the destination's node says of it.
+    async fn arrival(&self, (log, after): (&Lines, usize)) -> Result<Value, Undeclared> {
+        let identity = self.from.identity();
+        let is_it = |line: &Value| {
+            text(line, "direction") == "inbound"
+                && text(line, "src.identity") == identity
+                && text(line, "dst.workload") == self.to.name()
+        };
+        until("line of the destination's access log", async || {
+            Ok(log.find(after, is_it))
+        })
+        .await
     }
 
     /// What node 2 says of a connection that came without a tunnel.
@@ -169,13 +213,12 @@ impl Attempt {
             format!("{} node-proxy", self.to.node()),
             format!("{} {}", self.to.name(), text(&arrived, "dst.addr")),
         ];
-        Ok(self.told(decision, false, path, None, why))
+        Ok(self.told((decision, Manner::Plaintext), path, None, why))
     }
 
     fn told(
         self,
-        decision: Decision,
-        is_encrypted: bool,
+        (decision, manner): (Decision, Manner),
         path: Vec<String>,
         identities: Option<(String, String)>,
         why: String,
@@ -184,7 +227,7 @@ impl Attempt {
             from: self.from.name(),
             to: self.to.name(),
             decision,
-            is_encrypted,
+            manner,
             path,
             identities,
             why,
@@ -194,7 +237,7 @@ impl Attempt {
     }
 }
 
-/// The policies that node 2 holds connections to a workload to.
+/// The policies that connections to a workload are held to.
 async fn in_force(stage: &Stage, workload: Workload) -> Result<String, Undeclared> {
     let names = stage.cluster.policies_of(workload.name()).await?;
     Ok(match &*names {

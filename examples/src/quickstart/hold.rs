@@ -15,10 +15,11 @@ use super::undeclared::Undeclared;
 use crate::topology::{Graph, Observatory, Page};
 
 /// Who asks whom, how much, and how long they rest then.
-const TRAFFIC: [(Workload, Workload, usize, u64); 5] = [
+const TRAFFIC: [(Workload, Workload, usize, u64); 6] = [
     (Workload::Web, Workload::Till, 2_000, 150),
     (Workload::Cart, Workload::Till, 60_000, 400),
     (Workload::Cart, Workload::Stock, 8_000, 250),
+    (Workload::Web, Workload::Cart, 3_000, 300),
     (Workload::Web, Workload::Legacy, 1_000, 500),
     (Workload::Spy, Workload::Till, 0, 900),
 ];
@@ -35,8 +36,16 @@ pub(super) async fn hold(stage: &Stage, report: &Report, json: bool) -> Result<(
     tasks.spawn(Observatory::new(stage.cluster.sources()?).keep_looking(sender));
     tasks.spawn(Page { graph }.serve(listener, std::future::pending()));
     tell(report, page, json)?;
-    let [web_till, cart_till, cart_stock, web_legacy, spy_till] = TRAFFIC.map(|traffic| flow(stage, traffic));
-    tokio::join!(web_till, cart_till, cart_stock, web_legacy, spy_till, knock(stage));
+    let [web_till, cart_till, cart_stock, web_cart, web_legacy, spy_till] = TRAFFIC.map(|traffic| flow(stage, traffic));
+    tokio::join!(
+        web_till,
+        cart_till,
+        cart_stock,
+        web_cart,
+        web_legacy,
+        spy_till,
+        knock(stage)
+    );
     Ok(())
 }
 

@@ -204,11 +204,8 @@ impl fmt::Display for Act {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (pair, manner) = (
-            format!("{} -> {}", self.from, self.to),
-            if self.is_encrypted { "mTLS" } else { "plaintext" },
-        );
-        let decision = self.decision.text();
+        let pair = format!("{} -> {}", self.from, self.to);
+        let (decision, manner) = (self.decision.text(), self.manner.text());
         writeln!(
             f,
             "   {pair:<18} {decision:<12} {manner:<10} {:>6.1} ms",

@@ -101,6 +101,7 @@ impl Stage {
         let till = Service::echo(Till.ip(block)).await?;
         let (bulk, transfers) = Service::bulk(Till.ip(block), hash).await?;
         let stock = Service::echo(Stock.ip(block)).await?;
+        let cart = Service::echo(Cart.ip(block)).await?;
         let legacy = Service::echo(Legacy.ip(block)).await?;
         let closed = std::net::TcpListener::bind((Till.ip(block), 0))?.local_addr()?;
         let pod = |workload: Workload, number: u8, ports: &[(u16, u16)]| Pod {
@@ -117,7 +118,7 @@ impl Stage {
         ];
         let pods = [
             pod(Web, 0, &[]),
-            pod(Cart, 0, &[]),
+            pod(Cart, 102, &[(ECHO, cart.addr.port())]),
             pod(Spy, 0, &[]),
             pod(Till, 111, &of_till),
             pod(Stock, 112, &[(ECHO, stock.addr.port())]),
@@ -128,7 +129,7 @@ impl Stage {
             block,
             hash,
             transfers,
-            _services: vec![till, bulk, stock, legacy],
+            _services: vec![till, bulk, stock, cart, legacy],
         })
     }
 

@@ -62,6 +62,8 @@ pub(super) struct Flow {
     pub(super) received: f64,
     pub(super) source_principal: String,
     pub(super) destination_principal: String,
+    /// Whether they were within a tunnel; those from a node to itself need none.
+    pub(super) is_encrypted: bool,
     /// Whether each end has counted them.
     pub(super) is_seen_by_source: bool,
     pub(super) is_seen_by_destination: bool,
@@ -168,6 +170,7 @@ fn split(
         flow.received += received;
         flow.source_principal.clone_from(&tally.source_principal);
         flow.destination_principal.clone_from(&tally.destination_principal);
+        flow.is_encrypted |= variant.is_mutual_tls;
         flow.is_seen_by_source |= seen.source;
         flow.is_seen_by_destination |= seen.destination;
     };
@@ -265,7 +268,10 @@ mod tests {
     fn within_a_node_identities_are_known_without_a_tunnel() {
         let home = "source_principal=\"spiffe://a/b\",destination_principal=\"spiffe://a/c\"";
         let flows = flows(&line(OPENED, "source", home, 1), &[]);
-        assert!(matches!(&*flows, [(Route::NodeProxy, ..)]), "{flows:?}");
+        let [(Route::NodeProxy, _, flow)] = &*flows else {
+            panic!("{flows:?}")
+        };
+        assert!(!flow.is_encrypted);
     }
 
     #[test]

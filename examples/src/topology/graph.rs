@@ -65,8 +65,20 @@ pub(crate) struct Conversation {
     pub(crate) bytes_per_second: f64,
     pub(crate) source_principal: String,
     pub(crate) destination_principal: String,
+    /// Whether it is within a tunnel; from a node to itself, none is needed.
+    pub(crate) is_encrypted: bool,
     /// Whether both ends counted it.
     pub(crate) is_seen_by_both: bool,
+}
+
+impl Conversation {
+    /// How it gets to where it goes, for people.
+    pub(super) fn manner(&self) -> &'static str {
+        match (self.route, self.is_encrypted) {
+            (Route::NodeProxy, false) => "within one node",
+            (route, _) => route.text(),
+        }
+    }
 }
 
 /// A line from one node to another.
@@ -142,6 +154,7 @@ fn conversation(course: &Course, flow: &Flow, earlier: Option<(&Count, Duration)
         bytes_per_second: rate(|flow| flow.sent + flow.received),
         source_principal: flow.source_principal.clone(),
         destination_principal: flow.destination_principal.clone(),
+        is_encrypted: flow.is_encrypted,
         is_seen_by_both: flow.is_seen_by_source && flow.is_seen_by_destination,
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::quickstart::evidence::Decision;
+use crate::quickstart::evidence::{Decision, Manner};
 use crate::quickstart::objects;
 use crate::quickstart::patience::until;
 use crate::quickstart::report::Scene;
@@ -76,7 +76,9 @@ pub(super) async fn play(stage: &mut Stage, scene: &mut Scene) -> Result<(), Und
         stage.cluster.node_2.pid()
     ));
     let evidence = stage.ask(Workload::Web, Workload::Till, ECHO).await?;
-    scene.connection(evidence.is(Decision::Allowed, true)?);
+    scene.connection(evidence.is(Decision::Allowed, Manner::MutualTls)?);
+    let evidence = stage.ask(Workload::Web, Workload::Cart, ECHO).await?;
+    scene.connection(evidence.is(Decision::Allowed, Manner::SameNode)?);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::quickstart::evidence::Decision;
+use crate::quickstart::evidence::{Decision, Manner};
 use crate::quickstart::patience::until;
 use crate::quickstart::report::Scene;
 use crate::quickstart::stage::{ECHO, Stage, Workload};
@@ -20,16 +20,16 @@ pub(super) async fn play(stage: &mut Stage, scene: &mut Scene) -> Result<(), Und
     open.echo().await?;
     scene.fact("an open tunnel cart -> till goes on");
     let allowed = stage.ask(Workload::Web, Workload::Till, ECHO).await?;
-    scene.connection(allowed.is(Decision::Allowed, true)?);
+    scene.connection(allowed.is(Decision::Allowed, Manner::MutualTls)?);
     let denied = stage.ask(Workload::Spy, Workload::Till, ECHO).await?;
-    scene.connection(denied.is(Decision::Denied, true)?);
+    scene.connection(denied.is(Decision::Denied, Manner::MutualTls)?);
     open.finish().await?;
     let began = Instant::now();
     stage.cluster.restart_control_plane().await?;
     let renewed = stage.cluster.renewed().await?;
     until("a tunnel with certificates of the new control plane", async || {
         let evidence = stage.ask(Workload::Cart, Workload::Stock, ECHO).await?;
-        Ok(evidence.is(Decision::Allowed, true).ok())
+        Ok(evidence.is(Decision::Allowed, Manner::MutualTls).ok())
     })
     .await?;
     stage.cluster.still_run()?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::quickstart::evidence::Decision;
+use crate::quickstart::evidence::{Decision, Manner};
 use crate::quickstart::objects;
 use crate::quickstart::patience::until;
 use crate::quickstart::report::Scene;
@@ -36,11 +36,11 @@ pub(super) async fn add(stage: &mut Stage, scene: &mut Scene) -> Result<(), Unde
     })
     .await?;
     let allowed = stage.ask(Workload::Web, Workload::Till, ECHO).await?;
-    scene.connection(allowed.is(Decision::Allowed, true)?);
+    scene.connection(allowed.is(Decision::Allowed, Manner::MutualTls)?);
     let denied = stage.ask(Workload::Spy, Workload::Till, ECHO).await?;
-    scene.connection(denied.is(Decision::Denied, true)?);
+    scene.connection(denied.is(Decision::Denied, Manner::MutualTls)?);
     let absent = stage.ask(Workload::Cart, Workload::Till, CLOSED).await?;
-    scene.connection(absent.is(Decision::Unreachable, true)?);
+    scene.connection(absent.is(Decision::Unreachable, Manner::MutualTls)?);
     Ok(())
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn change(stage: &mut Stage, scene: &mut Scene) -> Result<(), U
     ));
     scene.fact("cart -> till, still on the list, and web -> stock, another service, still carry data");
     attempt.took(forbidden.local, Some("the open connection is reset"));
-    scene.connection(attempt.evidence(stage).await?.is(Decision::Denied, true)?);
+    scene.connection(attempt.evidence(stage).await?.is(Decision::Denied, Manner::MutualTls)?);
     listed.finish().await?;
     other.finish().await?;
     stage.cluster.write(FILE, &objects::allow(&["web", "cart"]))?;

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::quickstart::client::Connection;
-use crate::quickstart::evidence::Decision;
+use crate::quickstart::evidence::{Decision, Manner};
 use crate::quickstart::patience::until;
 use crate::quickstart::report::Scene;
 use crate::quickstart::services::fill;
@@ -52,7 +52,7 @@ pub(super) async fn play(stage: &mut Stage, scene: &mut Scene) -> Result<(), Und
     scene.fact("with the old root gone, a tunnel cart -> stock that was opened under it was closed");
     let evidence = until("a tunnel under the new root", async || {
         let evidence = stage.ask(Workload::Cart, Workload::Stock, ECHO).await?;
-        Ok(evidence.is(Decision::Allowed, true).ok())
+        Ok(evidence.is(Decision::Allowed, Manner::MutualTls).ok())
     })
     .await?;
     scene.connection(evidence);

@@ -1,6 +1,6 @@
 //! Whether those without a certificate are let in.
 
-use crate::quickstart::evidence::Decision;
+use crate::quickstart::evidence::{Decision, Manner};
 use crate::quickstart::objects;
 use crate::quickstart::patience::until;
 use crate::quickstart::report::Scene;
@@ -15,7 +15,7 @@ pub(super) const TITLE: (&str, &str) = (
 
 pub(super) async fn play(stage: &mut Stage, scene: &mut Scene) -> Result<(), Undeclared> {
     let permitted = stage.ask_directly(Workload::Legacy).await?;
-    scene.connection(permitted.is(Decision::Allowed, false)?);
+    scene.connection(permitted.is(Decision::Allowed, Manner::Plaintext)?);
     stage.cluster.write("strict.yaml", objects::STRICT)?;
     until("the mode at node 2", async || {
         let policies = stage.cluster.policies_of(Workload::Stock.name()).await?;
@@ -23,6 +23,6 @@ pub(super) async fn play(stage: &mut Stage, scene: &mut Scene) -> Result<(), Und
     })
     .await?;
     let refused = stage.ask_directly(Workload::Legacy).await?;
-    scene.connection(refused.is(Decision::Denied, false)?);
+    scene.connection(refused.is(Decision::Denied, Manner::Plaintext)?);
     Ok(())
 }

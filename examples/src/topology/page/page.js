@@ -200,7 +200,7 @@ function drawFlows(graph) {
     cell(names.get(flow.source) ?? flow.source);
     cell(names.get(flow.destination) ?? flow.destination);
     cell(flow.service);
-    cell(ROUTES[flow.route], flow.route);
+    cell(flow.route === "node_proxy" && !flow.is_encrypted ? "within one node" : ROUTES[flow.route], flow.route);
     cell(flow.connections, "number");
     cell(flow.failed, "number");
     cell(rate(flow.connections_per_second), "number");
