@@ -20,7 +20,7 @@ use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::config::{Config, Files, IdentitySource, Server, Settings};
+use super::config::{Config, Files, IdentitySource, Server};
 use super::mesh::Mesh;
 use crate::settle::IDENTITY_INTERVAL;
 use crate::workers::Driver;
@@ -56,7 +56,8 @@ impl Credentials {
                 agent.insert(api).follow()
             }
             IdentitySource::IstioCa(server) => {
-                let config = ca_config(server, &config.trust_domain, &config.settings)?;
+                let config = ca_config(server, &config.trust_domain, &config.settings.cluster)?
+                    .lifetime(config.settings.certificate_lifetime());
                 let (source, driver) = IstioCa::new(config, Arc::clone(&provider));
                 drivers.push(Driver::new("identities", driver.run()));
                 ca.insert(source).follow()
@@ -189,7 +190,7 @@ fn of_files(
     Ok(merged.follow())
 }
 
-fn ca_config(server: &Server, trust_domain: &TrustDomain, settings: &Settings) -> Result<CaConfig, CredentialsError> {
+fn ca_config(server: &Server, trust_domain: &TrustDomain, cluster: &str) -> Result<CaConfig, CredentialsError> {
     let Some(token) = &server.token else {
         return Err(CredentialsError::NoToken);
     };
@@ -205,8 +206,8 @@ fn ca_config(server: &Server, trust_domain: &TrustDomain, settings: &Settings) -
     if let Some(name) = &server.server_name {
         address = address.server_name(name)?;
     }
-    let config = CaConfig::node_agent(address, token, trust_domain.clone()).lifetime(settings.certificate_lifetime());
-    config.cluster(&settings.cluster).map_err(|_| CredentialsError::Cluster)
+    let config = CaConfig::node_agent(address, token, trust_domain.clone());
+    config.cluster(cluster).map_err(|_| CredentialsError::Cluster)
 }
 
 /// What is wrong with what the configuration says about identities.
