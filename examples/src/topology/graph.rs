@@ -11,6 +11,10 @@ use super::inventory::{Inventory, Known};
 use super::layout::{self, Place};
 use super::series::{Name, tally};
 
+/// Flows and workloads that are shown. A picture of more is none, and their names may be anybody's.
+const MAX_FLOWS: usize = 400;
+const MAX_WORKLOADS: usize = 400;
+
 /// What there is, and what goes on between it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Graph {
@@ -21,7 +25,7 @@ pub(crate) struct Graph {
     pub(crate) links: Vec<Link>,
     /// Width and height of the drawing, in its own units.
     pub(crate) size: (u32, u32),
-    /// What could not be asked, and why.
+    /// What could not be asked and why, and what is not shown.
     pub(crate) problems: Vec<String>,
 }
 
@@ -108,21 +112,22 @@ impl Count {
 impl Graph {
     /// Draws what was counted, with rates since an earlier count.
     pub(super) fn new(inventory: &Inventory, count: &Count, earlier: Option<(&Count, Duration)>) -> Self {
-        let flows: Vec<_> = count
-            .0
+        let mut problems = Vec::new();
+        let shown = busiest(count, &mut problems);
+        let workloads = shown_workloads(inventory, &shown, &mut problems);
+        let flows: Vec<_> = shown
             .iter()
             .map(|(course, flow)| conversation(course, flow, earlier))
             .collect();
-        let workloads = inventory.workloads();
         let mut links = links(&flows, &workloads);
-        let mut nodes = nodes(inventory, &workloads, count);
+        let mut nodes = nodes(inventory, &workloads, &shown);
         let size = layout::place(&mut nodes, &mut links);
         Self {
             nodes,
             flows,
             links,
             size,
-            problems: Vec::new(),
+            problems,
         }
     }
 
@@ -131,6 +136,41 @@ impl Graph {
         let node = self.nodes.iter().find(|node| node.id == id);
         node.map_or(id, |node| &node.name)
     }
+}
+
+type Shown<'c> = Vec<(&'c Course, &'c Flow)>;
+
+/// The flows with the most connections.
+fn busiest<'c>(count: &'c Count, problems: &mut Vec<String>) -> Shown<'c> {
+    let mut flows: Shown<'c> = count.0.iter().collect();
+    if flows.len() > MAX_FLOWS {
+        problems.push(format!(
+            "{} flows with fewer connections are not shown",
+            flows.len() - MAX_FLOWS
+        ));
+        flows.sort_by(|(_, one), (_, other)| other.connections.total_cmp(&one.connections));
+        flows.truncate(MAX_FLOWS);
+        flows.sort_by_key(|(course, _)| *course);
+    }
+    flows
+}
+
+/// All workloads; of too many, those that take part in a flow.
+fn shown_workloads(inventory: &Inventory, flows: &Shown<'_>, problems: &mut Vec<String>) -> BTreeMap<Name, Known> {
+    let mut workloads = inventory.workloads();
+    if workloads.len() > MAX_WORKLOADS {
+        let ends = flows
+            .iter()
+            .flat_map(|(course, _)| [&course.key.source, &course.key.destination]);
+        let busy: BTreeSet<&Name> = ends.collect();
+        let all = workloads.len();
+        workloads.retain(|name, _| busy.contains(name));
+        problems.push(format!(
+            "{} workloads without connections are not shown",
+            all - workloads.len()
+        ));
+    }
+    workloads
 }
 
 fn conversation(course: &Course, flow: &Flow, earlier: Option<(&Count, Duration)>) -> Conversation {
@@ -201,11 +241,15 @@ fn links(flows: &[Conversation], workloads: &BTreeMap<Name, Known>) -> Vec<Link>
     links.into_values().collect()
 }
 
-fn nodes(inventory: &Inventory, workloads: &BTreeMap<Name, Known>, count: &Count) -> Vec<Node> {
+fn nodes(inventory: &Inventory, workloads: &BTreeMap<Name, Known>, flows: &Shown<'_>) -> Vec<Node> {
     let waypoints = inventory.waypoints();
     let mut services = inventory.services();
+    if services.len() > MAX_WORKLOADS {
+        let served: BTreeSet<&String> = workloads.values().flat_map(|known| &known.services).collect();
+        services.retain(|hostname, _| served.contains(hostname));
+    }
     let mut names: BTreeSet<&Name> = workloads.keys().collect();
-    for course in count.0.keys() {
+    for (course, _) in flows {
         names.extend([&course.key.source, &course.key.destination]);
         if !course.service.is_empty() {
             services.entry(course.service.clone()).or_default();
@@ -323,6 +367,27 @@ pub(super) mod tests {
                 ("till", Kind::Workload),
                 ("idle.shop.svc", Kind::Service),
                 ("till.shop.svc", Kind::Service),
+            ]
+        );
+    }
+
+    #[test]
+    fn of_too_many_flows_and_workloads_the_busiest_are_shown() {
+        let lines = (1..=500).map(|number| line(&format!("cart-{number:03}"), true, number));
+        let text: String = lines.collect();
+        let idle = |number: u32| format!(r#"{{"namespace": "shop", "workloadName": "idle-{number}"}}"#);
+        let idle: Vec<_> = (0..500).map(idle).collect();
+        let inventory = Inventory::read(&format!(r#"{{"workloads": [{}]}}"#, idle.join(","))).unwrap();
+        let graph = Graph::new(&inventory, &count(&text), None);
+        assert_eq!(graph.flows.len(), MAX_FLOWS);
+        assert_eq!(graph.flows[0].source, "workload/shop/cart-101");
+        // Those of the flows, till, and its service.
+        assert_eq!(graph.nodes.len(), MAX_FLOWS + 2);
+        assert_eq!(
+            graph.problems,
+            [
+                "100 flows with fewer connections are not shown",
+                "500 workloads without connections are not shown"
             ]
         );
     }

@@ -1,5 +1,6 @@
 //! Looks at a mesh again and again.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,9 @@ pub(crate) struct Observatory {
     sources: Sources,
     /// The last that was told: without a control plane, what it told stays.
     inventory: Inventory,
+    /// What each node's proxy counted when it last answered, so that nothing seems to begin anew when
+    /// it answers again.
+    samples: BTreeMap<String, Vec<Sample>>,
     earlier: Option<(Count, Instant)>,
 }
 
@@ -36,6 +40,7 @@ impl Observatory {
         Self {
             sources,
             inventory: Inventory::default(),
+            samples: BTreeMap::new(),
             earlier: None,
         }
     }
@@ -49,18 +54,21 @@ impl Observatory {
             Ok(inventory) => self.inventory = inventory,
             Err(reason) => problems.push(format!("control plane: {reason}")),
         }
-        let mut samples: Vec<Sample> = Vec::new();
         for (node, admin) in &self.sources.node_proxies {
             let told = get(*admin, "/metrics").await.map_err(|error| error.to_string());
             match told.and_then(|text| exposition::read(&text).map_err(|error| error.to_string())) {
-                Ok(read) => samples.extend(read),
+                Ok(read) => drop(self.samples.insert(node.clone(), read)),
                 Err(reason) => problems.push(format!("node proxy of {node}: {reason}")),
             }
         }
-        let (now, count) = (Instant::now(), Count::new(&samples, &self.inventory));
+        let (now, count) = (
+            Instant::now(),
+            Count::new(self.samples.values().flatten(), &self.inventory),
+        );
         let earlier = self.earlier.as_ref().map(|(count, at)| (count, now - *at));
         let graph = Graph::new(&self.inventory, &count, earlier);
         self.earlier = Some((count, now));
+        problems.extend(graph.problems);
         Graph { problems, ..graph }
     }
 
