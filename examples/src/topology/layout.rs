@@ -14,11 +14,14 @@ pub(crate) struct Place {
 }
 
 /// From one column to the next, and from one row to the next.
-const COLUMN: u32 = 430;
+const COLUMN: u32 = 400;
 const ROW: u32 = 108;
 
 /// From the edge of the drawing to the middle of a node.
-const MARGIN: Place = Place { x: 140, y: 60 };
+const MARGIN: Place = Place { x: 120, y: 64 };
+
+/// Room on either side for lines that lead back.
+const RETURN: u32 = 100;
 
 /// Rounds in which columns are ordered by their neighbours.
 const ROUNDS: usize = 4;
@@ -36,11 +39,17 @@ pub(super) fn place(nodes: &mut [Node], links: &mut [Link]) -> (u32, u32) {
     let columns = ordered(columns, &arcs);
     let tallest = columns.iter().map(Vec::len).max().unwrap_or_default();
     let mut places = BTreeMap::new();
+    let left = MARGIN.x
+        + if ends.iter().flatten().any(|ends| !passages.contains_key(ends)) {
+            RETURN
+        } else {
+            0
+        };
     for (x, column) in (0..).zip(&columns) {
         let above = number(tallest - column.len()) * ROW / 2;
         places.extend((0..).zip(column).map(|(y, &at)| {
             let place = Place {
-                x: MARGIN.x + x * COLUMN,
+                x: left + x * COLUMN,
                 y: MARGIN.y + above + y * ROW,
             };
             (at, place)
@@ -54,7 +63,7 @@ pub(super) fn place(nodes: &mut [Node], links: &mut [Link]) -> (u32, u32) {
         link.bends = passages.filter_map(|at| places.get(at).copied()).collect();
     }
     (
-        MARGIN.x * 2 + number(columns.len()).saturating_sub(1) * COLUMN,
+        left * 2 + number(columns.len()).saturating_sub(1) * COLUMN,
         MARGIN.y * 2 + number(tallest).saturating_sub(1) * ROW,
     )
 }
@@ -62,7 +71,8 @@ pub(super) fn place(nodes: &mut [Node], links: &mut [Link]) -> (u32, u32) {
 type Arcs = BTreeSet<(usize, usize)>;
 
 /// Has arcs that pass by columns take up room in each of them, as if there were nodes. Answers with
-/// the arcs between neighbouring columns, and what stands for nodes on the way of each arc.
+/// the arcs between neighbouring columns, and what stands for nodes on the way of each arc that does
+/// not lead back.
 fn passages(columns: &mut [Vec<usize>], count: usize, arcs: &Arcs) -> (Arcs, BTreeMap<(usize, usize), Vec<usize>>) {
     let mut depths = BTreeMap::new();
     for (depth, column) in columns.iter().enumerate() {
@@ -73,6 +83,9 @@ fn passages(columns: &mut [Vec<usize>], count: usize, arcs: &Arcs) -> (Arcs, BTr
         let Some((&first, &last)) = depths.get(&from).zip(depths.get(&to)) else {
             continue;
         };
+        if last <= first {
+            continue;
+        }
         let (mut before, mut way) = (from, Vec::new());
         for column in columns.iter_mut().take(last).skip(first + 1) {
             column.push(next);
@@ -233,6 +246,9 @@ mod tests {
         assert_eq!(columns, [vec![0], vec![1, 3], vec![2]]);
         assert_eq!(steps.into_iter().collect::<Vec<_>>(), [(0, 1), (0, 3), (1, 2), (3, 2)]);
         assert_eq!(passages[&(0, 2)], [3]);
+        let back = [(0, 1), (1, 0)].into_iter().collect();
+        let mut two = self::columns(2, &back);
+        assert!(!self::passages(&mut two, 2, &back).1.contains_key(&(1, 0)));
     }
 
     proptest! {

@@ -90,8 +90,8 @@ function drawNode(node, fresh) {
     service: ["service", dot > 0 ? node.name.slice(dot + 1) : ""],
     stranger: [node.namespace, "not known to the control plane"],
   };
-  part(group, "text", { class: "name", y: -2 }, cut(name, 24));
-  part(group, "text", { class: "note", y: 17 }, cut(notes[node.kind].filter(Boolean).join(" · "), 34));
+  part(group, "text", { class: "name", y: -2 }, cut(name, 21));
+  part(group, "text", { class: "note", y: 17 }, cut(notes[node.kind].filter(Boolean).join(" · "), 32));
 }
 
 // Where lines leave nodes to the right and reach them from the left: each has a height of its own, in
@@ -140,7 +140,7 @@ function rates(link) {
   return `${rate(link.connections_per_second)}/s${flowing}`;
 }
 
-function drawLink(link, offsets, places, fresh) {
+function drawLink(link, near, offsets, places, bottom, fresh) {
   const [from, to] = [places.get(link.from), places.get(link.to)];
   const kind = link.route ?? "member";
   const state = link.route && isIdle(link) ? "idle" : "";
@@ -149,12 +149,12 @@ function drawLink(link, offsets, places, fresh) {
   const tip = link.route ? 9 : 0;
   const start = { x: from.x + WIDTH / 2, y: from.y + out };
   const end = { x: to.x - WIDTH / 2 - tip, y: to.y + into };
-  // Back to where others came from: below both, and in again from the left.
-  const low = Math.max(from.y, to.y) + HEIGHT;
+  // Back to where others came from: below everything, and in again from the left.
+  const low = from === to ? from.y + HEIGHT * 0.8 : bottom + (out + into) / 2;
   const d = to.x > from.x
     ? curve([start, ...link.bends.map(({ x, y }) => ({ x, y: y + (out + into) / 2 })), end])
-    : `M${start.x} ${start.y} C${start.x + 90} ${low} ${start.x} ${low} ${from.x} ${low} `
-      + `L${to.x} ${low} C${end.x} ${low} ${end.x - 90} ${low} ${end.x} ${end.y}`;
+    : `M${start.x} ${start.y} C${start.x + 80} ${start.y} ${start.x + 80} ${low} ${start.x} ${low} `
+      + `L${end.x} ${low} C${end.x - 80} ${low} ${end.x - 80} ${end.y} ${end.x} ${end.y}`;
   const path = element("links", link.key, "path", fresh);
   const width = link.route ? Math.min(2 + Math.log10(1 + link.bytes_per_second) * 0.5, 6).toFixed(1) : 1.5;
   set(path, { class: `link ${kind} ${state}`, "data-from": link.from, "data-to": link.to, d, "stroke-width": width });
@@ -171,8 +171,11 @@ function drawLink(link, offsets, places, fresh) {
     points: head.map(([x, y]) => `${end.x + x},${end.y + y}`).join(" "),
   });
   if (!state) {
+    // Those beside each other are at different lengths of their lines.
+    const place = 74 + (near % 2) * 100;
     const label = element("labels", link.key, "text", fresh);
-    set(label, { class: `rate ${kind}`, x: start.x + 12, y: start.y - 5 });
+    const { x, y } = path.getPointAtLength(place);
+    set(label, { class: `rate ${kind}`, x, y: y - 5 });
     label.textContent = rates(link);
   }
 }
@@ -184,7 +187,15 @@ function drawLinks(graph, fresh) {
     link.key = JSON.stringify([link.route, link.from, link.to]);
   }
   const offsets = ports(links, places);
-  links.forEach((link) => drawLink(link, offsets, places, fresh));
+  const bottom = graph.size[1] - 14;
+  const busy = new Map();
+  const height = (link) => offsets.get(`from ${link.from} ${link.key}`);
+  links.sort((one, other) => height(one) - height(other));
+  for (const link of links) {
+    const near = busy.get(link.from) ?? 0;
+    busy.set(link.from, near + (link.route && !isIdle(link) ? 1 : 0));
+    drawLink(link, near, offsets, places, bottom, fresh);
+  }
 }
 
 function drawFlows(graph) {
