@@ -26,7 +26,7 @@ impl fmt::Display for Dot<'_> {
             match link.route {
                 Some(route) => {
                     let (colour, style) = route.colour();
-                    let text = route.text();
+                    let text = route.text(link.is_encrypted);
                     writeln!(
                         f,
                         "  {from} -> {to} [label=\"{text}\",color=\"{colour}\",fontcolor=\"{colour}\",style={style}];"

@@ -23,10 +23,11 @@ pub(crate) enum Route {
 impl Route {
     pub(super) const ALL: [Self; 4] = [Self::NodeProxy, Self::Waypoint, Self::Plaintext, Self::Denied];
 
-    /// For people.
-    pub(crate) fn text(self) -> &'static str {
+    /// For people. From a node to itself, nothing needs to be encrypted.
+    pub(super) fn text(self, is_encrypted: bool) -> &'static str {
         match self {
-            Self::NodeProxy => "node proxy, mTLS",
+            Self::NodeProxy if is_encrypted => "node proxy, mTLS",
+            Self::NodeProxy => "within one node",
             Self::Waypoint => "waypoint, mTLS",
             Self::Plaintext => "plaintext",
             Self::Denied => "denied",

@@ -75,16 +75,6 @@ pub(crate) struct Conversation {
     pub(crate) is_seen_by_both: bool,
 }
 
-impl Conversation {
-    /// How it gets to where it goes, for people.
-    pub(super) fn manner(&self) -> &'static str {
-        match (self.route, self.is_encrypted) {
-            (Route::NodeProxy, false) => "within one node",
-            (route, _) => route.text(),
-        }
-    }
-}
-
 /// A line from one node to another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Link {
@@ -92,6 +82,8 @@ pub(crate) struct Link {
     pub(crate) to: String,
     /// `None`: a service and a workload of it, between which nothing goes on.
     pub(crate) route: Option<Route>,
+    /// Whether some of it is within a tunnel.
+    pub(crate) is_encrypted: bool,
     pub(crate) connections: f64,
     pub(crate) connections_per_second: f64,
     pub(crate) bytes_per_second: f64,
@@ -207,12 +199,14 @@ fn links(flows: &[Conversation], workloads: &BTreeMap<Name, Known>) -> Vec<Link>
             from,
             to,
             route,
+            is_encrypted: false,
             connections: 0.0,
             connections_per_second: 0.0,
             bytes_per_second: 0.0,
             bends: Vec::new(),
         });
         if let Some(flow) = flow {
+            link.is_encrypted |= flow.is_encrypted;
             link.connections += flow.connections;
             link.connections_per_second += flow.connections_per_second;
             link.bytes_per_second += flow.bytes_per_second;

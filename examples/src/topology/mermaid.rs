@@ -29,7 +29,7 @@ impl fmt::Display for Mermaid<'_> {
             let ends = numbers.get(&*link.from).zip(numbers.get(&*link.to));
             let Some((from, to)) = ends else { continue };
             match link.route {
-                Some(route) => writeln!(f, "  n{from} -- \"{}\" --> n{to}", route.text())?,
+                Some(route) => writeln!(f, "  n{from} -- \"{}\" --> n{to}", route.text(link.is_encrypted))?,
                 None => writeln!(f, "  n{from} -.- n{to}")?,
             }
             styles.push(link.route);

@@ -23,7 +23,7 @@ impl fmt::Display for Table<'_> {
             writeln!(
                 f,
                 "{source:<NAME$} -> {destination:<NAME$}  {:<18}{:>7}{:>8}{:>12}",
-                flow.manner(),
+                flow.route.text(flow.is_encrypted),
                 flow.connections,
                 flow.failed,
                 Bytes(flow.bytes).to_string()

@@ -131,6 +131,10 @@ function curve(points) {
   return path;
 }
 
+function manner({ route, is_encrypted }) {
+  return route === "node_proxy" && !is_encrypted ? "within one node" : ROUTES[route];
+}
+
 function isIdle(link) {
   return link.connections_per_second + link.bytes_per_second < 0.05;
 }
@@ -163,7 +167,7 @@ function drawLink(link, near, offsets, places, bottom, fresh) {
     part(path, "title", {}, "a service and a workload of it, between which nothing goes on");
     return;
   }
-  part(path, "title", {}, `${ROUTES[link.route]}: ${link.connections} opened, ${rates(link)}`);
+  part(path, "title", {}, `${manner(link)}: ${link.connections} opened, ${rates(link)}`);
   const arrow = element("links", `${link.key} arrow`, "polygon", fresh);
   const head = [[-2, -6], [-2, 6], [tip, 0]];
   set(arrow, {
@@ -211,7 +215,7 @@ function drawFlows(graph) {
     cell(names.get(flow.source) ?? flow.source);
     cell(names.get(flow.destination) ?? flow.destination);
     cell(flow.service);
-    cell(flow.route === "node_proxy" && !flow.is_encrypted ? "within one node" : ROUTES[flow.route], flow.route);
+    cell(manner(flow), flow.route);
     cell(flow.connections, "number");
     cell(flow.failed, "number");
     cell(rate(flow.connections_per_second), "number");
