@@ -16,6 +16,7 @@ pub mod quickstart;
 mod relay;
 mod settle;
 mod sockets;
+mod topology;
 mod usage;
 mod workers;
 

@@ -1,30 +1,44 @@
-//! `quickstart`: everything at once, on loopback, with a report.
+//! `quickstart`: a whole mesh on loopback, what is done to it, and what comes of that.
 
-mod attempt;
-mod identities;
-mod nodes;
-mod policies;
+mod acts;
+mod client;
+mod cluster;
+mod evidence;
+mod hold;
+mod objects;
+mod patience;
+mod program;
 mod report;
 mod services;
 mod stage;
+mod undeclared;
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::report::Report;
-use self::stage::{Stage, StageError};
+use self::program::Role;
+use self::report::{Report, Teller};
+use self::stage::Stage;
+use self::undeclared::Undeclared;
+use crate::usage;
 
-/// Shows HBONE at work: starts a certificate authority, a client's and a server's node and demo
-/// services on loopback, sends traffic through them, and reports what happened.
+const NAME: &str = "quickstart";
+
+/// Shows an ambient mesh at work: a control plane that reads a directory of Kubernetes objects, the
+/// node proxies of two nodes, and small services, all on loopback with real sockets, real mutual
+/// TLS and real xDS. Does things to it, and tells what came of each.
 ///
 /// Needs no root and no network. Exit code 0: all went as declared. 1: something did not.
 #[derive(Debug, Parser)]
-#[command(name = "quickstart", version, max_term_width = 100)]
+#[command(name = NAME, version, max_term_width = 100)]
 struct Args {
-    /// Keep everything running after the report, until SIGINT or SIGTERM.
+    /// Keep everything running after the report, with some traffic and a page that shows it, until
+    /// SIGINT or SIGTERM.
     #[arg(long)]
     hold: bool,
     /// Print the report as JSON.
@@ -32,42 +46,64 @@ struct Args {
     json: bool,
 }
 
-/// Runs the program.
-pub fn main() -> ExitCode {
-    let args = Args::parse();
+/// Runs the program with its command line, the program's own name first. Under the name of one of
+/// the mesh's programs, it is that one: so there is something to start when nothing else was built.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let name = args.first().and_then(|name| Path::new(name).file_name());
+    if let Some(role) = name.and_then(OsStr::to_str).and_then(Role::named) {
+        return role.play(args);
+    }
+    let args: Args = match usage::parse(NAME, args) {
+        Ok(args) => args,
+        Err(ended) => return ended,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime
-        .map_err(StageError::from)
+        .map_err(Undeclared::from)
         .and_then(|runtime| runtime.block_on(run(&args)));
     match result {
-        Ok(report) if report.is_ok() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            // With stderr closed, the exit code still tells.
-            drop(writeln!(io::stderr(), "quickstart: {error}"));
-            ExitCode::FAILURE
-        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => usage::fail(NAME, &error, 1),
     }
 }
 
-async fn run(args: &Args) -> Result<Report, StageError> {
+/// Answers whether all went as declared.
+async fn run(args: &Args) -> Result<bool, Undeclared> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut stage = Stage::build().await?;
-    let report = stage.play().await;
-    let mut stdout = io::stdout();
-    match args.json {
-        true => writeln!(stdout, "{}", serde_json::to_string(&report).map_err(io::Error::from)?)?,
-        false => writeln!(stdout, "{report}")?,
-    }
-    if args.hold {
-        for address in report.addresses() {
-            writeln!(stdout, "{:<8} {}", address.name, address.addr)?;
+    let played = tokio::select! {
+        played = play(args, &mut stage) => played,
+        _ = interrupt.recv() => Err(Undeclared::Interrupted),
+        _ = terminate.recv() => Err(Undeclared::Interrupted),
+    };
+    let held = match (&played, args.hold) {
+        (Ok(report), true) => {
+            tokio::select! {
+                held = hold::hold(&stage, report, args.json) => held,
+                _ = interrupt.recv() => Ok(()),
+                _ = terminate.recv() => Ok(()),
+            }
         }
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
+        _ => Ok(()),
+    };
     stage.stop().await;
+    held?;
+    Ok(played?.is_ok())
+}
+
+async fn play(args: &Args, stage: &mut Stage) -> Result<Report, Undeclared> {
+    let mut teller = Teller::new(!args.json);
+    teller.begin(stage)?;
+    acts::play(stage, &mut teller).await?;
+    let report = teller.end(stage).await?;
+    if args.json && !args.hold {
+        writeln!(
+            io::stdout(),
+            "{}",
+            serde_json::to_string(&report).map_err(io::Error::from)?
+        )?;
+    }
     Ok(report)
 }

@@ -3,6 +3,9 @@
 #
 #   bash examples/tests/install-peers.sh          those of the feature `peers`
 #   bash examples/tests/install-peers.sh spire    SPIRE, which is compiled, for the feature `spire`
+#   bash examples/tests/install-peers.sh chromium
+#                                                 Chromium, which is a package of the system, for the
+#                                                 feature `browser`
 #   bash examples/tests/install-peers.sh namespaces
 #                                                 `ip` and `nft`, which are packages of the system, for
 #                                                 the feature `namespaces`
@@ -24,8 +27,8 @@ readonly bin="$PEERS_DIR/bin"
 main() {
     mkdir -p "$bin"
     case "${1:-envoy}" in
-        envoy | namespaces | spire) "install_${1:-envoy}" ;;
-        *) fail "no peer \`$1\`; there are: envoy namespaces spire" ;;
+        chromium | envoy | namespaces | spire) "install_${1:-envoy}" ;;
+        *) fail "no peer \`$1\`; there are: chromium envoy namespaces spire" ;;
     esac
 }
 
@@ -76,6 +79,16 @@ END
             || fail "$bin/spire-server or $bin/spire-agent does not run, or is not version $SPIRE_VERSION"
     fi
     echo "spire $SPIRE_VERSION: $bin/spire-server, $bin/spire-agent"
+}
+
+install_chromium() {
+    if ! command -v chromium >/dev/null; then
+        [[ $EUID == 0 ]] && command -v apt-get >/dev/null \
+            || fail 'the test of the page needs chromium (Debian: chromium, fonts-dejavu-core)'
+        apt-get update --quiet=2 && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null \
+            || fail 'chromium cannot be installed'
+    fi
+    echo "chromium: $(command -v chromium)"
 }
 
 install_namespaces() {

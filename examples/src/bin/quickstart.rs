@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mesh_examples::quickstart::main()
+    mesh_examples::quickstart::main(std::env::args_os())
 }

@@ -115,6 +115,7 @@ pub(super) struct Settings {
     pub(super) threads: u16,
     drain_seconds: u32,
     demand_seconds: u32,
+    certificate_seconds: u32,
     pub(super) on_demand: bool,
     pub(super) original_source: OriginalSource,
     pub(super) access_log: LogFormat,
@@ -128,6 +129,10 @@ impl Settings {
     pub(super) fn demand(&self) -> Duration {
         Duration::from_secs(self.demand_seconds.into())
     }
+
+    pub(super) fn certificate_lifetime(&self) -> Duration {
+        Duration::from_secs(self.certificate_seconds.into())
+    }
 }
 
 impl Default for Settings {
@@ -139,6 +144,7 @@ impl Default for Settings {
             threads: 1,
             drain_seconds: 5,
             demand_seconds: 5,
+            certificate_seconds: 24 * 3600,
             on_demand: false,
             original_source: OriginalSource::Off,
             access_log: LogFormat::Text,

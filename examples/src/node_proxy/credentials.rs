@@ -61,7 +61,8 @@ impl Credentials {
                 agent.insert(api).follow()
             }
             IdentitySource::IstioCa(server) => {
-                let config = ca_config(server, &config.trust_domain, &config.settings.cluster)?;
+                let config = ca_config(server, &config.trust_domain, &config.settings.cluster)?
+                    .lifetime(config.settings.certificate_lifetime());
                 let (source, driver) = IstioCa::new(config, Arc::clone(&provider));
                 drivers.push(Driver::new("identities", driver.run()));
                 ca.insert(source).follow()

@@ -1,208 +1,262 @@
 //! What happened, for people and for programs.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use mesh_identity::SpiffeId;
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::attempt::Undeclared;
+use super::cluster::{NODE_1, NODE_2, address};
+use super::evidence::Evidence;
+use super::stage::Stage;
+use super::undeclared::Undeclared;
+use crate::topology::{Graph, Mermaid, Observatory, Table};
+
+/// Columns of text, at most.
+const WIDTH: usize = 96;
 
 /// Everything that happened.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// Whether all of it was as declared.
     ok: bool,
-    client: Node,
-    server: Node,
-    steps: Vec<Step>,
+    pub(super) addresses: Vec<Address>,
+    acts: Vec<Act>,
+    topology: Graph,
+    mermaid: String,
 }
 
 impl Report {
-    pub(super) fn new(client: Node, server: Node, steps: Vec<Step>) -> Self {
-        Self {
-            ok: steps.iter().all(|step| step.ok),
-            client,
-            server,
-            steps,
-        }
-    }
-
     pub(super) fn is_ok(&self) -> bool {
         self.ok
     }
-
-    /// Where the nodes listen.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.client.addresses.iter().chain(&self.server.addresses)
-    }
-}
-
-/// A node, and where it listens.
-#[derive(Debug, Serialize)]
-pub(super) struct Node {
-    pub(super) identity: String,
-    pub(super) addresses: Vec<Address>,
 }
 
 /// An address, and what is there.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Address {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) addr: SocketAddr,
 }
 
-/// One thing that was tried.
+/// Something that was done to the mesh.
 #[derive(Debug, Serialize)]
-pub(super) struct Step {
-    name: &'static str,
-    /// Whether it went as declared.
+pub(super) struct Act {
+    title: &'static str,
+    /// What is to be seen.
+    about: &'static str,
     ok: bool,
-    client: String,
-    server: String,
-    path: Vec<Address>,
-    #[serde(flatten)]
-    outcome: Option<Outcome>,
+    /// What was done and seen, in order.
+    events: Vec<Event>,
     /// What was not as declared.
     error: Option<String>,
+    milliseconds: f64,
 }
 
-impl Step {
-    pub(super) fn new(
-        name: &'static str,
-        (client, server): (&SpiffeId, &SpiffeId),
-        path: Vec<Address>,
-        result: Result<Outcome, Undeclared>,
-    ) -> Self {
-        let (outcome, error) = match result {
-            Ok(outcome) => (Some(outcome), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        Self {
-            name,
-            ok: error.is_none(),
-            client: client.to_string(),
-            server: server.to_string(),
-            path,
-            outcome,
-            error,
-        }
-    }
-}
-
-/// How it went, as declared.
 #[derive(Debug, Serialize)]
-pub(super) struct Outcome {
-    pub(super) decision: Decision,
-    /// Status that the CONNECT request was answered with, if it came to one.
-    pub(super) status: Option<u16>,
-    /// What the client was told instead of a tunnel.
-    pub(super) refusal: Option<String>,
-    /// Bytes from and to the application.
-    pub(super) sent: u64,
-    pub(super) received: u64,
-    pub(super) checksums: Option<Checksums>,
-    pub(super) milliseconds: f64,
-}
-
-/// What the server made of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Decision {
-    Allowed,
-    Denied,
-    NotTrusted,
+enum Event {
+    Fact(String),
+    Connection(Box<Evidence>),
 }
 
-/// SHA-256 of a transfer, at both ends of each direction.
-#[derive(Debug, Serialize)]
-pub(super) struct Checksums {
-    pub(super) sent: String,
-    pub(super) sent_as_received: String,
-    pub(super) received: String,
-    pub(super) received_as_sent: String,
+/// What an act tells while it goes on.
+#[derive(Default)]
+pub(super) struct Scene {
+    events: Vec<Event>,
 }
 
-impl Checksums {
-    pub(super) fn agree(&self) -> bool {
-        self.sent == self.sent_as_received && self.received == self.received_as_sent
+impl Scene {
+    pub(super) fn fact(&mut self, fact: impl Into<String>) {
+        self.events.push(Event::Fact(fact.into()));
+    }
+
+    pub(super) fn connection(&mut self, evidence: Evidence) {
+        self.events.push(Event::Connection(Box::new(evidence)));
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "HBONE quickstart: real sockets and real mutual TLS, all on loopback\n"
-        )?;
-        for step in &self.steps {
-            writeln!(f, "{step}")?;
+/// Tells acts as they end, and all of them at the end.
+pub(super) struct Teller {
+    is_shown: bool,
+    acts: Vec<Act>,
+}
+
+impl Teller {
+    pub(super) fn new(is_shown: bool) -> Self {
+        Self {
+            is_shown,
+            acts: Vec::new(),
         }
-        f.write_str(match self.ok {
-            true => "Everything went as declared.",
-            false => "Not everything went as declared.",
+    }
+
+    /// Says what runs.
+    pub(super) fn begin(&self, stage: &Stage) -> io::Result<()> {
+        let cluster = &stage.cluster;
+        self.show(&format_args!(
+            "An ambient mesh on loopback: real sockets, real mutual TLS, real xDS, three processes.\n\n  \
+             objects        {}\n  \
+             control-plane  pid {:<8} compiles them, signs certificates, tells nodes by xDS\n  \
+             node-proxy     pid {:<8} {}: web, cart and spy\n  \
+             node-proxy     pid {:<8} {}: till and stock\n\n\
+             All but `legacy` are of the namespace `shop`; `legacy` has no proxy and stays outside.\n",
+            cluster.objects().display(),
+            cluster.control_plane.pid(),
+            cluster.node_1.pid(),
+            NODE_1.0,
+            cluster.node_2.pid(),
+            NODE_2.0,
+        ))
+    }
+
+    /// Has an act played, and tells what came of it.
+    pub(super) async fn act(
+        &mut self,
+        (title, about): (&'static str, &'static str),
+        play: impl AsyncFnOnce(&mut Scene) -> Result<(), Undeclared>,
+    ) -> Result<(), Undeclared> {
+        let (mut scene, began) = (Scene::default(), Instant::now());
+        let error = play(&mut scene).await.err().map(|error| error.to_string());
+        let act = Act {
+            title,
+            about,
+            ok: error.is_none(),
+            events: scene.events,
+            error,
+            milliseconds: began.elapsed().as_secs_f64() * 1e3,
+        };
+        self.show(&format_args!("{}. {act}", self.acts.len() + 1))?;
+        self.acts.push(act);
+        Ok(())
+    }
+
+    /// Says who spoke to whom, and whether all was well.
+    pub(super) async fn end(self, stage: &Stage) -> Result<Report, Undeclared> {
+        let topology = Observatory::new(stage.cluster.sources()?).look().await;
+        let ok = self.acts.iter().all(|act| act.ok) && topology.problems.is_empty();
+        let mermaid = Mermaid(&topology).to_string();
+        self.show(&format_args!(
+            "Who spoke to whom, as the node proxies' metrics tell it:\n\n{}\nThe same for a Mermaid viewer:\n\n{}\n{}",
+            Indented(&Table(&topology).to_string()),
+            Indented(&mermaid),
+            match ok {
+                true => "Everything went as declared.",
+                false => "Not everything went as declared.",
+            }
+        ))?;
+        Ok(Report {
+            ok,
+            addresses: addresses(stage)?,
+            acts: self.acts,
+            topology,
+            mermaid,
         })
     }
+
+    fn show(&self, text: &impl fmt::Display) -> io::Result<()> {
+        match self.is_shown {
+            true => {
+                let mut stdout = io::stdout().lock();
+                writeln!(stdout, "{text}")?;
+                stdout.flush()
+            }
+            false => Ok(()),
+        }
+    }
 }
 
-impl fmt::Display for Step {
+fn addresses(stage: &Stage) -> Result<Vec<Address>, Undeclared> {
+    let cluster = &stage.cluster;
+    let listed = [
+        ("control-plane xds", &cluster.control_plane, "addr"),
+        ("control-plane admin", &cluster.control_plane, "admin"),
+        ("node-1 socks5", &cluster.node_1, "socks5"),
+        ("node-1 admin", &cluster.node_1, "admin"),
+        ("node-2 plaintext", &cluster.node_2, "plaintext"),
+        ("node-2 admin", &cluster.node_2, "admin"),
+    ];
+    let listed = listed.into_iter().map(|(name, program, field)| {
+        let addr = address(program, field)?;
+        let name = name.to_owned();
+        Ok(Address { name, addr })
+    });
+    listed.collect()
+}
+
+impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.outcome, &self.error) {
-            (Some(outcome), _) => writeln!(f, "ok     {:<19}  {outcome}", self.name)?,
-            (None, error) => writeln!(f, "WRONG  {:<19}  {}", self.name, error.as_deref().unwrap_or_default())?,
+        let (state, spent) = (if self.ok { "ok" } else { "WRONG" }, self.milliseconds / 1e3);
+        writeln!(f, "{:<74} {state:>5}  {spent:>5.1} s", self.title)?;
+        writeln!(f, "{}", Wrapped(3, self.about))?;
+        for event in &self.events {
+            match event {
+                Event::Fact(fact) => writeln!(f, "   - {}", Wrapped(5, fact).to_string().trim_start())?,
+                Event::Connection(evidence) => write!(f, "{evidence}")?,
+            }
         }
-        writeln!(f, "       client   {}", self.client)?;
-        writeln!(f, "       server   {}", self.server)?;
-        let path: Vec<String> = self
-            .path
-            .iter()
-            .map(|hop| format!("{} {}", hop.name, hop.addr))
-            .collect();
-        writeln!(f, "       path     {}", path.join(" -> "))?;
-        let Some(outcome) = &self.outcome else { return Ok(()) };
-        if let Some(refusal) = &outcome.refusal {
-            writeln!(f, "       refusal  {refusal}")?;
-        }
-        if let Some(Checksums { sent, received, .. }) = &outcome.checksums {
-            writeln!(f, "       SHA-256  {sent}  up, equal at both ends")?;
-            writeln!(f, "                {received}  down, equal at both ends")?;
+        if let Some(error) = &self.error {
+            writeln!(f, "   WRONG: {error}")?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decision = self.decision.text();
-        let status = self.status.map_or("-".into(), |status| status.to_string());
-        let [sent, received] = [self.sent, self.received].map(|bytes| Bytes(bytes).to_string());
-        write!(
+        let pair = format!("{} -> {}", self.from, self.to);
+        let (decision, manner) = (self.decision.text(), self.manner.text());
+        writeln!(
             f,
-            "{decision:<11}  status {status:>3}  {sent:>6} up  {received:>6} down  {:>6.1} ms",
+            "   {pair:<18} {decision:<12} {manner:<10} {:>6.1} ms",
             self.milliseconds
-        )
-    }
-}
-
-impl Decision {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::NotTrusted => "not trusted",
+        )?;
+        let mut line = |name: &str, text: &str| {
+            let text = Wrapped(16, text).to_string();
+            writeln!(f, "     {name:<10} {}", text.trim_start())
+        };
+        line("path", &self.path.join(" -> "))?;
+        if let Some((source, destination)) = &self.identities {
+            line("client", source)?;
+            line("server", destination)?;
         }
+        line("why", &self.why)?;
+        if let Some(told) = self.told {
+            line("told", told)?;
+        }
+        Ok(())
     }
 }
 
-/// A number of bytes, for people.
-struct Bytes(u64);
+/// Text in lines that begin with so many spaces.
+struct Wrapped<'t>(usize, &'t str);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for Wrapped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: u64 = 1024 * 1024;
-        match self.0 {
-            bytes @ 0..MIB => f.pad(&format!("{bytes} B")),
-            bytes => f.pad(&format!("{} MiB", bytes / MIB)),
+        let Self(indent, text) = *self;
+        let mut column = 0;
+        for word in text.split(' ') {
+            let len = word.chars().count();
+            if column == 0 {
+                write!(f, "{:indent$}{word}", "")?;
+                column = indent + len;
+            } else if column + 1 + len > WIDTH {
+                write!(f, "\n{:indent$}{word}", "")?;
+                column = indent + len;
+            } else {
+                write!(f, " {word}")?;
+                column += 1 + len;
+            }
         }
+        Ok(())
+    }
+}
+
+/// Lines, moved to the right.
+struct Indented<'t>(&'t str);
+
+impl fmt::Display for Indented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.lines().try_for_each(|line| writeln!(f, "   {line}"))
     }
 }

@@ -1,289 +1,199 @@
-//! Everything that runs, and what is tried with it.
+//! Everything that runs.
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-use hbone::{CopyAbort, CopyOutcome, Rejection, TunnelError};
-use mesh_identity::SpiffeId;
+use mesh_identity::provider;
 use rustls::crypto::hash::Hash;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::attempt::{Attempt, Undeclared};
-use super::identities::{Identities, IdentitiesError};
-use super::nodes::Nodes;
-use super::policies::{Policies, PoliciesError};
-use super::report::{Address, Checksums, Decision, Node, Outcome, Report, Step};
-use super::services::{self, Request, Seed, Services};
-use crate::admission::Stopped;
+use super::client::{Connection, Origin, Refusal};
+use super::cluster::{Block, Cluster, NODE_1, NODE_2, address};
+use super::evidence::{Attempt, Evidence};
+use super::objects::Pod;
+use super::services::{Service, Transfers, sha256};
+use super::undeclared::Undeclared;
 
-/// Services, nodes, and where the client's node takes connections to the services.
+/// The namespace that is enrolled, and the one that never is.
+pub(super) const SHOP: &str = "shop";
+const OLD: &str = "old";
+
+/// Ports of services: an echo, bulk data, and one behind which nobody listens.
+pub(super) const ECHO: u16 = 80;
+pub(super) const BULK: u16 = 90;
+pub(super) const CLOSED: u16 = 99;
+
+/// A workload that speaks or is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Workload {
+    Web,
+    Cart,
+    Spy,
+    Till,
+    Stock,
+    /// Outside of the mesh.
+    Legacy,
+}
+
+use Workload::{Cart, Legacy, Spy, Stock, Till, Web};
+
+impl Workload {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Web => "web",
+            Cart => "cart",
+            Spy => "spy",
+            Till => "till",
+            Stock => "stock",
+            Legacy => "legacy",
+        }
+    }
+
+    pub(super) fn namespace(self) -> &'static str {
+        match self {
+            Legacy => OLD,
+            _ => SHOP,
+        }
+    }
+
+    pub(super) fn node(self) -> &'static str {
+        match self {
+            Web | Cart | Spy => NODE_1.0,
+            Till | Stock => NODE_2.0,
+            Legacy => "node-0",
+        }
+    }
+
+    pub(super) fn identity(self) -> String {
+        format!("spiffe://cluster.local/ns/{}/sa/{}", self.namespace(), self.name())
+    }
+
+    /// The name of its service.
+    pub(super) fn hostname(self) -> String {
+        format!("{}.{}.svc.cluster.local", self.name(), self.namespace())
+    }
+
+    pub(super) fn ip(self, block: Block) -> IpAddr {
+        block.ip(match self {
+            Web => 1,
+            Cart => 2,
+            Spy => 3,
+            Till => 11,
+            Stock => 12,
+            Legacy => 21,
+        })
+    }
+}
+
+/// The mesh and its applications.
 pub(super) struct Stage {
-    identities: Identities,
-    services: Services,
-    nodes: Nodes,
-    policies: Policies,
-    http: SocketAddr,
-    bulk: SocketAddr,
-    /// Nobody listens there.
-    closed: SocketAddr,
-    hash: &'static dyn Hash,
-    _tasks: JoinSet<()>,
+    pub(super) cluster: Cluster,
+    pub(super) block: Block,
+    pub(super) hash: &'static dyn Hash,
+    pub(super) transfers: Transfers,
+    _services: Vec<Service>,
 }
 
 impl Stage {
-    pub(super) async fn build() -> Result<Self, StageError> {
-        let (identities, trust) = Identities::issue()?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(trust);
-        let hash = services::sha256(identities.provider()).ok_or(StageError::NoHash)?;
-        let services = Services::start(hash).await?;
-        let policies = Policies::new()?;
-        let mut nodes = Nodes::start(&identities, policies.follow()).await?;
+    /// To be called by the thread that lives longest.
+    pub(super) async fn build() -> Result<Self, Undeclared> {
+        let block = Block::choose();
+        let hash = sha256(&provider::aws_lc_rs()).ok_or(Undeclared::NoHash)?;
+        let till = Service::echo(Till.ip(block)).await?;
+        let (bulk, transfers) = Service::bulk(Till.ip(block), hash).await?;
+        let stock = Service::echo(Stock.ip(block)).await?;
+        let cart = Service::echo(Cart.ip(block)).await?;
+        let legacy = Service::echo(Legacy.ip(block)).await?;
+        let closed = std::net::TcpListener::bind((Till.ip(block), 0))?.local_addr()?;
+        let pod = |workload: Workload, number: u8, ports: &[(u16, u16)]| Pod {
+            name: workload.name(),
+            namespace: workload.namespace(),
+            node: workload.node(),
+            ip: workload.ip(block),
+            service: (!ports.is_empty()).then(|| (block.ip(number), ports.to_vec())),
+        };
+        let of_till = [
+            (ECHO, till.addr.port()),
+            (BULK, bulk.addr.port()),
+            (CLOSED, closed.port()),
+        ];
+        let pods = [
+            pod(Web, 0, &[]),
+            pod(Cart, 102, &[(ECHO, cart.addr.port())]),
+            pod(Spy, 0, &[]),
+            pod(Till, 111, &of_till),
+            pod(Stock, 112, &[(ECHO, stock.addr.port())]),
+            pod(Legacy, 121, &[(ECHO, legacy.addr.port())]),
+        ];
         Ok(Self {
-            http: nodes.capture(&identities, services.http).await?,
-            bulk: nodes.capture(&identities, services.bulk).await?,
-            closed: TcpListener::bind("127.0.0.1:0").await?.local_addr()?,
-            identities,
-            services,
-            nodes,
-            policies,
+            cluster: Cluster::start(&pods, stock.addr).await?,
+            block,
             hash,
-            _tasks: tasks,
+            transfers,
+            _services: vec![till, bulk, stock, cart, legacy],
         })
     }
 
-    /// Tries everything, one thing after the other.
-    pub(super) async fn play(&mut self) -> Report {
-        let Identities {
-            client,
-            intruder,
-            stranger,
-            ..
-        } = &self.identities;
-        let (client, intruder, stranger) = (client.clone(), intruder.clone(), stranger.clone());
-        let to_http = self.through_both(self.http, self.services.http);
-        let to_bulk = self.through_both(self.bulk, self.services.bulk);
-        let to_closed = vec![at("server node", self.nodes.server), at("closed port", self.closed)];
-        let to_server = vec![at("server node", self.nodes.server)];
-        let greeted = self.greet().await;
-        let greeted_again = self.greet_again().await;
-        let transferred = self.transfer().await;
-        let denied = self.denied(&intruder).await;
-        let distrusted = self.distrusted(&stranger).await;
-        let unreachable = self.unreachable(&client).await;
-        let closed = self.closed().await;
-        let reopened = self.reopened().await;
-        let rotated = self.rotated().await;
-        let revoked = self.revoked().await;
-        let renewed = self.renewed().await;
-        let step = |name, client, path, result| Step::new(name, (client, &self.identities.server), path, result);
-        let steps = vec![
-            step("HTTP request", &client, to_http.clone(), greeted),
-            step("HTTP request again", &client, to_http.clone(), greeted_again),
-            step("bulk, both ways", &client, to_bulk, transferred),
-            step("identity not listed", &intruder, to_server.clone(), denied),
-            step("other trust domain", &stranger, to_server, distrusted),
-            step("closed port", &client, to_closed, unreachable),
-            step("policy against it", &client, to_http.clone(), closed),
-            step("policy withdrawn", &client, to_http.clone(), reopened),
-            step("new root", &client, to_http.clone(), rotated),
-            step("old root revoked", &client, to_http.clone(), revoked),
-            step("HTTP request anew", &client, to_http, renewed),
-        ];
-        let client = Node {
-            identity: client.to_string(),
-            addresses: vec![at("http", self.http), at("bulk", self.bulk)],
-        };
-        let server = Node {
-            identity: self.identities.server.to_string(),
-            addresses: vec![at("tunnels", self.nodes.server)],
-        };
-        Report::new(client, server, steps)
+    /// Connects a workload to a service by way of its node's proxy.
+    pub(super) async fn connect(&self, from: Workload, to: Workload, port: u16) -> Result<Connection, Undeclared> {
+        let connected = self.try_connect(from, to, port).await?;
+        connected.map_err(|refusal| Undeclared::Refused(refusal.text()))
     }
 
-    /// Drains both nodes.
+    pub(super) async fn try_connect(
+        &self,
+        from: Workload,
+        to: Workload,
+        port: u16,
+    ) -> Result<Result<Connection, Refusal>, Undeclared> {
+        let proxy = address(&self.cluster.node_1, "socks5")?;
+        Connection::by_proxy(proxy, from.ip(self.block), (&to.hostname(), port)).await
+    }
+
+    /// Connects, says something, and ends the connection; answers with what the nodes make of it.
+    pub(super) async fn ask(&self, from: Workload, to: Workload, port: u16) -> Result<Evidence, Undeclared> {
+        let mut attempt = self.attempt(from, to);
+        match self.try_connect(from, to, port).await? {
+            Ok(mut connection) => {
+                connection.echo().await?;
+                attempt.took(connection.local, None);
+                connection.finish().await?;
+            }
+            Err(refusal) => attempt.took(refusal.local, Some(refusal.text())),
+        }
+        attempt.evidence(self).await
+    }
+
+    /// Connects past all proxies to where node 2 takes connections without a tunnel.
+    pub(super) async fn ask_directly(&self, from: Workload) -> Result<Evidence, Undeclared> {
+        let mut attempt = self.attempt(from, Stock);
+        let (origin, node_2) = (
+            Origin::at(from.ip(self.block))?,
+            address(&self.cluster.node_2, "plaintext")?,
+        );
+        let local = origin.local;
+        let spoken = async {
+            let mut connection = origin.connect(node_2).await?;
+            connection.echo().await?;
+            Ok(connection)
+        };
+        match spoken.await {
+            Ok(connection) => {
+                attempt.took(local, None);
+                connection.finish().await?;
+            }
+            Err(Undeclared::System(_)) => attempt.took(local, Some("connection reset")),
+            Err(other) => return Err(other),
+        }
+        attempt.evidence_of_plaintext(self).await
+    }
+
+    pub(super) fn attempt(&self, from: Workload, to: Workload) -> Attempt {
+        let logs = [&self.cluster.node_1, &self.cluster.node_2].map(|node| node.log.count());
+        Attempt::new(from, to, Instant::now(), logs)
+    }
+
+    /// Ends all processes.
     pub(super) async fn stop(self) {
-        self.nodes.stop().await;
+        self.cluster.stop().await;
     }
-
-    async fn greet(&mut self) -> Result<Outcome, Undeclared> {
-        let began = Instant::now();
-        let (sent, received) = services::get(self.http).await?.ok_or(Undeclared::NoGreeting)?;
-        let outcome = Outcome::carried(sent, received, began.elapsed());
-        self.carried(sent, received).await?;
-        Ok(outcome)
-    }
-
-    /// The tunnel of a second request needs no connection of its own.
-    async fn greet_again(&mut self) -> Result<Outcome, Undeclared> {
-        let before = self.nodes.connections();
-        let outcome = self.greet().await?;
-        match self.nodes.connections() - before {
-            0 => Ok(outcome),
-            connections => Err(Undeclared::Connections { connections }),
-        }
-    }
-
-    /// An open tunnel ends with the policies that admitted it.
-    async fn closed(&mut self) -> Result<Outcome, Undeclared> {
-        let began = Instant::now();
-        let request = Request::begin(self.http).await?;
-        self.policies.close()?;
-        let told = request.lost().await?;
-        match self.sighting(&self.identities.client.clone()).await? {
-            Err(stopped @ Stopped::Withdrawn) => Ok(Outcome::ended(
-                Decision::Denied,
-                format!("{stopped}, {told}"),
-                began.elapsed(),
-            )),
-            Err(stopped) => Err(stopped.into()),
-            Ok(_) => Err(Undeclared::Opened),
-        }
-    }
-
-    /// The connection was none of the policy's business.
-    async fn reopened(&mut self) -> Result<Outcome, Undeclared> {
-        self.policies.open()?;
-        self.greet_again().await
-    }
-
-    /// A tunnel lives on while everybody gets certificates from a new root.
-    async fn rotated(&mut self) -> Result<Outcome, Undeclared> {
-        let began = Instant::now();
-        let request = Request::begin(self.http).await?;
-        self.identities.rotate()?;
-        let (sent, received) = request.finish().await?.ok_or(Undeclared::NoGreeting)?;
-        self.carried(sent, received).await?;
-        Ok(Outcome::carried(sent, received, began.elapsed()))
-    }
-
-    /// The connection was made under the old root, so the tunnels on it end with that root.
-    async fn revoked(&mut self) -> Result<Outcome, Undeclared> {
-        let began = Instant::now();
-        let request = Request::begin(self.http).await?;
-        self.identities.revoke()?;
-        let told = request.lost().await?;
-        let copied = self.sighting(&self.identities.client.clone()).await?;
-        match copied?.abort {
-            Some(CopyAbort::Tunnel(TunnelError::ConnectionLost(lost))) => Ok(Outcome::ended(
-                Decision::NotTrusted,
-                format!("{lost}, {told}"),
-                began.elapsed(),
-            )),
-            Some(other) => Err(other.into()),
-            None => Err(Undeclared::Opened),
-        }
-    }
-
-    /// One new connection, with certificates of the new root.
-    async fn renewed(&mut self) -> Result<Outcome, Undeclared> {
-        let before = self.nodes.connections();
-        let outcome = self.greet().await?;
-        match self.nodes.connections() - before {
-            1 => Ok(outcome),
-            connections => Err(Undeclared::Connections { connections }),
-        }
-    }
-
-    async fn transfer(&mut self) -> Result<Outcome, Undeclared> {
-        let began = Instant::now();
-        let tcp = TcpStream::connect(self.bulk).await?;
-        let app = services::exchange(tcp, Seed::App, self.hash).await?;
-        let outcome = Outcome::carried(app.sent, app.received, began.elapsed());
-        self.carried(app.sent, app.received).await?;
-        let service = self.services.transfer().await.ok_or(Undeclared::Unseen)?;
-        let checksums = Checksums {
-            sent: app.sent_sha256,
-            sent_as_received: service.received_sha256,
-            received: app.received_sha256,
-            received_as_sent: service.sent_sha256,
-        };
-        match checksums.agree() {
-            true => Ok(outcome.with_checksums(checksums)),
-            false => Err(Undeclared::Checksums),
-        }
-    }
-
-    /// Nobody but the client is on the server's list.
-    async fn denied(&mut self, intruder: &SpiffeId) -> Result<Outcome, Undeclared> {
-        let attempt = self.attempt(intruder, self.services.http).await?;
-        match self.rejected(intruder).await? {
-            Rejection::Denied(_) => attempt.refused(Decision::Denied, 401),
-            rejection => Err(Stopped::from(rejection).into()),
-        }
-    }
-
-    /// The server has no roots of the other trust domain, so it ends the TLS handshake.
-    async fn distrusted(&mut self, stranger: &SpiffeId) -> Result<Outcome, Undeclared> {
-        self.attempt(stranger, self.services.http).await?.not_trusted()
-    }
-
-    async fn unreachable(&mut self, client: &SpiffeId) -> Result<Outcome, Undeclared> {
-        let attempt = self.attempt(client, self.closed).await?;
-        match self.rejected(client).await? {
-            Rejection::UpstreamUnreachable => attempt.refused(Decision::Allowed, 503),
-            rejection => Err(Stopped::from(rejection).into()),
-        }
-    }
-
-    async fn attempt(&self, client: &SpiffeId, destination: SocketAddr) -> Result<Attempt, Undeclared> {
-        let tls = self.identities.tls_of(client)?;
-        Attempt::make(self.nodes.server, &tls, destination).await
-    }
-
-    /// The server saw the client open a tunnel, which carried these bytes and ended in order.
-    async fn carried(&mut self, sent: u64, received: u64) -> Result<(), Undeclared> {
-        let copied = self.sighting(&self.identities.client.clone()).await??;
-        match copied.abort {
-            Some(abort) => Err(abort.into()),
-            None if (copied.to_tcp, copied.to_tunnel) == (sent, received) => Ok(()),
-            None => Err(Undeclared::Bytes {
-                up: copied.to_tcp,
-                down: copied.to_tunnel,
-            }),
-        }
-    }
-
-    async fn rejected(&mut self, client: &SpiffeId) -> Result<Rejection, Undeclared> {
-        match self.sighting(client).await? {
-            Err(Stopped::Rejected(rejection)) => Ok(rejection),
-            Err(stopped) => Err(stopped.into()),
-            Ok(_) => Err(Undeclared::Opened),
-        }
-    }
-
-    async fn sighting(&mut self, client: &SpiffeId) -> Result<Result<CopyOutcome, Stopped>, Undeclared> {
-        let sighting = self.nodes.sighting().await.ok_or(Undeclared::Unseen)?;
-        match sighting.peer == *client {
-            true => Ok(sighting.result),
-            false => Err(Undeclared::Peer { seen: sighting.peer }),
-        }
-    }
-
-    fn through_both(&self, captured: SocketAddr, service: SocketAddr) -> Vec<Address> {
-        vec![
-            at("client node", captured),
-            at("server node", self.nodes.server),
-            at("service", service),
-        ]
-    }
-}
-
-fn at(name: &'static str, addr: SocketAddr) -> Address {
-    Address { name, addr }
-}
-
-/// Why nothing can be tried.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StageError {
-    #[error(transparent)]
-    Identities(#[from] IdentitiesError),
-    #[error(transparent)]
-    Policies(#[from] PoliciesError),
-    #[error("operating system: {0}")]
-    System(#[from] io::Error),
-    #[error("the crypto provider has no SHA-256")]
-    NoHash,
 }
