@@ -383,6 +383,20 @@ fn the_examples_are_taken_whole() {
 }
 
 #[test]
+fn what_a_reader_of_policies_leaves_is_read_the_same() {
+    let whole = k8s::read("r.yaml", EXAMPLES, &Budget::new()).unwrap();
+    let left = mesh_policy::authz::k8s::read("r.yaml", EXAMPLES, &Budget::new())
+        .unwrap()
+        .others;
+    let left = k8s::read_items("r.yaml", left, &Budget::new());
+    assert_eq!(left.routes, whole.routes);
+    assert_eq!(left.virtual_services, whole.virtual_services);
+    assert_eq!(left.destination_rules, whole.destination_rules);
+    assert_eq!((left.gateways, left.grants), (whole.gateways, whole.grants));
+    assert_eq!(left.others, whole.others);
+}
+
+#[test]
 fn expressions_of_a_file_have_a_budget() {
     let budget = Budget::new().with_limit(Resource::ExpressionBytes, 100);
     let manifests = k8s::read("r.yaml", EXAMPLES, &budget).unwrap();

@@ -101,18 +101,25 @@ impl fmt::Display for Rejected {
 ///
 /// The file holds no objects: it is no YAML, or too large.
 pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Manifests, ReadError> {
-    let mut manifests = Manifests::default();
     let is_known = |group: &str, kind: &str| Kind::of(group, kind).is_some();
     let items = manifest::items(text, budget, is_known).map_err(|(line, fault)| ReadError {
         file: file.into(),
         line,
         fault,
     })?;
+    Ok(read_items(file, items, budget))
+}
+
+/// Reads what another reader has left of a file, such as the
+/// [`others`](crate::authz::k8s::Manifests::others) of one for policies. Of lists only those of kind
+/// `List` have been taken apart there.
+pub fn read_items(file: &str, items: impl IntoIterator<Item = Item>, budget: &Budget) -> Manifests {
+    let mut manifests = Manifests::default();
     let mut scope = Scope::new(file.into(), budget);
     for item in items {
         manifests.take(item, &mut scope);
     }
-    Ok(manifests)
+    manifests
 }
 
 /// The kinds that are read here.

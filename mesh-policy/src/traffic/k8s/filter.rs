@@ -3,13 +3,11 @@ use std::collections::HashSet;
 use super::{
     cors,
     reference::{port, target},
-    scope::{changeable, field_value, precise_host},
+    scope::{HeaderLines, changeable, edits, field_value, precise_host},
 };
 use crate::{
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
-        edit::HeaderEdits,
-        field::{FieldName, FieldValue},
         filter::{Filters, Mirror},
         fraction::Fraction,
         model::RouteKind,
@@ -58,8 +56,8 @@ pub(super) fn read(owner: &mut Object, kind: RouteKind, namespace: &str) -> Resu
             return Err(unfit(line, &path, &name));
         }
         match name.as_str() {
-            "RequestHeaderModifier" => filters.request_headers = edits(content)?,
-            "ResponseHeaderModifier" => filters.response_headers = edits(content)?,
+            "RequestHeaderModifier" => filters.request_headers = edits(content, lines)?,
+            "ResponseHeaderModifier" => filters.response_headers = edits(content, lines)?,
             "RequestMirror" => filters.mirrors.push(mirror(content, namespace)?),
             "RequestRedirect" => filters.redirect = Some(redirect(content)?),
             "URLRewrite" => filters.rewrite = Some(rewrite(content)?),
@@ -78,24 +76,10 @@ fn unsupported(line: u32, field: &str) -> Problem {
     (line, ReadFault::Unsupported { field })
 }
 
-fn edits(mut object: Object) -> Result<HeaderEdits, Problem> {
-    let mut edits = HeaderEdits {
-        set: lines(&mut object, "set")?,
-        add: lines(&mut object, "add")?,
-        remove: Vec::new(),
-    };
-    let path = object.path("remove");
-    for (line, name) in object.texts("remove")? {
-        edits.remove.push(changeable(line, &path, &name)?);
-    }
-    object.finish()?;
-    Ok(edits)
-}
-
 /// Of several lines of a name the first counts.
-fn lines(object: &mut Object, name: &str) -> Result<Vec<(FieldName, FieldValue)>, Problem> {
+fn lines(object: &mut Object, name: &str) -> Result<HeaderLines, Problem> {
     let list = object.objects_at_most(MAX_ENTRIES, name)?;
-    let mut lines: Vec<(FieldName, FieldValue)> = Vec::new();
+    let mut lines = HeaderLines::new();
     for mut object in list {
         let (line, field) = (object.line_of("name"), object.path("name"));
         let name = changeable(line, &field, &object.required_text("name")?)?;

@@ -1,7 +1,7 @@
 use super::{
     duration,
     reference::port,
-    scope::{changeable, field_value, precise_host},
+    scope::{HeaderLines, changeable, edits, field_value, precise_host},
 };
 use crate::{
     manifest::{
@@ -12,7 +12,6 @@ use crate::{
         backend::Target,
         edit::HeaderEdits,
         fault::{Abort, Fault},
-        field::{FieldName, FieldValue},
         filter::DirectResponse,
         fraction::Fraction,
         host::HostPattern,
@@ -44,27 +43,19 @@ pub(super) fn destination(mut object: Object) -> Result<Target, Problem> {
 
 /// What becomes of the headers of requests and of answers.
 pub(super) fn header_edits(mut object: Object) -> Result<(HeaderEdits, HeaderEdits), Problem> {
-    let request = object.object("request")?.map(edits).transpose()?;
-    let response = object.object("response")?.map(edits).transpose()?;
+    let request = object
+        .object("request")?
+        .map(|object| edits(object, lines))
+        .transpose()?;
+    let response = object
+        .object("response")?
+        .map(|object| edits(object, lines))
+        .transpose()?;
     object.finish()?;
     Ok((request.unwrap_or_default(), response.unwrap_or_default()))
 }
 
-fn edits(mut object: Object) -> Result<HeaderEdits, Problem> {
-    let mut edits = HeaderEdits {
-        set: lines(&mut object, "set")?,
-        add: lines(&mut object, "add")?,
-        remove: Vec::new(),
-    };
-    let path = object.path("remove");
-    for (line, name) in object.texts("remove")? {
-        edits.remove.push(changeable(line, &path, &name)?);
-    }
-    object.finish()?;
-    Ok(edits)
-}
-
-fn lines(object: &mut Object, name: &str) -> Result<Vec<(FieldName, FieldValue)>, Problem> {
+fn lines(object: &mut Object, name: &str) -> Result<HeaderLines, Problem> {
     let mut lines = Vec::new();
     for (path, name, node) in object.object(name)?.into_iter().flat_map(Object::into_fields) {
         let (line, value) = text(&path, node)?;

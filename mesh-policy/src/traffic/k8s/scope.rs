@@ -4,12 +4,16 @@ use crate::{
     budget::{Budget, Resource},
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
+        edit::HeaderEdits,
         field::{FieldName, FieldValue},
         host::HostPattern,
         pattern::Pattern,
         regex::Regex,
     },
 };
+
+/// Header lines.
+pub(super) type HeaderLines = Vec<(FieldName, FieldValue)>;
 
 /// What the objects of a file have in common: its name, and the regular expressions in it.
 pub(super) struct Scope {
@@ -118,4 +122,22 @@ pub(super) fn field_value(line: u32, field: &str, value: &str) -> Result<FieldVa
         let field = field.into();
         (line, ReadFault::Header { field, fault })
     })
+}
+
+/// Changes of headers, whose lines each API writes in its own way.
+pub(super) fn edits(
+    mut object: Object,
+    lines: fn(&mut Object, &str) -> Result<HeaderLines, Problem>,
+) -> Result<HeaderEdits, Problem> {
+    let mut edits = HeaderEdits {
+        set: lines(&mut object, "set")?,
+        add: lines(&mut object, "add")?,
+        remove: Vec::new(),
+    };
+    let path = object.path("remove");
+    for (line, name) in object.texts("remove")? {
+        edits.remove.push(changeable(line, &path, &name)?);
+    }
+    object.finish()?;
+    Ok(edits)
 }
