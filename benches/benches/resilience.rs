@@ -106,11 +106,11 @@ fn requests(c: &mut Criterion) {
     });
     let breaker = Breaker::new(Limits::new().requests(100));
     group.bench_function("breaker", |b| {
-        b.iter(|| breaker.acquire(black_box(Resource::Requests)).unwrap())
+        b.iter(|| breaker.acquire(black_box(Resource::Requests)).unwrap());
     });
     let monitor = Detector::new(Detection::new(), ["a"]).monitor("a").unwrap();
     group.bench_function("outlier", |b| {
-        b.iter(|| monitor.record(black_box(Outcome::Success), now, 1))
+        b.iter(|| monitor.record(black_box(Outcome::Success), now, 1));
     });
     let gate = Gate::new(Arc::new(Accrual::new()));
     group.bench_function("gate", |b| b.iter(|| gate.admit(black_box(now)).unwrap().succeed()));

@@ -18,37 +18,45 @@ pub(super) fn table(slots: u32, contenders: &[Contender]) -> Box<[u16]> {
     if contenders.len() < 2 || weights <= 0.0 {
         return vec![0; slots as usize].into();
     }
-    let expected = f64::from(slots) / weights;
     // A slot is left over with probability e^-(ln slots + 5): in one table of 150 there is one.
-    let mut horizon = expected * (f64::from(slots).ln() + 5.0);
+    let mut horizon = f64::from(slots) / weights * (f64::from(slots).ln() + 5.0);
     loop {
-        let owners = owners(slots, contenders, horizon);
-        if owners.iter().all(|(time, _)| time.is_finite()) {
-            return owners.into_iter().map(|(_, owner)| owner).collect();
+        if let Some(owners) = owners(slots, contenders, horizon) {
+            return owners;
         }
         horizon *= 2.0;
     }
 }
 
-fn owners(slots: u32, contenders: &[Contender], horizon: f64) -> Vec<(f64, u16)> {
-    let mut owners = vec![(f64::INFINITY, 0); slots as usize];
+/// Whose each slot is by the events up to a moment, if each is somebody's by then.
+fn owners(slots: u32, contenders: &[Contender], horizon: f64) -> Option<Box<[u16]>> {
+    let mut earliest = vec![f64::INFINITY; slots as usize];
+    let mut owners = vec![0; slots as usize];
     for ((key, weight), number) in contenders.iter().zip(0_u16..) {
         let mut draws = Draws::new(*key);
         let mut time = 0.0;
         loop {
-            // One less a share is never zero, which has no logarithm.
-            time -= (1.0 - draws.share()).ln() / f64::from(*weight);
+            let (gap, slot) = event(&mut draws, slots);
+            time += gap / f64::from(*weight);
             if time > horizon {
                 break;
             }
-            if let Some(owner) = owners.get_mut(draws.below(slots) as usize)
-                && time < owner.0
+            if let (Some(before), Some(owner)) = (earliest.get_mut(slot), owners.get_mut(slot))
+                && time < *before
             {
-                *owner = (time, number);
+                (*before, *owner) = (time, number);
             }
         }
     }
-    owners
+    earliest.iter().all(|time| time.is_finite()).then(|| owners.into())
+}
+
+/// How long after the one before it an event of weight 1 is, and on which slot it falls.
+fn event(draws: &mut Draws, slots: u32) -> (f64, usize) {
+    let drawn = draws.next();
+    // From above zero, which has no logarithm, up to one; slots are 16 bits at most.
+    let share = ((drawn >> 16) + 1) as f64 / (1_u64 << 48) as f64;
+    (-share.ln(), (drawn as u32 & (slots - 1)) as usize)
 }
 
 /// The slot of a hash.
@@ -68,8 +76,8 @@ mod tests {
         for (times, (key, weight)) in first.iter_mut().zip(contenders) {
             let (mut draws, mut time) = (Draws::new(*key), 0.0);
             while times.contains(&f64::INFINITY) {
-                time -= (1.0 - draws.share()).ln() / f64::from(*weight);
-                let slot = draws.below(slots) as usize;
+                let (gap, slot) = event(&mut draws, slots);
+                time += gap / f64::from(*weight);
                 times[slot] = times[slot].min(time);
             }
         }
