@@ -231,10 +231,11 @@ async fn dump(admin: SocketAddr) -> Result<Value, Undeclared> {
 }
 
 fn plane_args(dir: &TempDir, bind: &str, admin: &str) -> Vec<OsString> {
-    let (objects, roots) = (dir.path().join("objects"), dir.path().join("roots.pem"));
+    let [objects, roots, state] = ["objects", "roots.pem", "authority"].map(|name| dir.path().join(name));
     let words = ["--bind", bind, "--admin", admin, "--tls", "127.0.0.1", "--dir"];
     let mut args: Vec<OsString> = words.into_iter().map(OsString::from).collect();
     args.extend([objects.into(), "--roots".into(), roots.into()]);
+    args.extend(["--state".into(), state.into()]);
     args
 }
 
