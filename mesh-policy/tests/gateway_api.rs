@@ -18,6 +18,7 @@ use mesh_policy::{
         Choice, RouteRequest, RouteTable, Step, Target,
         attach::{self, Cluster, GatewayRoutes},
         k8s::{self, Manifests},
+        retry::Conditions,
     },
 };
 
@@ -805,7 +806,7 @@ fn timeouts_and_retries_are_read() {
     assert_eq!((rules[1].timeouts.request, rules[1].timeouts.attempt), (None, ms(2000)));
     let retries = rules[0].retries.as_ref().unwrap();
     assert_eq!((retries.attempts, retries.backoff), (3, ms(100)));
-    assert_eq!(retries.statuses, [500, 503]);
+    assert_eq!(retries.conditions, Some(Conditions::none().statuses([500, 503])));
 }
 
 #[test]

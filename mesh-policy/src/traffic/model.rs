@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{backend::Backends, filter::Filters, host::HostPattern, matching::RouteMatch, timeout::Timeouts};
+use super::{
+    backend::Backends, filter::Filters, host::HostPattern, matching::RouteMatch, retry::Conditions, timeout::Timeouts,
+};
 
 /// A route: rules for requests to some hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,10 +136,8 @@ pub struct Rule {
 pub struct Retries {
     /// How many attempts there may be beside the first. 0 is none.
     pub attempts: u32,
-    /// The conditions by Envoy's names, such as `connect-failure`; empty for the program's default.
-    pub conditions: Vec<Box<str>>,
-    /// The statuses that are conditions, too, from 400 to 599.
-    pub statuses: Vec<u16>,
+    /// After which ends; `None` leaves it to the program.
+    pub conditions: Option<Conditions>,
     /// The shortest time between two attempts; `None` leaves it to the program.
     pub backoff: Option<Duration>,
     /// How long each attempt may take; `None` leaves it to the rule's timeouts.

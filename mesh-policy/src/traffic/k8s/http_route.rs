@@ -15,6 +15,7 @@ use crate::{
         matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch, SegmentPrefix},
         model::{Retries, Route, RouteKind, Rule},
         pattern::Pattern,
+        retry::Conditions,
         rewrite::PathChange,
         timeout::Timeouts,
     },
@@ -195,7 +196,9 @@ fn retries(mut object: Object) -> Result<Retries, Problem> {
     let path = object.path("codes");
     for (line, text) in object.texts("codes")? {
         let status = text.parse().ok().filter(|status| (400..=599).contains(status));
-        retries.statuses.push(status.ok_or_else(|| unfit(line, &path, &text))?);
+        let status = status.ok_or_else(|| unfit(line, &path, &text))?;
+        let conditions = retries.conditions.unwrap_or_else(Conditions::none);
+        retries.conditions = Some(conditions.statuses([status]));
     }
     let attempts = object.mapped("attempts", |text| text.parse().ok().filter(|attempts| *attempts >= 1))?;
     retries.attempts = attempts.unwrap_or(1);

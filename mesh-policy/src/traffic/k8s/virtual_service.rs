@@ -15,29 +15,10 @@ use crate::{
         matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch},
         model::{Retries, RouteKind, Rule, VirtualService},
         pattern::Pattern,
+        retry::InvalidCondition,
         timeout::Timeouts,
     },
 };
-
-/// Envoy's names for what makes an attempt be made again.
-const CONDITIONS: [&str; 16] = [
-    "5xx",
-    "cancelled",
-    "connect-failure",
-    "deadline-exceeded",
-    "envoy-ratelimited",
-    "gateway-error",
-    "http3-post-connect-failure",
-    "internal",
-    "refused-stream",
-    "reset",
-    "reset-before-request",
-    "resource-exhausted",
-    "retriable-4xx",
-    "retriable-headers",
-    "retriable-status-codes",
-    "unavailable",
-];
 
 /// Keys that stand for fields of their own, and that Istio passes over as headers.
 const NO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
@@ -239,14 +220,13 @@ fn retries(mut object: Object) -> Result<Retries, Problem> {
         ..Retries::default()
     };
     let (line, path) = (object.line_of("retryOn"), object.path("retryOn"));
-    let conditions = object.text("retryOn")?.unwrap_or_default();
-    for condition in conditions.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-        match condition.parse() {
-            Ok(status) if (100..=599).contains(&status) => retries.statuses.push(status),
-            _ if CONDITIONS.contains(&condition) => retries.conditions.push(condition.into()),
-            _ => return Err(unfit(line, &path, condition)),
-        }
-    }
+    let conditions = object.text("retryOn")?.filter(|names| !names.trim().is_empty());
+    let conditions = conditions.map(|names| {
+        names
+            .parse()
+            .map_err(|unknown: InvalidCondition| unfit(line, &path, &unknown.name))
+    });
+    retries.conditions = conditions.transpose()?;
     retries.attempt_timeout = object.mapped("perTryTimeout", duration::istio)?;
     retries.backoff = object.mapped("backoff", duration::istio)?;
     let flag = |object: &mut Object, name: &str| object.word(name, &[("true", true), ("false", false)]);
