@@ -16,88 +16,16 @@
 )]
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use mesh_benches::mesh::{WORKLOADS_PER_SERVICE, pod, service, vip, workload};
 use mesh_xds::resolve::{Query, Target, resolve};
 use mesh_xds::store::{NetworkAddress, Snapshot, Store};
-use mesh_xds_types::workload::{self as wire, Locality, Port, PortList, Service, TunnelProtocol, Workload};
-
-const WORKLOADS_PER_SERVICE: u32 = 10;
-const WORKLOADS_PER_NODE: u32 = 50;
-const SERVICES_PER_NAMESPACE: u32 = 10;
 
 /// What the largest mesh of the timings has; the memory is told for more sizes.
 const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
-
-/// A workload as a cluster has it: names of the usual length, one service, an account of its service.
-fn workload(number: u32) -> Workload {
-    let service = number / WORKLOADS_PER_SERVICE;
-    let namespace = format!("namespace-{}", service / SERVICES_PER_NAMESPACE);
-    let name = format!("deployment-{service}-5d8f7c9b4-{number:06}");
-    Workload {
-        uid: format!("Kubernetes//Pod/{namespace}/{name}"),
-        name,
-        addresses: vec![pod(number).octets().to_vec()],
-        tunnel_protocol: TunnelProtocol::Hbone.into(),
-        service_account: format!("account-{service}"),
-        node: format!("node-{}", number / WORKLOADS_PER_NODE),
-        canonical_name: format!("deployment-{service}"),
-        canonical_revision: "v1".into(),
-        workload_name: format!("deployment-{service}"),
-        services: [(key(service), PortList { ports: vec![port()] })].into(),
-        locality: Some(Locality {
-            region: "region".into(),
-            zone: format!("zone-{}", number % 3),
-            subzone: String::new(),
-        }),
-        cluster_id: "Kubernetes".into(),
-        namespace,
-        ..Workload::default()
-    }
-}
-
-fn service(number: u32) -> Service {
-    Service {
-        name: format!("service-{number}"),
-        namespace: format!("namespace-{}", number / SERVICES_PER_NAMESPACE),
-        hostname: hostname(number),
-        addresses: vec![wire::NetworkAddress {
-            address: vip(number).octets().to_vec(),
-            ..wire::NetworkAddress::default()
-        }],
-        ports: vec![port()],
-        ..Service::default()
-    }
-}
-
-fn port() -> Port {
-    Port {
-        service_port: 80,
-        target_port: 8080,
-        app_protocol: 0,
-    }
-}
-
-fn key(service: u32) -> String {
-    format!("namespace-{}/{}", service / SERVICES_PER_NAMESPACE, hostname(service))
-}
-
-fn hostname(service: u32) -> String {
-    format!(
-        "service-{service}.namespace-{}.svc.cluster.local",
-        service / SERVICES_PER_NAMESPACE
-    )
-}
-
-fn pod(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(0x0a00_0000 + number)
-}
-
-fn vip(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(0xac10_0000 + number)
-}
 
 fn mesh(workloads: u32) -> Store {
     let mut store = Store::new();
