@@ -54,7 +54,7 @@ pub fn request(data: &[u8], now: Instant) {
     let Ok(request) = DeltaDiscoveryRequest::decode(data) else {
         return;
     };
-    let mut server = Server::new(ServerConfig::new().max_response_bytes(1));
+    let mut server = Server::new(ServerConfig::new().max_response_bytes(1).part_bytes(1));
     server.publish(
         &request.type_url,
         [Published::new("a", "1", [1]).aliases(["b"]).companions(["c"])],

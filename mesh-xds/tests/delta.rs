@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use mesh_testkit::clock::ManualClock;
 use mesh_xds::delta::{Client, ClientConfig, ClientId, Outcome, Published, Refusal, Server, ServerConfig};
 use mesh_xds_types::core::Node;
-use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 use proptest::prelude::*;
 
 /// A type that the client wants all of, and one that it wants names of.
@@ -243,7 +244,7 @@ impl World {
 
 fn small_server() -> Server {
     // Room for one resource, so that everything takes several responses.
-    Server::new(ServerConfig::new().max_response_bytes(1))
+    Server::new(ServerConfig::new().max_response_bytes(1).part_bytes(1))
 }
 
 fn published(name: &'static str, content: u8) -> Published {
@@ -377,11 +378,11 @@ fn the_refusal_says_name_and_reason() {
     let now = ManualClock::new().now();
     client.connected();
     assert!(client.next_request(now).unwrap().node.is_some());
-    let resource = |name: &str| mesh_xds_types::discovery::Resource {
+    let resource = |name: &str| Resource {
         name: name.into(),
         version: "1".into(),
         resource: Some(prost_types::Any::default()),
-        ..mesh_xds_types::discovery::Resource::default()
+        ..Resource::default()
     };
     let response = DeltaDiscoveryResponse {
         type_url: ALL.into(),
@@ -420,6 +421,115 @@ fn the_refusal_says_name_and_reason() {
         again.initial_resource_versions.into_keys().collect::<Vec<_>>(),
         ["good"]
     );
+}
+
+#[test]
+fn who_knows_of_parts_is_synced_with_the_last_one() {
+    let now = ManualClock::new().now();
+    let mut server = Server::new(ServerConfig::new().part_bytes(1));
+    server.publish(ALL, NAMES.map(|name| published(name, 1)));
+    let id = server.connect().unwrap();
+    let mut client = Client::<()>::new(ClientConfig::new(Node::default()).all(ALL));
+    client.connected();
+    let mut parts = Vec::new();
+    while let Some(request) = client.next_request(now) {
+        server.receive(id, &request).unwrap();
+        while let Some(response) = server.next_response(id, now) {
+            let push = client.receive(response).unwrap();
+            assert_eq!(push.resources().len(), 1);
+            parts.push(push.is_part());
+            client.settle(push, &[]);
+            assert_eq!(client.is_synced(), parts.len() == NAMES.len());
+        }
+    }
+    assert_eq!(parts, [true, true, true, true, false]);
+}
+
+#[test]
+fn who_knows_nothing_of_parts_gets_all_at_once() {
+    let resources = || NAMES.map(|name| published(name, 1)).to_vec();
+    let now = ManualClock::new().now();
+    let mut server = Server::new(ServerConfig::new().part_bytes(1));
+    server.publish(ALL, resources());
+    let id = server.connect().unwrap();
+    let request = DeltaDiscoveryRequest {
+        type_url: ALL.into(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    server.receive(id, &request).unwrap();
+    let response = server.next_response(id, now).unwrap();
+    assert_eq!(response.resources.len(), NAMES.len());
+}
+
+#[test]
+fn policies_come_before_addresses_and_go_after_them() {
+    let now = ManualClock::new().now();
+    let mut server = Server::new(ServerConfig::new());
+    server.publish(AUTHORIZATION_TYPE_URL, [published("p", 1)]);
+    server.publish(ADDRESS_TYPE_URL, [published("w", 1)]);
+    let id = server.connect().unwrap();
+    let request = |type_url: &str, nonce: &str| DeltaDiscoveryRequest {
+        type_url: type_url.into(),
+        response_nonce: nonce.into(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    let mut order = Vec::new();
+    let mut exchange = |server: &mut Server| {
+        while let Some(response) = server.next_response(id, now) {
+            assert_eq!(server.next_response(id, now), None, "the other type waits");
+            order.push((response.type_url.clone(), response.removed_resources.len()));
+            server
+                .receive(id, &request(&response.type_url, &response.nonce))
+                .unwrap();
+        }
+    };
+    for type_url in [ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL] {
+        server.receive(id, &request(type_url, "")).unwrap();
+    }
+    exchange(&mut server);
+    server.update(ADDRESS_TYPE_URL, [], ["w"]);
+    server.update(AUTHORIZATION_TYPE_URL, [], ["p"]);
+    exchange(&mut server);
+    let (policies, addresses) = (AUTHORIZATION_TYPE_URL.to_owned(), ADDRESS_TYPE_URL.to_owned());
+    let first = [(policies.clone(), 0), (addresses.clone(), 0)];
+    assert_eq!(order, [first, [(addresses, 1), (policies, 1)]].concat());
+}
+
+#[test]
+fn a_name_is_asked_for_again_when_the_resource_that_had_it_is_gone() {
+    let now = ManualClock::new().now();
+    let mut client = Client::new(ClientConfig::new(Node::default()).on_demand(SOME));
+    client.connected();
+    client.demand(SOME, "/10.0.0.1", now, "first").unwrap();
+    assert!(client.next_request(now).is_some());
+    // Istio's servers send a resource under its own name.
+    let resource = Resource {
+        name: "uid".into(),
+        aliases: vec!["/10.0.0.1".into()],
+        resource: Some(prost_types::Any::default()),
+        ..Resource::default()
+    };
+    let response = |resources, removed_resources, nonce: &str| DeltaDiscoveryResponse {
+        type_url: SOME.into(),
+        resources,
+        removed_resources,
+        nonce: nonce.into(),
+        ..DeltaDiscoveryResponse::default()
+    };
+    let push = client.receive(response(vec![resource], Vec::new(), "1")).unwrap();
+    client.settle(push, &[]);
+    assert_eq!(client.next_answer(now).unwrap().outcome, Outcome::Present);
+    assert!(client.next_request(now).unwrap().resource_names_subscribe.is_empty());
+    let push = client.receive(response(Vec::new(), vec!["uid".into()], "2")).unwrap();
+    client.settle(push, &[]);
+    assert_eq!(
+        client.next_request(now).unwrap().resource_names_subscribe,
+        ["/10.0.0.1"]
+    );
+    client
+        .demand(SOME, "/10.0.0.1", now + Duration::from_secs(1), "second")
+        .unwrap();
+    assert_eq!(client.next_answer(now), None, "it is not known to be there");
 }
 
 #[test]

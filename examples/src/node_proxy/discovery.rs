@@ -81,7 +81,9 @@ impl Apply for Applied {
         for Refusal { name, reason } in &refusals {
             tracing::warn!(name, reason, "resource refused");
         }
-        self.awaits.retain(|awaited| *awaited != push.type_url());
+        if !push.is_part() {
+            self.awaits.retain(|awaited| *awaited != push.type_url());
+        }
         // Without policies nobody is let in, so that an early connection does not slip by.
         if !self.awaits.contains(&AUTHORIZATION_TYPE_URL) {
             self.residents.update(self.store.snapshot());

@@ -43,6 +43,8 @@ pub(super) struct Subscription {
     wanted: BTreeMap<Arc<str>, Knowledge>,
     /// The names of `wanted` that were never answered.
     pending: BTreeSet<Arc<str>>,
+    /// The names of `wanted` that are known as further names of a resource, by its name.
+    carried: HashMap<Box<str>, Vec<Arc<str>>>,
     /// Whether all wanted resources were delivered once.
     synced: bool,
     stream: Stream,
@@ -77,6 +79,7 @@ impl Subscription {
             held: HashMap::new(),
             wanted: BTreeMap::new(),
             pending: BTreeSet::new(),
+            carried: HashMap::new(),
             synced: false,
             stream: Stream::default(),
         }
@@ -101,6 +104,7 @@ impl Subscription {
             return false;
         };
         self.held.remove(&*name);
+        self.drop_carried(&name, &[]);
         self.pending.remove(&name);
         if !self.stream.subscribe.remove(&name) {
             self.stream.unsubscribe.insert(name);
@@ -131,20 +135,30 @@ impl Subscription {
     pub(super) fn hold(&mut self, resource: &Resource) {
         self.held
             .insert(resource.name.as_str().into(), resource.version.as_str().into());
-        for name in names(resource) {
-            self.learn(name, Knowledge::Present);
+        self.learn(&resource.name, Knowledge::Present);
+        self.drop_carried(&resource.name, &resource.aliases);
+        for alias in &resource.aliases {
+            let Some((wanted, _)) = self.wanted.get_key_value(alias.as_str()) else {
+                continue;
+            };
+            let carried = self.carried.entry(resource.name.as_str().into()).or_default();
+            if !self.held.contains_key(alias.as_str()) && !carried.contains(wanted) {
+                carried.push(Arc::clone(wanted));
+            }
+            self.learn(alias, Knowledge::Present);
         }
     }
 
     /// Has a resource no longer.
     pub(super) fn drop_held(&mut self, name: &str) {
         self.held.remove(name);
+        self.drop_carried(name, &[]);
         self.learn(name, Knowledge::Absent);
     }
 
     /// Answers a response, with a refusal or without.
-    pub(super) fn answer(&mut self, nonce: String, refusal: Option<String>) {
-        self.synced = true;
+    pub(super) fn answer(&mut self, nonce: String, refusal: Option<String>, is_whole: bool) {
+        self.synced |= is_whole;
         self.stream.answers.push_back((nonce, refusal));
     }
 
@@ -240,6 +254,16 @@ impl Subscription {
         }
         self.stream.subscribe.clear();
         self.stream.unsubscribe.clear();
+    }
+
+    /// Asks again for the names that were known as those of a resource, but for some that still are.
+    fn drop_carried(&mut self, name: &str, still: &[String]) {
+        for alias in self.carried.remove(name).unwrap_or_default() {
+            let is_held = self.held.contains_key(&*alias) || still.iter().any(|name| **name == *alias);
+            if !is_held && self.wanted.contains_key(&alias) {
+                self.want(&alias);
+            }
+        }
     }
 
     fn learn(&mut self, name: &str, knowledge: Knowledge) {
