@@ -43,7 +43,7 @@ fn workload(workload: &Workload) -> Value {
         "serviceAccount": &*workload.identity.service_account,
         "trustDomain": &*workload.identity.trust_domain,
         "network": &*workload.network,
-        "workloadIps": workload.addresses,
+        "workloadIps": &*workload.addresses,
         "protocol": match workload.protocol {
             Protocol::Hbone => "HBONE",
             _ => "TCP",

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -204,7 +204,7 @@ impl Server {
     /// Replaces everything of a type. Clients get what differs.
     pub fn publish(&mut self, type_url: &str, resources: impl IntoIterator<Item = Published>) {
         let catalog = self.catalogs.entry(type_url.into()).or_default();
-        let mut gone: HashSet<Arc<str>> = catalog.names().cloned().collect();
+        let mut gone: BTreeSet<Arc<str>> = catalog.names().cloned().collect();
         for published in resources {
             gone.remove(published.name());
             catalog.insert(published);

@@ -29,6 +29,9 @@ pub(super) struct Watch {
     /// What it was told under names that it asked for and others that came with them: a version, or
     /// that there is nothing.
     sent: HashMap<Arc<str>, Option<Arc<str>>>,
+    /// The version that it was told last of a resource under any of its names, by its own name: what
+    /// one name brings is what the client has under all of them.
+    latest: HashMap<Arc<str>, Arc<str>>,
     /// What a client that wants everything has and is to lose: removals that nothing was said of yet.
     removed: BTreeSet<Arc<str>>,
     /// A response is due, even an empty one.
@@ -87,9 +90,10 @@ impl Watch {
                 continue;
             }
             let name: Arc<str> = name.as_str().into();
-            // Without a version it is one that was asked for and not answered.
-            if !version.is_empty() {
-                self.sent.insert(Arc::clone(&name), Some(version.as_str().into()));
+            // Without a version it is one that was asked for and not answered. Others are sent again:
+            // a version under one name does not tell what has come under another one since.
+            if !version.is_empty() && !self.wanted.contains(&name) {
+                self.sent.insert(Arc::clone(&name), Some(Arc::default()));
             }
             // Istio's clients do not repeat the names that they have asked for before.
             self.wanted.insert(name);
@@ -237,23 +241,25 @@ impl Watch {
             .filter(|(name, _)| !logged.contains(name.as_ref()))
             .collect();
         for (name, published) in fresh {
-            if self
-                .sent
-                .get(*name)
-                .is_some_and(|sent| sent.as_ref() == Some(published.version()))
-            {
+            let version = published.version();
+            let is_sent = self.sent.get(*name).is_some_and(|sent| sent.as_ref() == Some(version));
+            if is_sent && self.latest.get(published.name()) == Some(version) {
                 continue;
             }
             if !parcel.add(name, published) {
                 return;
             }
-            self.sent
-                .insert(Arc::clone(name), Some(Arc::clone(published.version())));
+            self.sent.insert(Arc::clone(name), Some(Arc::clone(version)));
+            self.latest.insert(Arc::clone(published.name()), Arc::clone(version));
         }
         for name in self.wanted.iter().filter(|name| !view.contains_key(*name)) {
             if self.sent.insert(Arc::clone(name), None) != Some(None) {
                 parcel.removed.push(name.to_string());
             }
+        }
+        if self.latest.len() > 2 * view.len() + 64 {
+            let seen: HashSet<_> = view.values().map(|published| published.name()).collect();
+            self.latest.retain(|name, _| seen.contains(name));
         }
         let wanted = &self.wanted;
         self.sent.retain(|name, version| {

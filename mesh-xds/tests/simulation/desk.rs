@@ -23,7 +23,7 @@ impl Desk {
         let mut here = BTreeSet::new();
         snapshot.visit_workloads(|workload| {
             if *workload.node == *node {
-                here.insert(workload.identity.clone());
+                here.insert(Identity::clone(&workload.identity));
             }
             ControlFlow::<()>::Continue(())
         });

@@ -207,7 +207,7 @@ fn view(snapshot: &Snapshot) -> BTreeMap<String, String> {
         });
         same.sort();
         say(format!("like {}", workload.uid), &same);
-        for membership in &workload.services {
+        for membership in workload.services.iter() {
             say(
                 format!("with {}", membership.service),
                 &uids(snapshot.endpoints(&membership.service)),

@@ -30,6 +30,8 @@ pub struct Node {
     /// Names that were asked for, and that no longer are.
     wanted: BTreeSet<String>,
     released: BTreeSet<String>,
+    /// Names of the latest response.
+    told: BTreeSet<String>,
     serial: u64,
     /// Connections opened, for the test to see that there are some.
     pub opened: u64,
@@ -64,6 +66,7 @@ impl Node {
             waiters: BTreeMap::new(),
             wanted: BTreeSet::new(),
             released: BTreeSet::new(),
+            told: BTreeSet::new(),
             serial: 0,
             opened: 0,
         }
@@ -82,9 +85,13 @@ impl Node {
             if self.wanted.contains(name) {
                 self.released.remove(name);
             }
+            self.told.insert(name.clone());
         }
         let refused: BTreeSet<_> = refusals.iter().map(|refusal| refusal.name.clone()).collect();
         assert_eq!(refused, bad);
+        if push.type_url() != ADDRESS_TYPE_URL {
+            self.told.clear();
+        }
         self.client.settle(push, &refusals);
         self.look(truth, now, chance);
     }
@@ -137,6 +144,10 @@ impl Node {
                 Outcome::Expired => assert_eq!(now, deadline, "`{name}` was given up"),
                 _ => {}
             }
+        }
+        for name in std::mem::take(&mut self.told) {
+            let forgotten = self.waiters.values().find(|(waits_for, _)| *waits_for == name);
+            assert_eq!(forgotten, None, "who waits is told");
         }
         let overdue = self.waiters.values().find(|(_, deadline)| *deadline <= now);
         assert_eq!(overdue, None, "nobody waits beyond the deadline");
@@ -221,6 +232,21 @@ impl Node {
             let key = self.model.addresses.get(name);
             let has = key.and_then(|key| self.model.bodies.get(key));
             assert!(has == Some(&body) || is_bad(&body), "{} lacks `{name}`", self.name);
+            if let address::Type::Service(service) = decode(&body) {
+                let key = format!("{}/{}", service.namespace, service.hostname);
+                let members = truth
+                    .workloads
+                    .values()
+                    .filter(|workload| workload.services.contains_key(&key));
+                for member in members.filter(|workload| workload.addresses[0].len() == 4) {
+                    assert!(
+                        self.model.bodies.contains_key(&member.uid),
+                        "{} lacks `{}`",
+                        self.name,
+                        member.uid
+                    );
+                }
+            }
         }
         for (name, key) in &self.model.addresses {
             if self.released.contains(name) {
