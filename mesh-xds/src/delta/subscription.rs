@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, Resource};
 use mesh_xds_types::rpc::Status;
 
+use super::held::Held;
 use super::limits::{MAX_NAME_LENGTH, WILDCARD};
 
 /// Responses of a stream whose repetition is noticed. A server has one under way for each type.
@@ -37,8 +38,8 @@ pub(super) enum Knowledge {
 pub(super) struct Subscription {
     type_url: Arc<str>,
     interest: Interest,
-    /// What the client has, with versions.
-    held: HashMap<Box<str>, Box<str>>,
+    /// What the client has.
+    held: Held,
     /// What was asked for, of resources on demand.
     wanted: BTreeMap<Arc<str>, Knowledge>,
     /// The names of `wanted` that were never answered.
@@ -76,7 +77,7 @@ impl Subscription {
         Self {
             type_url,
             interest,
-            held: HashMap::new(),
+            held: Held::default(),
             wanted: BTreeMap::new(),
             pending: BTreeSet::new(),
             carried: HashMap::new(),
@@ -103,7 +104,7 @@ impl Subscription {
         let Some((name, _)) = self.wanted.remove_entry(name) else {
             return false;
         };
-        self.held.remove(&*name);
+        self.held.remove(&name);
         self.drop_carried(&name, &[]);
         self.pending.remove(&name);
         if !self.stream.subscribe.remove(&name) {
@@ -133,8 +134,7 @@ impl Subscription {
 
     /// Has a resource from now on.
     pub(super) fn hold(&mut self, resource: &Resource) {
-        self.held
-            .insert(resource.name.as_str().into(), resource.version.as_str().into());
+        self.held.insert(&resource.name, &resource.version);
         self.learn(&resource.name, Knowledge::Present);
         self.drop_carried(&resource.name, &resource.aliases);
         for alias in &resource.aliases {
@@ -142,7 +142,7 @@ impl Subscription {
                 continue;
             };
             let carried = self.carried.entry(resource.name.as_str().into()).or_default();
-            if !self.held.contains_key(alias.as_str()) && !carried.contains(wanted) {
+            if !self.held.contains(alias) && !carried.contains(wanted) {
                 carried.push(Arc::clone(wanted));
             }
             self.learn(alias, Knowledge::Present);
@@ -224,7 +224,7 @@ impl Subscription {
     }
 
     pub(super) fn holds(&self, name: &str) -> bool {
-        self.held.contains_key(name)
+        self.held.contains(name)
     }
 
     /// When the server's answer is late.
@@ -259,7 +259,7 @@ impl Subscription {
     /// Asks again for the names that were known as those of a resource, but for some that still are.
     fn drop_carried(&mut self, name: &str, still: &[String]) {
         for alias in self.carried.remove(name).unwrap_or_default() {
-            let is_held = self.held.contains_key(&*alias) || still.iter().any(|name| **name == *alias);
+            let is_held = self.held.contains(&alias) || still.iter().any(|name| **name == *alias);
             if !is_held && self.wanted.contains_key(&alias) {
                 self.want(&alias);
             }

@@ -11,7 +11,7 @@ use mesh_xds_types::{security, workload as wire};
 use thiserror::Error;
 
 use super::model::{
-    ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership, Mode,
+    ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership, Mode, Name,
     NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
 };
 use crate::delta::MAX_NAME_LENGTH;
@@ -199,7 +199,10 @@ pub(crate) fn workload(wire: &wire::Workload, texts: &mut Interner) -> Result<Wo
     };
     Ok(Workload {
         uid: wire.uid.as_str().into(),
-        name: wire.name.as_str().into(),
+        name: match wire.uid.strip_suffix(&wire.name) {
+            Some(rest) => Name::EndOfUid(rest.len()),
+            None => Name::Own(wire.name.as_str().into()),
+        },
         identity: texts.identities.get(identity),
         network: texts.field("network", &wire.network, "")?,
         addresses,

@@ -43,8 +43,7 @@ impl Identity {
 pub struct Workload {
     /// Its key.
     pub uid: Arc<str>,
-    /// Its name, for people.
-    pub name: Box<str>,
+    pub(super) name: Name,
     /// Its service account; the namespace is that of the workload, too.
     pub identity: Arc<Identity>,
     /// Where its addresses are valid.
@@ -87,6 +86,24 @@ pub struct Workload {
     pub is_host_network: bool,
     /// Its share of the traffic relative to other workloads.
     pub capacity: u32,
+}
+
+impl Workload {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.name {
+            Name::EndOfUid(begin) => self.uid.get(*begin..).unwrap_or_default(),
+            Name::Own(name) => name,
+        }
+    }
+}
+
+/// Where a workload's name is: Istio's uids end with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    EndOfUid(usize),
+    Own(Box<str>),
 }
 
 /// The addresses of a workload: a slice of them.
