@@ -271,6 +271,47 @@ fn a_name_is_asked_for_again_when_the_resource_that_had_it_is_gone() {
 }
 
 #[test]
+fn what_came_under_another_name_is_sent_again_when_it_is_as_before() {
+    let now = ManualClock::new().now();
+    let mut server = Server::new(ServerConfig::new().max_response_bytes(1));
+    let service = |content, alias: &'static str| published("s", content).aliases([alias]);
+    server.publish(SOME, [service(1, "/1"), published("z", 1)]);
+    let id = server.connect().unwrap();
+    let mut request = DeltaDiscoveryRequest {
+        type_url: SOME.into(),
+        resource_names_subscribe: ["*", "/1", "/2", "z"].map(str::to_owned).to_vec(),
+        resource_names_unsubscribe: vec!["*".into()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    let mut exchange = |server: &mut Server| -> Option<Vec<(String, String)>> {
+        server.receive(id, &request).unwrap();
+        let response = server.next_response(id, now)?;
+        request = DeltaDiscoveryRequest {
+            type_url: SOME.into(),
+            response_nonce: response.nonce,
+            ..DeltaDiscoveryRequest::default()
+        };
+        Some(
+            response
+                .resources
+                .into_iter()
+                .map(|sent| (sent.name, sent.version))
+                .collect(),
+        )
+    };
+    let sent = |name: &str, version: &str| Some(vec![(name.to_owned(), version.to_owned())]);
+    assert_eq!(exchange(&mut server), sent("/1", "1"));
+    assert_eq!(exchange(&mut server), sent("z", "1"));
+    // Its address is another, and then is what it was before the client has heard all of that.
+    server.update(SOME, [service(2, "/2"), published("z", 2)], []);
+    assert_eq!(exchange(&mut server), sent("/2", "2"));
+    server.update(SOME, [service(1, "/1")], []);
+    assert_eq!(exchange(&mut server), sent("/1", "1"));
+    assert_eq!(exchange(&mut server), sent("z", "2"));
+    assert_eq!(exchange(&mut server), None);
+}
+
+#[test]
 fn a_wait_ends_at_its_deadline_and_a_server_that_never_answers_is_left() {
     let clock = ManualClock::new();
     let mut client = Client::new(ClientConfig::new(Node::default()).on_demand(SOME));

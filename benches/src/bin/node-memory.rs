@@ -48,6 +48,8 @@ struct Cost {
     resident: u64,
     peak: u64,
     ready: Duration,
+    /// Processor time until then.
+    cpu: Duration,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -80,14 +82,39 @@ async fn main() -> io::Result<()> {
     };
     std::fs::remove_dir_all(&folder)?;
     let (empty, costs) = result?;
-    println!("node-proxy with {} workloads over xDS, {} starts", args.workloads, costs.len());
+    println!(
+        "node-proxy with {} workloads over xDS, {} starts",
+        args.workloads,
+        costs.len()
+    );
     println!("{:<24}{:>10}{:>14}", "", "median", "without mesh");
     let row = |name: &str, value: f64, empty: f64, unit: &str| println!("{name:<24}{value:>10.1}{empty:>14.1} {unit}");
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    row("resident", megabytes(median(&costs, |cost| cost.resident)), megabytes(empty.resident), "MB");
-    row("most resident", megabytes(median(&costs, |cost| cost.peak)), megabytes(empty.peak), "MB");
+    row(
+        "resident",
+        megabytes(median(&costs, |cost| cost.resident)),
+        megabytes(empty.resident),
+        "MB",
+    );
+    row(
+        "most resident",
+        megabytes(median(&costs, |cost| cost.peak)),
+        megabytes(empty.peak),
+        "MB",
+    );
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    row("start to ready", millis(median(&costs, |cost| cost.ready)), millis(empty.ready), "ms");
+    row(
+        "start to ready",
+        millis(median(&costs, |cost| cost.ready)),
+        millis(empty.ready),
+        "ms",
+    );
+    row(
+        "processor until ready",
+        millis(median(&costs, |cost| cost.cpu)),
+        millis(empty.cpu),
+        "ms",
+    );
     Ok(())
 }
 
@@ -95,7 +122,7 @@ async fn main() -> io::Result<()> {
 fn discovery(workloads: u32, response: Option<usize>) -> Discovery {
     let config = ServerConfig::new();
     let config = match response {
-        Some(bytes) => config.max_response_bytes(bytes),
+        Some(bytes) => config.max_response_bytes(bytes).part_bytes(bytes),
         None => config,
     };
     let discovery = Discovery::new(Server::new(config), |_| {});
@@ -146,12 +173,14 @@ async fn measure(program: &Path, pki: &Pki, server: Option<SocketAddr>) -> io::R
         io::Result::Ok(began.elapsed())
     });
     let ready = ready.await??;
+    let cpu = process.cpu()?;
     // What is given back takes a moment.
     sleep(Duration::from_secs(1)).await;
     Ok(Cost {
         resident: process.resident()?,
         peak: process.peak()?,
         ready,
+        cpu,
     })
 }
 
