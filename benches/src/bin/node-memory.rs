@@ -193,10 +193,7 @@ async fn is_ready(admin: SocketAddr) -> io::Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200"))
 }
 
-fn median<T: Ord>(costs: &[Cost], part: impl Fn(&Cost) -> T) -> T
-where
-    T: Copy + Default,
-{
+fn median<T: Ord + Copy + Default>(costs: &[Cost], part: impl Fn(&Cost) -> T) -> T {
     let mut parts: Vec<T> = costs.iter().map(part).collect();
     parts.sort_unstable();
     parts.get(parts.len() / 2).copied().unwrap_or_default()
