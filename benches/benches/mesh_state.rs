@@ -4,8 +4,10 @@
 //! cargo bench -p mesh-benches --bench mesh_state
 //! ```
 //!
-//! Memory is printed before the timings: bytes that are allocated and not freed, for each workload,
-//! with the services and indexes that belong to them.
+//! A table comes before the timings: for meshes of four sizes the resident bytes for each workload,
+//! with the services and indexes that belong to them; how long the whole mesh takes, and the change
+//! of one workload while somebody looks; and what a question for an address and the route to a
+//! service take, each for one of 1024.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,89 +17,25 @@
     reason = "a benchmark ends with its first failure"
 )]
 
+use std::fmt;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group};
+use mesh_benches::mesh::{WORKLOADS_PER_SERVICE, pod, service, vip, workload};
 use mesh_xds::resolve::{Query, Target, resolve};
 use mesh_xds::store::{NetworkAddress, Snapshot, Store};
-use mesh_xds_types::workload::{self as wire, Locality, Port, PortList, Service, TunnelProtocol, Workload};
+use tokio::time::Instant;
 
-const WORKLOADS_PER_SERVICE: u32 = 10;
-const WORKLOADS_PER_NODE: u32 = 50;
-const SERVICES_PER_NAMESPACE: u32 = 10;
-
-/// What the largest mesh of the timings has; the memory is told for more sizes.
+/// Workloads of the meshes.
 const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
+const TABLE_SIZES: [u32; 4] = [1_000, 10_000, 100_000, 500_000];
 
-/// A workload as a cluster has it: names of the usual length, one service, an account of its service.
-fn workload(number: u32) -> Workload {
-    let service = number / WORKLOADS_PER_SERVICE;
-    let namespace = format!("namespace-{}", service / SERVICES_PER_NAMESPACE);
-    let name = format!("deployment-{service}-5d8f7c9b4-{number:06}");
-    Workload {
-        uid: format!("Kubernetes//Pod/{namespace}/{name}"),
-        name,
-        addresses: vec![pod(number).octets().to_vec()],
-        tunnel_protocol: TunnelProtocol::Hbone.into(),
-        service_account: format!("account-{service}"),
-        node: format!("node-{}", number / WORKLOADS_PER_NODE),
-        canonical_name: format!("deployment-{service}"),
-        canonical_revision: "v1".into(),
-        workload_name: format!("deployment-{service}"),
-        services: [(key(service), PortList { ports: vec![port()] })].into(),
-        locality: Some(Locality {
-            region: "region".into(),
-            zone: format!("zone-{}", number % 3),
-            subzone: String::new(),
-        }),
-        cluster_id: "Kubernetes".into(),
-        namespace,
-        ..Workload::default()
-    }
-}
-
-fn service(number: u32) -> Service {
-    Service {
-        name: format!("service-{number}"),
-        namespace: format!("namespace-{}", number / SERVICES_PER_NAMESPACE),
-        hostname: hostname(number),
-        addresses: vec![wire::NetworkAddress {
-            address: vip(number).octets().to_vec(),
-            ..wire::NetworkAddress::default()
-        }],
-        ports: vec![port()],
-        ..Service::default()
-    }
-}
-
-fn port() -> Port {
-    Port {
-        service_port: 80,
-        target_port: 8080,
-        app_protocol: 0,
-    }
-}
-
-fn key(service: u32) -> String {
-    format!("namespace-{}/{}", service / SERVICES_PER_NAMESPACE, hostname(service))
-}
-
-fn hostname(service: u32) -> String {
-    format!(
-        "service-{service}.namespace-{}.svc.cluster.local",
-        service / SERVICES_PER_NAMESPACE
-    )
-}
-
-fn pod(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(0x0a00_0000 + number)
-}
-
-fn vip(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(0xac10_0000 + number)
-}
+/// In the environment, the size of the only mesh to measure.
+const SIZE: &str = "MESH_STATE_SIZE";
 
 fn mesh(workloads: u32) -> Store {
     let mut store = Store::new();
@@ -125,15 +63,114 @@ fn resident() -> u64 {
         * 1024
 }
 
-fn memory(_: &mut Criterion) {
-    let before = resident();
-    let store = mesh(100_000);
-    let bytes = resident() - before;
-    eprintln!(
-        "memory: {} bytes for each of 100000 workloads (resident), limit 1024",
-        bytes / 100_000
-    );
-    drop(black_box(store));
+/// What a mesh of one size takes.
+#[derive(Debug)]
+struct Row {
+    workloads: u32,
+    /// Resident bytes for each workload, with its share of services and indexes.
+    bytes: u64,
+    whole: Duration,
+    change: Duration,
+    lookup: Duration,
+    route: Duration,
+}
+
+impl Row {
+    fn measure(workloads: u32) -> Self {
+        let before = resident();
+        let mut store = Store::new();
+        let mut whole = Duration::ZERO;
+        for number in 0..workloads / WORKLOADS_PER_SERVICE {
+            let service = service(number);
+            whole += time(|| store.insert_service(&service).unwrap());
+        }
+        for number in 0..workloads {
+            let workload = workload(number);
+            whole += time(|| store.insert_workload(&workload).unwrap());
+        }
+        let bytes = resident().saturating_sub(before) / u64::from(workloads);
+        let mut reader = store.snapshot();
+        let change = best_of_nine(1_000, |turn| {
+            let mut changed = workload(turn.wrapping_mul(7919) % workloads);
+            changed.status = 1;
+            // Somebody looks, so that each change has to copy its way.
+            time(|| {
+                store.insert_workload(&changed).unwrap();
+                reader = store.snapshot();
+            })
+        });
+        let network: Arc<str> = "".into();
+        let address = |turn: u32| NetworkAddress {
+            network: Arc::clone(&network),
+            address: IpAddr::V4(pod(turn.wrapping_mul(7919) % workloads)),
+        };
+        let addresses: Vec<_> = (0..1024).map(address).collect();
+        let source = reader.workload_at(&addresses[0]).unwrap();
+        let services = workloads / WORKLOADS_PER_SERVICE;
+        let query = |turn: u32| {
+            let target = Target::Address(IpAddr::V4(vip(turn.wrapping_mul(7919) % services)));
+            Query::new(source, target, 80, u64::from(turn).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        };
+        let queries: Vec<_> = (0..1024).map(query).collect();
+        Self {
+            workloads,
+            bytes,
+            whole,
+            change,
+            lookup: best_of_nine(1, |_| {
+                time(|| {
+                    for address in addresses.iter().cycle().take(100_000) {
+                        black_box(reader.workload_at(black_box(address)));
+                    }
+                }) / 100_000
+            }),
+            route: best_of_nine(1, |_| {
+                time(|| {
+                    for query in queries.iter().cycle().take(100_000) {
+                        black_box(resolve(&reader, black_box(query)).is_ok());
+                    }
+                }) / 100_000
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        write!(
+            f,
+            "{:>9}{:>9}{:>12.1}{:>12.2}{:>9.0}{:>9.0}",
+            self.workloads,
+            self.bytes,
+            micros(self.whole) / 1e3,
+            micros(self.change),
+            micros(self.lookup) * 1e3,
+            micros(self.route) * 1e3
+        )
+    }
+}
+
+/// The least of nine means of some runs: machines are noisy, and noise only adds.
+fn best_of_nine(runs: u32, mut run: impl FnMut(u32) -> Duration) -> Duration {
+    let mean = |round: u32| (0..runs).map(|at| run(round * runs + at)).sum::<Duration>() / runs;
+    (0..9).map(mean).min().unwrap_or_default()
+}
+
+fn time(run: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    run();
+    began.elapsed()
+}
+
+/// One process for each size, so that none has the memory of another.
+fn table(sizes: &[u32]) {
+    eprintln!("workloads  bytes/w    whole ms   change us  at ns  route ns");
+    for size in sizes {
+        let program = std::env::current_exe().expect("a path");
+        let row = Command::new(program).env(SIZE, size.to_string()).output();
+        eprint!("{}", String::from_utf8_lossy(&row.expect("a row").stderr));
+    }
 }
 
 fn apply(criterion: &mut Criterion) {
@@ -205,5 +242,16 @@ fn questions(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, memory, apply, questions);
-criterion_main!(benches);
+criterion_group!(benches, apply, questions);
+
+fn main() {
+    if let Ok(size) = std::env::var(SIZE) {
+        eprintln!("{}", Row::measure(size.parse().expect("a number")));
+        return;
+    }
+    // As a test it only has to run.
+    let is_test = std::env::args().any(|arg| arg == "--test");
+    table(if is_test { &SIZES[..1] } else { &TABLE_SIZES });
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

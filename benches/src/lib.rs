@@ -1,5 +1,5 @@
-//! Benchmarks of the workspace: criterion benches in `benches/`, and [`hop_pair`], which compares
-//! whole relay processes.
+//! Benchmarks of the workspace: criterion benches in `benches/`; [`hop_pair`], which compares whole
+//! relay processes; and `node-memory`, which gives a node proxy a large [`mesh`].
 
 #![allow(
     clippy::indexing_slicing,
@@ -8,3 +8,4 @@
 )]
 
 pub mod hop_pair;
+pub mod mesh;

@@ -20,6 +20,7 @@ use mesh_policy::{Budget, ConnectionFacts, Known, PathNormalization, RequestFact
 use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies};
 use mesh_testkit::policy::{Outcome, decide};
 use mesh_testkit::proxy_protocol;
+use mesh_xds_types::{auth, discovery, rpc, security, workload};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -56,6 +57,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("traceparent", traceparent),
     ("tunnel_engines", tunnel_engines),
     ("tunnel_frames", tunnel_frames),
+    ("wire_message", wire_message),
+    ("xds_exchange", xds_exchange),
     ("xds_request", xds_request),
     ("xds_resource", xds_resource),
     ("xds_response", xds_response),
@@ -233,6 +236,47 @@ pub fn socks5(data: &[u8]) {
     node_proxy::fuzzing::socks5(data);
 }
 
+/// A message of one of the protocols: the first byte says which. What was read is written, and that
+/// is read as the same.
+pub fn wire_message(data: &[u8]) {
+    let Some((which, bytes)) = data.split_first() else {
+        return;
+    };
+    let kinds: &[Target] = &[
+        reads_what_it_wrote::<workload::Address>,
+        reads_what_it_wrote::<workload::Workload>,
+        reads_what_it_wrote::<workload::Service>,
+        reads_what_it_wrote::<security::Authorization>,
+        reads_what_it_wrote::<mesh_xds_types::core::Node>,
+        reads_what_it_wrote::<discovery::DeltaDiscoveryRequest>,
+        reads_what_it_wrote::<discovery::DeltaDiscoveryResponse>,
+        reads_what_it_wrote::<rpc::Status>,
+        reads_what_it_wrote::<auth::IstioCertificateRequest>,
+        reads_what_it_wrote::<auth::IstioCertificateResponse>,
+    ];
+    if let Some(kind) = kinds.get(usize::from(*which) % kinds.len()) {
+        kind(bytes);
+    }
+}
+
+fn reads_what_it_wrote<M: Message + Default + PartialEq>(data: &[u8]) {
+    let Ok(message) = M::decode(data) else { return };
+    let written = message.encode_to_vec();
+    assert_eq!(written.len(), message.encoded_len());
+    let again = M::decode(written.as_slice()).expect("what was written is read");
+    assert_eq!(again.encoded_len(), written.len());
+    // A number that is none is not equal to itself.
+    if !format!("{message:?}").contains("NaN") {
+        assert_eq!(again, message);
+    }
+}
+
+/// What happens to a client and a server of the discovery protocol, and between them: each byte is
+/// one thing.
+pub fn xds_exchange(data: &[u8]) {
+    mesh_xds::fuzzing::exchange(data.get(..1000).unwrap_or(data), origin());
+}
+
 /// A request of a discovery client, as protobuf.
 pub fn xds_request(data: &[u8]) {
     mesh_xds::fuzzing::request(data, origin());
@@ -299,7 +343,7 @@ pub fn policy_yaml(data: &[u8]) {
 
 /// A policy as ztunnel receives it.
 pub fn policy_message(data: &[u8]) {
-    let Ok(message) = mesh_xds_types::security::Authorization::decode(data) else {
+    let Ok(message) = security::Authorization::decode(data) else {
         return;
     };
     let Ok(received) = xds::read(message) else { return };

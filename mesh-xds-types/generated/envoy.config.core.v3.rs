@@ -17,6 +17,9 @@ pub struct Node {
     /// The name of the software.
     #[prost(string, tag = "6")]
     pub user_agent_name: ::prost::alloc::string::String,
+    /// What the software can do beyond what every client does.
+    #[prost(string, repeated, tag = "10")]
+    pub client_features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A place, from the widest to the narrowest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -290,7 +290,7 @@ fn authorization_fields_have_their_published_numbers() {
 #[test]
 fn discovery_fields_have_their_published_numbers() {
     let request: DeltaDiscoveryRequest = read(&[
-        field(1, &field(1, b"node")),
+        field(1, &[field(1, b"node"), field(10, b"feature")].concat()),
         field(2, b"type"),
         field(3, b"wanted"),
         field(4, b"unwanted"),
@@ -302,6 +302,7 @@ fn discovery_fields_have_their_published_numbers() {
     let expected = DeltaDiscoveryRequest {
         node: Some(core::Node {
             id: "node".into(),
+            client_features: vec!["feature".into()],
             ..core::Node::default()
         }),
         type_url: "type".into(),

@@ -25,6 +25,9 @@ const MAX_DEMANDS: usize = 1024;
 /// Requests on their way to the server.
 const MAX_REQUESTS: usize = 16;
 
+/// How long to wait at least between two attempts to send while the server takes nothing.
+const RETRY_WITHOUT_ROOM: Duration = Duration::from_millis(100);
+
 /// How long opening a stream may take. Servers with nothing to say yet hold back the head of the
 /// response, so this is as long as they may take to answer.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -159,7 +162,9 @@ where
             if self.client.is_stalled(now()) {
                 return StreamEnd::Stalled;
             }
-            let deadline = self.client.deadline();
+            // What is due cannot be said while there is no room; looking for it all the time would not help.
+            let earliest = unsent.as_ref().map(|_| now() + RETRY_WITHOUT_ROOM);
+            let deadline = self.client.deadline().max(earliest);
             tokio::select! {
                 received = incoming.message() => match received {
                     Ok(Some(response)) => self.receive(response, applier),

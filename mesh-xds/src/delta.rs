@@ -11,6 +11,7 @@
 mod backoff;
 mod catalog;
 mod client;
+mod held;
 mod limits;
 mod server;
 mod subscription;

@@ -10,13 +10,14 @@ pub(crate) mod map;
 mod members;
 mod model;
 mod names;
+mod parts;
 mod snapshot;
 
 pub use convert::{FieldFault, ResourceError};
 pub use members::{Endpoint, Endpoints};
 pub use model::{
-    ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership, Mode,
-    NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
+    Addresses, ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership,
+    Mode, NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
 };
 pub(crate) use snapshot::Found;
 pub use snapshot::{Resource, Snapshot};

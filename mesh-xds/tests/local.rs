@@ -82,7 +82,7 @@ fn everything_in_a_file_is_in_the_mesh() {
     let Hop::Hbone(tunnel) = resolve(&mesh, &query).unwrap().hop else {
         unreachable!()
     };
-    assert_eq!(tunnel.expected.identity, &till.identity);
+    assert_eq!(*tunnel.expected.identity, *till.identity);
 }
 
 #[test]

@@ -57,12 +57,23 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> io::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory that there was, in bytes.
+    pub fn peak(&self) -> io::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// A line of the process's status that is in kibibytes, in bytes.
+    fn status(&self, name: &'static str) -> io::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line
             .and_then(|rest| rest.split_whitespace().next())
             .and_then(|kib| kib.parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
+        kib.map(|kib| kib * 1024)
+            .ok_or_else(|| io::Error::other(format!("no {name}")))
     }
 }
 

@@ -81,12 +81,13 @@ impl Apply for Applied {
         for Refusal { name, reason } in &refusals {
             tracing::warn!(name, reason, "resource refused");
         }
-        self.awaits.retain(|awaited| *awaited != push.type_url());
-        // Without policies nobody is let in, so that an early connection does not slip by.
-        if !self.awaits.contains(&AUTHORIZATION_TYPE_URL) {
-            self.residents.update(self.store.snapshot());
+        if !push.is_part() {
+            self.awaits.retain(|awaited| *awaited != push.type_url());
         }
+        // What is not known passes through, and without policies nobody would be kept out: so an early
+        // connection must not see a part of the mesh.
         if self.awaits.is_empty() {
+            self.residents.update(self.store.snapshot());
             self.synced.send_replace(true);
         }
         refusals

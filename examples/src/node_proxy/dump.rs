@@ -38,12 +38,12 @@ pub(super) fn dump(node: &Node) -> Value {
 fn workload(workload: &Workload) -> Value {
     json!({
         "uid": &*workload.uid,
-        "name": &*workload.name,
+        "name": workload.name(),
         "namespace": &*workload.identity.namespace,
         "serviceAccount": &*workload.identity.service_account,
         "trustDomain": &*workload.identity.trust_domain,
         "network": &*workload.network,
-        "workloadIps": workload.addresses,
+        "workloadIps": &*workload.addresses,
         "protocol": match workload.protocol {
             Protocol::Hbone => "HBONE",
             _ => "TCP",

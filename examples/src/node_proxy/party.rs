@@ -72,7 +72,7 @@ impl Party {
 impl From<&Workload> for Party {
     fn from(workload: &Workload) -> Self {
         Self {
-            name: workload.name.as_ref().into(),
+            name: workload.name().into(),
             workload: Arc::clone(&workload.workload_name),
             namespace: Arc::clone(&workload.identity.namespace),
             canonical_name: Arc::clone(&workload.canonical_name),

@@ -138,6 +138,11 @@ impl Catalog {
         self.entries.get(name).map(|(_, published)| published)
     }
 
+    /// A resource with the number of its latest change.
+    pub(super) fn change_of(&self, name: &str) -> Option<(u64, &Arc<Published>)> {
+        self.entries.get(name).map(|(change, published)| (*change, published))
+    }
+
     /// What a name means: the resource of that name, or the first one that has it as an alias.
     pub(super) fn find(&self, name: &str) -> Option<&Arc<Published>> {
         self.get(name).or_else(|| self.get(self.aliases.get(name)?.first()?))

@@ -8,7 +8,7 @@ use mesh_xds_types::rpc::Status;
 use thiserror::Error;
 
 use super::backoff::Backoff;
-use super::limits::MAX_NAME_LENGTH;
+use super::limits::{MAX_NAME_LENGTH, MORE, PARTS};
 use super::subscription::{Interest, Knowledge, Subscription, explain, names, sift};
 use super::waiters::{WaiterId, Waiters};
 
@@ -28,7 +28,10 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// A client that introduces itself as `node` and asks for nothing yet.
     #[must_use]
-    pub fn new(node: Node) -> Self {
+    pub fn new(mut node: Node) -> Self {
+        if !node.client_features.iter().any(|feature| feature == PARTS) {
+            node.client_features.push(PARTS.to_owned());
+        }
         Self {
             node,
             types: Vec::new(),
@@ -142,6 +145,7 @@ pub struct Push {
     resources: Vec<Resource>,
     removed: Vec<String>,
     refused: Vec<(String, &'static str)>,
+    is_part: bool,
 }
 
 impl Push {
@@ -161,6 +165,13 @@ impl Push {
     #[must_use]
     pub fn removed(&self) -> &[String] {
         &self.removed
+    }
+
+    /// Whether more belongs to it that comes in another one, so that a program that has to know all
+    /// does not yet.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.is_part
     }
 }
 
@@ -286,6 +297,7 @@ impl<W> Client<W> {
             resources,
             removed: response.removed_resources,
             refused,
+            is_part: response.system_version_info == MORE,
         })
     }
 
@@ -330,7 +342,7 @@ impl<W> Client<W> {
             let refused = refusals
                 .iter()
                 .map(|refusal| (refusal.name.as_str(), refusal.reason.as_str()));
-            subscription.answer(push.nonce, explain(unfit.chain(refused)));
+            subscription.answer(push.nonce, explain(unfit.chain(refused)), !push.is_part);
             self.backoff.reset();
         }
     }
@@ -388,7 +400,8 @@ impl<W> Client<W> {
     }
 
     /// Takes a name out of demand and answers whether it was in. The program forgets what it has
-    /// under that name: changes are no longer reported.
+    /// under that name: changes are no longer reported. A response that is under way may bring it
+    /// once more; that stays until the next stream.
     pub fn release(&mut self, type_url: &str, name: &str) -> bool {
         for (subscription, waiters) in self.subscriptions.iter_mut().zip(&mut self.waiters) {
             if subscription.type_url() == type_url && subscription.release(name) {

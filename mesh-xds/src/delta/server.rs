@@ -1,15 +1,16 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 use prost_types::value::Kind;
 use thiserror::Error;
 
 use super::catalog::{Catalog, Published};
-use super::limits::MAX_NAME_LENGTH;
-use super::watch::Watch;
+use super::limits::{MAX_NAME_LENGTH, PARTS};
+use super::watch::{Terms, Watch};
 
 /// Types that one client may ask for. Ambient has two.
 const MAX_TYPES: usize = 16;
@@ -18,6 +19,9 @@ const MAX_TYPES: usize = 16;
 /// clients that are behind lose their streams, and learn of them when they come back.
 const MAX_TOMBSTONES: usize = 1_000_000;
 
+/// The types of which one has to go before another.
+const ORDER: [&str; 2] = [AUTHORIZATION_TYPE_URL, ADDRESS_TYPE_URL];
+
 /// The limits of a [`Server`].
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -25,6 +29,7 @@ pub struct ServerConfig {
     max_clients: usize,
     max_names: usize,
     max_response_bytes: usize,
+    part_bytes: usize,
 }
 
 impl ServerConfig {
@@ -36,6 +41,7 @@ impl ServerConfig {
             max_clients: 10_000,
             max_names: 100_000,
             max_response_bytes: 64 << 20,
+            part_bytes: 512 << 10,
         }
     }
 
@@ -61,10 +67,18 @@ impl ServerConfig {
     }
 
     /// Bytes of resources in one response, 64 MiB by default; the next ones follow in another
-    /// response. ztunnel takes 200 MiB.
+    /// response. ztunnel takes 200 MiB, and takes the first response for all that there is.
     #[must_use]
     pub fn max_response_bytes(mut self, bytes: usize) -> Self {
         self.max_response_bytes = bytes;
+        self
+    }
+
+    /// Bytes of resources in one response to a client of this crate, 512 KiB by default. It knows
+    /// which response is the last one of an answer, so nobody has to hold a whole mesh in a message.
+    #[must_use]
+    pub fn part_bytes(mut self, bytes: usize) -> Self {
+        self.part_bytes = bytes;
         self
     }
 }
@@ -87,6 +101,10 @@ pub struct ClientId(u64);
 /// [are stalled](Self::is_stalled).
 ///
 /// One response of each type is under way to a client at any time.
+///
+/// Policies reach a client before the workloads and services that were published after them, and
+/// leave it after those that were removed before them. So publish policies first and remove them
+/// last: no client then knows a workload without the policies that are to protect it.
 #[derive(Debug)]
 pub struct Server {
     config: ServerConfig,
@@ -96,6 +114,16 @@ pub struct Server {
     nonces: u64,
     /// What is offered of types that nobody published.
     nothing: Catalog,
+    order: Order,
+}
+
+/// How far clients have to be in one type to be told of another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Order {
+    /// The latest policy when addresses changed last.
+    policies_first: u64,
+    /// The latest address when policies were removed last.
+    addresses_first: u64,
 }
 
 #[derive(Debug, Default)]
@@ -184,21 +212,23 @@ impl Server {
             serial: 0,
             nonces: 0,
             nothing: Catalog::default(),
+            order: Order::default(),
         }
     }
 
     /// Replaces everything of a type. Clients get what differs.
     pub fn publish(&mut self, type_url: &str, resources: impl IntoIterator<Item = Published>) {
         let catalog = self.catalogs.entry(type_url.into()).or_default();
-        let mut gone: HashSet<Arc<str>> = catalog.names().cloned().collect();
+        let mut gone: BTreeSet<Arc<str>> = catalog.names().cloned().collect();
         for published in resources {
             gone.remove(published.name());
             catalog.insert(published);
         }
+        let has_removed = !gone.is_empty();
         for name in gone {
             catalog.remove(&name);
         }
-        self.prune(type_url);
+        self.changed(type_url, has_removed);
     }
 
     /// Adds, replaces and then removes some resources of a type.
@@ -212,10 +242,12 @@ impl Server {
         for published in resources {
             catalog.insert(published);
         }
+        let mut has_removed = false;
         for name in removed {
             catalog.remove(name);
+            has_removed = true;
         }
-        self.prune(type_url);
+        self.changed(type_url, has_removed);
     }
 
     /// A client has opened a stream.
@@ -286,21 +318,35 @@ impl Server {
     /// The next response for a client.
     pub fn next_response(&mut self, id: ClientId, now: Instant) -> Option<DeltaDiscoveryResponse> {
         let peer = self.clients.get_mut(&id)?;
-        let node = peer.node.as_ref().and_then(node_name);
-        for (type_url, watch) in &mut peer.watches {
+        let mut types: Vec<_> = peer.watches.keys().cloned().collect();
+        types.sort_by_key(|type_url| {
+            ORDER
+                .iter()
+                .position(|name| **name == **type_url)
+                .unwrap_or(ORDER.len())
+        });
+        // Twice, because a look at addresses may be what the removal of policies waits for.
+        for type_url in types.iter().chain(&types) {
+            let (waits, withholds_removals) = self.order.holds_back(peer, type_url);
+            let marks_parts = peer.knows_parts();
+            let limit = self.config.max_response_bytes;
+            let terms = Terms {
+                node: peer.node.as_ref().and_then(node_name),
+                room: if marks_parts {
+                    limit.min(self.config.part_bytes)
+                } else {
+                    limit
+                },
+                marks_parts,
+                withholds_removals,
+                nonce: self.nonces + 1,
+                overdue: now + self.config.answer_timeout,
+            };
             let catalog = self.catalogs.get(type_url).unwrap_or(&self.nothing);
-            let ticket = (self.nonces + 1, now + self.config.answer_timeout);
-            let response = watch.next_response(catalog, node, self.config.max_response_bytes, ticket);
-            if let Some(mut response) = response {
+            let watch = peer.watches.get_mut(type_url).filter(|_| !waits);
+            if let Some(mut response) = watch.and_then(|watch| watch.next_response(catalog, terms)) {
                 self.nonces += 1;
-                response.type_url = type_url.to_string();
-                for resource in response
-                    .resources
-                    .iter_mut()
-                    .filter_map(|resource| resource.resource.as_mut())
-                {
-                    type_url.as_ref().clone_into(&mut resource.type_url);
-                }
+                address_to(&mut response, type_url);
                 return Some(response);
             }
         }
@@ -337,7 +383,7 @@ impl Server {
         watches.map(|(type_url, watch)| Standing {
             type_url: type_url.to_string(),
             latest: self.catalogs.get(type_url).map_or(0, Catalog::latest),
-            held: watch.held(),
+            held: watch.settled(),
             refusal: watch.refusal().map(str::to_owned),
         })
     }
@@ -345,6 +391,17 @@ impl Server {
     /// The streams there are.
     pub fn clients(&self) -> impl Iterator<Item = ClientId> {
         self.clients.keys().copied()
+    }
+
+    /// Something of a type was published, or removed.
+    fn changed(&mut self, type_url: &str, has_removed: bool) {
+        let latest = |type_url| self.catalogs.get(type_url).map_or(0, Catalog::latest);
+        if type_url == ADDRESS_TYPE_URL {
+            self.order.policies_first = latest(AUTHORIZATION_TYPE_URL);
+        } else if type_url == AUTHORIZATION_TYPE_URL && has_removed {
+            self.order.addresses_first = latest(ADDRESS_TYPE_URL);
+        }
+        self.prune(type_url);
     }
 
     /// Forgets removals that all clients have heard of, and clients that keep it from that for too
@@ -366,6 +423,46 @@ impl Server {
             .min()
             .unwrap_or(catalog.latest());
         catalog.prune(all_heard);
+    }
+}
+
+impl Order {
+    /// Whether a type has to wait for another one, wholly or with its removals.
+    fn holds_back(&self, peer: &Peer, type_url: &str) -> (bool, bool) {
+        // A client that does not ask for the other type waits for nothing.
+        let is_behind = |other: &str, change| {
+            peer.watches
+                .get(other)
+                .is_some_and(|watch| watch.settled() < Some(change))
+        };
+        match type_url {
+            ADDRESS_TYPE_URL => (is_behind(AUTHORIZATION_TYPE_URL, self.policies_first), false),
+            // Its first request comes before that for addresses is known, its first answer after.
+            AUTHORIZATION_TYPE_URL => {
+                let is_new = is_behind(AUTHORIZATION_TYPE_URL, 0);
+                (false, is_new || is_behind(ADDRESS_TYPE_URL, self.addresses_first))
+            }
+            _ => (false, false),
+        }
+    }
+}
+
+impl Peer {
+    fn knows_parts(&self) -> bool {
+        let features = self.node.iter().flat_map(|node| &node.client_features);
+        features.into_iter().any(|feature| feature == PARTS)
+    }
+}
+
+/// Says of what type a response and its resources are.
+fn address_to(response: &mut DeltaDiscoveryResponse, type_url: &str) {
+    type_url.clone_into(&mut response.type_url);
+    let bodies = response
+        .resources
+        .iter_mut()
+        .filter_map(|resource| resource.resource.as_mut());
+    for body in bodies {
+        type_url.clone_into(&mut body.type_url);
     }
 }
 

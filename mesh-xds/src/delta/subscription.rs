@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, Resource};
 use mesh_xds_types::rpc::Status;
 
+use super::held::Held;
 use super::limits::{MAX_NAME_LENGTH, WILDCARD};
 
 /// Responses of a stream whose repetition is noticed. A server has one under way for each type.
@@ -37,12 +38,14 @@ pub(super) enum Knowledge {
 pub(super) struct Subscription {
     type_url: Arc<str>,
     interest: Interest,
-    /// What the client has, with versions.
-    held: HashMap<Box<str>, Box<str>>,
+    /// What the client has.
+    held: Held,
     /// What was asked for, of resources on demand.
     wanted: BTreeMap<Arc<str>, Knowledge>,
     /// The names of `wanted` that were never answered.
     pending: BTreeSet<Arc<str>>,
+    /// The names of `wanted` that are known as further names of a resource, by its name.
+    carried: HashMap<Box<str>, Vec<Arc<str>>>,
     /// Whether all wanted resources were delivered once.
     synced: bool,
     stream: Stream,
@@ -74,9 +77,10 @@ impl Subscription {
         Self {
             type_url,
             interest,
-            held: HashMap::new(),
+            held: Held::default(),
             wanted: BTreeMap::new(),
             pending: BTreeSet::new(),
+            carried: HashMap::new(),
             synced: false,
             stream: Stream::default(),
         }
@@ -100,7 +104,8 @@ impl Subscription {
         let Some((name, _)) = self.wanted.remove_entry(name) else {
             return false;
         };
-        self.held.remove(&*name);
+        self.held.remove(&name);
+        self.drop_carried(&name, &[]);
         self.pending.remove(&name);
         if !self.stream.subscribe.remove(&name) {
             self.stream.unsubscribe.insert(name);
@@ -129,22 +134,31 @@ impl Subscription {
 
     /// Has a resource from now on.
     pub(super) fn hold(&mut self, resource: &Resource) {
-        self.held
-            .insert(resource.name.as_str().into(), resource.version.as_str().into());
-        for name in names(resource) {
-            self.learn(name, Knowledge::Present);
+        self.held.insert(&resource.name, &resource.version);
+        self.learn(&resource.name, Knowledge::Present);
+        self.drop_carried(&resource.name, &resource.aliases);
+        for alias in &resource.aliases {
+            let Some((wanted, _)) = self.wanted.get_key_value(alias.as_str()) else {
+                continue;
+            };
+            let carried = self.carried.entry(resource.name.as_str().into()).or_default();
+            if !self.held.contains(alias) && !carried.contains(wanted) {
+                carried.push(Arc::clone(wanted));
+            }
+            self.learn(alias, Knowledge::Present);
         }
     }
 
     /// Has a resource no longer.
     pub(super) fn drop_held(&mut self, name: &str) {
         self.held.remove(name);
+        self.drop_carried(name, &[]);
         self.learn(name, Knowledge::Absent);
     }
 
     /// Answers a response, with a refusal or without.
-    pub(super) fn answer(&mut self, nonce: String, refusal: Option<String>) {
-        self.synced = true;
+    pub(super) fn answer(&mut self, nonce: String, refusal: Option<String>, is_whole: bool) {
+        self.synced |= is_whole;
         self.stream.answers.push_back((nonce, refusal));
     }
 
@@ -210,7 +224,7 @@ impl Subscription {
     }
 
     pub(super) fn holds(&self, name: &str) -> bool {
-        self.held.contains_key(name)
+        self.held.contains(name)
     }
 
     /// When the server's answer is late.
@@ -240,6 +254,16 @@ impl Subscription {
         }
         self.stream.subscribe.clear();
         self.stream.unsubscribe.clear();
+    }
+
+    /// Asks again for the names that were known as those of a resource, but for some that still are.
+    fn drop_carried(&mut self, name: &str, still: &[String]) {
+        for alias in self.carried.remove(name).unwrap_or_default() {
+            let is_held = self.held.contains(&alias) || still.iter().any(|name| **name == *alias);
+            if !is_held && self.wanted.contains_key(&alias) {
+                self.want(&alias);
+            }
+        }
     }
 
     fn learn(&mut self, name: &str, knowledge: Knowledge) {

@@ -6,7 +6,7 @@ use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, R
 use prost_types::Any;
 
 use super::catalog::{Catalog, Published};
-use super::limits::WILDCARD;
+use super::limits::{MORE, WILDCARD};
 
 /// Resources that a client on demand gets at most: what it asked for, with companions.
 const MAX_VIEW: usize = 200_000;
@@ -24,14 +24,18 @@ pub(super) struct Watch {
     /// The latest change when it began to want everything. Removals up to there concern it only as
     /// far as it had something, and that was said in the first response.
     begun: u64,
-    /// What it said it had when the stream began, until its place has reached `begun`.
-    known: HashMap<Arc<str>, Arc<str>>,
+    /// The changes that it had heard of when the stream began, in order, until its place has reached
+    /// `begun`.
+    known: Vec<u64>,
     /// The names that it asked for.
     wanted: BTreeSet<Arc<str>>,
     /// What it was told under names that it asked for and others that came with them: a version, or
     /// that there is nothing.
     sent: HashMap<Arc<str>, Option<Arc<str>>>,
-    /// What a client that wants everything said it had, and does not exist.
+    /// The version that it was told last of a resource under any of its names, by its own name: what
+    /// one name brings is what the client has under all of them.
+    latest: HashMap<Arc<str>, Arc<str>>,
+    /// What a client that wants everything has and is to lose: removals that nothing was said of yet.
     removed: BTreeSet<Arc<str>>,
     /// A response is due, even an empty one.
     owes: bool,
@@ -39,11 +43,29 @@ pub(super) struct Watch {
     stale: bool,
     /// The catalog's latest change at the last look.
     seen: u64,
-    /// The catalog's change up to which the client has what it wants.
-    held: Option<u64>,
+    /// The latest change up to which the client has answered everything that it was to get;
+    /// removals that are withheld aside.
+    settled: Option<u64>,
     /// What it last said against a response.
     refusal: Option<String>,
     outstanding: Option<Outstanding>,
+}
+
+/// How the next response of a type is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    /// The machine of the client.
+    pub(super) node: Option<&'a str>,
+    /// Bytes of resources that the response may have; one resource goes in any case.
+    pub(super) room: usize,
+    /// Whether the client is told that there is more.
+    pub(super) marks_parts: bool,
+    /// Whether what is gone stays for now, because something else has to go first.
+    pub(super) withholds_removals: bool,
+    /// The number of the response.
+    pub(super) nonce: u64,
+    /// When the answer is late.
+    pub(super) overdue: Instant,
 }
 
 /// A response on its way.
@@ -63,34 +85,34 @@ impl Watch {
         if names.is_empty() {
             self.wildcard = true;
         }
-        for (name, version) in &request.initial_resource_versions {
-            let version = (!version.is_empty()).then(|| version.as_str().into());
-            self.sent.insert(name.as_str().into(), version);
-        }
         self.change(request);
         self.begun = catalog.latest();
-        if self.wildcard {
-            for (name, version) in self.sent.drain() {
-                match version {
-                    _ if catalog.get(&name).is_none() => {
-                        self.removed.insert(name);
-                    }
-                    Some(version) => {
-                        self.known.insert(name, version);
-                    }
-                    None => {}
+        for (name, version) in &request.initial_resource_versions {
+            if self.wildcard {
+                match catalog.change_of(name) {
+                    Some((change, published)) if **published.version() == **version => self.known.push(change),
+                    Some(_) => {}
+                    None => drop(self.removed.insert(name.as_str().into())),
                 }
+                continue;
             }
-        } else {
+            let name: Arc<str> = name.as_str().into();
+            // Without a version it is one that was asked for and not answered. Others are sent again:
+            // a version under one name does not tell what has come under another one since.
+            if !version.is_empty() && !self.wanted.contains(&name) {
+                self.sent.insert(Arc::clone(&name), Some(Arc::default()));
+            }
             // Istio's clients do not repeat the names that they have asked for before.
-            self.wanted.extend(self.sent.keys().cloned());
+            self.wanted.insert(name);
         }
+        self.known.sort_unstable();
     }
 
     /// Names that the client wants from now on, or no longer.
     pub(super) fn change(&mut self, request: &DeltaDiscoveryRequest) {
         for name in &request.resource_names_subscribe {
             self.owes = true;
+            self.settled = None;
             if name == WILDCARD {
                 self.wildcard = true;
                 continue;
@@ -116,7 +138,7 @@ impl Watch {
     pub(super) fn answered(&mut self, nonce: &str) -> bool {
         let answered = self.outstanding.take_if(|outstanding| outstanding.nonce == nonce);
         if let Some(brought) = answered.as_ref().and_then(|outstanding| outstanding.brings) {
-            self.held = Some(brought);
+            self.settled = Some(brought);
         }
         answered.is_some()
     }
@@ -126,55 +148,49 @@ impl Watch {
         self.refusal = Some(message.chars().take(MAX_REFUSAL).collect());
     }
 
-    pub(super) fn held(&self) -> Option<u64> {
-        self.held
-    }
-
     pub(super) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// The next response, if one is due and none is on its way. `room` is how many bytes of
-    /// resources it may have; one goes in any case.
-    pub(super) fn next_response(
-        &mut self,
-        catalog: &Catalog,
-        node: Option<&str>,
-        room: usize,
-        (nonce, overdue): (u64, Instant),
-    ) -> Option<DeltaDiscoveryResponse> {
-        let looked = self.seen == catalog.latest() && !self.stale && self.removed.is_empty();
+    /// The next response, if one is due and none is on its way.
+    pub(super) fn next_response(&mut self, catalog: &Catalog, terms: Terms<'_>) -> Option<DeltaDiscoveryResponse> {
+        let says_removals = !terms.withholds_removals && !self.removed.is_empty();
+        let looked = self.seen == catalog.latest() && !self.stale && !says_removals;
         if self.outstanding.is_some() || (looked && !self.owes) {
             return None;
         }
-        let mut parcel = Parcel::new(room);
-        // Some may have come back before there was a response to report them in.
-        let gone = std::mem::take(&mut self.removed)
-            .into_iter()
-            .filter(|name| catalog.get(name).is_none());
-        parcel.removed.extend(gone.map(|name| name.to_string()));
+        let mut parcel = Parcel::new(terms.room);
         self.stale = false;
         self.seen = catalog.latest();
         if self.wildcard {
             self.look_at_log(catalog, &mut parcel);
         }
-        self.look_at_names(catalog, node, &mut parcel);
-        if parcel.is_full {
-            self.stale = true;
+        self.look_at_names(catalog, terms.node, &mut parcel);
+        if !terms.withholds_removals {
+            // Some may have come back before there was a response to report them in.
+            let gone = std::mem::take(&mut self.removed)
+                .into_iter()
+                .filter(|name| catalog.get(name).is_none());
+            parcel.removed.extend(gone.map(|name| name.to_string()));
         }
+        self.stale = parcel.is_full;
         if parcel.resources.is_empty() && parcel.removed.is_empty() && !self.owes {
-            self.held = Some(self.seen);
+            self.settled = Some(self.seen);
             return None;
         }
         self.owes = false;
-        let nonce = format!("{nonce:x}");
+        let nonce = format!("{:x}", terms.nonce);
         self.outstanding = Some(Outstanding {
             nonce: nonce.clone(),
             brings: (!self.stale).then_some(self.seen),
-            overdue,
+            overdue: terms.overdue,
         });
         Some(DeltaDiscoveryResponse {
-            system_version_info: catalog.latest().to_string(),
+            system_version_info: if parcel.is_full && terms.marks_parts {
+                MORE.to_owned()
+            } else {
+                catalog.latest().to_string()
+            },
             resources: parcel.resources,
             nonce,
             removed_resources: parcel.removed,
@@ -192,6 +208,11 @@ impl Watch {
         self.wildcard.then(|| self.place.max(self.begun))
     }
 
+    /// The latest change up to which the client has answered everything that it was to get.
+    pub(super) fn settled(&self) -> Option<u64> {
+        self.settled
+    }
+
     pub(super) fn overdue(&self) -> Option<Instant> {
         self.outstanding.as_ref().map(|outstanding| outstanding.overdue)
     }
@@ -199,19 +220,18 @@ impl Watch {
     fn look_at_log(&mut self, catalog: &Catalog, parcel: &mut Parcel) {
         for (change, name, published) in catalog.changes_after(self.place) {
             match published {
-                Some(published) if self.known.get(name) == Some(published.version()) => {}
+                Some(_) if self.known.binary_search(&change).is_ok() => {}
                 Some(published) => {
                     if !parcel.add(name, published) {
                         return;
                     }
                 }
                 None if change <= self.begun => {}
-                None => parcel.removed.push(name.to_string()),
+                None => drop(self.removed.insert(Arc::clone(name))),
             }
-            self.known.remove(name);
             self.place = change;
         }
-        self.known = HashMap::new();
+        self.known = Vec::new();
     }
 
     /// Who wants everything still has to be answered under the names that it asked for, where those
@@ -232,23 +252,25 @@ impl Watch {
             .filter(|(name, _)| !logged.contains(name.as_ref()))
             .collect();
         for (name, published) in fresh {
-            if self
-                .sent
-                .get(*name)
-                .is_some_and(|sent| sent.as_ref() == Some(published.version()))
-            {
+            let version = published.version();
+            let is_sent = self.sent.get(*name).is_some_and(|sent| sent.as_ref() == Some(version));
+            if is_sent && self.latest.get(published.name()) == Some(version) {
                 continue;
             }
             if !parcel.add(name, published) {
                 return;
             }
-            self.sent
-                .insert(Arc::clone(name), Some(Arc::clone(published.version())));
+            self.sent.insert(Arc::clone(name), Some(Arc::clone(version)));
+            self.latest.insert(Arc::clone(published.name()), Arc::clone(version));
         }
         for name in self.wanted.iter().filter(|name| !view.contains_key(*name)) {
             if self.sent.insert(Arc::clone(name), None) != Some(None) {
                 parcel.removed.push(name.to_string());
             }
+        }
+        if self.latest.len() > 2 * view.len() + 64 {
+            let seen: HashSet<_> = view.values().map(|published| published.name()).collect();
+            self.latest.retain(|name, _| seen.contains(name));
         }
         let wanted = &self.wanted;
         self.sent.retain(|name, version| {

@@ -11,7 +11,7 @@ use mesh_xds_types::{security, workload as wire};
 use thiserror::Error;
 
 use super::model::{
-    ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership, Mode,
+    ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership, Mode, Name,
     NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
 };
 use crate::delta::MAX_NAME_LENGTH;
@@ -122,7 +122,10 @@ impl ResourceError {
 pub(crate) struct Interner {
     texts: Once<str>,
     ports: Once<[PortMapping]>,
+    memberships: Once<[Membership]>,
     localities: Once<Locality>,
+    identities: Once<Identity>,
+    gateways: Once<Gateway>,
 }
 
 /// Values that others hold, too.
@@ -189,14 +192,18 @@ pub(crate) fn workload(wire: &wire::Workload, texts: &mut Interner) -> Result<Wo
         subzone: texts.field("locality.subzone", &place.subzone, "")?,
     };
     let locality = texts.localities.get(locality);
+    let identity = Identity {
+        trust_domain: texts.field("trust_domain", &wire.trust_domain, "cluster.local")?,
+        namespace: texts.field("namespace", &wire.namespace, "")?,
+        service_account: texts.field("service_account", &wire.service_account, "default")?,
+    };
     Ok(Workload {
         uid: wire.uid.as_str().into(),
-        name: wire.name.as_str().into(),
-        identity: Identity {
-            trust_domain: texts.field("trust_domain", &wire.trust_domain, "cluster.local")?,
-            namespace: texts.field("namespace", &wire.namespace, "")?,
-            service_account: texts.field("service_account", &wire.service_account, "default")?,
+        name: match wire.uid.strip_suffix(&wire.name) {
+            Some(rest) => Name::EndOfUid(rest.len()),
+            None => Name::Own(wire.name.as_str().into()),
         },
+        identity: texts.identities.get(identity),
         network: texts.field("network", &wire.network, "")?,
         addresses,
         hostname: (!wire.hostname.is_empty()).then(|| wire.hostname.as_str().into()),
@@ -347,7 +354,7 @@ fn application_tunnel(wire: &wire::ApplicationTunnel) -> Result<ApplicationTunne
 fn memberships(
     services: &std::collections::HashMap<String, wire::PortList>,
     texts: &mut Interner,
-) -> Result<Box<[Membership]>, ResourceError> {
+) -> Result<Arc<[Membership]>, ResourceError> {
     check_count("services", services.len(), MAX_REFERENCES)?;
     let mut memberships = Vec::with_capacity(services.len());
     for (service, list) in services {
@@ -358,7 +365,7 @@ fn memberships(
         });
     }
     memberships.sort_unstable_by(|one, other| one.service.cmp(&other.service));
-    Ok(memberships.into())
+    Ok(texts.memberships.get(memberships))
 }
 
 fn policy_keys(keys: &[String], texts: &mut Interner) -> Result<Box<[Arc<str>]>, ResourceError> {
@@ -430,7 +437,7 @@ fn gateway(
         }
     };
     let hbone_port = optional_port(&format!("{field}.hbone_mtls_port"), wire.hbone_mtls_port)?.unwrap_or(HBONE_PORT);
-    Ok(Some(Arc::new(Gateway {
+    Ok(Some(texts.gateways.get(Gateway {
         destination,
         hbone_port,
     })))

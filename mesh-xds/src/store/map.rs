@@ -28,8 +28,8 @@ struct Node<K, V> {
     /// Which places hold a pair, and which a branch; no place holds both.
     pair_places: u32,
     branch_places: u32,
-    pairs: Vec<(K, V)>,
-    branches: Vec<Arc<Self>>,
+    pairs: Box<[(K, V)]>,
+    branches: Box<[Arc<Self>]>,
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Map<K, V> {
@@ -103,8 +103,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Node<K, V> {
         Self {
             pair_places: 0,
             branch_places: 0,
-            pairs: Vec::new(),
-            branches: Vec::new(),
+            pairs: Box::default(),
+            branches: Box::default(),
         }
     }
 
@@ -114,7 +114,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Node<K, V> {
             if let Some((_, known)) = self.pairs.iter_mut().find(|(known, _)| *known == key) {
                 return Some(std::mem::replace(known, value));
             }
-            self.pairs.push((key, value));
+            insert_at(&mut self.pairs, 0, (key, value));
         } else if self.branch_places & place != 0 {
             let branch = self.branches.get_mut(rank(self.branch_places, place))?;
             return Arc::make_mut(branch).insert(hasher, hash >> BITS, level + 1, key, value);
@@ -124,7 +124,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Node<K, V> {
             if *known == key {
                 return Some(std::mem::replace(old, value));
             }
-            let (other, its_value) = self.pairs.remove(index);
+            let (other, its_value) = remove_at(&mut self.pairs, index);
             self.pair_places &= !place;
             let its_hash = hasher.hash_one(&other) >> (BITS * (level + 1));
             let mut branch = Self::new();
@@ -144,13 +144,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Node<K, V> {
         let place = place(hash);
         if level == LEVELS {
             let index = self.pairs.iter().position(|(known, _)| known.borrow() == key)?;
-            return Some(self.pairs.swap_remove(index));
+            return Some(remove_at(&mut self.pairs, index));
         }
         if self.pair_places & place != 0 {
             let index = rank(self.pair_places, place);
             self.pairs.get(index).filter(|(known, _)| known.borrow() == key)?;
             self.pair_places &= !place;
-            return Some(self.pairs.remove(index));
+            return Some(remove_at(&mut self.pairs, index));
         }
         let index = rank(self.branch_places, place);
         let branch = self
@@ -161,8 +161,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Node<K, V> {
         let removed = branch.remove(hash >> BITS, level + 1, key)?;
         // A pair by itself belongs further up, and an empty node nowhere.
         if branch.branches.is_empty() && branch.pairs.len() < 2 {
-            let last = branch.pairs.pop();
-            self.branches.remove(index);
+            let last = std::mem::take(&mut branch.pairs).into_vec().pop();
+            remove_at(&mut self.branches, index);
             self.branch_places &= !place;
             if let Some(pair) = last {
                 self.put_pair(place, pair);
@@ -172,25 +172,22 @@ impl<K: Hash + Eq + Clone, V: Clone> Node<K, V> {
     }
 
     fn visit<'a, B>(&'a self, visitor: &mut impl FnMut(&'a K, &'a V) -> ControlFlow<B>) -> ControlFlow<B> {
-        for (key, value) in &self.pairs {
+        for (key, value) in self.pairs.iter() {
             visitor(key, value)?;
         }
-        for branch in &self.branches {
+        for branch in self.branches.iter() {
             branch.visit(visitor)?;
         }
         ControlFlow::Continue(())
     }
 
     fn put_pair(&mut self, place: u32, pair: (K, V)) {
-        // Most nodes are small and there are many: room to spare would double them.
-        self.pairs.reserve_exact(1);
-        self.pairs.insert(rank(self.pair_places, place), pair);
+        insert_at(&mut self.pairs, rank(self.pair_places, place), pair);
         self.pair_places |= place;
     }
 
     fn put_branch(&mut self, place: u32, branch: Arc<Self>) {
-        self.branches.reserve_exact(1);
-        self.branches.insert(rank(self.branch_places, place), branch);
+        insert_at(&mut self.branches, rank(self.branch_places, place), branch);
         self.branch_places |= place;
     }
 }
@@ -209,6 +206,21 @@ impl<K, V> fmt::Debug for Map<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map").field("len", &self.len).finish_non_exhaustive()
     }
+}
+
+/// Most nodes are small and there are many, so their lists have no room to spare.
+fn insert_at<T>(list: &mut Box<[T]>, index: usize, entry: T) {
+    let mut entries = std::mem::take(list).into_vec();
+    entries.reserve_exact(1);
+    entries.insert(index, entry);
+    *list = entries.into();
+}
+
+fn remove_at<T>(list: &mut Box<[T]>, index: usize) -> T {
+    let mut entries = std::mem::take(list).into_vec();
+    let entry = entries.remove(index);
+    *list = entries.into();
+    entry
 }
 
 /// The place that the lowest bits of a hash choose, as a bit.

@@ -2,9 +2,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::model::{PortMapping, Service, Workload};
-
-/// Workloads in one part of a list. A change copies a part and the list of parts.
-const MAX_PART: usize = 64;
+use super::parts::{ByUid, Parts};
 
 /// A workload as part of a service.
 ///
@@ -28,10 +26,12 @@ pub struct Endpoint {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoints<'a>(Option<&'a Members>);
 
-/// The workloads of a service in the order of their uids, in parts that copies share.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Members {
-    parts: Arc<Vec<Arc<Vec<Endpoint>>>>,
+pub(super) type Members = Parts<Endpoint>;
+
+impl ByUid for Endpoint {
+    fn uid(&self) -> &str {
+        &self.workload.uid
+    }
 }
 
 impl Endpoint {
@@ -86,7 +86,7 @@ impl<'a> Endpoints<'a> {
 
     /// Visits the workloads in the order of their uids, until told to stop.
     pub fn visit<B>(self, mut visitor: impl FnMut(&'a Endpoint) -> ControlFlow<B>) -> Option<B> {
-        for endpoint in self.0?.parts.iter().flat_map(|part| part.iter()) {
+        for endpoint in self.0?.iter() {
             if let ControlFlow::Break(found) = visitor(endpoint) {
                 return Some(found);
             }
@@ -97,8 +97,7 @@ impl<'a> Endpoints<'a> {
     /// How many there are.
     #[must_use]
     pub fn len(self) -> usize {
-        self.0
-            .map_or(0, |members| members.parts.iter().map(|part| part.len()).sum())
+        self.0.map_or(0, Members::len)
     }
 
     /// Whether there are none.
@@ -110,67 +109,6 @@ impl<'a> Endpoints<'a> {
     /// The part of the workload with a uid.
     #[must_use]
     pub fn get(self, uid: &str) -> Option<&'a Endpoint> {
-        let members = self.0?;
-        let part = members.parts.get(members.part_of(uid))?;
-        part.get(place_of(part, uid).ok()?)
+        self.0?.get(uid)
     }
-}
-
-impl Members {
-    /// Adds a workload, in the place of the one with its uid if there is one.
-    pub(super) fn insert(&mut self, endpoint: Endpoint) {
-        let index = self.part_of(&endpoint.workload.uid);
-        let parts = Arc::make_mut(&mut self.parts);
-        let Some(part) = parts.get_mut(index) else {
-            parts.reserve_exact(1);
-            parts.push(Arc::new(vec![endpoint]));
-            return;
-        };
-        let part = Arc::make_mut(part);
-        match place_of(part, &endpoint.workload.uid) {
-            Ok(place) => {
-                if let Some(known) = part.get_mut(place) {
-                    *known = endpoint;
-                }
-            }
-            Err(place) => {
-                part.reserve_exact(1);
-                part.insert(place, endpoint);
-            }
-        }
-        if part.len() > MAX_PART {
-            let upper = part.split_off(MAX_PART / 2);
-            parts.insert(index + 1, Arc::new(upper));
-        }
-    }
-
-    pub(super) fn remove(&mut self, uid: &str) {
-        let index = self.part_of(uid);
-        let parts = Arc::make_mut(&mut self.parts);
-        let Some(part) = parts.get_mut(index) else {
-            return;
-        };
-        let Ok(place) = place_of(part, uid) else {
-            return;
-        };
-        let part = Arc::make_mut(part);
-        part.remove(place);
-        if part.is_empty() {
-            parts.remove(index);
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    /// The part that a uid belongs in: the last one that begins no later than it.
-    fn part_of(&self, uid: &str) -> usize {
-        let begins_later = |part: &Arc<Vec<Endpoint>>| part.first().is_some_and(|first| *first.workload.uid > *uid);
-        self.parts.partition_point(|part| !begins_later(part)).saturating_sub(1)
-    }
-}
-
-fn place_of(part: &[Endpoint], uid: &str) -> Result<usize, usize> {
-    part.binary_search_by(|endpoint| (*endpoint.workload.uid).cmp(uid))
 }

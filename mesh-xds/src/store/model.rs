@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use mesh_xds_types::security;
@@ -41,14 +43,13 @@ impl Identity {
 pub struct Workload {
     /// Its key.
     pub uid: Arc<str>,
-    /// Its name, for people.
-    pub name: Box<str>,
+    pub(super) name: Name,
     /// Its service account; the namespace is that of the workload, too.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// Where its addresses are valid.
     pub network: Arc<str>,
     /// Its addresses; may be none.
-    pub addresses: Box<[IpAddr]>,
+    pub addresses: Addresses,
     /// A name to resolve for who finds no address.
     pub hostname: Option<Box<str>>,
     /// How it is reached.
@@ -76,7 +77,7 @@ pub struct Workload {
     /// What it wants to be told about connections that came by a tunnel.
     pub application_tunnel: Option<ApplicationTunnel>,
     /// The services that it belongs to.
-    pub services: Box<[Membership]>,
+    pub services: Arc<[Membership]>,
     /// Keys of the policies that select it.
     pub policies: Box<[Arc<str>]>,
     /// Whether it is fit for traffic.
@@ -87,8 +88,64 @@ pub struct Workload {
     pub capacity: u32,
 }
 
-/// A workload's part in a service.
+impl Workload {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.name {
+            Name::EndOfUid(begin) => self.uid.get(*begin..).unwrap_or_default(),
+            Name::Own(name) => name,
+        }
+    }
+}
+
+/// Where a workload's name is: Istio's uids end with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    EndOfUid(usize),
+    Own(Box<str>),
+}
+
+/// The addresses of a workload: a slice of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Addresses(Own);
+
+/// Nearly all workloads have one, which then needs no memory of its own.
+#[derive(Clone, PartialEq, Eq)]
+enum Own {
+    One(IpAddr),
+    Other(Box<[IpAddr]>),
+}
+
+impl Deref for Addresses {
+    type Target = [IpAddr];
+
+    fn deref(&self) -> &[IpAddr] {
+        match &self.0 {
+            Own::One(address) => std::slice::from_ref(address),
+            Own::Other(addresses) => addresses,
+        }
+    }
+}
+
+impl FromIterator<IpAddr> for Addresses {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let addresses: Box<[IpAddr]> = addresses.into_iter().collect();
+        Self(match *addresses {
+            [address] => Own::One(address),
+            _ => Own::Other(addresses),
+        })
+    }
+}
+
+impl fmt::Debug for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&**self).finish()
+    }
+}
+
+/// A workload's part in a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Membership {
     /// The service's key.

@@ -8,6 +8,7 @@ use super::convert::{FieldFault, ResourceError};
 use super::map::Map;
 use super::members::{Endpoint, Endpoints, Members};
 use super::model::{Identity, NetworkAddress, Policy, PolicyList, PolicyScope, Protocol, Service, Workload};
+use super::parts::{ByUid, Parts};
 
 /// Resources that may share an address or a hostname. Host-network workloads, which really do share
 /// theirs, are not found by address.
@@ -22,12 +23,13 @@ pub struct Snapshot {
     workloads: Map<Arc<str>, Arc<Workload>>,
     groups: Map<Arc<str>, Group>,
     services: usize,
-    addresses: Map<NetworkAddress, Occupants>,
+    /// By network.
+    addresses: Map<Arc<str>, Map<IpAddr, Occupants>>,
     blocks: Map<Arc<str>, Blocks<Shared<Arc<str>>>>,
     hostnames: Map<Arc<str>, Shared<Arc<str>>>,
     /// Workloads by their own hostname.
     workload_hostnames: Map<Arc<str>, Shared<Arc<Workload>>>,
-    identities: Map<Identity, Map<Arc<str>, Arc<Workload>>>,
+    identities: Map<Arc<Identity>, Parts<Arc<Workload>>>,
     policies: Policies,
 }
 
@@ -48,19 +50,24 @@ pub enum Resource<'a> {
     Service(&'a Arc<Service>),
 }
 
-/// What has an address. Nearly always it is one workload or one service.
+/// What has an address. Mostly it is one workload.
 #[derive(Clone, Debug)]
 enum Occupants {
     Workload(Arc<Workload>),
-    Service(Arc<str>),
-    Several(Arc<Crowd>),
+    Others(Arc<Crowd>),
+}
+
+impl ByUid for Arc<Workload> {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 struct Crowd {
     /// The preferred one first.
     workloads: Vec<Arc<Workload>>,
-    services: Shared<Arc<str>>,
+    services: Vec<Arc<str>>,
 }
 
 /// A service with its workloads.
@@ -108,10 +115,9 @@ impl Snapshot {
     /// found: their address is that of many.
     #[must_use]
     pub fn workload_at(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
-        match self.addresses.get(address)? {
+        match self.occupants(address)? {
             Occupants::Workload(workload) => Some(workload),
-            Occupants::Service(_) => None,
-            Occupants::Several(crowd) => crowd.workloads.first(),
+            Occupants::Others(crowd) => crowd.workloads.first(),
         }
     }
 
@@ -128,9 +134,8 @@ impl Snapshot {
 
     /// As [`service_at`](Self::service_at), with its workloads.
     pub(crate) fn group_at(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<Found<'_>> {
-        let exact = match self.addresses.get(address) {
-            Some(Occupants::Service(key)) => self.choose(std::slice::from_ref(key), namespace),
-            Some(Occupants::Several(crowd)) => self.choose(&crowd.services, namespace),
+        let exact = match self.occupants(address) {
+            Some(Occupants::Others(crowd)) => self.choose(&crowd.services, namespace),
             Some(Occupants::Workload(_)) | None => None,
         };
         exact.or_else(|| self.group_around(address, namespace))
@@ -171,7 +176,7 @@ impl Snapshot {
     /// How many workloads are authenticated as an identity.
     #[must_use]
     pub fn workloads_of(&self, identity: &Identity) -> usize {
-        self.identities.get(identity).map_or(0, Map::len)
+        self.identities.get(identity).map_or(0, Parts::len)
     }
 
     /// Visits the workloads that are authenticated as an identity, until told to stop.
@@ -180,7 +185,12 @@ impl Snapshot {
         identity: &Identity,
         mut visitor: impl FnMut(&'a Arc<Workload>) -> ControlFlow<B>,
     ) -> Option<B> {
-        self.identities.get(identity)?.visit(|_, workload| visitor(workload))
+        for workload in self.identities.get(identity)?.iter() {
+            if let ControlFlow::Break(found) = visitor(workload) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// Visits all workloads, in no order, until told to stop.
@@ -242,7 +252,7 @@ impl Snapshot {
 
     pub(super) fn insert_workload(&mut self, workload: Arc<Workload>) -> Result<(), ResourceError> {
         for (index, address) in found_at(&workload).enumerate() {
-            if let Some(Occupants::Several(crowd)) = self.addresses.get(&address)
+            if let Some(Occupants::Others(crowd)) = self.occupants(&address)
                 && crowd.workloads.len() >= MAX_SHARING
             {
                 let fault = FieldFault::Crowded(crowd.workloads.len());
@@ -258,7 +268,7 @@ impl Snapshot {
                     .sort_by(|one, other| precedence(one).cmp(&precedence(other)));
             });
         }
-        for membership in &workload.services {
+        for membership in workload.services.iter() {
             self.change_group(&membership.service, |group| {
                 group
                     .endpoints
@@ -271,9 +281,9 @@ impl Snapshot {
             Arc::make_mut(&mut named).insert(place, Arc::clone(&workload));
             self.workload_hostnames.insert((**hostname).into(), named);
         }
-        let mut same = self.identities.remove(&workload.identity).unwrap_or_else(Map::new);
-        same.insert(Arc::clone(&workload.uid), Arc::clone(&workload));
-        self.identities.insert(workload.identity.clone(), same);
+        let mut same = self.identities.remove(&workload.identity).unwrap_or_default();
+        same.insert(Arc::clone(&workload));
+        self.identities.insert(Arc::clone(&workload.identity), same);
         self.workloads.insert(Arc::clone(&workload.uid), workload);
         Ok(())
     }
@@ -285,7 +295,7 @@ impl Snapshot {
         for address in found_at(&workload) {
             self.occupy(address, |crowd| crowd.workloads.retain(|other| *other.uid != *uid));
         }
-        for membership in &workload.services {
+        for membership in workload.services.iter() {
             self.change_group(&membership.service, |group| group.endpoints.remove(uid));
         }
         if let Some(hostname) = &workload.hostname
@@ -298,8 +308,8 @@ impl Snapshot {
         }
         if let Some(mut same) = self.identities.remove(&workload.identity) {
             same.remove(uid);
-            if same.len() > 0 {
-                self.identities.insert(workload.identity.clone(), same);
+            if !same.is_empty() {
+                self.identities.insert(Arc::clone(&workload.identity), same);
             }
         }
     }
@@ -317,13 +327,13 @@ impl Snapshot {
             let mut blocks = self.blocks.remove(&block.network).unwrap_or_else(Blocks::new);
             blocks.change(block.address, *length, |services| {
                 let mut services = services.unwrap_or_default();
-                add(&mut services, &service.key);
+                add(Arc::make_mut(&mut services), &service.key);
                 Some(services)
             });
             self.blocks.insert(Arc::clone(&block.network), blocks);
         }
         let mut named = self.hostnames.remove(&service.hostname).unwrap_or_default();
-        add(&mut named, &service.key);
+        add(Arc::make_mut(&mut named), &service.key);
         self.hostnames.insert(Arc::clone(&service.hostname), named);
         self.services += 1;
         self.change_group(&service.key, |group| group.service = Some(Arc::clone(service)));
@@ -343,7 +353,7 @@ impl Snapshot {
             };
             blocks.change(block.address, *length, |services| {
                 let mut services = services?;
-                take(&mut services, key);
+                take(Arc::make_mut(&mut services), key);
                 (!services.is_empty()).then_some(services)
             });
             if !blocks.is_empty() {
@@ -351,7 +361,7 @@ impl Snapshot {
             }
         }
         if let Some(mut named) = self.hostnames.remove(&service.hostname) {
-            take(&mut named, key);
+            take(Arc::make_mut(&mut named), key);
             if !named.is_empty() {
                 self.hostnames.insert(Arc::clone(&service.hostname), named);
             }
@@ -400,6 +410,10 @@ impl Snapshot {
         }
     }
 
+    fn occupants(&self, address: &NetworkAddress) -> Option<&Occupants> {
+        self.addresses.get(&address.network)?.get(&address.address)
+    }
+
     fn group_around(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<Found<'_>> {
         let mut best = None;
         self.blocks
@@ -435,26 +449,28 @@ impl Snapshot {
     }
 
     fn occupy(&mut self, address: NetworkAddress, change: impl FnOnce(&mut Crowd)) {
-        let mut crowd = match self.addresses.remove(&address) {
+        let mut network = self.addresses.remove(&address.network).unwrap_or_else(Map::new);
+        let mut crowd = match network.remove(&address.address) {
             None => Crowd::default(),
             Some(Occupants::Workload(workload)) => Crowd {
                 workloads: vec![workload],
                 ..Crowd::default()
             },
-            Some(Occupants::Service(key)) => Crowd {
-                services: Arc::new(vec![key]),
-                ..Crowd::default()
-            },
-            Some(Occupants::Several(crowd)) => Arc::unwrap_or_clone(crowd),
+            Some(Occupants::Others(crowd)) => Arc::unwrap_or_clone(crowd),
         };
         change(&mut crowd);
-        let occupants = match (&*crowd.workloads, &**crowd.services) {
-            ([], []) => return,
-            ([workload], []) => Occupants::Workload(Arc::clone(workload)),
-            ([], [service]) => Occupants::Service(Arc::clone(service)),
-            _ => Occupants::Several(Arc::new(crowd)),
-        };
-        self.addresses.insert(address, occupants);
+        match (&*crowd.workloads, &*crowd.services) {
+            ([], []) => {}
+            ([workload], []) => {
+                network.insert(address.address, Occupants::Workload(Arc::clone(workload)));
+            }
+            _ => {
+                network.insert(address.address, Occupants::Others(Arc::new(crowd)));
+            }
+        }
+        if network.len() > 0 {
+            self.addresses.insert(address.network, network);
+        }
     }
 
     fn change_group(&mut self, key: &Arc<str>, change: impl FnOnce(&mut Group)) {
@@ -492,13 +508,12 @@ fn is_own(namespace: Option<&str>, service: &Service) -> bool {
     namespace == Some(&*service.namespace)
 }
 
-fn add(keys: &mut Shared<Arc<str>>, key: &Arc<str>) {
-    let keys = Arc::make_mut(keys);
+fn add(keys: &mut Vec<Arc<str>>, key: &Arc<str>) {
     if let Err(place) = keys.binary_search(key) {
         keys.insert(place, Arc::clone(key));
     }
 }
 
-fn take(keys: &mut Shared<Arc<str>>, key: &str) {
-    Arc::make_mut(keys).retain(|other| **other != *key);
+fn take(keys: &mut Vec<Arc<str>>, key: &str) {
+    keys.retain(|other| **other != *key);
 }
