@@ -47,6 +47,7 @@ impl PeerAuthentication {
         }
     }
 
+    #[cfg(feature = "k8s")]
     pub(super) fn at_line(mut self, line: u32) -> Self {
         self.line = line;
         self
