@@ -24,6 +24,7 @@ pub(super) struct Node {
     pub(super) credentials: Arc<Credentials>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) tunnels: hbone::Config,
+    pub(super) timers: hbone::Timers,
     /// Where other nodes take tunnels.
     pub(super) hbone_port: u16,
     /// Where this one listens.

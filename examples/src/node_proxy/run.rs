@@ -60,8 +60,12 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         .map(|admin| bind("admin.bind", admin.bind, 1))
         .transpose()?;
     let listeners = listeners(config)?;
+    let signals = Signals::catch()?;
     let mut tunnels = hbone::Config::default();
-    tunnels.set_drain_timeout(settings.drain()).set_observer(Arc::new(Log));
+    tunnels
+        .set_drain_timeout(settings.drain())
+        .set_observer(Arc::new(Log))
+        .set_timers(signals.timers());
     let node = Arc::new(Node {
         mesh,
         credentials: Arc::new(credentials),
@@ -70,6 +74,7 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
             log: AccessLog::start(settings.access_log)?,
         }),
         tunnels,
+        timers: signals.timers(),
         hbone_port: settings.hbone_port,
         listens: listeners.iter().map(|(_, sockets)| sockets.addr).collect(),
         admin: admin.as_ref().map(|admin| admin.addr),
@@ -81,7 +86,6 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
     });
     let (credentials, mesh) = (Arc::clone(&node.credentials), node.mesh.clone());
     drivers.push(Driver::new("certificates", credentials.keep_prefetched(mesh)));
-    let signals = Signals::catch()?;
     keepers.drive("control-plane", drivers)?;
     let ready = Ready::new(&config.node, admin.as_ref().map(|admin| admin.addr));
     let ready = listeners

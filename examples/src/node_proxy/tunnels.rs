@@ -47,7 +47,9 @@ impl Tunnels {
         });
         let dialer = Dialer::new(identities, node.tunnels.clone()).with_live(live);
         let mut config = PoolConfig::default();
-        config.set_observer(Arc::new(crate::events::Log));
+        config
+            .set_observer(Arc::new(crate::events::Log))
+            .set_timers(node.timers.clone());
         Self {
             pool: Pool::new(config, dialer),
             node,
