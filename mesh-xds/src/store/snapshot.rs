@@ -23,8 +23,8 @@ pub struct Snapshot {
     workloads: Map<Arc<str>, Arc<Workload>>,
     groups: Map<Arc<str>, Group>,
     services: usize,
-    /// By network.
-    addresses: Map<Arc<str>, Map<IpAddr, Occupants>>,
+    /// By network. Of those there are so few that a search costs less than a hash.
+    addresses: Arc<BTreeMap<Arc<str>, Map<IpAddr, Occupants>>>,
     blocks: Map<Arc<str>, Blocks<Shared<Arc<str>>>>,
     hostnames: Map<Arc<str>, Shared<Arc<str>>>,
     /// Workloads by their own hostname.
@@ -89,7 +89,7 @@ impl Snapshot {
             workloads: Map::new(),
             groups: Map::new(),
             services: 0,
-            addresses: Map::new(),
+            addresses: Arc::default(),
             blocks: Map::new(),
             hostnames: Map::new(),
             workload_hostnames: Map::new(),
@@ -261,7 +261,7 @@ impl Snapshot {
         }
         self.remove_workload(&workload.uid);
         for address in found_at(&workload) {
-            self.occupy(address, |crowd| {
+            self.occupy(&address, |crowd| {
                 crowd.workloads.push(Arc::clone(&workload));
                 crowd
                     .workloads
@@ -293,7 +293,7 @@ impl Snapshot {
             return;
         };
         for address in found_at(&workload) {
-            self.occupy(address, |crowd| crowd.workloads.retain(|other| *other.uid != *uid));
+            self.occupy(&address, |crowd| crowd.workloads.retain(|other| *other.uid != *uid));
         }
         for membership in workload.services.iter() {
             self.change_group(&membership.service, |group| group.endpoints.remove(uid));
@@ -321,7 +321,7 @@ impl Snapshot {
         }
         self.remove_service(&service.key);
         for address in &service.addresses {
-            self.occupy(address.clone(), |crowd| add(&mut crowd.services, &service.key));
+            self.occupy(address, |crowd| add(&mut crowd.services, &service.key));
         }
         for (block, length) in &service.blocks {
             let mut blocks = self.blocks.remove(&block.network).unwrap_or_else(Blocks::new);
@@ -345,7 +345,7 @@ impl Snapshot {
             return;
         };
         for address in &service.addresses {
-            self.occupy(address.clone(), |crowd| take(&mut crowd.services, key));
+            self.occupy(address, |crowd| take(&mut crowd.services, key));
         }
         for (block, length) in &service.blocks {
             let Some(mut blocks) = self.blocks.remove(&block.network) else {
@@ -448,8 +448,9 @@ impl Snapshot {
         is_visible.then_some((service, Endpoints::new(&group.endpoints)))
     }
 
-    fn occupy(&mut self, address: NetworkAddress, change: impl FnOnce(&mut Crowd)) {
-        let mut network = self.addresses.remove(&address.network).unwrap_or_else(Map::new);
+    fn occupy(&mut self, address: &NetworkAddress, change: impl FnOnce(&mut Crowd)) {
+        let networks = Arc::make_mut(&mut self.addresses);
+        let network = networks.entry(Arc::clone(&address.network)).or_insert_with(Map::new);
         let mut crowd = match network.remove(&address.address) {
             None => Crowd::default(),
             Some(Occupants::Workload(workload)) => Crowd {
@@ -468,8 +469,8 @@ impl Snapshot {
                 network.insert(address.address, Occupants::Others(Arc::new(crowd)));
             }
         }
-        if network.len() > 0 {
-            self.addresses.insert(address.network, network);
+        if network.len() == 0 {
+            networks.remove(&address.network);
         }
     }
 
