@@ -259,7 +259,7 @@ pub fn wire_message(data: &[u8]) {
     }
 }
 
-fn reads_what_it_wrote<M: std::fmt::Debug + Message + Default + PartialEq>(data: &[u8]) {
+fn reads_what_it_wrote<M: Debug + Message + Default + PartialEq>(data: &[u8]) {
     let Ok(message) = M::decode(data) else { return };
     let written = message.encode_to_vec();
     assert_eq!(written.len(), message.encoded_len());
