@@ -97,6 +97,9 @@ pub struct Effort {
     pub idle: usize,
 }
 
+/// Blocks that the round trips of a round are done in.
+const ROUND_TRIP_BLOCKS: usize = 5;
+
 /// One thing that is done to every pair before the next is done to any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -121,12 +124,18 @@ pub enum Step {
 
 impl Step {
     /// All, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::WarmUp,
         Self::bulk(1, true),
         Self::bulk(4, true),
         Self::bulk(1, false),
         Self::bulk(4, false),
+        // In blocks, with a new connection each: where the system has once put the processes that
+        // take turns, it leaves them for a while, and one block would measure that.
+        Self::RoundTrips,
+        Self::RoundTrips,
+        Self::RoundTrips,
+        Self::RoundTrips,
         Self::RoundTrips,
         Self::Mixed,
         Self::Race,
@@ -145,9 +154,10 @@ impl Step {
             Self::Bulk { connections, up } => bulk(pair, effort, (connections, up), record).await?,
             Self::RoundTrips => {
                 let before = pair.cpu()?;
-                let mut times = load::round_trips(entry, effort.trips).await?;
+                let trips = effort.trips / ROUND_TRIP_BLOCKS;
+                let mut times = load::round_trips(entry, trips).await?;
                 let cpu = pair.cpu()?.saturating_sub(before);
-                record(Metric::RoundTripCpu, micros(cpu) / effort.trips as f64);
+                record(Metric::RoundTripCpu, micros(cpu) / trips as f64);
                 record(Metric::RoundTripP50, percentile(&mut times, 50));
                 record(Metric::RoundTripP99, percentile(&mut times, 99));
             }
