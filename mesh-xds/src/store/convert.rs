@@ -98,7 +98,7 @@ pub enum FieldFault {
     #[error("is {0}, which is not supported")]
     Unsupported(&'static str),
     /// A key that is not of the form `namespace/name`.
-    #[error("is `{0}`, not `namespace/name`")]
+    #[error("is `{}`, not `namespace/name`", .0.escape_debug())]
     Key(String),
     /// A text that would not be one part of a key.
     #[error("contains `/`")]
