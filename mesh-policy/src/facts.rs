@@ -17,7 +17,7 @@ use crate::normalize::NormalizedPath;
 
 mod attribute;
 mod claims;
-mod header;
+pub(crate) mod header;
 mod metadata;
 mod peer;
 

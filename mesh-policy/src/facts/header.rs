@@ -37,3 +37,27 @@ fn without_blanks(value: &[u8]) -> &[u8] {
     let end = value.iter().rposition(is_text).map_or(start, |last| last + 1);
     value.get(start..end).unwrap_or_default()
 }
+
+#[cfg(any(feature = "jwt", feature = "traffic"))]
+/// Whether a header belongs to the connection or to the framing of a message (RFC 9110 §7.6.1, RFC
+/// 9112 §6), or decides where it goes. Who changed it would make another message of it.
+pub(crate) fn is_framing(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "content-length"
+            | "host"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+#[cfg(any(feature = "jwt", feature = "traffic"))]
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

@@ -7,23 +7,13 @@ use super::{
     key_source::WantedKeys,
     place::Places,
 };
-use crate::authz::{JwtRule, PolicyName, RequestAuthentication};
+use crate::{
+    authz::{JwtRule, PolicyName, RequestAuthentication},
+    facts::header::{is_framing, is_token},
+};
 
 /// As long as Istio waits for keys.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Headers by which a message is framed and finds its way.
-const RESERVED: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// A rule that has been checked.
 pub(super) struct Rule {
@@ -208,7 +198,7 @@ fn claim_headers(rule: &JwtRule) -> Result<Vec<ClaimOutput>, Wrong> {
 
 fn output_name(name: &str) -> Result<Box<str>, RuleFault> {
     let name = header_name(name)?;
-    if RESERVED.contains(&&*name) {
+    if is_framing(&name) {
         return Err(RuleFault::ReservedHeader { name });
     }
     Ok(name)
@@ -216,7 +206,6 @@ fn output_name(name: &str) -> Result<Box<str>, RuleFault> {
 
 /// A field name (RFC 9110 §5.1), in lower case.
 fn header_name(name: &str) -> Result<Box<str>, RuleFault> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(RuleFault::HeaderName { name: name.into() });
     }

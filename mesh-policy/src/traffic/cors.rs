@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use super::{
     edit::EditHeaders,
-    field::{FieldName, FieldValue, is_token},
+    field::{FieldName, FieldValue},
     pattern::Pattern,
     request::RouteRequest,
 };
+use crate::facts::header::is_token;
 
 /// Which pages of other origins may ask what (the Fetch standard's CORS protocol).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,26 +2,13 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::facts::header::{is_framing, is_token};
+
 /// The longest name of a header, as the Gateway API has it.
 const MAX_NAME_BYTES: usize = 256;
 
 /// The longest value of a header, as the Gateway API has it.
 const MAX_VALUE_BYTES: usize = 4096;
-
-/// Headers that belong to the connection or to the framing of a message (RFC 9110 §7.6.1, RFC 9112
-/// §6), or that decide where it goes. A rule that changed them would make another message of it.
-const FIXED: [&str; 10] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-];
 
 /// The name of a header, in lower case (RFC 9110 §5.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +35,7 @@ impl FieldName {
     /// to where it goes: `host` is for a rewrite to change.
     pub fn changeable(name: &str) -> Result<Self, FieldError> {
         let name = Self::new(name)?;
-        if FIXED.contains(&name.as_str()) {
+        if is_framing(name.as_str()) {
             return Err(FieldError::Fixed { name: name.0 });
         }
         Ok(name)
@@ -95,10 +82,6 @@ impl fmt::Display for FieldValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Why a text is no header, or none that a rule may change.

@@ -8,9 +8,9 @@ use super::{
     scope::{Scope, field_name, hosts},
 };
 use crate::{
+    facts::header::is_token,
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
-        field::is_token,
         filter::Filters,
         matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch, SegmentPrefix},
         model::{Retries, Route, RouteKind, Rule},
