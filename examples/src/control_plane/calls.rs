@@ -7,7 +7,8 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 /// Time for somebody new to bring a token: whoever has none could take all the places.
@@ -20,10 +21,15 @@ const IDLE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub(super) struct Calls(watch::Sender<Count>);
 
+/// Time for a call to end with its token: whoever takes no bytes does not let it.
+const GRACE: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Default)]
 struct Count {
     open: usize,
     has_begun: bool,
+    /// A call has outlived its token.
+    is_overdue: bool,
 }
 
 impl Calls {
@@ -31,20 +37,37 @@ impl Calls {
         Self(watch::Sender::new(Count::default()))
     }
 
-    /// A call that was let in, until it is dropped.
-    pub(super) fn begin(&self) -> Call {
+    /// A call that was let in until `withdrawn`, and that is to be dropped then.
+    pub(super) fn begin(&self, withdrawn: impl Future<Output = ()> + Send + 'static) -> Call {
         self.0.send_modify(|count| {
             count.open += 1;
             count.has_begun = true;
         });
-        Call(self.0.clone())
+        let count = self.0.clone();
+        let watch = async move {
+            withdrawn.await;
+            sleep(GRACE).await;
+            count.send_modify(|count| count.is_overdue = true);
+        };
+        Call {
+            count: self.0.clone(),
+            watch: tokio::spawn(watch).abort_handle(),
+        }
     }
 
-    /// Waits until nobody has called for so long that nobody will.
+    /// Waits until nobody has called for so long that nobody will, or a call does not end with its
+    /// token.
     pub(super) async fn abandoned(&self) {
         let mut count = self.0.subscribe();
         loop {
-            let Count { open, has_begun } = *count.borrow_and_update();
+            let Count {
+                open,
+                has_begun,
+                is_overdue,
+            } = *count.borrow_and_update();
+            if is_overdue {
+                return;
+            }
             let patience = if has_begun { IDLE } else { LOGIN };
             // The sender is `self`, so it is there.
             if open > 0 {
@@ -57,11 +80,15 @@ impl Calls {
 }
 
 /// A call that is under way.
-pub(super) struct Call(watch::Sender<Count>);
+pub(super) struct Call {
+    count: watch::Sender<Count>,
+    watch: AbortHandle,
+}
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.0.send_modify(|count| count.open -= 1);
+        self.watch.abort();
+        self.count.send_modify(|count| count.open -= 1);
     }
 }
 
@@ -122,7 +149,9 @@ impl Body for Reply {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, sleep};
+    use std::future::pending;
+
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -134,15 +163,24 @@ mod tests {
 
         let begun = Instant::now();
         let caller = async {
-            let (first, second) = (calls.begin(), calls.begin());
+            let (first, second) = (calls.begin(pending()), calls.begin(pending()));
             sleep(IDLE * 10).await;
             drop(first);
             sleep(IDLE * 10).await;
             drop(second);
             sleep(IDLE / 2).await;
-            drop(calls.begin());
+            drop(calls.begin(pending()));
         };
         tokio::join!(calls.abandoned(), caller);
         assert_eq!(begun.elapsed(), IDLE * 21 + IDLE / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_left_when_a_call_does_not_end_with_its_token() {
+        let (calls, begun) = (Calls::new(), Instant::now());
+        let _kept = calls.begin(sleep(LOGIN));
+        drop(calls.begin(sleep(Duration::ZERO)));
+        calls.abandoned().await;
+        assert_eq!(begun.elapsed(), LOGIN + GRACE);
     }
 }

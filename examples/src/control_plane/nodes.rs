@@ -16,13 +16,13 @@ pub(super) fn nodes(connected: &[Connected]) -> Value {
 
 fn node(connected: &Connected) -> Value {
     let node = connected.node.as_ref();
-    let mut types = connected.standings.iter();
+    let standings = &connected.standings;
     json!({
         "id": node.map(|node| node.id.chars().take(MAX_NAME).collect::<String>()),
         "node": node.and_then(name).map(|name| name.chars().take(MAX_NAME).collect::<String>()),
         // Of what was published up to now.
-        "isCurrent": types.all(|standing| standing.held == Some(standing.latest)),
-        "types": connected.standings.iter().map(standing).collect::<Value>(),
+        "isCurrent": !standings.is_empty() && standings.iter().all(|standing| standing.held == Some(standing.latest)),
+        "types": standings.iter().map(standing).collect::<Value>(),
     })
 }
 

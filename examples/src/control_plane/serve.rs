@@ -113,7 +113,7 @@ impl Server {
                 return Ok(refusal.into_http());
             }
         };
-        let call = calls.begin();
+        let call = calls.begin(admission.clone().withdrawn());
         request.extensions_mut().insert(admission.caller.clone());
         let mut withdrawn = Box::pin(admission.withdrawn());
         let response = tokio::select! {

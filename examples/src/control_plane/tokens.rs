@@ -22,6 +22,7 @@ const LOOK: Duration = Duration::from_secs(60);
 pub(super) struct Tokens(watch::Receiver<Arc<State>>);
 
 /// Somebody who was let in.
+#[derive(Clone)]
 pub(super) struct Admission {
     pub(super) caller: Caller,
     token: Bearer,

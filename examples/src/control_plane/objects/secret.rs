@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mesh_policy::authz::k8s::{Object, Problem};
 use rustls::pki_types::UnixTime;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::fields::{bad, missing};
 use super::{Key, Metadata};
@@ -65,7 +66,7 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Secr
     object.pass_over(&["immutable"]);
     object.finish()?;
     Ok(Some(Secret {
-        expires: expires(&token),
+        expires: expires(&token).map_err(|Unreadable| bad(at, "stringData.token", "***"))?,
         token: Bearer(token),
         account,
         pod,
@@ -74,20 +75,29 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Secr
 }
 
 /// The end of a token of Kubernetes, which is a JWT (RFC 7519 §4.1.4). Its signature is of no
-/// account: the directory says whose it is.
-fn expires(token: &str) -> Option<UnixTime> {
+/// account: the directory says whose it is. What is no JWT is good for as long as it is there.
+fn expires(token: &str) -> Result<Option<UnixTime>, Unreadable> {
     #[derive(Deserialize)]
     struct Claims {
-        exp: u64,
+        exp: Option<Value>,
     }
-    let mut parts = token.split('.');
-    let (_, Some(claims), Some(_), None) = (parts.next()?, parts.next(), parts.next(), parts.next()) else {
-        return None;
+    let parts: Vec<_> = token.split('.').collect();
+    let &[_, claims, _] = parts.as_slice() else {
+        return Ok(None);
     };
-    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
-    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
-    Some(UnixTime::since_unix_epoch(Duration::from_secs(exp)))
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok();
+    let claims = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+    let Some(Claims { exp: Some(exp) }) = claims else {
+        return Ok(None);
+    };
+    let seconds = exp.as_f64().filter(|seconds| *seconds >= 0.0).ok_or(Unreadable)?;
+    let end = Duration::try_from_secs_f64(seconds.floor()).map_err(|_| Unreadable)?;
+    Ok(Some(UnixTime::since_unix_epoch(end)))
 }
+
+/// A token says when it ends, in a way that nobody understands.
+#[derive(Debug)]
+struct Unreadable;
 
 #[cfg(test)]
 mod tests {
@@ -96,11 +106,16 @@ mod tests {
     #[test]
     fn a_token_of_kubernetes_says_when_it_ends() {
         let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
-        let end = |token: &str| expires(token).map(|end| end.as_secs());
+        let end = |token: &str| expires(token).unwrap().map(|end| end.as_secs());
         assert_eq!(
             end(&token(r#"{"iss":"a","exp":1900000000,"sub":"b"}"#)),
             Some(1_900_000_000)
         );
+        assert_eq!(end(&token(r#"{"exp":1700000000.75}"#)), Some(1_700_000_000));
+        assert_eq!(end(&token(r#"{"exp":1.7e9}"#)), Some(1_700_000_000));
+        for odd in ["-1", "\"1900000000\"", "1e300", "[]", "true"] {
+            expires(&token(&format!(r#"{{"exp":{odd}}}"#))).unwrap_err();
+        }
         for opaque in [
             token("{}"),
             token("[1"),

@@ -68,7 +68,7 @@ fn call_match(mut object: Object, scope: &mut Scope) -> Result<PathMatch, Proble
             Some(text) => return Err(unfit(line, &field, &text)),
         })
     };
-    let service = part("service", |text| text.trim_start_matches('.').split('.').all(is_word))?;
+    let service = part("service", |text| text.split('.').all(is_word))?;
     let method = part("method", is_word)?;
     if service.is_none() && method.is_none() {
         let field = object.path("service").into();

@@ -92,7 +92,15 @@ fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
 fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Problem> {
     let mut asked = RouteMatch::default();
     let in_any_case = object.flag("ignoreUriCase")?;
-    asked.path = required_pattern(&mut object, "uri", scope)?.map(|pattern| match (pattern, in_any_case) {
+    let (line, field) = (object.line_of("uri"), object.path("uri"));
+    let uri = required_pattern(&mut object, "uri", scope)?;
+    if let Some(Pattern::Exact(path) | Pattern::Prefix(path)) = &uri
+        && (!path.starts_with('/') || path.contains(['?', '#']))
+    {
+        // No path is like this, and the rule would be passed over for good.
+        return Err(unfit(line, &field, path));
+    }
+    asked.path = uri.map(|pattern| match (pattern, in_any_case) {
         (Pattern::Exact(path), false) => PathMatch::Exact(path),
         (Pattern::Exact(path), true) => PathMatch::ExactInAnyCase(path),
         (Pattern::Prefix(path), false) => PathMatch::Prefix(path),

@@ -92,8 +92,8 @@ impl Budget {
         part.saturating_add(u64::try_from(reserve).unwrap_or(u64::MAX))
     }
 
-    /// The number of the tenth of an interval that a moment is in. It begins anew after 2^32, which
-    /// nobody sees who looks back by ten.
+    /// The number of the tenth of an interval that a moment is in. It begins anew after 2^32, where
+    /// some of the last ten share their places.
     fn slot(&self, now: Duration) -> u32 {
         nanos(now).checked_div(nanos(self.interval / SLOTS)).unwrap_or(0) as u32
     }
@@ -104,6 +104,9 @@ impl Default for Budget {
         Self::new()
     }
 }
+
+/// Slots by which somebody may be late who counts. Who is further away is of another time.
+const LATE: u32 = 1 << 16;
 
 /// Counts by slots: each word holds the number of a slot, and below it how many there were in it.
 #[derive(Debug, Default)]
@@ -137,7 +140,7 @@ impl Window {
         loop {
             let (held, counted) = ((word >> 32) as u32, word as u32);
             let ahead = held.wrapping_sub(slot);
-            let next = if ahead == 0 || ahead <= u32::MAX / 2 {
+            let next = if ahead == 0 || (counted > 0 && ahead <= LATE) {
                 // Who is late counts for the present.
                 (u64::from(held) << 32) | u64::from(count(counted))
             } else {
@@ -231,5 +234,20 @@ mod tests {
         });
         assert!(granted <= 100, "{granted}");
         assert!(granted == 100 || budget.left(SECOND) > 0);
+    }
+
+    #[test]
+    fn the_epoch_may_be_long_ago_and_so_may_the_last_call() {
+        let budget = Budget::new().percent(0).at_least(1, 10 * SECOND).interval(5 * SECOND);
+        let mut now = Duration::from_secs(1_795_000_000);
+        for _ in 0..3 {
+            let granted = (0..100).filter(|_| budget.retry(now)).count();
+            assert!(granted <= 1, "{granted}");
+            now += SECOND * (1 << 31);
+        }
+        let budget = Budget::new().percent(0).at_least(2, SECOND).interval(SECOND);
+        for now in [1_u64, 1 << 29, 3 << 28].map(Duration::from_secs) {
+            assert_eq!((0..100).filter(|_| budget.retry(now)).count(), 2);
+        }
     }
 }
