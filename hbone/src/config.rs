@@ -159,8 +159,8 @@ impl Config {
         self
     }
 
-    /// What connections keep their deadlines with. Default: the timers of the runtime that each was
-    /// made in.
+    /// What connections keep their deadlines with, once they are established. Default: the timers of
+    /// the runtime that each was made in.
     pub fn set_timers(&mut self, timers: Timers) -> &mut Self {
         self.timers = timers;
         self

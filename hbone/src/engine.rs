@@ -42,6 +42,9 @@ pub(crate) trait Engine {
     /// those behind it from being opened.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether it is certain that the connection ends, however much is still to be written.
+    fn is_ending(&self) -> bool;
+
     /// Opens a stream with `head`, a CONNECT request (client).
     fn open(&mut self, head: http::Request<()>) -> Result<Self::Stream, EngineError>;
 

@@ -9,7 +9,8 @@ use tokio::time::{Sleep, sleep_until};
 ///
 /// A runtime that has timers arms the kernel's with each wait for events, which for small messages
 /// is a part of their cost that can be seen. Where connections run on threads of their own, their
-/// deadlines may be kept by another thread, and theirs wait for nothing but sockets.
+/// deadlines may be kept by another thread, and theirs wait for nothing but sockets. Handshakes,
+/// answers and closes still have theirs with the current runtime, for as long as they take.
 #[derive(Clone, Debug, Default)]
 pub struct Timers(Option<Handle>);
 

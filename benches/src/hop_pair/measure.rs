@@ -154,7 +154,7 @@ impl Step {
             Self::Bulk { connections, up } => bulk(pair, effort, (connections, up), record).await?,
             Self::RoundTrips => {
                 let before = pair.cpu()?;
-                let trips = effort.trips / ROUND_TRIP_BLOCKS;
+                let trips = (effort.trips / ROUND_TRIP_BLOCKS).max(1);
                 let mut times = load::round_trips(entry, trips).await?;
                 let cpu = pair.cpu()?.saturating_sub(before);
                 record(Metric::RoundTripCpu, micros(cpu) / trips as f64);

@@ -1,13 +1,14 @@
 //! The calls of one connection: a connection that nobody calls on is not kept.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
@@ -17,12 +18,16 @@ const LOGIN: Duration = Duration::from_secs(10);
 /// Time without a call of somebody who brought a token before.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// Counts the calls of a connection that were let in.
-#[derive(Clone)]
-pub(super) struct Calls(watch::Sender<Count>);
-
 /// Time for a call to end with its token: whoever takes no bytes does not let it.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The calls of a connection that were let in.
+#[derive(Clone)]
+pub(super) struct Calls {
+    count: watch::Sender<Count>,
+    /// Each call's end with its token. They stop with the connection.
+    ends: Arc<Mutex<JoinSet<()>>>,
+}
 
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -34,31 +39,36 @@ struct Count {
 
 impl Calls {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(Count::default()))
+        Self {
+            count: watch::Sender::new(Count::default()),
+            ends: Arc::default(),
+        }
     }
 
     /// A call that was let in until `withdrawn`, and that is to be dropped then.
     pub(super) fn begin(&self, withdrawn: impl Future<Output = ()> + Send + 'static) -> Call {
-        self.0.send_modify(|count| {
+        self.count.send_modify(|count| {
             count.open += 1;
             count.has_begun = true;
         });
-        let count = self.0.clone();
-        let watch = async move {
+        let count = self.count.clone();
+        let end = async move {
             withdrawn.await;
             sleep(GRACE).await;
             count.send_modify(|count| count.is_overdue = true);
         };
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        while ends.try_join_next().is_some() {}
         Call {
-            count: self.0.clone(),
-            watch: tokio::spawn(watch).abort_handle(),
+            count: self.count.clone(),
+            end: ends.spawn(end),
         }
     }
 
     /// Waits until nobody has called for so long that nobody will, or a call does not end with its
     /// token.
     pub(super) async fn abandoned(&self) {
-        let mut count = self.0.subscribe();
+        let mut count = self.count.subscribe();
         loop {
             let Count {
                 open,
@@ -82,12 +92,12 @@ impl Calls {
 /// A call that is under way.
 pub(super) struct Call {
     count: watch::Sender<Count>,
-    watch: AbortHandle,
+    end: AbortHandle,
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.watch.abort();
+        self.end.abort();
         self.count.send_modify(|count| count.open -= 1);
     }
 }

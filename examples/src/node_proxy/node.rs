@@ -47,13 +47,17 @@ impl Node {
         Arc::clone(&self.mesh.borrow())
     }
 
-    /// The workload of this node at an address.
+    /// The workload of this node at an address. Who is not known in time is nobody.
     pub(super) async fn resident_at(&self, ip: IpAddr) -> Option<Arc<Resident>> {
+        self.known_at(ip).await.ok().flatten()
+    }
+
+    /// As [`resident_at`](Self::resident_at), where nobody has to be known to be nobody.
+    pub(super) async fn known_at(&self, ip: IpAddr) -> Result<Option<Arc<Resident>>, DemandError> {
         if let Some(demand) = &self.demand {
-            // Who is not known by then is nobody.
-            demand.address(&self.mesh(), ip).await.ok();
+            demand.address(&self.mesh(), ip).await?;
         }
-        self.mesh().resident_at(ip).cloned()
+        Ok(self.mesh().resident_at(ip).cloned())
     }
 
     /// The mesh, with a destination of `source` in it if there is such a one. Where that is not known,

@@ -103,7 +103,7 @@ impl Outbound {
             false => Ok(addr),
         });
         if let Ok(addr) = addr
-            && let Some(resident) = self.node.resident_at(addr.ip()).await
+            && let Some(resident) = self.node.known_at(addr.ip()).await?
         {
             let destination = Party::from(&*resident.workload);
             let ends = Ends { destination, ..ends };

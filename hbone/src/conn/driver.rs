@@ -321,10 +321,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
                 }
                 Poll::Ready(Progress::Request(head, stream)) => self.admit(&head, stream),
                 Poll::Ready(Progress::Closing(result)) => {
-                    if let (Err(error), None) = (&result, &self.end) {
-                        self.end_within(LINGER, Err(Lost::from(error)));
-                    } else if self.end.is_none() {
-                        self.end_within(LINGER, Ok(()));
+                    if self.end.is_none() {
+                        self.end_within(LINGER, result.map_err(|error| Lost::from(&error)));
                     }
                     self.tell_all();
                 }
@@ -480,7 +478,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     }
 
     fn is_accepting(&self) -> bool {
-        self.end.is_none() && !self.is_draining()
+        self.end.is_none() && !self.is_draining() && !self.engine.is_ending()
     }
 
     fn publish_status(&mut self) {

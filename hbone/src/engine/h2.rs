@@ -123,6 +123,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for H2Engine<Io> {
         false
     }
 
+    /// A connection that ends tells of it with its next poll.
+    fn is_ending(&self) -> bool {
+        false
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Client {

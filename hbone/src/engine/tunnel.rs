@@ -190,16 +190,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> TunnelEngine<Io> {
         let mut transport = self.transport.clone();
         let written = ready!(Pin::new(&mut transport).poll_shutdown(cx));
         self.farewell = Farewell::Reading;
-        self.is_deaf |= written.is_err();
+        self.is_deaf |= written.is_err() || self.transport.lock().write_failure().is_some();
         Poll::Ready(Progress::Closing(written.map_err(EngineError::Io)))
     }
 
     fn poll_end_reading(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.is_deaf && self.transport.lock().offence().is_none() {
             self.inlet.bytes().clear();
-            match ready!(self.inlet.poll_fill(cx, &mut self.transport, 0)) {
-                Ok(0) | Err(_) => self.is_deaf = true,
-                Ok(_) => {}
+            match self.inlet.poll_fill(cx, &mut self.transport, 0) {
+                Poll::Ready(Ok(0) | Err(_)) => self.is_deaf = true,
+                Poll::Ready(Ok(_)) => {}
+                // Who has offended is not read any more, and nobody would call.
+                Poll::Pending if self.transport.lock().offence().is_none() => return Poll::Pending,
+                Poll::Pending => {}
             }
         }
         Poll::Ready(())
@@ -254,6 +257,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Engine for TunnelEngine<Io> {
         } else {
             Poll::Pending
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.protocol.is_over()
     }
 
     fn open(&mut self, head: http::Request<()>) -> Result<Ticket, EngineError> {

@@ -113,6 +113,10 @@ impl Watch {
         for name in &request.resource_names_subscribe {
             self.owes = true;
             self.settled = None;
+            // What is on its way knows nothing of the name.
+            if let Some(outstanding) = &mut self.outstanding {
+                outstanding.brings = None;
+            }
             if name == WILDCARD {
                 self.wildcard = true;
                 continue;

@@ -17,13 +17,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, E: Engine> Driver<Io, E> {
     /// The peer is not trusted any more.
     #[cfg(feature = "tls")]
     pub(crate) fn distrust(&mut self, closing: Closing) {
-        if self.end.is_some() {
+        if self.end.is_some() && self.entries.is_empty() {
             return;
         }
         let role = self.side.role();
         self.config.observe(&Event::TrustLost { role, closing });
         match closing.urgency() {
-            Urgency::Drain if matches!(self.drain, Drain::Until(_)) => {}
+            Urgency::Drain if self.end.is_some() || matches!(self.drain, Drain::Until(_)) => {}
             Urgency::Drain => self.start_drain(self.config.drain_timeout()),
             Urgency::Abort => self.fail(Lost::Distrusted(closing.reason())),
         }

@@ -24,7 +24,7 @@ pub(super) const MAX_ID: u32 = (1 << 31) - 1;
 /// (CVE-2019-9518).
 pub(super) const EMPTY_FRAMES: u32 = 100;
 
-/// Streams that were reset by the peer before anybody was told of them (CVE-2023-44487).
+/// Streams that were reset, by either side, before anybody was told of them (CVE-2023-44487).
 pub(super) const UNSEEN_RESETS: usize = 20;
 
 /// Errors of streams that a peer can provoke before they end the connection. They are counted for

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use slab::Slab;
 
-use super::stream::{Failure, Stream};
+use super::stream::{Failure, Place, Stream};
 
 /// Streams, by slot while somebody holds them and by id while they are open.
 #[derive(Debug, Default)]
@@ -63,20 +63,20 @@ impl Line {
 /// Places of streams that have left a line, which are not looked for yet.
 const EMPTY_PLACES: usize = 64;
 
-fn has_news(slots: &Slab<Stream>) -> impl Fn(usize, u32) -> bool {
-    |slot, id| {
-        slots
-            .get(slot)
-            .is_some_and(|stream| stream.id == id && stream.place.has_news)
+/// Whether a place in a line is still that of its stream: slots are used again.
+fn stays(slots: &Slab<Stream>, is_there: fn(&Place) -> bool) -> impl Fn(usize, u32) -> bool {
+    move |slot, id| {
+        let stream = slots.get(slot);
+        stream.is_some_and(|stream| stream.id == id && is_there(&stream.place))
     }
 }
 
-fn is_waiting(slots: &Slab<Stream>) -> impl Fn(usize, u32) -> bool {
-    |slot, id| {
-        slots
-            .get(slot)
-            .is_some_and(|stream| stream.id == id && stream.place.is_waiting)
-    }
+fn has_news(place: &Place) -> bool {
+    place.has_news
+}
+
+fn is_waiting(place: &Place) -> bool {
+    place.is_waiting
 }
 
 /// What may still come on a stream that this side has reset: what the peer sent before it knew
@@ -166,10 +166,10 @@ impl Streams {
     pub(super) fn remove(&mut self, slot: usize) -> Option<Stream> {
         let stream = self.slots.try_remove(slot)?;
         if stream.place.has_news {
-            self.news.leave(has_news(&self.slots));
+            self.news.leave(stays(&self.slots, has_news));
         }
         if stream.place.is_waiting {
-            self.waiting.leave(is_waiting(&self.slots));
+            self.waiting.leave(stays(&self.slots, is_waiting));
         }
         Some(stream)
     }
@@ -212,7 +212,7 @@ impl Streams {
 
     /// The key of the next stream whose user is to be told.
     pub(super) fn next_news(&mut self) -> Option<usize> {
-        let slot = self.news.next(has_news(&self.slots))?;
+        let slot = self.news.next(stays(&self.slots, has_news))?;
         let stream = self.slots.get_mut(slot)?;
         stream.place.has_news = false;
         Some(stream.key)
@@ -240,7 +240,7 @@ impl Streams {
 
     /// Gives the next stream its turn; answers its key.
     pub(super) fn next_turn(&mut self) -> Option<usize> {
-        let slot = self.waiting.next(is_waiting(&self.slots))?;
+        let slot = self.waiting.next(stays(&self.slots, is_waiting))?;
         let stream = self.slots.get_mut(slot)?;
         stream.place.is_waiting = false;
         stream.place.has_turn = true;
@@ -266,5 +266,24 @@ mod tests {
         let rest = std::iter::from_fn(|| line.next(|slot, _| !left[slot]));
         assert!(rest.eq((0..1_000).filter(|slot| slot % 10 == 3)));
         assert!(line.is_empty());
+    }
+
+    #[test]
+    fn a_stream_in_a_used_slot_does_not_take_the_place_of_the_one_before() {
+        let mut streams = Streams::default();
+        let wait = |streams: &mut Streams, id| {
+            let mut stream = Stream::new(id, 1, 1);
+            stream.key = id as usize;
+            let slot = streams.insert(stream);
+            streams.wait(slot);
+            slot
+        };
+        let first = wait(&mut streams, 1);
+        wait(&mut streams, 3);
+        streams.remove(first);
+        assert_eq!(wait(&mut streams, 5), first);
+        let turns = [(); 3].map(|()| streams.next_turn());
+        assert_eq!(turns, [Some(3), Some(5), None]);
+        assert!(!streams.is_crowded());
     }
 }
