@@ -62,6 +62,9 @@ impl Store {
     /// Applies a response of the discovery protocol: workloads and services, or policies. The answer
     /// names what cannot be taken, for [`Client::settle`](crate::delta::Client::settle); of those
     /// resources the earlier version stays in force. Resources of other types are all refused.
+    ///
+    /// A policy that is refused when it is first seen is not there, as with ztunnel: what it was to
+    /// deny passes. Refusals are for somebody to look at.
     pub fn apply(&mut self, push: &Push) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         for resource in push.resources() {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesh_testkit::clock::ManualClock;
-use mesh_xds::delta::{Client, ClientConfig, Outcome, Published, Refusal, Server, ServerConfig};
+use mesh_xds::delta::{Client, ClientConfig, ClientId, Outcome, Published, Refusal, Server, ServerConfig};
 use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
@@ -183,6 +183,70 @@ fn who_knows_of_parts_is_synced_with_the_last_one() {
     assert_eq!(parts, [true, true, true, true, false]);
 }
 
+/// A request of a client that asks for `names` and forgets `forgotten`, and answers `nonce`.
+fn asks(names: &[&str], forgotten: &[&str], nonce: &str) -> DeltaDiscoveryRequest {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    DeltaDiscoveryRequest {
+        type_url: SOME.into(),
+        resource_names_subscribe: owned(names),
+        resource_names_unsubscribe: owned(forgotten),
+        response_nonce: nonce.into(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+/// What the server says next: resources and removals.
+fn said(server: &mut Server, id: ClientId) -> Option<(String, Vec<String>, Vec<String>)> {
+    let response = server.next_response(id, ManualClock::new().now())?;
+    let resources = response.resources.into_iter().map(|resource| resource.name).collect();
+    Some((response.nonce, resources, response.removed_resources))
+}
+
+#[test]
+fn removals_are_sent_in_parts() {
+    let mut server = Server::new(ServerConfig::new().max_response_bytes(1));
+    server.publish(SOME, NAMES[..2].iter().map(|name| published(name, 1)));
+    let id = server.connect().unwrap();
+    let mut request = asks(&["x", "y"], &[], "");
+    request.resource_names_subscribe.insert(0, "*".into());
+    request.initial_resource_versions = NAMES.map(|name| (name.to_owned(), "1".to_owned())).into();
+    server.receive(id, &request).unwrap();
+    let mut gone = Vec::new();
+    while let Some((nonce, resources, removed)) = said(&mut server, id) {
+        assert!(resources.is_empty(), "{resources:?}");
+        assert_eq!(removed.len(), 1, "{removed:?}");
+        gone.extend(removed);
+        server.receive(id, &asks(&[], &[], &nonce)).unwrap();
+    }
+    gone.sort_unstable();
+    assert_eq!(gone, ["c", "d", "e", "x", "y"]);
+}
+
+#[test]
+fn who_wants_everything_again_gets_all_of_it() {
+    let mut server = Server::new(ServerConfig::new());
+    server.publish(SOME, [published("a", 1), published("b", 1)]);
+    let id = server.connect().unwrap();
+    server.receive(id, &asks(&["*"], &[], "")).unwrap();
+    let (nonce, resources, _) = said(&mut server, id).unwrap();
+    assert_eq!(resources, ["a", "b"]);
+    server.receive(id, &asks(&[], &["*"], &nonce)).unwrap();
+    server.receive(id, &asks(&["*"], &[], "")).unwrap();
+    assert_eq!(said(&mut server, id).unwrap().1, ["a", "b"]);
+}
+
+#[test]
+fn what_came_along_stays_with_who_then_wants_everything() {
+    let mut server = Server::new(ServerConfig::new());
+    server.publish(SOME, [published("service", 1).companions(["pod"]), published("pod", 1)]);
+    let id = server.connect().unwrap();
+    server.receive(id, &asks(&["service"], &["*"], "")).unwrap();
+    let (nonce, resources, _) = said(&mut server, id).unwrap();
+    assert_eq!(resources.len(), 2);
+    server.receive(id, &asks(&["*"], &[], &nonce)).unwrap();
+    assert_eq!(said(&mut server, id).unwrap().2, Vec::<String>::new());
+}
+
 #[test]
 fn who_knows_nothing_of_parts_gets_all_at_once() {
     let resources = || NAMES.map(|name| published(name, 1)).to_vec();
@@ -308,6 +372,7 @@ fn what_came_under_another_name_is_sent_again_when_it_is_as_before() {
     server.update(SOME, [service(1, "/1")], []);
     assert_eq!(exchange(&mut server), sent("/1", "1"));
     assert_eq!(exchange(&mut server), sent("z", "2"));
+    assert_eq!(exchange(&mut server), Some(vec![]), "`/2` is gone");
     assert_eq!(exchange(&mut server), None);
 }
 

@@ -56,11 +56,12 @@ pub(super) struct Watch {
 pub(super) struct Terms<'a> {
     /// The machine of the client.
     pub(super) node: Option<&'a str>,
-    /// Bytes of resources that the response may have; one resource goes in any case.
+    /// Bytes of resources and names that the response may have; one goes in any case.
     pub(super) room: usize,
     /// Whether the client is told that there is more.
     pub(super) marks_parts: bool,
-    /// Whether what is gone stays for now, because something else has to go first.
+    /// Whether what is gone stays for now, because something else has to go first. Names that were
+    /// asked for are answered all the same.
     pub(super) withholds_removals: bool,
     /// The number of the response.
     pub(super) nonce: u64,
@@ -129,7 +130,11 @@ impl Watch {
         }
         for name in &request.resource_names_unsubscribe {
             if name == WILDCARD {
+                // Whoever wants everything again gets all of it: no removals are kept for others.
                 self.wildcard = false;
+                self.place = 0;
+                self.known.clear();
+                self.removed.clear();
                 continue;
             }
             self.stale = true;
@@ -171,11 +176,7 @@ impl Watch {
         }
         self.look_at_names(catalog, terms.node, &mut parcel);
         if !terms.withholds_removals {
-            // Some may have come back before there was a response to report them in.
-            let gone = std::mem::take(&mut self.removed)
-                .into_iter()
-                .filter(|name| catalog.get(name).is_none());
-            parcel.removed.extend(gone.map(|name| name.to_string()));
+            self.report_removals(catalog, &mut parcel);
         }
         self.stale = parcel.is_full;
         if parcel.resources.is_empty() && parcel.removed.is_empty() && !self.owes {
@@ -238,6 +239,16 @@ impl Watch {
         self.known = Vec::new();
     }
 
+    fn report_removals(&mut self, catalog: &Catalog, parcel: &mut Parcel) {
+        while let Some(name) = self.removed.pop_first() {
+            // Some may have come back before there was a response to report them in.
+            if catalog.get(&name).is_none() && !parcel.add_removed(&name) {
+                self.removed.insert(name);
+                return;
+            }
+        }
+    }
+
     /// Who wants everything still has to be answered under the names that it asked for, where those
     /// are not names of resources.
     fn look_at_names(&mut self, catalog: &Catalog, node: Option<&str>, parcel: &mut Parcel) {
@@ -268,21 +279,23 @@ impl Watch {
             self.latest.insert(Arc::clone(published.name()), Arc::clone(version));
         }
         for name in self.wanted.iter().filter(|name| !view.contains_key(*name)) {
-            if self.sent.insert(Arc::clone(name), None) != Some(None) {
-                parcel.removed.push(name.to_string());
+            if self.sent.get(name) != Some(&None) {
+                if !parcel.add_removed(name) {
+                    return;
+                }
+                self.sent.insert(Arc::clone(name), None);
             }
         }
         if self.latest.len() > 2 * view.len() + 64 {
             let seen: HashSet<_> = view.values().map(|published| published.name()).collect();
             self.latest.retain(|name, _| seen.contains(name));
         }
-        let wanted = &self.wanted;
+        let (wanted, has_all) = (&self.wanted, self.wildcard);
         self.sent.retain(|name, version| {
-            let keep = wanted.contains(name) || view.contains_key(name);
-            if !keep && version.is_some() {
-                parcel.removed.push(name.to_string());
-            }
-            keep
+            let is_due = wanted.contains(name) || view.contains_key(name);
+            // What came along with a name stays with who wants everything.
+            let stays = has_all && catalog.get(name).is_some();
+            is_due || (version.is_some() && !stays && !parcel.add_removed(name))
         });
     }
 }
@@ -307,12 +320,9 @@ impl Parcel {
 
     /// Adds a resource under a name, unless there is no room for it.
     fn add(&mut self, name: &str, published: &Published) -> bool {
-        let size = name.len() + published.version().len() + published.body().len();
-        if size > self.room && !self.resources.is_empty() {
-            self.is_full = true;
+        if !self.has_room(name.len() + published.version().len() + published.body().len()) {
             return false;
         }
-        self.room = self.room.saturating_sub(size);
         let aliases = (name != &**published.name()).then(|| published.name().to_string());
         self.resources.push(Resource {
             version: published.version().to_string(),
@@ -326,5 +336,23 @@ impl Parcel {
             ttl: None,
         });
         true
+    }
+
+    /// Adds the name of what is not there any more, unless there is no room for it.
+    fn add_removed(&mut self, name: &str) -> bool {
+        let has_room = self.has_room(name.len());
+        if has_room {
+            self.removed.push(name.to_owned());
+        }
+        has_room
+    }
+
+    fn has_room(&mut self, size: usize) -> bool {
+        let is_empty = self.resources.is_empty() && self.removed.is_empty();
+        self.is_full |= size > self.room && !is_empty;
+        if !self.is_full {
+            self.room = self.room.saturating_sub(size);
+        }
+        !self.is_full
     }
 }
