@@ -27,7 +27,8 @@ impl Demand {
     /// Waits until the mesh knows what is at an address, or knows that nothing is.
     pub(super) async fn address(&self, mesh: &Mesh, ip: IpAddr) -> Result<(), DemandError> {
         let key = mesh.key(ip);
-        if mesh.snapshot.at(&key, None).is_none() {
+        // Around what nobody has asked for yet there may be a block of somebody else's.
+        if !mesh.snapshot.has_address(&key) {
             self.find(&format!("{}/{}", key.network, key.address)).await?;
         }
         Ok(())

@@ -33,7 +33,7 @@ use crate::wire::ErrorCode;
 const ROUNDS: usize = 4;
 
 /// Time that a connection which this side ended has to tell its peer why.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Interval of frame accounting.
 const TICK: Duration = Duration::from_secs(10);

@@ -15,12 +15,10 @@ use super::shared::{Asked, Lease, Shared};
 use super::stats::PoolStats;
 use super::worker::keep_house;
 use crate::client::OpenError;
+use crate::conn::driver::LINGER;
 use crate::request::TunnelRequest;
 use crate::slot::ConnId;
 use crate::stream::TunnelStream;
-
-/// Time that a drain takes beyond its timeout to tell the peers.
-const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Tunnels by key, over shared connections. See the [module](super).
 ///
@@ -91,8 +89,8 @@ impl<K: Key, C: Connect<K>> Pool<K, C> {
     /// Takes no more calls, gives the open tunnels `timeout` to end, and then resets those that
     /// have not. Calls that wait for a connection fail with [`PoolError::Closed`].
     ///
-    /// Returns when all connections have ended, or a tenth of a second after the timeout, which
-    /// is for telling the peers.
+    /// Returns when all connections have ended, or a second after the timeout, which is for telling
+    /// the peers.
     ///
     /// # Cancel safety
     ///
@@ -100,7 +98,7 @@ impl<K: Key, C: Connect<K>> Pool<K, C> {
     pub async fn drain(&self, timeout: Duration) {
         let shared = &self.owner.shared;
         shared.close(timeout);
-        let emptied = tokio::time::timeout(timeout.saturating_add(FAREWELL), shared.emptied());
+        let emptied = tokio::time::timeout(timeout.saturating_add(LINGER), shared.emptied());
         if emptied.await.is_err() {
             tracing::debug!("connections are left after the drain deadline");
         }

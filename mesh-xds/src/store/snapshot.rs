@@ -165,6 +165,12 @@ impl Snapshot {
         workload.or_else(|| self.service_at(address, namespace).map(Resource::Service))
     }
 
+    /// Whether a workload or a service has an address for itself: a block around it does not count.
+    #[must_use]
+    pub fn has_address(&self, address: &NetworkAddress) -> bool {
+        self.occupants(address).is_some()
+    }
+
     /// The workloads of the service with a key.
     #[must_use]
     pub fn endpoints(&self, service: &str) -> Endpoints<'_> {
