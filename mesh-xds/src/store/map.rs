@@ -2,6 +2,7 @@ use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::iter::once;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -16,26 +17,33 @@ const LEVELS: u32 = u64::BITS / BITS;
 ///
 /// A copy costs a reference count. A change copies the nodes on the way to its place, and only those
 /// that another copy still uses, so that many changes in a row cost little more than one. (A hash
-/// array mapped trie with values and branches apart, as Steindorfer and Vinju describe it.)
+/// array mapped trie, as Bagwell describes it.) What a node needs to be searched lies in the entry
+/// above it: each level of a lookup is one place in memory.
 pub(crate) struct Map<K, V> {
-    root: Arc<Node<K, V>>,
+    root: Node<K, V>,
     len: usize,
     hasher: RandomState,
 }
 
 #[derive(Clone)]
 struct Node<K, V> {
-    /// Which places hold a pair, and which a branch; no place holds both.
-    pair_places: u32,
-    branch_places: u32,
-    pairs: Box<[(K, V)]>,
-    branches: Box<[Arc<Self>]>,
+    /// The places that are taken, in the order of the entries.
+    places: u32,
+    entries: Arc<[Entry<K, V>]>,
+}
+
+#[derive(Clone)]
+enum Entry<K, V> {
+    Pair(K, V),
+    Branch(Node<K, V>),
+    /// What is moved away.
+    Vacant,
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Map<K, V> {
     pub(crate) fn new() -> Self {
         Self {
-            root: Arc::new(Node::new()),
+            root: Node::new(),
             len: 0,
             hasher: RandomState::new(),
         }
@@ -44,7 +52,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Map<K, V> {
     /// Sets the value of a key, and answers the one that it had.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let hash = self.hasher.hash_one(&key);
-        let old = Arc::make_mut(&mut self.root).insert(&self.hasher, hash, 0, key, value);
+        let old = self.root.insert(&self.hasher, hash, 0, key, value);
         self.len += usize::from(old.is_none());
         old
     }
@@ -56,7 +64,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Map<K, V> {
         // A miss must not copy the way to where the key would be.
         self.get(key)?;
         let hash = self.hasher.hash_one(key);
-        let (_, old) = Arc::make_mut(&mut self.root).remove(hash, 0, key)?;
+        let old = self.root.remove(hash, 0, key)?;
         self.len -= 1;
         Some(old)
     }
@@ -66,23 +74,19 @@ impl<K: Hash + Eq + Clone, V: Clone> Map<K, V> {
         K: Borrow<Q>,
     {
         let mut hash = self.hasher.hash_one(key);
-        let mut node = &*self.root;
+        let mut node = &self.root;
         for _ in 0..LEVELS {
-            let place = place(hash);
-            if node.pair_places & place != 0 {
-                let (known, value) = node.pairs.get(rank(node.pair_places, place))?;
-                return (known.borrow() == key).then_some(value);
+            match node.entries.get(node.index_of(place(hash))?)? {
+                Entry::Pair(known, value) => return (known.borrow() == key).then_some(value),
+                Entry::Branch(branch) => node = branch,
+                Entry::Vacant => return None,
             }
-            if node.branch_places & place == 0 {
-                return None;
-            }
-            node = node.branches.get(rank(node.branch_places, place))?;
             hash >>= BITS;
         }
-        node.pairs
-            .iter()
-            .find(|(known, _)| known.borrow() == key)
-            .map(|(_, value)| value)
+        node.entries.iter().find_map(|entry| match entry {
+            Entry::Pair(known, value) if known.borrow() == key => Some(value),
+            _ => None,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -101,101 +105,131 @@ impl<K: Hash + Eq + Clone, V: Clone> Map<K, V> {
 impl<K: Hash + Eq + Clone, V: Clone> Node<K, V> {
     fn new() -> Self {
         Self {
-            pair_places: 0,
-            branch_places: 0,
-            pairs: Box::default(),
-            branches: Box::default(),
+            places: 0,
+            entries: Arc::default(),
         }
     }
 
     fn insert(&mut self, hasher: &RandomState, hash: u64, level: u32, key: K, value: V) -> Option<V> {
         let place = place(hash);
-        if level == LEVELS {
-            if let Some((_, known)) = self.pairs.iter_mut().find(|(known, _)| *known == key) {
-                return Some(std::mem::replace(known, value));
-            }
-            insert_at(&mut self.pairs, 0, (key, value));
-        } else if self.branch_places & place != 0 {
-            let branch = self.branches.get_mut(rank(self.branch_places, place))?;
-            return Arc::make_mut(branch).insert(hasher, hash >> BITS, level + 1, key, value);
-        } else if self.pair_places & place != 0 {
-            let index = rank(self.pair_places, place);
-            let (known, old) = self.pairs.get_mut(index)?;
-            if *known == key {
-                return Some(std::mem::replace(old, value));
-            }
-            let (other, its_value) = remove_at(&mut self.pairs, index);
-            self.pair_places &= !place;
-            let its_hash = hasher.hash_one(&other) >> (BITS * (level + 1));
-            let mut branch = Self::new();
-            branch.insert(hasher, its_hash, level + 1, other, its_value);
-            branch.insert(hasher, hash >> BITS, level + 1, key, value);
-            self.put_branch(place, Arc::new(branch));
+        let found = if level == LEVELS {
+            self.entries.iter().position(|entry| entry.is_of(&key))
         } else {
-            self.put_pair(place, (key, value));
+            self.index_of(place)
+        };
+        let Some(index) = found else {
+            self.put(place, Entry::Pair(key, value));
+            return None;
+        };
+        let entry = Arc::make_mut(&mut self.entries).get_mut(index)?;
+        match entry {
+            Entry::Branch(branch) => branch.insert(hasher, hash >> BITS, level + 1, key, value),
+            Entry::Pair(known, old) if *known == key => Some(std::mem::replace(old, value)),
+            Entry::Pair(..) | Entry::Vacant => {
+                let mut branch = Self::new();
+                if let Entry::Pair(other, its_value) = std::mem::replace(entry, Entry::Vacant) {
+                    let its_hash = hasher.hash_one(&other) >> (BITS * (level + 1));
+                    branch.insert(hasher, its_hash, level + 1, other, its_value);
+                }
+                branch.insert(hasher, hash >> BITS, level + 1, key, value);
+                *entry = Entry::Branch(branch);
+                None
+            }
         }
-        None
     }
 
-    fn remove<Q: Hash + Eq + ?Sized>(&mut self, hash: u64, level: u32, key: &Q) -> Option<(K, V)>
+    fn remove<Q: Hash + Eq + ?Sized>(&mut self, hash: u64, level: u32, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
         let place = place(hash);
         if level == LEVELS {
-            let index = self.pairs.iter().position(|(known, _)| known.borrow() == key)?;
-            return Some(remove_at(&mut self.pairs, index));
+            let index = self.entries.iter().position(|entry| entry.is_of(key))?;
+            return self.take(index);
         }
-        if self.pair_places & place != 0 {
-            let index = rank(self.pair_places, place);
-            self.pairs.get(index).filter(|(known, _)| known.borrow() == key)?;
-            self.pair_places &= !place;
-            return Some(remove_at(&mut self.pairs, index));
+        let index = self.index_of(place)?;
+        if self.entries.get(index)?.is_of(key) {
+            self.places &= !place;
+            return self.take(index);
         }
-        let index = rank(self.branch_places, place);
-        let branch = self
-            .branches
-            .get_mut(index)
-            .filter(|_| self.branch_places & place != 0)?;
-        let branch = Arc::make_mut(branch);
+        let entry = Arc::make_mut(&mut self.entries).get_mut(index)?;
+        let Entry::Branch(branch) = entry else { return None };
         let removed = branch.remove(hash >> BITS, level + 1, key)?;
-        // A pair by itself belongs further up, and an empty node nowhere.
-        if branch.branches.is_empty() && branch.pairs.len() < 2 {
-            let last = std::mem::take(&mut branch.pairs).into_vec().pop();
-            remove_at(&mut self.branches, index);
-            self.branch_places &= !place;
-            if let Some(pair) = last {
-                self.put_pair(place, pair);
-            }
+        // A pair by itself belongs further up. There was one beside what is gone.
+        if let [last @ Entry::Pair(..)] = &*branch.entries {
+            *entry = last.clone();
         }
         Some(removed)
     }
 
     fn visit<'a, B>(&'a self, visitor: &mut impl FnMut(&'a K, &'a V) -> ControlFlow<B>) -> ControlFlow<B> {
-        for (key, value) in self.pairs.iter() {
-            visitor(key, value)?;
-        }
-        for branch in self.branches.iter() {
-            branch.visit(visitor)?;
+        for entry in self.entries.iter() {
+            match entry {
+                Entry::Pair(key, value) => visitor(key, value)?,
+                Entry::Branch(branch) => branch.visit(visitor)?,
+                Entry::Vacant => {}
+            }
         }
         ControlFlow::Continue(())
     }
 
-    fn put_pair(&mut self, place: u32, pair: (K, V)) {
-        insert_at(&mut self.pairs, rank(self.pair_places, place), pair);
-        self.pair_places |= place;
+    /// Where the entry of a place is, if it has one.
+    fn index_of(&self, place: u32) -> Option<usize> {
+        (self.places & place != 0).then(|| rank(self.places, place))
     }
 
-    fn put_branch(&mut self, place: u32, branch: Arc<Self>) {
-        insert_at(&mut self.branches, rank(self.branch_places, place), branch);
-        self.branch_places |= place;
+    /// Adds the entry of a place that has none. Below the last level, places mean nothing.
+    fn put(&mut self, place: u32, entry: Entry<K, V>) {
+        let (index, added) = (rank(self.places, place).min(self.entries.len()), once(entry));
+        self.places |= place;
+        // Most nodes are small and there are many, so their lists have no room to spare.
+        self.entries = if let Some(own) = Arc::get_mut(&mut self.entries) {
+            let (before, after) = own.split_at_mut(index);
+            let before = before.iter_mut().map(Entry::leave);
+            before.chain(added).chain(after.iter_mut().map(Entry::leave)).collect()
+        } else {
+            let (before, after) = self.entries.split_at(index);
+            before
+                .iter()
+                .cloned()
+                .chain(added)
+                .chain(after.iter().cloned())
+                .collect()
+        };
+    }
+
+    /// Takes the pair at an index out.
+    fn take(&mut self, index: usize) -> Option<V> {
+        let entry = Arc::make_mut(&mut self.entries).get_mut(index)?.leave();
+        let left = self.entries.iter().filter(|entry| !matches!(entry, Entry::Vacant));
+        self.entries = left.cloned().collect();
+        match entry {
+            Entry::Pair(_, value) => Some(value),
+            Entry::Branch(_) | Entry::Vacant => None,
+        }
+    }
+}
+
+impl<K, V> Entry<K, V> {
+    fn is_of<Q: Eq + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        matches!(self, Self::Pair(known, _) if known.borrow() == key)
+    }
+
+    fn leave(&mut self) -> Self {
+        std::mem::replace(self, Self::Vacant)
     }
 }
 
 impl<K, V> Clone for Map<K, V> {
     fn clone(&self) -> Self {
         Self {
-            root: Arc::clone(&self.root),
+            root: Node {
+                places: self.root.places,
+                entries: Arc::clone(&self.root.entries),
+            },
             len: self.len,
             hasher: self.hasher.clone(),
         }
@@ -206,21 +240,6 @@ impl<K, V> fmt::Debug for Map<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map").field("len", &self.len).finish_non_exhaustive()
     }
-}
-
-/// Most nodes are small and there are many, so their lists have no room to spare.
-fn insert_at<T>(list: &mut Box<[T]>, index: usize, entry: T) {
-    let mut entries = std::mem::take(list).into_vec();
-    entries.reserve_exact(1);
-    entries.insert(index, entry);
-    *list = entries.into();
-}
-
-fn remove_at<T>(list: &mut Box<[T]>, index: usize) -> T {
-    let mut entries = std::mem::take(list).into_vec();
-    let entry = entries.remove(index);
-    *list = entries.into();
-    entry
 }
 
 /// The place that the lowest bits of a hash choose, as a bit.
