@@ -261,6 +261,42 @@ fn shares_follow_capacity_and_none_means_none() {
 }
 
 #[test]
+fn in_a_long_list_each_has_its_share_whoever_is_beside_it() {
+    let capacity = |number: u32| if number.is_multiple_of(50) { 4 } else { 1 };
+    let members: Vec<_> = (0..200_u32)
+        .map(|number| {
+            let mut member = in_service(workload(&format!("w{number:03}"), &format!("10.0.1.{number}")), "svc");
+            member.capacity = Some(capacity(number));
+            // The first of them are alike for longer than what is looked at together.
+            if number > 150 && number.is_multiple_of(3) {
+                member.status = wire::WorkloadStatus::Unhealthy.into();
+            }
+            member
+        })
+        .collect();
+    let snapshot = mesh(&members, &[service("svc", Some(VIP))]);
+    let mut counts = std::collections::BTreeMap::new();
+    for step in 0..200_000_u64 {
+        let random = step.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let route = route(&snapshot, "client", "10.96.0.1:80", random).unwrap();
+        *counts.entry(route.workload.unwrap().uid.to_string()).or_insert(0_u32) += 1;
+    }
+    let fit = |member: &&wire::Workload| member.status == 0;
+    let total: u32 = members.iter().filter(fit).filter_map(|member| member.capacity).sum();
+    for member in &members {
+        let share = if fit(&member) { member.capacity.unwrap() } else { 0 };
+        let expected = f64::from(share) / f64::from(total) * 200_000.0;
+        let count = f64::from(counts.get(&*member.uid).copied().unwrap_or(0));
+        // Five standard deviations.
+        assert!(
+            (count - expected).abs() <= 5.0 * expected.sqrt(),
+            "{}: {count} for {expected}",
+            member.uid
+        );
+    }
+}
+
+#[test]
 fn failover_takes_the_nearest_group_that_there_is() {
     let near = |uid, address, place| located(in_service(workload(uid, address), "svc"), place);
     let all = [

@@ -1,5 +1,4 @@
 use std::net::{IpAddr, SocketAddr};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::route::Place;
@@ -70,30 +69,46 @@ impl Wanted {
 ///
 /// Each is looked at once and nothing is collected: a workload takes the place of the one chosen so
 /// far with the probability of its share in what has been seen, which leaves each with its share of
-/// all.
+/// all. Where many follow each other that are alike, one is looked at for all of them, and they take
+/// their place together.
 pub(super) fn pick<'a>((service, endpoints): Found<'a>, choice: &Choice<'_>, random: u64) -> Option<Pick<'a>> {
-    let (mut best, mut total, mut chosen) = (0, 0_u64, None);
-    let mut state = random;
-    endpoints.visit(|endpoint| {
-        if let Some(rank) = choice.judge(service, endpoint)
-            && rank >= best
-        {
+    let (mut best, mut total, mut chosen): (_, _, &[Endpoint]) = (0, 0_u64, &[]);
+    let mut draws = Draws(random);
+    for (stretch, is_alike) in endpoints.stretches() {
+        let is_one = is_alike && stretch.first().is_some_and(|first| choice.judges_alike(service, first));
+        for equals in stretch.chunks(if is_one { stretch.len().max(1) } else { 1 }) {
+            let judged = equals.first().and_then(|first| choice.judge(service, first));
+            let Some((rank, capacity)) = judged.filter(|(rank, _)| *rank >= best) else {
+                continue;
+            };
             if rank > best {
                 (best, total) = (rank, 0);
             }
-            let capacity = u64::from(endpoint.capacity());
+            let capacity = u64::from(capacity) * equals.len() as u64;
             total += capacity;
-            // The next number of the SplitMix64 sequence.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            if share((mixed ^ (mixed >> 31)) >> 32, total) < capacity {
-                chosen = Some(endpoint);
+            if total == capacity || draws.below(total) < capacity {
+                chosen = equals;
             }
         }
-        ControlFlow::<()>::Continue(())
-    });
-    choice.take(service, chosen?)
+    }
+    let index = if chosen.len() > 1 {
+        draws.below(chosen.len() as u64)
+    } else {
+        0
+    };
+    choice.take(service, chosen.get(usize::try_from(index).ok()?)?)
+}
+
+/// The numbers of the SplitMix64 sequence.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, total: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        share((mixed ^ (mixed >> 31)) >> 32, total)
+    }
 }
 
 /// A number below `total`, chosen by 32 random bits.
@@ -129,8 +144,8 @@ pub(super) struct Choice<'q> {
 }
 
 impl Choice<'_> {
-    /// How good a workload is. `None` if it cannot be chosen.
-    fn judge(&self, service: &Service, endpoint: &Endpoint) -> Option<usize> {
+    /// How good a workload is, and its share. `None` if it cannot be chosen.
+    fn judge(&self, service: &Service, endpoint: &Endpoint) -> Option<(usize, u32)> {
         let is_fit = endpoint.is_healthy || service.balancing.allows_unhealthy;
         if !is_fit || endpoint.capacity() == 0 {
             return None;
@@ -142,7 +157,7 @@ impl Choice<'_> {
             endpoint.has_network_gateway
         };
         if can_be_reached {
-            self.rank(service, endpoint)
+            Some((self.rank(service, endpoint)?, endpoint.capacity()))
         } else {
             None
         }
@@ -167,15 +182,25 @@ impl Choice<'_> {
         port.or(endpoint.has_application_tunnel.then_some(self.port))
     }
 
+    /// Whether those that are like an endpoint are judged as it is: neither by where they are nor by
+    /// an address that only one of them has.
+    fn judges_alike(&self, service: &Service, endpoint: &Endpoint) -> bool {
+        let is_anywhere_equal = matches!(service.balancing.mode, Mode::Any | Mode::Passthrough);
+        is_anywhere_equal && (!self.reaches(endpoint) || self.has_any_host(service, endpoint))
+    }
+
     /// Whether a workload has an address that fits, or a name; what [`host`] finds out.
     fn has_host(&self, service: &Service, endpoint: &Endpoint) -> bool {
-        let is_v4 = self.wanted.is_v4();
-        let has_family = if is_v4 {
+        self.has_any_host(service, endpoint) || self.wanted.is_one_of(endpoint.workload())
+    }
+
+    fn has_any_host(&self, service: &Service, endpoint: &Endpoint) -> bool {
+        let has_family = if self.wanted.is_v4() {
             endpoint.has_v4 && service.families.has_v4()
         } else {
             endpoint.has_v6 && service.families.has_v6()
         };
-        has_family || endpoint.has_hostname || self.wanted.is_one_of(endpoint.workload())
+        has_family || endpoint.has_hostname
     }
 
     /// How many preferred places a workload shares with the source, counted from the first. That

@@ -32,6 +32,11 @@ impl ByUid for Endpoint {
     fn uid(&self) -> &str {
         &self.workload.uid
     }
+
+    /// Alike are those of which balancing without preferences knows no better one.
+    fn is_like(&self, other: &Self) -> bool {
+        self.ports == other.ports && self.is_in(&other.network) && self.traits() == other.traits()
+    }
 }
 
 impl Endpoint {
@@ -73,6 +78,18 @@ impl Endpoint {
         self.capacity
     }
 
+    fn traits(&self) -> (u32, [bool; 6]) {
+        let traits = [
+            self.is_healthy,
+            self.has_v4,
+            self.has_v6,
+            self.has_hostname,
+            self.has_network_gateway,
+            self.has_application_tunnel,
+        ];
+        (self.capacity, traits)
+    }
+
     pub(crate) fn is_in(&self, network: &Arc<str>) -> bool {
         // Networks are few and their names kept once.
         Arc::ptr_eq(&self.network, network) || self.network == *network
@@ -92,6 +109,11 @@ impl<'a> Endpoints<'a> {
             }
         }
         None
+    }
+
+    /// The workloads by stretches, and whether those in one are all alike.
+    pub(crate) fn stretches(self) -> impl Iterator<Item = (&'a [Endpoint], bool)> {
+        self.0.into_iter().flat_map(Members::stretches)
     }
 
     /// How many there are.

@@ -1,3 +1,4 @@
+use std::iter::once;
 use std::sync::Arc;
 
 /// Entries in one part of a list. A change copies a part and the list of parts.
@@ -6,12 +7,23 @@ const MAX_PART: usize = 64;
 /// What is kept in the order of a workload's uid.
 pub(super) trait ByUid {
     fn uid(&self) -> &str;
+
+    /// Whether whoever chooses among many need not tell this one from another.
+    fn is_like(&self, other: &Self) -> bool;
 }
 
 /// A list in the order of uids, in parts that copies share.
 #[derive(Clone, Debug)]
 pub(super) struct Parts<T> {
-    parts: Arc<Vec<Arc<Vec<T>>>>,
+    parts: Arc<[Part<T>]>,
+}
+
+/// Entries that follow each other. There is at least one.
+#[derive(Clone, Debug)]
+struct Part<T> {
+    entries: Arc<[T]>,
+    /// Whether all of them are like each other.
+    is_alike: bool,
 }
 
 impl<T> Default for Parts<T> {
@@ -24,58 +36,66 @@ impl<T: ByUid + Clone> Parts<T> {
     /// Adds an entry, in the place of the one with its uid if there is one.
     pub(super) fn insert(&mut self, entry: T) {
         let index = self.part_of(entry.uid());
-        let parts = Arc::make_mut(&mut self.parts);
-        let Some(part) = parts.get_mut(index) else {
-            parts.reserve_exact(1);
-            parts.push(Arc::new(vec![entry]));
+        let Some(part) = Arc::make_mut(&mut self.parts).get_mut(index) else {
+            self.parts = Arc::new([Part::new([entry].into())]);
             return;
         };
-        let part = Arc::make_mut(part);
-        match place_of(part, entry.uid()) {
-            Ok(place) => {
-                if let Some(known) = part.get_mut(place) {
-                    *known = entry;
-                }
-            }
-            Err(place) => {
-                // Most lists are short and there are many: room to spare would double them.
-                part.reserve_exact(1);
-                part.insert(place, entry);
-            }
-        }
-        if part.len() > MAX_PART {
-            let upper = part.split_off(MAX_PART / 2);
-            parts.insert(index + 1, Arc::new(upper));
-        }
+        let (before, after) = match place_of(&part.entries, entry.uid()) {
+            Ok(place) => (place, place + 1),
+            Err(place) => (place, place),
+        };
+        let (before, after) = (part.entries.iter().take(before), part.entries.iter().skip(after));
+        let entries: Vec<T> = before.cloned().chain(once(entry)).chain(after.cloned()).collect();
+        let Some((lower, upper)) = entries
+            .split_at_checked(MAX_PART / 2)
+            .filter(|_| entries.len() > MAX_PART)
+        else {
+            *part = Part::new(entries.into());
+            return;
+        };
+        let halves = [lower, upper].map(|half| Part::new(half.into()));
+        let (before, after) = (self.parts.iter().take(index), self.parts.iter().skip(index + 1));
+        self.parts = before.cloned().chain(halves).chain(after.cloned()).collect();
     }
 
     pub(super) fn remove(&mut self, uid: &str) {
         let index = self.part_of(uid);
-        let parts = Arc::make_mut(&mut self.parts);
-        let Some(part) = parts.get_mut(index) else {
+        if self.get(uid).is_none() {
+            return;
+        }
+        let Some(part) = Arc::make_mut(&mut self.parts).get_mut(index) else {
             return;
         };
-        let Ok(place) = place_of(part, uid) else {
-            return;
-        };
-        let part = Arc::make_mut(part);
-        part.remove(place);
-        if part.is_empty() {
-            parts.remove(index);
+        let left: Arc<[T]> = part
+            .entries
+            .iter()
+            .filter(|entry| entry.uid() != uid)
+            .cloned()
+            .collect();
+        if left.is_empty() {
+            let (before, after) = (self.parts.iter().take(index), self.parts.iter().skip(index + 1));
+            self.parts = before.chain(after).cloned().collect();
+        } else {
+            *part = Part::new(left);
         }
     }
 
     pub(super) fn get(&self, uid: &str) -> Option<&T> {
         let part = self.parts.get(self.part_of(uid))?;
-        part.get(place_of(part, uid).ok()?)
+        part.entries.get(place_of(&part.entries, uid).ok()?)
+    }
+
+    /// The entries, by stretches that follow each other, and whether those in one are all alike.
+    pub(super) fn stretches(&self) -> impl Iterator<Item = (&[T], bool)> {
+        self.parts.iter().map(|part| (&*part.entries, part.is_alike))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.parts.iter().flat_map(|part| part.iter())
+        self.parts.iter().flat_map(|part| part.entries.iter())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.len()).sum()
+        self.parts.iter().map(|part| part.entries.len()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -84,8 +104,15 @@ impl<T: ByUid + Clone> Parts<T> {
 
     /// The part that a uid belongs in: the last one that begins no later than it.
     fn part_of(&self, uid: &str) -> usize {
-        let begins_later = |part: &Arc<Vec<T>>| part.first().is_some_and(|first| *first.uid() > *uid);
+        let begins_later = |part: &Part<T>| part.entries.first().is_some_and(|first| *first.uid() > *uid);
         self.parts.partition_point(|part| !begins_later(part)).saturating_sub(1)
+    }
+}
+
+impl<T: ByUid> Part<T> {
+    fn new(entries: Arc<[T]>) -> Self {
+        let is_alike = entries.is_sorted_by(|one, other| one.is_like(other));
+        Self { entries, is_alike }
     }
 }
 

@@ -61,6 +61,11 @@ impl ByUid for Arc<Workload> {
     fn uid(&self) -> &str {
         &self.uid
     }
+
+    /// Nobody chooses among them.
+    fn is_like(&self, _: &Self) -> bool {
+        false
+    }
 }
 
 #[derive(Clone, Debug, Default)]
