@@ -7,7 +7,8 @@
 //! A table comes before the timings: for meshes of four sizes the resident bytes for each workload,
 //! with the services and indexes that belong to them; how long the whole mesh takes, and the change
 //! of one workload while somebody looks; and what a question for an address and the route to a
-//! service take, each for one of 1024.
+//! service take, each for one of 16, which the processor has at hand, and for one of 1024, which it
+//! has to fetch.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -71,9 +72,13 @@ struct Row {
     bytes: u64,
     whole: Duration,
     change: Duration,
-    lookup: Duration,
-    route: Duration,
+    /// A lookup, and a route, among few destinations and among many.
+    lookups: [Duration; 2],
+    routes: [Duration; 2],
 }
+
+/// How many destinations are few, and how many are many.
+const DESTINATIONS: [usize; 2] = [16, 1024];
 
 impl Row {
     fn measure(workloads: u32) -> Self {
@@ -117,19 +122,15 @@ impl Row {
             bytes,
             whole,
             change,
-            lookup: best_of_nine(1, |_| {
-                time(|| {
-                    for address in addresses.iter().cycle().take(100_000) {
-                        black_box(reader.workload_at(black_box(address)));
-                    }
-                }) / 100_000
+            lookups: DESTINATIONS.map(|few| {
+                each(addresses.get(..few).unwrap_or(&addresses), |address| {
+                    reader.workload_at(black_box(address)).is_some()
+                })
             }),
-            route: best_of_nine(1, |_| {
-                time(|| {
-                    for query in queries.iter().cycle().take(100_000) {
-                        black_box(resolve(&reader, black_box(query)).is_ok());
-                    }
-                }) / 100_000
+            routes: DESTINATIONS.map(|few| {
+                each(queries.get(..few).unwrap_or(&queries), |query| {
+                    resolve(&reader, black_box(query)).is_ok()
+                })
             }),
         }
     }
@@ -140,15 +141,28 @@ impl fmt::Display for Row {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         write!(
             f,
-            "{:>9}{:>9}{:>12.1}{:>12.2}{:>9.0}{:>9.0}",
+            "{:>9}{:>9}{:>12.1}{:>12.2}{:>9.0}{:>9.0}{:>10.0}{:>10.0}",
             self.workloads,
             self.bytes,
             micros(self.whole) / 1e3,
             micros(self.change),
-            micros(self.lookup) * 1e3,
-            micros(self.route) * 1e3
+            micros(self.lookups[0]) * 1e3,
+            micros(self.lookups[1]) * 1e3,
+            micros(self.routes[0]) * 1e3,
+            micros(self.routes[1]) * 1e3
         )
     }
+}
+
+/// What a question takes that is put to each destination in turn.
+fn each<T>(destinations: &[T], ask: impl Fn(&T) -> bool) -> Duration {
+    best_of_nine(1, |_| {
+        time(|| {
+            for destination in destinations.iter().cycle().take(100_000) {
+                black_box(ask(destination));
+            }
+        }) / 100_000
+    })
 }
 
 /// The least of nine means of some runs: machines are noisy, and noise only adds.
@@ -165,7 +179,7 @@ fn time(run: impl FnOnce()) -> Duration {
 
 /// One process for each size, so that none has the memory of another.
 fn table(sizes: &[u32]) {
-    eprintln!("workloads  bytes/w    whole ms   change us  at ns  route ns");
+    eprintln!("workloads  bytes/w    whole ms   change us  at ns:16   1024  route ns:16  1024");
     for size in sizes {
         let program = std::env::current_exe().expect("a path");
         let row = Command::new(program).env(SIZE, size.to_string()).output();

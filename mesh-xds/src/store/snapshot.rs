@@ -50,10 +50,11 @@ pub enum Resource<'a> {
     Service(&'a Arc<Service>),
 }
 
-/// What has an address. Mostly it is one workload.
+/// What has an address. Mostly it is one workload, or one service by its key.
 #[derive(Clone, Debug)]
 enum Occupants {
     Workload(Arc<Workload>),
+    Service(Arc<str>),
     Others(Arc<Crowd>),
 }
 
@@ -122,6 +123,7 @@ impl Snapshot {
     pub fn workload_at(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
         match self.occupants(address)? {
             Occupants::Workload(workload) => Some(workload),
+            Occupants::Service(_) => None,
             Occupants::Others(crowd) => crowd.workloads.first(),
         }
     }
@@ -140,6 +142,7 @@ impl Snapshot {
     /// As [`service_at`](Self::service_at), with its workloads.
     pub(crate) fn group_at(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<Found<'_>> {
         let exact = match self.occupants(address) {
+            Some(Occupants::Service(key)) => self.visible(key, namespace),
             Some(Occupants::Others(crowd)) => self.choose(&crowd.services, namespace),
             Some(Occupants::Workload(_)) | None => None,
         };
@@ -468,6 +471,10 @@ impl Snapshot {
                 workloads: vec![workload],
                 ..Crowd::default()
             },
+            Some(Occupants::Service(key)) => Crowd {
+                services: vec![key],
+                ..Crowd::default()
+            },
             Some(Occupants::Others(crowd)) => Arc::unwrap_or_clone(crowd),
         };
         change(&mut crowd);
@@ -475,6 +482,9 @@ impl Snapshot {
             ([], []) => {}
             ([workload], []) => {
                 network.insert(address.address, Occupants::Workload(Arc::clone(workload)));
+            }
+            ([], [key]) => {
+                network.insert(address.address, Occupants::Service(Arc::clone(key)));
             }
             _ => {
                 network.insert(address.address, Occupants::Others(Arc::new(crowd)));
