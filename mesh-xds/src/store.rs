@@ -11,6 +11,7 @@ mod members;
 mod model;
 mod names;
 mod parts;
+mod policies;
 mod snapshot;
 
 pub use convert::{FieldFault, ResourceError};
@@ -63,8 +64,10 @@ impl Store {
     /// names what cannot be taken, for [`Client::settle`](crate::delta::Client::settle); of those
     /// resources the earlier version stays in force. Resources of other types are all refused.
     ///
-    /// A policy that is refused when it is first seen is not there, as with ztunnel: what it was to
-    /// deny passes. Refusals are for somebody to look at.
+    /// Of a policy that is refused when it is first seen there is nothing to stay in force, and what
+    /// it was to deny must not pass: [`Snapshot::policies_of`] has an error for the workloads that it
+    /// may be for. It is forgotten when it is replaced or removed, or when a stream after a
+    /// [`disconnect`](Self::disconnected) has brought all policies and not this one.
     pub fn apply(&mut self, push: &Push) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         for resource in push.resources() {
@@ -78,6 +81,11 @@ impl Store {
                 )),
             };
             if let Err(error) = result {
+                if push.type_url() == AUTHORIZATION_TYPE_URL {
+                    self.snapshot
+                        .policies
+                        .refuse(&resource.name, scope_of(&resource.name, body));
+                }
                 refusals.push(Refusal {
                     name: resource.name.clone(),
                     reason: error.to_string(),
@@ -91,7 +99,21 @@ impl Store {
                 _ => {}
             }
         }
+        if push.type_url() == AUTHORIZATION_TYPE_URL {
+            for name in push.unfit() {
+                self.snapshot.policies.refuse(name, None);
+            }
+            if !push.is_part() {
+                self.snapshot.policies.forget_doubted();
+            }
+        }
         refusals
+    }
+
+    /// Whoever tells of the mesh is lost. Everything stays as it is; but what was refused may be gone
+    /// by the time of the next stream, and nobody would say so.
+    pub fn disconnected(&mut self) {
+        self.snapshot.policies.doubt_refused();
     }
 
     /// Adds or replaces a workload that is known under its uid.
@@ -137,7 +159,7 @@ impl Store {
 
     /// Removes a policy by its key.
     pub fn remove_policy(&mut self, key: &str) {
-        self.snapshot.remove_policy(key);
+        self.snapshot.policies.remove(key);
     }
 
     fn decode_address(&mut self, name: &str, body: &[u8]) -> Result<(), ResourceError> {
@@ -192,7 +214,7 @@ impl Store {
         if *policy.key != *name {
             return Err(ResourceError::new("name", FieldFault::Key(name.to_owned())));
         }
-        self.snapshot.insert_policy(Arc::new(policy));
+        self.snapshot.policies.insert(Arc::new(policy));
         Ok(())
     }
 
@@ -202,6 +224,13 @@ impl Store {
             Key::Service(key) => self.snapshot.remove_service(key),
         }
     }
+}
+
+/// For whom a policy is that is not understood otherwise.
+fn scope_of(name: &str, body: &[u8]) -> Option<PolicyScope> {
+    let wire = security::Authorization::decode(body).ok()?;
+    let is_called_so = name.split_once('/') == Some((&wire.namespace, &wire.name));
+    convert::policy_scope(&wire).ok().filter(|_| is_called_so)
 }
 
 impl Default for Store {

@@ -1,11 +1,16 @@
 //! The state of a mesh: what is found, what is refused, and that earlier snapshots stay as they were.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "test code")]
 
+use mesh_testkit::clock::ManualClock;
 use mesh_testkit::xds::{bytes, gateway, in_service, network_address, port, service, workload};
+use mesh_xds::delta::{Client, ClientConfig};
 use mesh_xds::store::{NetworkAddress, Resource, Store};
-use mesh_xds_types::security::{Authorization, Scope};
-use mesh_xds_types::workload as wire;
+use mesh_xds_types::core::Node;
+use mesh_xds_types::discovery::{self, DeltaDiscoveryResponse};
+use mesh_xds_types::security::{Action, Authorization, Scope};
+use mesh_xds_types::{AUTHORIZATION_TYPE_URL, workload as wire};
 use proptest::prelude::*;
+use prost::Message;
 
 fn at(address: &str) -> NetworkAddress {
     NetworkAddress {
@@ -329,4 +334,141 @@ fn bytes_of_both_families_are_addresses() {
     let mut store = Store::new();
     store.insert_workload(&dual).unwrap();
     assert!(store.snapshot().workload_at(&at("2001:db8::1")).is_some());
+}
+
+/// A mesh of a workload in `shop` and one in `bank`, and who tells it of policies.
+struct Told {
+    store: Store,
+    client: Client<()>,
+    responses: u32,
+}
+
+impl Told {
+    fn new() -> Self {
+        let mut store = Store::new();
+        for namespace in ["shop", "bank"] {
+            let mut member = workload(namespace, &format!("10.0.0.{}", namespace.len()));
+            member.namespace = namespace.into();
+            store.insert_workload(&member).unwrap();
+        }
+        let mut client = Client::new(ClientConfig::new(Node::default()).all(AUTHORIZATION_TYPE_URL));
+        client.connected();
+        let responses = 0;
+        Self {
+            store,
+            client,
+            responses,
+        }
+    }
+
+    /// A response with policies and bytes by their names, and names of what is gone; answers who is
+    /// refused.
+    fn hears(&mut self, policies: &[(&str, Vec<u8>)], removed: &[&str]) -> Vec<String> {
+        self.responses += 1;
+        let resource = |(name, body): &(&str, Vec<u8>)| discovery::Resource {
+            name: (*name).into(),
+            resource: Some(prost_types::Any {
+                type_url: AUTHORIZATION_TYPE_URL.into(),
+                value: body.clone(),
+            }),
+            ..discovery::Resource::default()
+        };
+        let response = DeltaDiscoveryResponse {
+            type_url: AUTHORIZATION_TYPE_URL.into(),
+            nonce: self.responses.to_string(),
+            resources: policies.iter().map(resource).collect(),
+            removed_resources: removed.iter().map(|name| (*name).to_owned()).collect(),
+            ..DeltaDiscoveryResponse::default()
+        };
+        let push = self.client.receive(response).unwrap();
+        let refusals = self.store.apply(&push);
+        self.client.settle(push, &refusals);
+        refusals.into_iter().map(|refusal| refusal.name).collect()
+    }
+
+    /// What may be for a workload and is not known.
+    fn unknown(&self, uid: &str) -> Vec<String> {
+        let snapshot = self.store.snapshot();
+        let workload = snapshot.workload(uid).unwrap();
+        let unknown = snapshot.policies_of(workload).filter_map(Result::err);
+        unknown.map(|key| key.to_string()).collect()
+    }
+}
+
+/// A policy with an action that nobody knows.
+fn odd(scope: Scope) -> (&'static str, Vec<u8>) {
+    let mut odd = policy("odd", "shop", scope);
+    odd.action = 77;
+    ("shop/odd", odd.encode_to_vec())
+}
+
+#[test]
+fn a_policy_that_is_not_understood_is_missed_by_those_it_may_be_for() {
+    let undecodable = ("shop/odd", vec![0xff]);
+    let misnamed = ("shop/odd", policy("x", "bank", Scope::Namespace).encode_to_vec());
+    for (resource, shop, bank) in [
+        (odd(Scope::Namespace), true, false),
+        (odd(Scope::Global), true, true),
+        (odd(Scope::WorkloadSelector), false, false),
+        (undecodable, true, true),
+        (misnamed, true, true),
+    ] {
+        let mut told = Told::new();
+        assert_eq!(told.hears(&[resource], &[]), ["shop/odd"]);
+        assert_eq!(
+            (told.unknown("shop").len(), told.unknown("bank").len()),
+            (shop.into(), bank.into())
+        );
+        // It is not missed once it is understood, or gone.
+        let good = ("shop/odd", policy("odd", "shop", Scope::Namespace).encode_to_vec());
+        let mut other = Told::new();
+        told.hears(std::slice::from_ref(&good), &[]);
+        other.hears(&[odd(Scope::Global)], &[]);
+        other.hears(&[], &["shop/odd"]);
+        assert_eq!((told.unknown("shop"), other.unknown("shop")), (vec![], vec![]));
+        // What was understood stays in force.
+        told.hears(&[odd(Scope::Global)], &[]);
+        assert_eq!(told.unknown("shop"), Vec::<String>::new());
+        assert_eq!(
+            told.store.snapshot().policy("shop/odd").unwrap().wire.action,
+            i32::from(Action::Allow)
+        );
+    }
+}
+
+#[test]
+fn what_was_refused_is_forgotten_when_a_new_stream_does_not_have_it() {
+    let mut told = Told::new();
+    told.hears(&[odd(Scope::Namespace)], &[]);
+    told.hears(&[], &[]);
+    assert_eq!(
+        told.unknown("shop"),
+        ["shop/odd"],
+        "the same stream does not repeat itself"
+    );
+    for is_still_there in [true, false] {
+        told.client.disconnected(ManualClock::new().now(), 0);
+        told.store.disconnected();
+        assert_eq!(told.unknown("shop"), ["shop/odd"]);
+        told.client.connected();
+        let policies = [odd(Scope::Namespace)];
+        told.hears(if is_still_there { &policies } else { &[] }, &[]);
+        assert_eq!(told.unknown("shop").is_empty(), !is_still_there);
+    }
+}
+
+#[test]
+fn many_policies_that_are_not_understood_are_missed_by_all() {
+    let mut told = Told::new();
+    for number in 0..2_000 {
+        told.hears(
+            &[(&format!("far/{number}"), {
+                let mut odd = policy(&number.to_string(), "far", Scope::Namespace);
+                odd.action = 77;
+                odd.encode_to_vec()
+            })],
+            &[],
+        );
+    }
+    assert_eq!(told.unknown("shop"), [""]);
 }

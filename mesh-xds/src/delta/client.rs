@@ -167,6 +167,11 @@ impl Push {
         &self.removed
     }
 
+    /// The names of what is not among the resources because it could not be taken as one.
+    pub(crate) fn unfit(&self) -> impl Iterator<Item = &str> {
+        self.refused.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Whether more belongs to it that comes in another one, so that a program that has to know all
     /// does not yet.
     #[must_use]

@@ -311,12 +311,16 @@ pub(crate) fn policy(wire: security::Authorization, texts: &mut Interner) -> Res
     Ok(Policy {
         key: format!("{}/{}", wire.namespace, wire.name).into(),
         namespace: texts.text(&wire.namespace),
-        scope: match known("scope", wire.scope)? {
-            security::Scope::Global => PolicyScope::Global,
-            security::Scope::Namespace => PolicyScope::Namespace,
-            security::Scope::WorkloadSelector => PolicyScope::Selector,
-        },
+        scope: policy_scope(&wire)?,
         wire: Arc::new(wire),
+    })
+}
+
+pub(crate) fn policy_scope(wire: &security::Authorization) -> Result<PolicyScope, ResourceError> {
+    Ok(match known("scope", wire.scope)? {
+        security::Scope::Global => PolicyScope::Global,
+        security::Scope::Namespace => PolicyScope::Namespace,
+        security::Scope::WorkloadSelector => PolicyScope::Selector,
     })
 }
 

@@ -7,8 +7,9 @@ use super::blocks::Blocks;
 use super::convert::{FieldFault, ResourceError};
 use super::map::Map;
 use super::members::{Endpoint, Endpoints, Members};
-use super::model::{Identity, NetworkAddress, Policy, PolicyList, PolicyScope, Protocol, Service, Workload};
+use super::model::{Identity, NetworkAddress, Policy, Protocol, Service, Workload};
 use super::parts::{ByUid, Parts};
+use super::policies::Policies;
 
 /// Resources that may share an address or a hostname. Host-network workloads, which really do share
 /// theirs, are not found by address.
@@ -30,7 +31,7 @@ pub struct Snapshot {
     /// Workloads by their own hostname.
     workload_hostnames: Map<Arc<str>, Shared<Arc<Workload>>>,
     identities: Map<Arc<Identity>, Parts<Arc<Workload>>>,
-    policies: Policies,
+    pub(super) policies: Policies,
 }
 
 /// What belongs to a service's key. Workloads may come before the service does.
@@ -81,13 +82,6 @@ pub(crate) type Found<'a> = (&'a Arc<Service>, Endpoints<'a>);
 
 /// A few things in a fixed order.
 type Shared<T> = Arc<Vec<T>>;
-
-#[derive(Clone, Debug, Default)]
-struct Policies {
-    by_key: PolicyList,
-    global: PolicyList,
-    by_namespace: Arc<BTreeMap<Arc<str>, PolicyList>>,
-}
 
 impl Snapshot {
     pub(super) fn new() -> Self {
@@ -223,27 +217,18 @@ impl Snapshot {
     /// The policy with a key, `namespace/name`.
     #[must_use]
     pub fn policy(&self, key: &str) -> Option<&Arc<Policy>> {
-        self.policies.by_key.get(key)
+        self.policies.get(key)
     }
 
     /// The policies for a workload: the global ones, those of its namespace, and those that it
-    /// names. A policy that it names and nobody has is an error with its key, because it may be the
-    /// one that was to protect the workload.
+    /// names. A policy that may be for it and is not known is an error with its key, because it may
+    /// be the one that was to protect the workload: one that it names and nobody has, or one that was
+    /// refused and of which there is no earlier version.
     pub fn policies_of<'a>(
         &'a self,
         workload: &'a Workload,
     ) -> impl Iterator<Item = Result<&'a Arc<Policy>, &'a Arc<str>>> {
-        let namespace = self.policies.by_namespace.get(&workload.identity.namespace);
-        let general = self
-            .policies
-            .global
-            .values()
-            .chain(namespace.into_iter().flat_map(|list| list.values()));
-        let selected = workload
-            .policies
-            .iter()
-            .map(|key| self.policies.by_key.get(key).ok_or(key));
-        general.map(Ok).chain(selected)
+        self.policies.of(workload)
     }
 
     /// How many workloads there are.
@@ -261,7 +246,7 @@ impl Snapshot {
     /// How many policies there are.
     #[must_use]
     pub fn policy_count(&self) -> usize {
-        self.policies.by_key.len()
+        self.policies.len()
     }
 
     pub(super) fn insert_workload(&mut self, workload: Arc<Workload>) -> Result<(), ResourceError> {
@@ -382,46 +367,6 @@ impl Snapshot {
         }
         self.services -= 1;
         self.change_group(&service.key, |group| group.service = None);
-    }
-
-    pub(super) fn insert_policy(&mut self, policy: Arc<Policy>) {
-        self.remove_policy(&policy.key);
-        let list = match policy.scope {
-            PolicyScope::Global => Some(&mut self.policies.global),
-            PolicyScope::Namespace => {
-                let namespaces = Arc::make_mut(&mut self.policies.by_namespace);
-                Some(namespaces.entry(Arc::clone(&policy.namespace)).or_default())
-            }
-            PolicyScope::Selector => None,
-        };
-        if let Some(list) = list {
-            Arc::make_mut(list).insert(Arc::clone(&policy.key), Arc::clone(&policy));
-        }
-        Arc::make_mut(&mut self.policies.by_key).insert(Arc::clone(&policy.key), policy);
-    }
-
-    pub(super) fn remove_policy(&mut self, key: &str) {
-        if !self.policies.by_key.contains_key(key) {
-            return;
-        }
-        let Some(policy) = Arc::make_mut(&mut self.policies.by_key).remove(key) else {
-            return;
-        };
-        match policy.scope {
-            PolicyScope::Global => {
-                Arc::make_mut(&mut self.policies.global).remove(key);
-            }
-            PolicyScope::Namespace => {
-                let namespaces = Arc::make_mut(&mut self.policies.by_namespace);
-                if let Some(list) = namespaces.get_mut(&policy.namespace) {
-                    Arc::make_mut(list).remove(key);
-                    if list.is_empty() {
-                        namespaces.remove(&policy.namespace);
-                    }
-                }
-            }
-            PolicyScope::Selector => {}
-        }
     }
 
     fn occupants(&self, address: &NetworkAddress) -> Option<&Occupants> {
