@@ -12,12 +12,14 @@ mod manifest;
 pub mod mesh_policy;
 pub mod node_proxy;
 mod operator;
+mod proxy;
 pub mod quickstart;
 mod relay;
 mod settle;
 mod sockets;
 mod topology;
 mod usage;
+pub mod waypoint;
 mod workers;
 
 /// The README's example, compiled.

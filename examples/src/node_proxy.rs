@@ -1,28 +1,17 @@
 //! `node-proxy`: the proxy of a node, what ztunnel is.
 
-mod access_log;
-mod admin;
 mod args;
 mod capture;
 mod config;
-mod control_plane;
-mod credentials;
 mod demand;
-mod discovery;
 mod dump;
 pub mod fuzzing;
 mod guard;
 mod inbound;
-mod labels;
-mod log;
 mod mesh;
-mod mesh_file;
-mod metrics;
 mod node;
 mod outbound;
-mod party;
 mod passthrough;
-mod plain;
 mod plan;
 mod proxy;
 mod proxy_protocol;
@@ -31,20 +20,19 @@ mod residents;
 mod run;
 mod socks5;
 mod target;
-mod traffic;
-mod tunnels;
-mod upstream;
 
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
 use self::args::Args;
-use self::config::{Config, ConfigError};
-use self::control_plane::DialSetupError;
-use self::credentials::CredentialsError;
-use self::mesh_file::MeshFileError;
-use self::upstream::NotTransparent;
+use self::config::Config;
+use crate::proxy::config::{self as file, ConfigError};
+use crate::proxy::connect::NotTransparent;
+use crate::proxy::control_plane::DialSetupError;
+use crate::proxy::credentials::CredentialsError;
+use crate::proxy::level;
+use crate::proxy::mesh_file::MeshFileError;
 use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
 use crate::workers::{Abandoned, Unkept};
@@ -57,8 +45,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(ended) => return ended,
     };
-    let level = log::init();
-    let result = Config::read(&args.config)
+    let level = level::init();
+    let result = file::read::<Config>(&args.config)
         .map_err(Failure::from)
         .and_then(|config| run::run(&config, args.json, level));
     match result {

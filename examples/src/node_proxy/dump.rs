@@ -1,5 +1,6 @@
 //! What the node knows, for people: the mesh, its own workloads and their certificates. No keys.
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use mesh_identity::Svid;
@@ -9,8 +10,23 @@ use serde_json::{Value, json};
 
 use super::mesh::{Protection, Resident};
 use super::node::Node;
+use crate::proxy::admin::Operated;
 
-pub(super) fn dump(node: &Node) -> Value {
+impl Operated for Node {
+    fn is_ready(&self) -> bool {
+        *self.is_synced.borrow()
+    }
+
+    fn metrics(&self) -> Result<String, fmt::Error> {
+        self.telemetry.metrics.to_text()
+    }
+
+    fn dump(&self) -> Value {
+        dump(self)
+    }
+}
+
+fn dump(node: &Node) -> Value {
     let mesh = node.mesh();
     let (mut workloads, mut services) = (Vec::new(), Vec::new());
     mesh.snapshot.visit_workloads(|found| {

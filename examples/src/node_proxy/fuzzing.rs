@@ -10,6 +10,7 @@ use tokio::io::{join, sink};
 
 use super::config::Config;
 use super::{proxy_protocol, socks5};
+use crate::proxy::config::parse;
 
 /// A client of SOCKS5 says something. What is understood of it can be said again.
 ///
@@ -29,7 +30,7 @@ pub fn socks5(data: &[u8]) {
 ///
 /// A mistake in it is told with no line of it, or with more than one.
 pub fn config(text: &str) {
-    if let Err((line, problem)) = Config::parse(text) {
+    if let Err((line, problem)) = parse::<Config>(text) {
         assert!(!problem.contains('\n'), "{problem}");
         assert!((1..=text.lines().count() + 1).contains(&line), "{line}");
     }

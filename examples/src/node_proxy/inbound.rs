@@ -11,15 +11,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::guard::{Admitted, Refused};
-use super::labels::{Reporter, ServiceName};
 use super::mesh::{Mesh, Resident};
 use super::node::Node;
-use super::party::{Party, baggage};
+use super::proxy_protocol;
 use super::target::{Target, target};
-use super::traffic::{Ends, Failure, Inbound, Traffic};
-use super::upstream::ConnectError;
-use super::{plain, proxy_protocol};
 use crate::admission::Caller;
+use crate::proxy::connect::ConnectError;
+use crate::proxy::labels::{Reporter, ServiceName};
+use crate::proxy::party::{Party, baggage};
+use crate::proxy::plain;
+use crate::proxy::traffic::{Ends, Failure, Inbound, Traffic};
 use crate::workers::Stop;
 
 /// Serves one connection, under the identity of the workload that it was made to, until it ends.

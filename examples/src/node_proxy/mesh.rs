@@ -33,6 +33,11 @@ pub(super) enum Protection {
 }
 
 impl Mesh {
+    /// Those of the workloads of this node.
+    pub(super) fn identities(&self) -> Vec<SpiffeId> {
+        self.residents.values().map(|resident| resident.id.clone()).collect()
+    }
+
     pub(super) fn resident_at(&self, ip: IpAddr) -> Option<&Arc<Resident>> {
         self.resident(&self.workload_at(ip)?.uid)
     }

@@ -1,9 +1,7 @@
 //! What all of a node's connections share.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hbone::Authority;
@@ -11,12 +9,13 @@ use mesh_xds::store::Workload;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::credentials::Credentials;
 use super::demand::{Demand, DemandError};
 use super::mesh::{Mesh, Resident};
-use super::party::Party;
-use super::traffic::Telemetry;
-use super::upstream::{self, ConnectError};
+use crate::proxy::chance::Chance;
+use crate::proxy::connect::{self, ConnectError};
+use crate::proxy::credentials::Credentials;
+use crate::proxy::party::Party;
+use crate::proxy::traffic::Telemetry;
 
 /// A node of the mesh.
 pub(super) struct Node {
@@ -72,7 +71,7 @@ impl Node {
 
     /// Connects to an address, for whoever is at `source`.
     pub(super) async fn connect(&self, addr: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
-        upstream::connect(addr, source.filter(|_| self.shows_sources)).await
+        connect::connect(addr, source.filter(|_| self.shows_sources)).await
     }
 
     /// Whoever has an address, as telemetry names it.
@@ -96,23 +95,4 @@ impl Node {
 /// Whether an address is one of a workload's.
 pub(super) fn has(workload: &Workload, ip: IpAddr) -> bool {
     workload.addresses.contains(&ip.to_canonical())
-}
-
-/// Numbers that nobody can foretell.
-pub(super) struct Chance {
-    state: RandomState,
-    drawn: AtomicU64,
-}
-
-impl Chance {
-    pub(super) fn new() -> Self {
-        Self {
-            state: RandomState::new(),
-            drawn: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn draw(&self) -> u64 {
-        self.state.hash_one(self.drawn.fetch_add(1, Ordering::Relaxed))
-    }
 }

@@ -13,16 +13,17 @@ use tokio::net::TcpStream;
 use super::demand::DemandError;
 use super::guard::{Admitted, Refused};
 use super::inbound::denied;
-use super::labels::Reporter;
 use super::mesh::Resident;
 use super::node::{Node, has};
-use super::party::{Party, baggage};
-use super::plain::{self, PlainProgress};
-use super::plan::{Plan, PlanError, Spot, Way, plan};
-use super::traffic::{Ends, Failure, Outbound as Sent, Traffic};
-use super::tunnels::{Opened, Tunnels, TunnelsError, Within};
-use super::upstream::{self, ConnectError};
+use super::plan::{Plan, PlanError, Way, plan};
 use crate::admission::Caller;
+use crate::proxy::connect::{self, ConnectError};
+use crate::proxy::labels::Reporter;
+use crate::proxy::party::{Party, baggage};
+use crate::proxy::plain::{self, PlainProgress};
+use crate::proxy::stretch::Spot;
+use crate::proxy::traffic::{Ends, Failure, Outbound as Sent, Traffic};
+use crate::proxy::tunnels::{Opened, Tunnels, TunnelsError, Within};
 
 /// Carries connections of workloads to their destinations.
 #[derive(Clone)]
@@ -96,7 +97,7 @@ impl Outbound {
     async fn plain(&self, source: &Resident, spot: Spot, ends: Ends) -> Result<Carrier, OutboundError> {
         let addr = match spot {
             Spot::Addr(addr) => Ok(addr),
-            Spot::Name(name, port) => upstream::resolve(&name, port).await,
+            Spot::Name(name, port) => connect::resolve(&name, port).await,
         };
         let addr = addr.and_then(|addr| match self.node.is_own(addr) {
             true => Err(ConnectError::Own(addr)),

@@ -7,13 +7,13 @@ use tokio::net::TcpStream;
 
 use super::guard::Admitted;
 use super::inbound::denied;
-use super::labels::Reporter;
 use super::node::Node;
-use super::party::Party;
-use super::plain::{self, PlainProgress};
-use super::traffic::{Ends, Failure, Traffic};
-use super::upstream::ConnectError;
 use crate::admission::Caller;
+use crate::proxy::connect::ConnectError;
+use crate::proxy::labels::Reporter;
+use crate::proxy::party::Party;
+use crate::proxy::plain::{self, PlainProgress};
+use crate::proxy::traffic::{Ends, Failure, Traffic};
 
 /// Carries a connection to the workload that it was made to, if policies let whoever shows no
 /// certificate pass.

@@ -1,6 +1,5 @@
 //! How a connection of a workload gets to its destination.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,9 +7,10 @@ use hbone::{Authority, AuthorityError, Host};
 use mesh_identity::{PeerPolicy, SpiffeIdError};
 use mesh_xds::resolve::{Expected, Hop, Place, Query, ResolveError, Target, Tunnel, Via, resolve};
 
-use super::labels::ServiceName;
 use super::mesh::{Mesh, Resident};
-use super::party::Party;
+use crate::proxy::labels::ServiceName;
+use crate::proxy::party::Party;
+use crate::proxy::stretch::{Spot, Stretch};
 
 /// What was found out about a connection before it is made.
 pub(super) struct Plan {
@@ -34,21 +34,6 @@ pub(super) enum Way {
         /// Who has to answer within.
         servers: PeerPolicy,
     },
-}
-
-/// A tunnel to be made.
-#[derive(Debug)]
-pub(super) struct Stretch {
-    pub(super) peer: Spot,
-    pub(super) authority: Authority,
-    pub(super) servers: PeerPolicy,
-}
-
-/// Where to connect.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Spot {
-    Addr(SocketAddr),
-    Name(String, u16),
 }
 
 /// Plans a connection of `source` to `target`.
@@ -81,7 +66,7 @@ pub(super) fn plan(
             outer: stretch(&outer)?,
             servers: servers(&inner)?,
         },
-        (Hop::Plain { place }, _) => Way::Plain(place.try_into()?),
+        (Hop::Plain { place }, _) => Way::Plain(spot(place)?),
         _ => return Err(PlanError::Unsupported),
     };
     let id = match &way {
@@ -115,18 +100,9 @@ impl Way {
     }
 }
 
-impl fmt::Display for Spot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Addr(addr) => write!(f, "{addr}"),
-            Self::Name(name, port) => write!(f, "{name}:{port}"),
-        }
-    }
-}
-
 fn stretch(tunnel: &Tunnel<'_>) -> Result<Stretch, PlanError> {
     Ok(Stretch {
-        peer: tunnel.peer.try_into()?,
+        peer: spot(tunnel.peer)?,
         authority: match tunnel.authority {
             Place::Address(addr) => addr.try_into()?,
             Place::Hostname(name, port) => Authority::new(name, port)?,
@@ -143,15 +119,11 @@ fn servers(expected: &Expected<'_>) -> Result<PeerPolicy, PlanError> {
     Ok(PeerPolicy::one_of(names.chain([identity])))
 }
 
-impl TryFrom<Place<'_>> for Spot {
-    type Error = PlanError;
-
-    fn try_from(place: Place<'_>) -> Result<Self, PlanError> {
-        match place {
-            Place::Address(addr) => Ok(Self::Addr(addr)),
-            Place::Hostname(name, port) => Ok(Self::Name(name.to_owned(), port)),
-            _ => Err(PlanError::Unsupported),
-        }
+fn spot(place: Place<'_>) -> Result<Spot, PlanError> {
+    match place {
+        Place::Address(addr) => Ok(Spot::Addr(addr)),
+        Place::Hostname(name, port) => Ok(Spot::Name(name.to_owned(), port)),
+        _ => Err(PlanError::Unsupported),
     }
 }
 

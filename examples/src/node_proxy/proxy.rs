@@ -13,7 +13,8 @@ use super::mesh::Resident;
 use super::node::Node;
 use super::outbound::{Outbound, OutboundError};
 use super::socks5::{self, Reply};
-use super::{capture, inbound, passthrough, plain};
+use super::{capture, inbound, passthrough};
+use crate::proxy::plain;
 use crate::workers::Stop;
 
 /// Time for a client to say what it wants.

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use mesh_identity::{SpiffeId, SpiffeIdError, TrustDomain};
 use mesh_policy::authz::xds::{self, ReadError};
 use mesh_policy::authz::{CompileError, Compiler, Dialect, PolicySet, TrustDomains};
+use mesh_xds::delta::{Push, Refusal};
 use mesh_xds::store::{Policy, Snapshot, Workload};
 use tokio::sync::watch;
 
 use super::mesh::{Mesh, Protection, Resident};
+use crate::proxy::view::View;
 
 /// Keeps the node's view of a mesh. What did not change stays the same value, so that connections
 /// are looked at again only where their own workload's policies changed.
@@ -47,39 +49,6 @@ impl Residents {
             publish,
         };
         (residents, mesh)
-    }
-
-    /// Takes the mesh as it is now.
-    pub(super) fn update(&mut self, snapshot: Snapshot) {
-        let mut here = Vec::new();
-        snapshot.visit_workloads(|workload| {
-            if *workload.node == *self.node {
-                here.push(Arc::clone(workload));
-            }
-            ControlFlow::<()>::Continue(())
-        });
-        let mut before = std::mem::take(&mut self.known);
-        for workload in here {
-            let known = self.known(&snapshot, &workload, before.remove(&workload.uid));
-            match known {
-                Ok(known) => drop(self.known.insert(Arc::clone(&workload.uid), known)),
-                Err(reason) => tracing::warn!(workload = %workload.uid, %reason, "workload not served"),
-            }
-        }
-        let residents = self.known.iter();
-        let mesh = Mesh {
-            residents: residents
-                .map(|(uid, known)| (Arc::clone(uid), Arc::clone(&known.resident)))
-                .collect(),
-            network: Arc::clone(&self.network),
-            snapshot,
-        };
-        self.publish.send_replace(Arc::new(mesh));
-    }
-
-    /// Ends when nobody looks at the mesh any more.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.publish.is_closed()
     }
 
     fn known(&mut self, snapshot: &Snapshot, workload: &Arc<Workload>, before: Option<Known>) -> Result<Known, Unfit> {
@@ -131,6 +100,44 @@ impl Residents {
                 Protection::Closed(reason.to_string().into())
             }
         }
+    }
+}
+
+impl View for Residents {
+    fn update(&mut self, snapshot: Snapshot) {
+        let mut here = Vec::new();
+        snapshot.visit_workloads(|workload| {
+            if *workload.node == *self.node {
+                here.push(Arc::clone(workload));
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        let mut before = std::mem::take(&mut self.known);
+        for workload in here {
+            let known = self.known(&snapshot, &workload, before.remove(&workload.uid));
+            match known {
+                Ok(known) => drop(self.known.insert(Arc::clone(&workload.uid), known)),
+                Err(reason) => tracing::warn!(workload = %workload.uid, %reason, "workload not served"),
+            }
+        }
+        let residents = self.known.iter();
+        let mesh = Mesh {
+            residents: residents
+                .map(|(uid, known)| (Arc::clone(uid), Arc::clone(&known.resident)))
+                .collect(),
+            network: Arc::clone(&self.network),
+            snapshot,
+        };
+        self.publish.send_replace(Arc::new(mesh));
+    }
+
+    /// Nothing else is asked for.
+    fn take(&mut self, _: &Push) -> Vec<Refusal> {
+        Vec::new()
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.publish.is_closed()
     }
 }
 

@@ -5,29 +5,35 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::access_log::AccessLog;
-use super::admin::Admin;
-use super::config::{Config, MeshSource, OriginalSource};
-use super::credentials::Credentials;
+use super::Failure;
+use super::config::{Config, OriginalSource};
 use super::demand::Demand;
-use super::log::Level;
-use super::metrics::Metrics;
-use super::node::{Chance, Node};
+use super::mesh::Mesh;
+use super::node::Node;
 use super::outbound::Outbound;
 use super::proxy::Role;
 use super::ready::Ready;
 use super::residents::Residents;
-use super::traffic::Telemetry;
-use super::tunnels::Tunnels;
-use super::upstream::{self, NotTransparent};
-use super::{Failure, discovery, mesh_file};
 use crate::accept;
 use crate::events::Log;
+use crate::proxy::access_log::AccessLog;
+use crate::proxy::admin::Admin;
+use crate::proxy::chance::Chance;
+use crate::proxy::config::MeshSource;
+use crate::proxy::connect::{self, NotTransparent};
+use crate::proxy::credentials::{Credentials, Terms};
+use crate::proxy::discovery::{self, Subscription};
+use crate::proxy::level::Level;
+use crate::proxy::mesh_file;
+use crate::proxy::metrics::Metrics;
+use crate::proxy::traffic::Telemetry;
+use crate::proxy::tunnels::Tunnels;
 use crate::sockets::{self, Sockets};
 use crate::workers::{Driver, Keepers, Signals, Stop};
 
@@ -37,7 +43,15 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failure> {
     let settings = &config.settings;
     let keepers = Keepers::new();
-    let (credentials, mut drivers) = Credentials::load(config)?;
+    let (credentials, mut drivers) = Credentials::load(
+        &config.identity,
+        Terms {
+            trust_domain: &config.trust_domain,
+            cluster: &settings.cluster,
+            lifetime: settings.certificate_lifetime(),
+            patience: settings.demand(),
+        },
+    )?;
     let (residents, mesh) = Residents::new(&config.node, &settings.network, config.trust_domain.clone());
     let (sync, is_synced) = watch::channel(false);
     let mut demand = None;
@@ -48,7 +62,13 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         }
         MeshSource::Xds(server) => {
             let handle = Arc::new(OnceLock::new());
-            drivers.push(discovery::follow(config, server, residents, sync, Arc::clone(&handle))?);
+            drivers.push(discovery::follow(
+                server,
+                subscription(config),
+                residents,
+                sync,
+                Arc::clone(&handle),
+            )?);
             if settings.on_demand {
                 demand = Some(Demand::new(handle, settings.demand()));
             }
@@ -85,7 +105,10 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         drain: settings.drain(),
     });
     let (credentials, mesh) = (Arc::clone(&node.credentials), node.mesh.clone());
-    drivers.push(Driver::new("certificates", credentials.keep_prefetched(mesh)));
+    drivers.push(Driver::new(
+        "certificates",
+        credentials.keep_prefetched(mesh, Mesh::identities),
+    ));
     keepers.drive("control-plane", drivers)?;
     let ready = Ready::new(&config.node, admin.as_ref().map(|admin| admin.addr));
     let ready = listeners
@@ -99,14 +122,29 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
     result
 }
 
+/// What a discovery server is asked for.
+fn subscription(config: &Config) -> Subscription {
+    let fields = [("NODE_NAME", &*config.node), ("CLUSTER_ID", &*config.settings.cluster)];
+    let id = format!("ztunnel~0.0.0.0~{}.node~node.svc.cluster.local", config.node);
+    let (all, on_demand) = match config.settings.on_demand {
+        true => (vec![AUTHORIZATION_TYPE_URL], vec![ADDRESS_TYPE_URL]),
+        false => (vec![AUTHORIZATION_TYPE_URL, ADDRESS_TYPE_URL], Vec::new()),
+    };
+    Subscription {
+        node: discovery::introduction(id, &fields),
+        all,
+        on_demand,
+    }
+}
+
 /// Whether destinations are to see who connects, and can.
 fn shows_sources(wanted: OriginalSource) -> Result<bool, NotTransparent> {
     match wanted {
         OriginalSource::Off => Ok(false),
-        OriginalSource::Try => Ok(upstream::check_transparency()
+        OriginalSource::Try => Ok(connect::check_transparency()
             .inspect_err(|reason| tracing::warn!(%reason, "destinations see this node and not who connects"))
             .is_ok()),
-        OriginalSource::Require => upstream::check_transparency().map(|()| true),
+        OriginalSource::Require => connect::check_transparency().map(|()| true),
     }
 }
 
@@ -166,7 +204,7 @@ fn workers(
     if let Some(listener) = admin.and_then(|admin| admin.listeners.into_iter().next()) {
         let node = Arc::clone(node);
         workers.push(Box::new(|_| {
-            Box::pin(operate(Admin { node, level }, listener, carried))
+            Box::pin(operate(Admin { proxy: node, level }, listener, carried))
         }));
     }
     workers
@@ -175,7 +213,7 @@ fn workers(
 /// Carries connections until it is to stop, and then those that are open, though not for ever.
 async fn carry(node: Arc<Node>, share: Vec<(Role, std::net::TcpListener)>, stop: Stop) -> Result<(), Failure> {
     let outbound = Outbound {
-        tunnels: Tunnels::new(Arc::clone(&node)),
+        tunnels: Tunnels::new(Arc::clone(&node.credentials), node.tunnels.clone(), node.timers.clone()),
         node,
     };
     let mut serving = JoinSet::new();
@@ -205,7 +243,7 @@ async fn carry(node: Arc<Node>, share: Vec<(Role, std::net::TcpListener)>, stop:
 
 /// Answers operators for as long as connections are carried.
 async fn operate(
-    admin: Admin,
+    admin: Admin<Node>,
     listener: std::net::TcpListener,
     mut carried: mpsc::Receiver<()>,
 ) -> Result<(), Failure> {

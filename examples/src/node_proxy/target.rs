@@ -122,6 +122,7 @@ fn is_behind(snapshot: &Snapshot, gateway: &Gateway, workload: &Workload) -> boo
 mod tests {
     use super::*;
     use crate::node_proxy::residents::Residents;
+    use crate::proxy::view::View;
 
     const MESH: &str = "
 workloads:

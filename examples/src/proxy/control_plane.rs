@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Dials one server, whatever the URI.
 #[derive(Clone)]
-pub(super) struct Dial {
+pub(crate) struct Dial {
     address: Authority,
     tls: Option<Tls>,
 }
@@ -40,12 +40,12 @@ struct Tls {
 }
 
 /// A connection of whatever kind.
-pub(super) trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 
 impl Dial {
-    pub(super) fn new(server: &Server) -> Result<Self, DialSetupError> {
+    pub(crate) fn new(server: &Server) -> Result<Self, DialSetupError> {
         let tls = match &server.roots {
             Some(roots) => {
                 let name = server_name(server)?;
@@ -134,7 +134,7 @@ fn server_name(server: &Server) -> Result<ServerName<'static>, DialSetupError> {
 
 /// What is wrong with what the configuration says about a server.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialSetupError {
+pub(crate) enum DialSetupError {
     #[error("mesh.xds.server_name: {0}")]
     Name(#[from] InvalidDnsNameError),
     #[error("mesh.xds.roots: {}: {error}", file.display())]

@@ -17,7 +17,7 @@ use super::config::LogFormat;
 const MAX_WAITING: usize = 10_000;
 
 /// Writes lines in a thread of its own, so that a slow reader holds up no connection.
-pub(super) struct AccessLog {
+pub(crate) struct AccessLog {
     format: LogFormat,
     writer: Mutex<Option<Writing>>,
 }
@@ -30,13 +30,13 @@ struct Writing {
 }
 
 /// What became of a connection: fields in the order of ztunnel's access log.
-pub(super) struct Record {
-    pub(super) is_failure: bool,
-    pub(super) fields: Vec<(&'static str, Value)>,
+pub(crate) struct Record {
+    pub(crate) is_failure: bool,
+    pub(crate) fields: Vec<(&'static str, Value)>,
 }
 
 /// A field of a record.
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     /// What is never written in quotes, such as an address.
     Word(String),
@@ -44,7 +44,7 @@ pub(super) enum Value {
 }
 
 impl AccessLog {
-    pub(super) fn start(format: LogFormat) -> io::Result<Self> {
+    pub(crate) fn start(format: LogFormat) -> io::Result<Self> {
         Self::start_on(format, io::stdout())
     }
 
@@ -69,7 +69,7 @@ impl AccessLog {
         })
     }
 
-    pub(super) fn write(&self, record: &Record) {
+    pub(crate) fn write(&self, record: &Record) {
         let line = match self.format {
             LogFormat::Off => return,
             LogFormat::Text => record.to_text(&now()),
@@ -97,7 +97,7 @@ impl AccessLog {
     }
 
     /// Waits until all lines are written, though not for ever: nobody may be reading them.
-    pub(super) fn finish(&self, patience: Duration) -> Result<(), Incomplete> {
+    pub(crate) fn finish(&self, patience: Duration) -> Result<(), Incomplete> {
         let writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Writing { lines, ended, .. }) = writing else {
             return Ok(());
@@ -124,7 +124,7 @@ fn write_lines(mut out: impl Write, lines: &Receiver<String>) -> io::Result<()> 
 
 /// Why lines are missing.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Incomplete {
+pub(crate) enum Incomplete {
     #[error("stdout: {0}")]
     Write(#[from] io::Error),
     #[error("stdout took no line for {} s", .0.as_secs_f32())]

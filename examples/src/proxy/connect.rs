@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to an address, from `source` if that is of the same family: whatever comes back for it
 /// has to be routed here. Dropped before somebody carries it, the connection is reset.
-pub(super) async fn connect(addr: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
+pub(crate) async fn connect(addr: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
     let connecting = async {
         match source.filter(|source| source.is_ipv4() == addr.is_ipv4()) {
             Some(source) => transparent(source)?.connect(addr).await,
@@ -33,7 +33,7 @@ pub(super) async fn connect(addr: SocketAddr, source: Option<IpAddr>) -> Result<
 }
 
 /// The first address of a name.
-pub(super) async fn resolve(name: &str, port: u16) -> Result<SocketAddr, ConnectError> {
+pub(crate) async fn resolve(name: &str, port: u16) -> Result<SocketAddr, ConnectError> {
     let found = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name, port))).await;
     let mut addrs = found
         .map_err(|_| ConnectError::Timeout)?
@@ -44,7 +44,7 @@ pub(super) async fn resolve(name: &str, port: u16) -> Result<SocketAddr, Connect
 }
 
 /// Whether connections may be made from addresses that are not this machine's.
-pub(super) fn check_transparency() -> Result<(), NotTransparent> {
+pub(crate) fn check_transparency() -> Result<(), NotTransparent> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(NotTransparent)?;
     socket.set_ip_transparent_v4(true).map_err(NotTransparent)
 }
@@ -65,11 +65,11 @@ fn transparent(source: IpAddr) -> io::Result<TcpSocket> {
 /// The operating system lets this process connect from no address but its own.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect from other addresses (IP_TRANSPARENT, which needs CAP_NET_ADMIN): {0}")]
-pub(super) struct NotTransparent(#[source] io::Error);
+pub(crate) struct NotTransparent(#[source] io::Error);
 
 /// Why a destination was not reached.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(crate) enum ConnectError {
     #[error("cannot resolve: {0}")]
     Unknown(#[source] io::Error),
     #[error("cannot connect: {0}")]
@@ -82,7 +82,7 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    pub(super) fn rejection(&self) -> Rejection {
+    pub(crate) fn rejection(&self) -> Rejection {
         match self {
             Self::Unknown(_) => Rejection::UnknownDestination,
             Self::Unreachable(_) | Self::Own(_) => Rejection::UpstreamUnreachable,
@@ -90,7 +90,7 @@ impl ConnectError {
         }
     }
 
-    pub(super) fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         matches!(self, Self::Unreachable(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 }

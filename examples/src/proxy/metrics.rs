@@ -22,7 +22,7 @@ const MAX_SERIES: usize = 10_000;
 const MAX_CLAIMED: usize = 100;
 
 /// What is counted of this node's connections.
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     opened: Family<Labels, Counter>,
     closed: Family<Labels, Counter>,
@@ -43,7 +43,7 @@ struct Open {
 }
 
 /// A connection that is open.
-pub(super) struct Counted {
+pub(crate) struct Counted {
     number: u64,
     labels: Labels,
     is_claimed: bool,
@@ -53,7 +53,7 @@ pub(super) struct Counted {
 }
 
 /// Bytes that a connection has carried so far.
-pub(super) trait Bytes: Send + Sync {
+pub(crate) trait Bytes: Send + Sync {
     /// From the server to the client.
     fn sent(&self) -> u64;
     /// From the client to the server.
@@ -67,7 +67,7 @@ struct Reported {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("istio");
         let mut counter = |name, help| {
             let family = Family::<Labels, Counter>::default();
@@ -94,7 +94,7 @@ impl Metrics {
     }
 
     /// A connection was opened. `is_claimed` says that its source's names are its own words.
-    pub(super) fn open(&self, labels: Labels, is_claimed: bool, bytes: Box<dyn Bytes>) -> Arc<Counted> {
+    pub(crate) fn open(&self, labels: Labels, is_claimed: bool, bytes: Box<dyn Bytes>) -> Arc<Counted> {
         let labels = self.bounded(labels, is_claimed);
         self.opened.get_or_create(&labels).inc();
         self.sockets.get_or_create(&labels.reporter).inc();
@@ -117,7 +117,7 @@ impl Metrics {
     }
 
     /// It was closed, with these flags if it failed.
-    pub(super) fn close(&self, counted: &Counted, flags: Option<&'static str>) {
+    pub(crate) fn close(&self, counted: &Counted, flags: Option<&'static str>) {
         self.lock().connections.remove(&counted.number);
         counted.report();
         self.sockets.get_or_create(&counted.labels.reporter).dec();
@@ -135,12 +135,12 @@ impl Metrics {
     }
 
     /// How many connections are open.
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.lock().connections.len()
     }
 
     /// All of it, in the text format of OpenMetrics.
-    pub(super) fn to_text(&self) -> Result<String, fmt::Error> {
+    pub(crate) fn to_text(&self) -> Result<String, fmt::Error> {
         let open: Vec<_> = self.lock().connections.values().cloned().collect();
         open.iter().for_each(|counted| counted.report());
         let mut encoded = String::new();
@@ -179,11 +179,11 @@ impl Open {
 }
 
 impl Counted {
-    pub(super) fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.bytes.sent()
     }
 
-    pub(super) fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.bytes.received()
     }
 

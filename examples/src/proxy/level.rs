@@ -10,20 +10,20 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::logging;
 
 /// Refusals and failures, and what becomes of the mesh.
-const DEFAULT: &str = "warn,mesh_examples::node_proxy::mesh_file=info,mesh_examples::node_proxy::discovery=info";
+const DEFAULT: &str = "warn,mesh_examples::proxy::mesh_file=info,mesh_examples::proxy::discovery=info";
 
 /// Says how much is logged.
 #[derive(Clone)]
-pub(super) struct Level(Arc<dyn Fn(EnvFilter) -> bool + Send + Sync>);
+pub(crate) struct Level(Arc<dyn Fn(EnvFilter) -> bool + Send + Sync>);
 
 impl Level {
     /// Has as much logged as a text says that RUST_LOG could be. False where that is impossible by now.
-    pub(super) fn set(&self, directives: &str) -> Result<bool, ParseError> {
+    pub(crate) fn set(&self, directives: &str) -> Result<bool, ParseError> {
         Ok((self.0)(EnvFilter::try_new(directives)?))
     }
 }
 
-pub(super) fn init() -> Level {
+pub(crate) fn init() -> Level {
     let log = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())

@@ -12,24 +12,24 @@ use tokio::net::TcpStream;
 
 /// Bytes that have been carried so far.
 #[derive(Debug, Default)]
-pub(super) struct PlainProgress {
+pub(crate) struct PlainProgress {
     to_client: AtomicU64,
     to_server: AtomicU64,
 }
 
 impl PlainProgress {
-    pub(super) fn to_client(&self) -> u64 {
+    pub(crate) fn to_client(&self) -> u64 {
         self.to_client.load(Ordering::Relaxed)
     }
 
-    pub(super) fn to_server(&self) -> u64 {
+    pub(crate) fn to_server(&self) -> u64 {
         self.to_server.load(Ordering::Relaxed)
     }
 }
 
 /// Copies both ways until both directions have ended or one side has failed. Unless both ended in
 /// order, both sides are reset, also where the call is dropped.
-pub(super) async fn join(client: TcpStream, server: TcpStream, progress: &PlainProgress) -> io::Result<()> {
+pub(crate) async fn join(client: TcpStream, server: TcpStream, progress: &PlainProgress) -> io::Result<()> {
     settle(&client);
     settle(&server);
     let mut client = Side::new(client, &progress.to_client);
@@ -41,12 +41,12 @@ pub(super) async fn join(client: TcpStream, server: TcpStream, progress: &PlainP
 }
 
 /// Has a connection end with a reset and not as if all had been said, unless it is settled.
-pub(super) fn reset(tcp: &TcpStream) {
+pub(crate) fn reset(tcp: &TcpStream) {
     linger(tcp, Some(Duration::ZERO));
 }
 
 /// Has a connection end in order: somebody carries it, or all has been said.
-pub(super) fn settle(tcp: &TcpStream) {
+pub(crate) fn settle(tcp: &TcpStream) {
     linger(tcp, None);
 }
 

@@ -1,6 +1,5 @@
 //! The mesh from a discovery server.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::{fs, io};
@@ -17,22 +16,31 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
-use super::config::{Config, Server};
+use super::config::Server;
 use super::control_plane::{Dial, DialSetupError};
-use super::residents::Residents;
+use super::view::View;
 use crate::workers;
+
+/// What a discovery server is asked for.
+pub(crate) struct Subscription {
+    /// Who asks.
+    pub(crate) node: core::Node,
+    /// The types of which all is asked for.
+    pub(crate) all: Vec<&'static str>,
+    /// Those of which things are asked for as they are wanted.
+    pub(crate) on_demand: Vec<&'static str>,
+}
 
 /// Calls a discovery server for as long as it is polled; says when what was asked for at first is
 /// there, and hands out what to ask for more by.
-pub(super) fn follow(
-    config: &Config,
+pub(crate) fn follow(
     server: &Server,
-    residents: Residents,
+    subscription: Subscription,
+    view: impl View,
     synced: watch::Sender<bool>,
     handle: Arc<OnceLock<Handle>>,
 ) -> Result<workers::Driver, DialSetupError> {
     let dial = Dial::new(server)?;
-    let (node, is_on_demand) = (introduction(config), config.settings.on_demand);
     let token = server.token.clone();
     Ok(workers::Driver::new("mesh", async move {
         // The address is the connector's business; this is what the server takes itself to be called.
@@ -45,21 +53,16 @@ pub(super) fn follow(
             }
             Ok(request)
         });
-        let config = ClientConfig::new(node).all(AUTHORIZATION_TYPE_URL);
-        let config = match is_on_demand {
-            true => config.on_demand(ADDRESS_TYPE_URL),
-            false => config.all(ADDRESS_TYPE_URL),
-        };
+        let Subscription { node, all, on_demand } = subscription;
+        let config = all.iter().fold(ClientConfig::new(node), |config, url| config.all(*url));
+        let config = on_demand.iter().fold(config, |config, url| config.on_demand(*url));
         let (driver, demands) = Driver::new(transport, config);
         // There is one driver, so it is the first.
         drop(handle.set(demands));
         let mut applied = Applied {
             store: Store::new(),
-            residents,
-            awaits: match is_on_demand {
-                true => vec![AUTHORIZATION_TYPE_URL],
-                false => vec![AUTHORIZATION_TYPE_URL, ADDRESS_TYPE_URL],
-            },
+            view,
+            awaits: all,
             synced,
         };
         driver.run(&mut applied).await;
@@ -67,17 +70,20 @@ pub(super) fn follow(
 }
 
 /// What the server said so far.
-struct Applied {
+struct Applied<V> {
     store: Store,
-    residents: Residents,
+    view: V,
     /// The types of which nothing has come yet.
     awaits: Vec<&'static str>,
     synced: watch::Sender<bool>,
 }
 
-impl Apply for Applied {
+impl<V: View> Apply for Applied<V> {
     fn apply(&mut self, push: &Push) -> Vec<Refusal> {
-        let refusals = self.store.apply(push);
+        let refusals = match push.type_url() {
+            ADDRESS_TYPE_URL | AUTHORIZATION_TYPE_URL => self.store.apply(push),
+            _ => self.view.take(push),
+        };
         for Refusal { name, reason } in &refusals {
             tracing::warn!(name, reason, "resource refused");
         }
@@ -87,7 +93,7 @@ impl Apply for Applied {
         // What is not known passes through, and without policies nobody would be kept out: so an early
         // connection must not see a part of the mesh.
         if self.awaits.is_empty() {
-            self.residents.update(self.store.snapshot());
+            self.view.update(self.store.snapshot());
             self.synced.send_replace(true);
         }
         refusals
@@ -99,17 +105,16 @@ impl Apply for Applied {
 }
 
 /// Who asks, as istiod wants to know it.
-fn introduction(config: &Config) -> core::Node {
+pub(crate) fn introduction(id: String, fields: &[(&str, &str)]) -> core::Node {
     let text = |text: &str| Value {
         kind: Some(Kind::StringValue(text.to_owned())),
     };
-    let fields = BTreeMap::from([
-        ("NODE_NAME".to_owned(), text(&config.node)),
-        ("CLUSTER_ID".to_owned(), text(&config.settings.cluster)),
-    ]);
+    let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), text(value)));
     core::Node {
-        id: format!("ztunnel~0.0.0.0~{}.node~node.svc.cluster.local", config.node),
-        metadata: Some(Struct { fields }),
+        id,
+        metadata: Some(Struct {
+            fields: fields.collect(),
+        }),
         ..core::Node::default()
     }
 }

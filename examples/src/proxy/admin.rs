@@ -1,29 +1,41 @@
-//! HTTP for whoever operates the node: readiness, metrics, state, log level.
+//! HTTP for whoever operates a proxy: readiness, metrics, state, log level.
 
+use std::fmt;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
+use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::dump;
-use super::log::Level;
-use super::node::Node;
+use super::level::Level;
 use crate::accept;
 use crate::operator::{self, Answer, JSON, TEXT, not_by, respond};
 
 const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// Answers whoever operates the node.
-pub(super) struct Admin {
-    pub(super) node: Arc<Node>,
-    pub(super) level: Level,
+/// A proxy as its operator sees it.
+pub(crate) trait Operated: Send + Sync + 'static {
+    /// Whether it knows what it has to know before it is sent anything.
+    fn is_ready(&self) -> bool;
+
+    /// What it counts, in the text format of OpenMetrics.
+    fn metrics(&self) -> Result<String, fmt::Error>;
+
+    /// What it knows, without keys.
+    fn dump(&self) -> Value;
 }
 
-impl Admin {
+/// Answers whoever operates a proxy.
+pub(crate) struct Admin<P> {
+    pub(crate) proxy: Arc<P>,
+    pub(crate) level: Level,
+}
+
+impl<P: Operated> Admin<P> {
     /// Answers until `stop`.
-    pub(super) async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let admin = Arc::new(self);
         drop(
             accept::until(stop, listener, |tcp, _| {
@@ -37,11 +49,11 @@ impl Admin {
     fn answer(&self, request: &Request<Incoming>) -> Answer {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz/ready") => self.readiness(),
-            (&Method::GET, "/metrics" | "/stats/prometheus") => match self.node.telemetry.metrics.to_text() {
+            (&Method::GET, "/metrics" | "/stats/prometheus") => match self.proxy.metrics() {
                 Ok(text) => respond(StatusCode::OK, METRICS, text),
                 Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, String::new()),
             },
-            (&Method::GET, "/config_dump") => respond(StatusCode::OK, JSON, dump::dump(&self.node).to_string()),
+            (&Method::GET, "/config_dump") => respond(StatusCode::OK, JSON, self.proxy.dump().to_string()),
             (&Method::POST, "/logging") => self.logging(request.uri().query().unwrap_or_default()),
             (_, "/logging") => not_by("POST"),
             (_, "/healthz/ready" | "/metrics" | "/stats/prometheus" | "/config_dump") => not_by("GET"),
@@ -50,7 +62,7 @@ impl Admin {
     }
 
     fn readiness(&self) -> Answer {
-        match *self.node.is_synced.borrow() {
+        match self.proxy.is_ready() {
             true => respond(StatusCode::OK, TEXT, String::new()),
             false => respond(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,4 +1,4 @@
-//! The identities of the workloads that live on this node, from wherever they come.
+//! The identities that a proxy speaks under, from wherever they come.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -21,8 +21,7 @@ use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::config::{Config, Files, IdentitySource, Server};
-use super::mesh::Mesh;
+use super::config::{Files, IdentitySource, Server};
 use crate::manifest::{self, Unreadable};
 use crate::settle::IDENTITY_INTERVAL;
 use crate::workers::Driver;
@@ -30,8 +29,18 @@ use crate::workers::Driver;
 /// The length of a file of revocation lists, in bytes.
 const MAX_REVOCATION_LISTS: usize = 8 * 1024 * 1024;
 
-/// The identities of a node, and what they need to speak.
-pub(super) struct Credentials {
+/// On which terms certificates are had.
+pub(crate) struct Terms<'a> {
+    pub(crate) trust_domain: &'a TrustDomain,
+    pub(crate) cluster: &'a str,
+    /// For how long an authority is asked for one.
+    pub(crate) lifetime: Duration,
+    /// How long a connection waits for one.
+    pub(crate) patience: Duration,
+}
+
+/// The identities of those whom a proxy serves, and what they need to speak.
+pub(crate) struct Credentials {
     identities: Identities,
     follower: Follower,
     live: Live,
@@ -49,10 +58,10 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    pub(super) fn load(config: &Config) -> Result<(Self, Vec<Driver>), CredentialsError> {
+    pub(crate) fn load(identity: &IdentitySource, terms: Terms<'_>) -> Result<(Self, Vec<Driver>), CredentialsError> {
         let provider = provider::aws_lc_rs();
         let (mut ca, mut agent, mut drivers) = (None, None, Vec::new());
-        let follower = match &config.identity {
+        let follower = match identity {
             IdentitySource::Files(files) => of_files(files, &provider, &mut drivers)?,
             IdentitySource::WorkloadApi(socket) => {
                 let endpoint: Endpoint = socket.parse()?;
@@ -61,8 +70,7 @@ impl Credentials {
                 agent.insert(api).follow()
             }
             IdentitySource::IstioCa(server) => {
-                let config = ca_config(server, &config.trust_domain, &config.settings.cluster)?
-                    .lifetime(config.settings.certificate_lifetime());
+                let config = ca_config(server, terms.trust_domain, terms.cluster)?.lifetime(terms.lifetime);
                 let (source, driver) = IstioCa::new(config, Arc::clone(&provider));
                 drivers.push(Driver::new("identities", driver.run()));
                 ca.insert(source).follow()
@@ -74,7 +82,7 @@ impl Credentials {
         let live = Live::builder(follower.clone(), Arc::clone(&provider)).close_policy(closing);
         let (live, driver) = live.build();
         drivers.push(Driver::new("trust", driver));
-        let members = PeerPolicy::member_of(config.trust_domain.clone());
+        let members = PeerPolicy::member_of(terms.trust_domain.clone());
         let credentials = Self {
             identities: Identities::new(follower.clone(), provider),
             follower,
@@ -83,39 +91,43 @@ impl Credentials {
             members,
             ca,
             prefetched: Mutex::default(),
-            patience: config.settings.demand(),
+            patience: terms.patience,
             _agent: agent,
         };
         Ok((credentials, drivers))
     }
 
     /// What open connections are held to.
-    pub(super) fn live(&self) -> &Live {
+    pub(crate) fn live(&self) -> &Live {
         &self.live
     }
 
     /// What accepted connections are held to.
-    pub(super) fn scope(&self) -> Arc<Scope> {
+    pub(crate) fn scope(&self) -> Arc<Scope> {
         Arc::clone(&self.scope)
     }
 
-    pub(super) fn follower(&self) -> &Follower {
+    pub(crate) fn follower(&self) -> &Follower {
         &self.follower
     }
 
-    pub(super) fn server(&self, id: &SpiffeId) -> Result<ServerTls, IdentityUnavailable> {
+    pub(crate) fn server(&self, id: &SpiffeId) -> Result<ServerTls, IdentityUnavailable> {
         self.identities.server(Some(id), &self.members)
     }
 
-    pub(super) fn client(&self, id: &SpiffeId, servers: &PeerPolicy) -> Result<ClientTls, IdentityUnavailable> {
+    pub(crate) fn client(&self, id: &SpiffeId, servers: &PeerPolicy) -> Result<ClientTls, IdentityUnavailable> {
         self.identities.client(Some(id), servers)
     }
 
     /// Has certificates for all who live here, as the mesh changes, and for nobody who left.
-    pub(super) async fn keep_prefetched(self: Arc<Self>, mut mesh: watch::Receiver<Arc<Mesh>>) {
+    pub(crate) async fn keep_prefetched<T>(
+        self: Arc<Self>,
+        mut mesh: watch::Receiver<Arc<T>>,
+        residents: impl Fn(&T) -> Vec<SpiffeId>,
+    ) {
         loop {
             let now = Arc::clone(&mesh.borrow_and_update());
-            self.prefetch(&now);
+            self.prefetch(residents(&now));
             if mesh.changed().await.is_err() {
                 // The end of what the mesh comes from is told by that.
                 return pending().await;
@@ -123,27 +135,25 @@ impl Credentials {
         }
     }
 
-    fn prefetch(&self, mesh: &Mesh) {
+    pub(crate) fn prefetch(&self, residents: Vec<SpiffeId>) {
         let Some(ca) = &self.ca else { return };
         let mut prefetched = self.prefetched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *prefetched);
-        for resident in mesh.residents.values() {
-            if prefetched.contains_key(&resident.id) {
+        for id in residents {
+            if prefetched.contains_key(&id) {
                 continue;
             }
-            let lease = before
-                .remove(&resident.id)
-                .map_or_else(|| ca.request(&resident.id, Priority::Warmup), Ok);
+            let lease = before.remove(&id).map_or_else(|| ca.request(&id, Priority::Warmup), Ok);
             match lease {
-                Ok(lease) => drop(prefetched.insert(resident.id.clone(), lease)),
-                Err(reason) => tracing::warn!(identity = %resident.id, %reason, "no certificate"),
+                Ok(lease) => drop(prefetched.insert(id, lease)),
+                Err(reason) => tracing::warn!(identity = %id, %reason, "no certificate"),
             }
         }
     }
 
     /// Waits until there is a certificate for `id`, though not for ever: who then asks for it is
     /// told why there is none.
-    pub(super) async fn wait_for(&self, id: &SpiffeId) {
+    pub(crate) async fn wait_for(&self, id: &SpiffeId) {
         let mut follower = self.follower.clone();
         if follower.snapshot().svid(id).is_some() {
             return;
@@ -231,7 +241,7 @@ fn ca_config(server: &Server, trust_domain: &TrustDomain, cluster: &str) -> Resu
 
 /// What is wrong with what the configuration says about identities.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CredentialsError {
+pub(crate) enum CredentialsError {
     #[error("identity.files: {0}")]
     File(#[from] FileError),
     #[error("identity.files: {0}")]

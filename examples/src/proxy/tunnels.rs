@@ -11,53 +11,53 @@ use mesh_identity::live::CloseReason;
 use mesh_identity::tls::{ClientTls, IdentityUnavailable};
 use mesh_identity::{PeerPolicy, SpiffeId};
 
-use super::node::Node;
-use super::plan::{Spot, Stretch};
-use super::upstream::{self, ConnectError};
+use super::connect::{self, ConnectError};
+use super::credentials::Credentials;
+use super::stretch::{Spot, Stretch};
 
 /// Gives the TLS configuration of a key.
 type Identities = Box<dyn Fn(&PoolKey) -> Option<ClientTls> + Send + Sync>;
 
-/// Opens tunnels for the workloads of a node; those of one workload to one peer share connections.
+/// Opens tunnels under a proxy's identities; those of one identity to one peer share connections.
 #[derive(Clone)]
-pub(super) struct Tunnels {
-    node: Arc<Node>,
+pub(crate) struct Tunnels {
+    credentials: Arc<Credentials>,
+    config: hbone::Config,
     pool: Pool<PoolKey, Dialer<Identities>>,
 }
 
 /// A tunnel, and what has to be polled for it to go on, if that is its own.
-pub(super) struct Opened {
-    pub(super) stream: TunnelStream,
-    pub(super) within: Option<Within>,
+pub(crate) struct Opened {
+    pub(crate) stream: TunnelStream,
+    pub(crate) within: Option<Within>,
 }
 
 /// The connection that a tunnel has to itself; it ends with the tunnel when nobody holds `client`.
-pub(super) struct Within {
-    pub(super) client: Client,
-    pub(super) connection: Pin<Box<dyn Future<Output = ()> + Send>>,
+pub(crate) struct Within {
+    pub(crate) client: Client,
+    pub(crate) connection: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Tunnels {
-    pub(super) fn new(node: Arc<Node>) -> Self {
-        let credentials = Arc::clone(&node.credentials);
+    pub(crate) fn new(credentials: Arc<Credentials>, config: hbone::Config, timers: hbone::Timers) -> Self {
         let live = credentials.live().clone();
+        let of_key = Arc::clone(&credentials);
         let identities: Identities = Box::new(move |key| {
-            let tls = credentials.client(key.source(), key.destinations());
+            let tls = of_key.client(key.source(), key.destinations());
             tls.inspect_err(|reason| tracing::warn!(%reason, "no identity")).ok()
         });
-        let dialer = Dialer::new(identities, node.tunnels.clone()).with_live(live);
-        let mut config = PoolConfig::default();
-        config
-            .set_observer(Arc::new(crate::events::Log))
-            .set_timers(node.timers.clone());
+        let dialer = Dialer::new(identities, config.clone()).with_live(live);
+        let mut pool = PoolConfig::default();
+        pool.set_observer(Arc::new(crate::events::Log)).set_timers(timers);
         Self {
-            pool: Pool::new(config, dialer),
-            node,
+            pool: Pool::new(pool, dialer),
+            credentials,
+            config,
         }
     }
 
     /// Opens a tunnel of `source`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         source: &SpiffeId,
         stretch: &Stretch,
@@ -65,9 +65,9 @@ impl Tunnels {
     ) -> Result<Opened, TunnelsError> {
         let peer = match &stretch.peer {
             Spot::Addr(addr) => *addr,
-            Spot::Name(name, port) => upstream::resolve(name, *port).await?,
+            Spot::Name(name, port) => connect::resolve(name, *port).await?,
         };
-        self.node.credentials.wait_for(source).await;
+        self.credentials.wait_for(source).await;
         let key = PoolKey::new(source.clone(), stretch.servers.clone(), peer);
         let stream = open(self.pool.clone(), key, request).await?;
         Ok(Opened { stream, within: None })
@@ -75,7 +75,7 @@ impl Tunnels {
 
     /// Opens a tunnel of `source` within the one to a gateway. It has a connection to itself, so
     /// that what is behind the gateway can be another workload for each.
-    pub(super) async fn open_within(
+    pub(crate) async fn open_within(
         &self,
         source: &SpiffeId,
         outer: &Stretch,
@@ -84,9 +84,9 @@ impl Tunnels {
     ) -> Result<Opened, TunnelsError> {
         let to_gateway = TunnelRequest::new(outer.authority.clone());
         let Opened { stream, .. } = self.open(source, outer, to_gateway).await?;
-        let credentials = &self.node.credentials;
+        let credentials = &self.credentials;
         let tls = credentials.client(source, servers)?;
-        let (client, mut connection) = hbone::connect_within(stream, &tls, &self.node.tunnels).await?;
+        let (client, mut connection) = hbone::connect_within(stream, &tls, &self.config).await?;
         if let Some(peer) = client.peer().identity().cloned() {
             let guard = credentials.live().scope(servers.clone()).register(source, peer)?;
             connection = connection.hold(guard);
@@ -105,7 +105,7 @@ impl Tunnels {
     }
 
     /// Opens no more tunnels, and waits for those that are open, though not longer.
-    pub(super) async fn drain(&self, timeout: Duration) {
+    pub(crate) async fn drain(&self, timeout: Duration) {
         self.pool.drain(timeout).await;
     }
 }
@@ -120,7 +120,7 @@ fn open<C: Connect<PoolKey>>(pool: Pool<PoolKey, C>, key: PoolKey, request: Tunn
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TunnelsError {
+pub(crate) enum TunnelsError {
     #[error(transparent)]
     Place(#[from] ConnectError),
     #[error(transparent)]
@@ -139,7 +139,7 @@ pub(super) enum TunnelsError {
 
 impl TunnelsError {
     /// What metrics call it.
-    pub(super) fn flags(&self) -> &'static str {
+    pub(crate) fn flags(&self) -> &'static str {
         let dial = match self {
             Self::Identity(_) => return "IDENTITY_ERROR",
             Self::Dial(dial) => Some(dial),
@@ -158,7 +158,7 @@ impl TunnelsError {
     }
 
     /// What the peer answered, if it did.
-    pub(super) fn refusal(&self) -> Option<RefusalKind> {
+    pub(crate) fn refusal(&self) -> Option<RefusalKind> {
         match self {
             Self::Open(OpenError::Refused(refusal)) | Self::Pool(PoolError::Open(OpenError::Refused(refusal))) => {
                 Some(Refusal::kind(refusal))

@@ -13,30 +13,30 @@ use super::party::Party;
 use super::plain::PlainProgress;
 
 /// Where connections are told.
-pub(super) struct Telemetry {
-    pub(super) metrics: Metrics,
-    pub(super) log: AccessLog,
+pub(crate) struct Telemetry {
+    pub(crate) metrics: Metrics,
+    pub(crate) log: AccessLog,
 }
 
 /// Who speaks to whom on a connection.
 #[derive(Clone)]
-pub(super) struct Ends {
-    pub(super) reporter: Reporter,
-    pub(super) source: Party,
+pub(crate) struct Ends {
+    pub(crate) reporter: Reporter,
+    pub(crate) source: Party,
     /// Whether the source's names are its own words.
-    pub(super) is_claimed: bool,
-    pub(super) source_addr: SocketAddr,
-    pub(super) destination: Party,
+    pub(crate) is_claimed: bool,
+    pub(crate) source_addr: SocketAddr,
+    pub(crate) destination: Party,
     /// Where the connection goes next.
-    pub(super) destination_addr: String,
+    pub(crate) destination_addr: String,
     /// What a tunnel is asked for.
-    pub(super) authority: Option<String>,
-    pub(super) service: Option<ServiceName>,
-    pub(super) is_mutual_tls: bool,
+    pub(crate) authority: Option<String>,
+    pub(crate) service: Option<ServiceName>,
+    pub(crate) is_mutual_tls: bool,
 }
 
 /// A connection that is being told.
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     telemetry: Arc<Telemetry>,
     ends: Ends,
     counted: Arc<Counted>,
@@ -46,14 +46,14 @@ pub(super) struct Traffic {
 
 /// How a connection failed.
 #[derive(Clone)]
-pub(super) struct Failure {
-    pub(super) flags: &'static str,
-    pub(super) reason: String,
+pub(crate) struct Failure {
+    pub(crate) flags: &'static str,
+    pub(crate) reason: String,
 }
 
 impl Failure {
     /// Of what carries the connection.
-    pub(super) fn of_connection(reason: &impl ToString) -> Self {
+    pub(crate) fn of_connection(reason: &impl ToString) -> Self {
         Self {
             flags: "CONNECT",
             reason: reason.to_string(),
@@ -62,7 +62,7 @@ impl Failure {
 }
 
 impl Telemetry {
-    pub(super) fn begin(self: &Arc<Self>, ends: Ends, bytes: impl Bytes + 'static) -> Traffic {
+    pub(crate) fn begin(self: &Arc<Self>, ends: Ends, bytes: impl Bytes + 'static) -> Traffic {
         let labels = Labels {
             reporter: ends.reporter,
             source: ends.source.clone().of_any_pod(),
@@ -83,7 +83,7 @@ impl Telemetry {
 
 impl Traffic {
     /// The connection ended in order, or failed.
-    pub(super) fn end(mut self, failure: Option<Failure>) {
+    pub(crate) fn end(mut self, failure: Option<Failure>) {
         self.tell(failure);
     }
 
@@ -145,7 +145,7 @@ impl Drop for Traffic {
 }
 
 /// A tunnel's bytes, where it leads to a workload.
-pub(super) struct Inbound(pub(super) Arc<CopyProgress>);
+pub(crate) struct Inbound(pub(crate) Arc<CopyProgress>);
 
 impl Bytes for Inbound {
     fn sent(&self) -> u64 {
@@ -158,7 +158,7 @@ impl Bytes for Inbound {
 }
 
 /// A tunnel's bytes, where it comes from a workload.
-pub(super) struct Outbound(pub(super) Arc<CopyProgress>);
+pub(crate) struct Outbound(pub(crate) Arc<CopyProgress>);
 
 impl Bytes for Outbound {
     fn sent(&self) -> u64 {
@@ -183,7 +183,7 @@ impl Bytes for Arc<PlainProgress> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node_proxy::config::LogFormat;
+    use crate::proxy::config::LogFormat;
 
     #[test]
     fn pods_of_one_workload_share_their_series() {

@@ -8,32 +8,32 @@ use super::party::Party;
 
 /// The labels that ztunnel puts on what it counts of connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Labels {
-    pub(super) reporter: Reporter,
-    pub(super) source: Party,
-    pub(super) destination: Party,
-    pub(super) service: Option<ServiceName>,
-    pub(super) flags: &'static str,
-    pub(super) is_mutual_tls: bool,
+pub(crate) struct Labels {
+    pub(crate) reporter: Reporter,
+    pub(crate) source: Party,
+    pub(crate) destination: Party,
+    pub(crate) service: Option<ServiceName>,
+    pub(crate) flags: &'static str,
+    pub(crate) is_mutual_tls: bool,
 }
 
 /// Which end of a connection counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Reporter {
+pub(crate) enum Reporter {
     Source,
     Destination,
 }
 
 /// The service that a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ServiceName {
-    pub(super) hostname: Arc<str>,
-    pub(super) name: Arc<str>,
-    pub(super) namespace: Arc<str>,
+pub(crate) struct ServiceName {
+    pub(crate) hostname: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) namespace: Arc<str>,
 }
 
 impl Reporter {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
@@ -43,7 +43,7 @@ impl Reporter {
 
 impl Labels {
     /// A connection between nobody that is named.
-    pub(super) fn unnamed(reporter: Reporter, flags: &'static str) -> Self {
+    pub(crate) fn unnamed(reporter: Reporter, flags: &'static str) -> Self {
         Self {
             reporter,
             source: Party::default(),
@@ -55,7 +55,7 @@ impl Labels {
     }
 
     /// Hands out all labels with their values.
-    pub(super) fn visit<E>(&self, each: &mut impl FnMut(&'static str, &str) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn visit<E>(&self, each: &mut impl FnMut(&'static str, &str) -> Result<(), E>) -> Result<(), E> {
         let Self {
             source, destination, ..
         } = self;

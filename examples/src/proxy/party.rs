@@ -11,21 +11,21 @@ const MAX_NAME: usize = 253;
 
 /// Who is at one end, as far as that is known: what is not is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Party {
-    pub(super) name: Arc<str>,
-    pub(super) workload: Arc<str>,
-    pub(super) namespace: Arc<str>,
-    pub(super) canonical_name: Arc<str>,
-    pub(super) canonical_revision: Arc<str>,
-    pub(super) cluster: Arc<str>,
-    pub(super) region: Arc<str>,
-    pub(super) zone: Arc<str>,
+pub(crate) struct Party {
+    pub(crate) name: Arc<str>,
+    pub(crate) workload: Arc<str>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) canonical_name: Arc<str>,
+    pub(crate) canonical_revision: Arc<str>,
+    pub(crate) cluster: Arc<str>,
+    pub(crate) region: Arc<str>,
+    pub(crate) zone: Arc<str>,
     /// Shown in a handshake, or to be.
-    pub(super) identity: Option<SpiffeId>,
+    pub(crate) identity: Option<SpiffeId>,
 }
 
 impl Party {
-    pub(super) fn authenticated(self, identity: Option<&SpiffeId>) -> Self {
+    pub(crate) fn authenticated(self, identity: Option<&SpiffeId>) -> Self {
         Self {
             identity: identity.cloned(),
             ..self
@@ -33,7 +33,7 @@ impl Party {
     }
 
     /// As counters name it: pods of one workload are one.
-    pub(super) fn of_any_pod(self) -> Self {
+    pub(crate) fn of_any_pod(self) -> Self {
         Self {
             name: Arc::default(),
             ..self
@@ -41,7 +41,7 @@ impl Party {
     }
 
     /// What is known without the peer's own word.
-    pub(super) fn nameless(self) -> Self {
+    pub(crate) fn nameless(self) -> Self {
         Self {
             identity: self.identity,
             ..Self::default()
@@ -50,7 +50,7 @@ impl Party {
 
     /// Whoever a peer says that it is, where nothing else is known. What is too long for a name is
     /// none.
-    pub(super) fn of_baggage(baggage: &Baggage) -> Self {
+    pub(crate) fn of_baggage(baggage: &Baggage) -> Self {
         let name = |text: Option<&str>| match text {
             Some(text) if text.len() <= MAX_NAME => text.into(),
             _ => Arc::default(),
@@ -87,7 +87,7 @@ impl From<&Workload> for Party {
 
 /// What a workload says of itself on a tunnel. A value that no header may have is left out: it is
 /// for telemetry alone.
-pub(super) fn baggage(workload: &Workload) -> Baggage {
+pub(crate) fn baggage(workload: &Workload) -> Baggage {
     let kind = match workload.workload_type {
         WorkloadType::CronJob => WorkloadKind::CronJob,
         WorkloadType::Job => WorkloadKind::Job,

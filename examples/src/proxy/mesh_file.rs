@@ -9,17 +9,17 @@ use mesh_xds::local::{self, LocalError};
 use mesh_xds::store::Snapshot;
 use tokio::time::Instant;
 
-use super::residents::Residents;
+use super::view::View;
 use crate::manifest::{self, Unreadable};
 use crate::settle::{INTERVAL, Settling};
 use crate::workers::Keepers;
 
 /// Reads a mesh, and has a keeper follow its file until nobody asks any more.
-pub(super) fn follow(file: &Path, mut residents: Residents, keepers: &Keepers) -> Result<(), MeshFileError> {
+pub(crate) fn follow(file: &Path, mut view: impl View, keepers: &Keepers) -> Result<(), MeshFileError> {
     let stamp = Stamp::of(file)?;
-    residents.update(parse(file, &text(file)?)?);
+    view.update(parse(file, &text(file)?)?);
     let file = file.to_owned();
-    keepers.start("mesh", move || keep_up(&file, stamp, residents))?;
+    keepers.start("mesh", move || keep_up(&file, stamp, view))?;
     Ok(())
 }
 
@@ -47,10 +47,10 @@ impl Stamp {
 }
 
 /// Takes what the file comes to say, and keeps the last good mesh otherwise.
-fn keep_up(file: &Path, stamp: Stamp, mut residents: Residents) {
+fn keep_up(file: &Path, stamp: Stamp, mut view: impl View) {
     let mut settling = Settling::new(Ok(stamp));
     let mut reported = String::new();
-    while residents.is_wanted() {
+    while view.is_wanted() {
         thread::sleep(INTERVAL);
         let stamp = Stamp::of(file).map_err(|error| error.to_string());
         let Some(taken) = settling.take(stamp, Instant::now()) else {
@@ -67,7 +67,7 @@ fn keep_up(file: &Path, stamp: Stamp, mut residents: Residents) {
             Ok(mesh) => {
                 let (workloads, services) = (mesh.workload_count(), mesh.service_count());
                 let policies = mesh.policy_count();
-                residents.update(mesh);
+                view.update(mesh);
                 tracing::info!(workloads, services, policies, "mesh changed");
                 reported.clear();
             }
@@ -90,7 +90,7 @@ fn parse(file: &Path, text: &str) -> Result<Snapshot, MeshFileError> {
 
 /// Why a file is no mesh.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MeshFileError {
+pub(crate) enum MeshFileError {
     #[error(transparent)]
     File(#[from] Unreadable),
     #[error(transparent)]

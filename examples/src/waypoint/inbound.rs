@@ -1,0 +1,52 @@
+//! Tunnels for the services that the waypoint serves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hbone::{Handler, IncomingTunnel, Listener, Rejection};
+use tokio::net::TcpStream;
+
+use super::gateway::Gateway;
+use super::upstream::Upstream;
+use crate::proxy::plain;
+use crate::proxy::tunnels::Tunnels;
+use crate::workers::Stop;
+
+/// A thread's way from clients to endpoints.
+#[derive(Clone)]
+pub(super) struct Worker {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) tunnels: Tunnels,
+    pub(super) upstream: Arc<Upstream>,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(worker: Worker, tcp: TcpStream, from: SocketAddr, stop: Stop) {
+    plain::reset(&tcp);
+    if let Err(reason) = hbone::tls::prepare(&tcp) {
+        return tracing::debug!(%from, %reason, "connection gone");
+    }
+    let gateway = Arc::clone(&worker.gateway);
+    gateway.credentials.wait_for(&gateway.id).await;
+    plain::settle(&tcp);
+    let (credentials, id) = (Arc::clone(&gateway.credentials), gateway.id.clone());
+    let mut listener = Listener::with_identity(move || credentials.server(&id), gateway.tunnels.clone());
+    listener.set_scope(gateway.credentials.scope());
+    let drain = stop.clone();
+    let tunnels = Arc::new(Inbound { worker, stop });
+    if let Err(reason) = listener.serve_connection(tcp, from, tunnels, drain.draining()).await {
+        tracing::debug!(%from, %reason, "connection ended");
+    }
+}
+
+/// The tunnels of one connection.
+struct Inbound {
+    worker: Worker,
+    stop: Stop,
+}
+
+impl Handler for Inbound {
+    async fn handle(&self, tunnel: IncomingTunnel) {
+        tunnel.reject(Rejection::UnknownDestination);
+    }
+}

@@ -1,0 +1,139 @@
+//! Routes and policies as Kubernetes has them.
+//!
+//! A fault in an object leaves it as it was before. If it never was good, a route is not there; a
+//! policy could have kept somebody out, so that without it nobody is let in.
+
+pub(super) mod folder;
+mod source;
+
+use std::collections::BTreeMap;
+
+use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
+use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualService};
+
+pub(super) use self::folder::ObjectsError;
+use self::source::Source;
+
+/// All objects, by the files or resources that they are in.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    sources: BTreeMap<String, Source>,
+}
+
+impl Objects {
+    /// Takes what a file or resource says now. The answer tells what is wrong with it.
+    pub(super) fn take(&mut self, name: &str, text: &str) -> Vec<String> {
+        let source = Source::read(name, text, self.sources.get(name));
+        let problems = source.problems.clone();
+        self.sources.insert(name.to_owned(), source);
+        problems
+    }
+
+    /// A file or resource is gone.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.sources.remove(name);
+    }
+
+    /// Leaves only what is named so.
+    pub(super) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.sources.retain(|name, _| is_there(name));
+    }
+
+    pub(super) fn policies(&self) -> impl Iterator<Item = &AuthorizationPolicy> {
+        self.sources.values().flat_map(|source| &source.policies)
+    }
+
+    pub(super) fn authentications(&self) -> impl Iterator<Item = &RequestAuthentication> {
+        self.sources.values().flat_map(|source| &source.authentications)
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.sources.values().flat_map(|source| &source.traffic.routes)
+    }
+
+    pub(super) fn virtual_services(&self) -> impl Iterator<Item = &VirtualService> {
+        self.sources
+            .values()
+            .flat_map(|source| &source.traffic.virtual_services)
+    }
+
+    pub(super) fn destination_rules(&self) -> impl Iterator<Item = &DestinationRule> {
+        self.sources
+            .values()
+            .flat_map(|source| &source.traffic.destination_rules)
+    }
+
+    pub(super) fn grants(&self) -> impl Iterator<Item = &ReferenceGrant> {
+        self.sources.values().flat_map(|source| &source.traffic.grants)
+    }
+
+    /// The labels of a namespace, if they are known.
+    pub(super) fn namespace(&self, name: &str) -> Option<&Labels> {
+        let mut namespaces = self.sources.values().flat_map(|source| &source.namespaces);
+        namespaces
+            .find(|(namespace, _)| namespace == name)
+            .map(|(_, labels)| labels)
+    }
+
+    /// Why nobody may be let in, if that is so.
+    pub(super) fn closed(&self) -> Option<&str> {
+        self.sources.values().find_map(|source| source.closed.as_deref())
+    }
+
+    /// What is wrong with them.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &str> {
+        let problems = self.sources.values().flat_map(|source| &source.problems);
+        problems.map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: till, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: till, port: 80}]
+  rules: [{matches: [{path: {type: PathPrefix, value: /}}]}]
+";
+
+    const POLICY: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: till, namespace: shop}
+spec: {targetRefs: [{kind: Service, group: '', name: till}], rules: [{}]}
+";
+
+    #[test]
+    fn a_route_with_a_fault_stays_as_it_was() {
+        let mut objects = Objects::default();
+        assert_eq!(objects.take("a.yaml", ROUTE), Vec::<String>::new());
+        let problems = objects.take("a.yaml", &ROUTE.replace("PathPrefix", "Prefix"));
+        assert!(problems[0].contains("a.yaml:7"), "{problems:?}");
+        assert_eq!(objects.routes().count(), 1);
+        assert_eq!(objects.closed(), None);
+        objects.remove("a.yaml");
+        assert_eq!(objects.routes().count() + objects.problems().count(), 0);
+    }
+
+    #[test]
+    fn a_route_that_never_was_good_is_not_there() {
+        let mut objects = Objects::default();
+        objects.take("a.yaml", &ROUTE.replace("PathPrefix", "Prefix"));
+        assert_eq!((objects.routes().count(), objects.problems().count()), (0, 1));
+    }
+
+    #[test]
+    fn a_policy_with_a_fault_stays_as_it_was_or_lets_nobody_in() {
+        let bad = POLICY.replace("rules", "rulez");
+        let mut objects = Objects::default();
+        objects.take("a.yaml", POLICY);
+        objects.take("a.yaml", &bad);
+        assert_eq!((objects.policies().count(), objects.closed()), (1, None));
+        objects.take("b.yaml", &bad);
+        assert!(objects.closed().unwrap().contains("b.yaml:5"), "{:?}", objects.closed());
+    }
+}
