@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::program::Role;
 use self::report::{Report, Teller};
@@ -71,26 +71,38 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Answers whether all went as declared.
 async fn run(args: &Args) -> Result<bool, Undeclared> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut stage = Stage::build().await?;
-    let played = tokio::select! {
-        played = play(args, &mut stage) => played,
-        _ = interrupt.recv() => Err(Undeclared::Interrupted),
-        _ = terminate.recv() => Err(Undeclared::Interrupted),
+    let mut signals = Signals {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
     };
+    let mut stage = signals.unless_stopped(Stage::build()).await?;
+    let played = signals.unless_stopped(play(args, &mut stage)).await;
     let held = match (&played, args.hold) {
-        (Ok(report), true) => {
-            tokio::select! {
-                held = hold::hold(&stage, report, args.json) => held,
-                _ = interrupt.recv() => Ok(()),
-                _ = terminate.recv() => Ok(()),
-            }
-        }
+        (Ok(report), true) => match signals.unless_stopped(hold::hold(&stage, report, args.json)).await {
+            Err(Undeclared::Interrupted) => Ok(()),
+            held => held,
+        },
         _ => Ok(()),
     };
     stage.stop().await;
     held?;
     Ok(played?.is_ok())
+}
+
+/// What somebody ends the program by.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    async fn unless_stopped<T>(&mut self, work: impl Future<Output = Result<T, Undeclared>>) -> Result<T, Undeclared> {
+        tokio::select! {
+            done = work => done,
+            _ = self.interrupt.recv() => Err(Undeclared::Interrupted),
+            _ = self.terminate.recv() => Err(Undeclared::Interrupted),
+        }
+    }
 }
 
 async fn play(args: &Args, stage: &mut Stage) -> Result<Report, Undeclared> {

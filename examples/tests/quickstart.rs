@@ -17,8 +17,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use world::{DEADLINE, Process, eventually};
 
 const ACTS: usize = 9;
@@ -140,6 +143,36 @@ async fn held_it_tells_programs_what_happened_and_shows_its_topology() {
     for (name, addr) in addrs {
         assert!(TcpStream::connect(addr).is_err(), "{name} is still there");
     }
+}
+
+/// The processes that a process has started.
+fn children(parent: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ').nth(1));
+        fields.flatten() == Some(&parent.to_string())
+    };
+    pids.filter(is_child).collect()
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_while_it_waits_for_what_it_starts() {
+    let mut process = Process::start(&mut quickstart());
+    let first = eventually("first process", async || children(process.pid()).pop()).await;
+    let first = Pid::from_raw(first.try_into().unwrap()).unwrap();
+    // From now on nothing that it waits for comes.
+    kill_process(first, Signal::STOP).unwrap();
+    let begun = Instant::now();
+    process.terminate();
+    let (code, lines) = process.end().await;
+    assert_eq!(
+        (code, lines.last().unwrap().as_str()),
+        (Some(1), "quickstart: stopped by a signal")
+    );
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(test_kill_process(first).is_err());
 }
 
 #[tokio::test]

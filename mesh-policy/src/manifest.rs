@@ -11,8 +11,10 @@ use crate::budget::Budget;
 pub(crate) mod fault;
 pub(crate) mod node;
 pub(crate) mod object;
+mod write;
 
-/// An object, of which kind and API have been read and nothing else.
+/// An object, of which kind and API have been read and nothing else. It can be written again, for
+/// whoever passes it on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Item {
@@ -34,8 +36,29 @@ impl Item {
     }
 }
 
-/// The objects of a file, those of lists one by one. A list is of the kind `List`, or of a kind that
-/// is known, by group and name, with `List` behind it.
+/// Reads the objects of a file, which [`authz`](crate::authz::k8s::read_items) and
+/// [`traffic`](crate::traffic::k8s::read_items) know more about. `file` is its name, for messages.
+///
+/// Lists are taken apart: those of kind `List`, and those of a kind that is known, by group and name,
+/// with `List` behind it.
+///
+/// # Errors
+///
+/// The first problem of the file: it is no YAML, too large, or has something else than objects.
+pub fn read(
+    file: &str,
+    text: &str,
+    budget: &Budget,
+    is_known: impl Fn(&str, &str) -> bool,
+) -> Result<Vec<Item>, ReadError> {
+    items(text, budget, is_known).map_err(|(line, fault)| ReadError {
+        file: file.into(),
+        line,
+        fault,
+    })
+}
+
+/// As [`read`], without the file's name.
 pub(crate) fn items(text: &str, budget: &Budget, is_known: impl Fn(&str, &str) -> bool) -> Result<Vec<Item>, Problem> {
     let mut items = Vec::new();
     for document in node::documents(text, budget)? {

@@ -55,3 +55,12 @@ pub mod istio {
         include!("../generated/istio.workload.rs");
     }
 }
+
+pub mod mesh {
+    pub mod traffic {
+        /// What a waypoint is told of traffic (`mesh.traffic.v1`).
+        pub mod v1 {
+            include!("../generated/mesh.traffic.v1.rs");
+        }
+    }
+}

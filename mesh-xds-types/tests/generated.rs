@@ -8,13 +8,14 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "envoy/core.proto",
     "envoy/discovery.proto",
     "google/status.proto",
     "istio/authorization.proto",
     "istio/ca.proto",
     "istio/workload.proto",
+    "mesh/traffic.proto",
 ];
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use mesh_xds_types::security::{Authorization, string_match::MatchType};
+use mesh_xds_types::traffic::Manifest;
 use mesh_xds_types::workload::{self, GatewayAddress, address, gateway_address};
 use mesh_xds_types::{auth, core, rpc, security};
 use proptest::prelude::*;
@@ -356,6 +357,26 @@ fn certificate_fields_have_their_published_numbers() {
 }
 
 #[test]
+fn manifest_fields_have_their_numbers() {
+    let parts = [
+        field(1, b"HTTPRoute"),
+        field(2, b"shop"),
+        field(3, b"cart"),
+        field(4, b"{}"),
+    ];
+    let expected = Manifest {
+        kind: "HTTPRoute".into(),
+        namespace: "shop".into(),
+        name: "cart".into(),
+        text: "{}".into(),
+    };
+    assert_eq!(expected.encode_to_vec(), parts.concat());
+    let later = [field(5, b"later"), number(6, 1)];
+    assert_eq!(read::<Manifest>(&[parts.concat(), later.concat()]).unwrap(), expected);
+    assert!(read::<Manifest>(&[field(4, b"\xff")]).is_err(), "no text");
+}
+
+#[test]
 fn a_workload_is_written_as_these_bytes() {
     let workload = workload::Workload {
         uid: "u".into(),
@@ -400,6 +421,15 @@ proptest! {
         let _policy = Authorization::decode(bytes.as_slice());
         let _request = DeltaDiscoveryRequest::decode(bytes.as_slice());
         let _response = DeltaDiscoveryResponse::decode(bytes.as_slice());
+        let _manifest = Manifest::decode(bytes.as_slice());
+    }
+
+    #[test]
+    fn a_manifest_that_is_written_is_read(
+        (kind, namespace, name, text) in (".*", ".*", ".*", ".*"),
+    ) {
+        let manifest = Manifest { kind, namespace, name, text };
+        prop_assert_eq!(Manifest::decode(manifest.encode_to_vec().as_slice()).unwrap(), manifest);
     }
 
     #[test]

@@ -162,6 +162,42 @@ fn the_refusal_says_name_and_reason() {
 }
 
 #[test]
+fn a_client_that_says_too_much_is_left() {
+    let violation = |request: DeltaDiscoveryRequest| {
+        let mut server = Server::new(ServerConfig::new());
+        let id = server.connect().unwrap();
+        let refused = server.receive(id, &request).unwrap_err();
+        assert!(server.node(id).is_none() && server.standings(id).next().is_none());
+        refused.to_string()
+    };
+    let named = |name: String| DeltaDiscoveryRequest {
+        type_url: name,
+        ..DeltaDiscoveryRequest::default()
+    };
+    assert_eq!(
+        violation(named("t".repeat(2049))),
+        "the client asks for a name of 2049 bytes, more than 2048"
+    );
+    let described = |node: Node| DeltaDiscoveryRequest {
+        node: Some(node),
+        ..named(ALL.to_owned())
+    };
+    let node = Node {
+        id: "n".repeat(1 << 16),
+        ..Node::default()
+    };
+    assert_eq!(
+        violation(described(node)),
+        "the client describes its node in 65540 bytes, more than 65536"
+    );
+    let node = Node {
+        client_features: vec![String::new(); 40_000],
+        ..Node::default()
+    };
+    assert!(violation(described(node)).starts_with("the client describes its node in 80000 bytes"));
+}
+
+#[test]
 fn who_knows_of_parts_is_synced_with_the_last_one() {
     let now = ManualClock::new().now();
     let mut server = Server::new(ServerConfig::new().part_bytes(1));

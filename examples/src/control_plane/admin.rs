@@ -1,11 +1,9 @@
 //! What operators ask for.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
-use hyper::http::uri::Authority as HostPort;
+use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use mesh_xds::server::Discovery;
 use serde_json::{Value, json};
@@ -19,7 +17,7 @@ use super::roots::{Step, StepError};
 use super::state::State;
 use super::{dump, nodes, page};
 use crate::accept;
-use crate::operator::{Answer, JSON, TEXT, converse, not_by, respond};
+use crate::operator::{self, Answer, JSON, TEXT, converse, not_by, respond};
 use crate::workers::Stop;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -71,18 +69,15 @@ impl Admin {
             refusal.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
             return refusal;
         }
-        if self.login.is_none() && request.headers().get(HOST).is_some_and(is_of_the_world) {
-            let advice = "ask by IP address or as localhost, or set --admin-token\n";
-            return respond(StatusCode::MISDIRECTED_REQUEST, TEXT, advice.to_owned());
+        // With a token it is asked by its name, and no page of somebody else's has the token.
+        if !is_open && self.login.is_none() && !operator::is_of_this_machine(request) {
+            return operator::misdirected();
         }
         match (request.method(), path) {
             (&Method::GET, "/") => respond(StatusCode::OK, HTML, page::page(&self.dump())),
             (&Method::GET, "/healthz/ready") => respond(StatusCode::OK, TEXT, String::new()),
             (&Method::GET, "/config_dump") => respond(StatusCode::OK, JSON, format!("{:#}\n", self.dump())),
-            // A page of somebody else's in the operator's browser must not do this.
-            (&Method::POST, "/authority") if request.headers().contains_key(ORIGIN) => {
-                respond(StatusCode::FORBIDDEN, TEXT, "not from a browser\n".to_owned())
-            }
+            (&Method::POST, "/authority") if operator::is_of_a_page(request) => operator::not_from_a_page(),
             (&Method::POST, "/authority") => self.step(request.uri().query().unwrap_or_default()),
             (_, "/authority") => not_by("POST"),
             (_, "/" | "/healthz/ready" | "/config_dump") => not_by("GET"),
@@ -124,43 +119,6 @@ impl Admin {
                 };
                 respond(status, TEXT, format!("{error}\n"))
             }
-        }
-    }
-}
-
-/// Whether a name could be anybody's: a page that a browser has from there, and that then leads the
-/// name to this machine, could read all that is open to the machine.
-fn is_of_the_world(host: &HeaderValue) -> bool {
-    let Some(host) = host.to_str().ok().and_then(|host| host.parse::<HostPort>().ok()) else {
-        return true;
-    };
-    let name = host.host().trim_matches(['[', ']']);
-    name.parse::<IpAddr>().is_err() && name.contains('.')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_the_machine_are_its_own() {
-        for own in [
-            "localhost",
-            "localhost:15014",
-            "127.0.0.1:1",
-            "[::1]:15014",
-            "build-host",
-        ] {
-            assert!(!is_of_the_world(&HeaderValue::from_static(own)), "{own}");
-        }
-        for other in [
-            "evil.example",
-            "evil.example:15014",
-            "127.0.0.1.evil.example",
-            "a b",
-            "",
-        ] {
-            assert!(is_of_the_world(&HeaderValue::from_static(other)), "{other}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Objects of Kubernetes to the resources that a node asks for, by the rules of Istio's control
 //! plane.
 
+mod backends;
 mod callers;
 mod enrolment;
 mod octets;
@@ -18,10 +19,10 @@ use mesh_policy::authz::{CompileError, Diagnostic, Invalid};
 use mesh_xds_types::security::Authorization;
 use mesh_xds_types::workload::{Service, Workload};
 
+use self::backends::Backends;
 pub(super) use self::callers::Caller;
 pub(super) use self::octets::address;
 use self::policies::Policies;
-use self::services::Backends;
 use self::waypoints::Waypoints;
 use super::objects::{Bearer, Key, Objects, Place};
 

@@ -2,13 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mesh_identity::TrustDomain;
 use mesh_identity::source::dev_ca::{DevCa, DevCaError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::replace::replace;
@@ -17,6 +18,9 @@ use crate::manifest::{self, Unreadable};
 /// Only the owner may read keys.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+/// Whoever may write to the folder can put a root of theirs into it.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The file of keys, which is JSON and not called so, lest it be taken for an object of the
 /// directory; and the one that says that somebody uses the folder.
@@ -77,6 +81,12 @@ impl Vault {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(unusable(folder, error)),
             _ => {}
         }
+        let mode = mode_of_own(folder).map_err(|error| unusable(folder, error))?;
+        let mode = mode.ok_or_else(|| VaultError::Foreign(folder.to_owned()))?;
+        if mode & WRITABLE_BY_OTHERS != 0 {
+            let path = folder.to_owned();
+            return Err(VaultError::Open { path, mode });
+        }
         let path = folder.join(LOCK);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(FILE_MODE);
@@ -95,8 +105,8 @@ impl Vault {
     /// What is kept, if anything is.
     pub(super) fn load(&self, trust_domain: &TrustDomain) -> Result<Option<Kept>, VaultError> {
         let path = || self.keys.clone();
-        let mode = match fs::metadata(&self.keys) {
-            Ok(found) => found.permissions().mode() & 0o777,
+        let mode = match mode_of_own(&self.keys) {
+            Ok(mode) => mode.ok_or_else(|| VaultError::Foreign(path()))?,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(VaultError::Unusable { path: path(), error }),
         };
@@ -146,6 +156,12 @@ impl Vault {
     }
 }
 
+/// The mode of a file or folder, if it belongs to whoever runs this.
+fn mode_of_own(path: &Path) -> io::Result<Option<u32>> {
+    let found = fs::metadata(path)?;
+    Ok((found.uid() == geteuid().as_raw()).then(|| found.mode() & 0o7777))
+}
+
 /// A file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{flag}: {}: {error}", path.display())]
@@ -169,6 +185,10 @@ pub(super) enum VaultError {
     Unreadable(#[from] Unreadable),
     #[error("{}: another control plane uses it", .0.display())]
     InUse(PathBuf),
+    #[error("{}: it belongs to another user, who could put a root of theirs into it", .0.display())]
+    Foreign(PathBuf),
+    #[error("{}: its mode is {mode:04o} and must be 0700 or 0755: others could put a root of theirs into it", path.display())]
+    Open { path: PathBuf, mode: u32 },
     #[error("{}: its mode is {mode:04o} and must be 0600: others could read the keys", path.display())]
     Exposed { path: PathBuf, mode: u32 },
     #[error("{}:{line}:{column}: this is not what a control plane has written", path.display())]
@@ -190,6 +210,8 @@ pub(super) enum VaultError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
     use super::*;
 
     fn refusal(folder: &Path, trust_domain: &str) -> String {
@@ -229,6 +251,47 @@ mod tests {
         assert!(second.to_string().ends_with("state: another control plane uses it"));
         drop(first);
         Vault::open(&folder.path().join("state")).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |mode| {
+            fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+            Vault::open(folder.path())
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        };
+        for mode in [0o700, 0o750, 0o755] {
+            assert_eq!(open(mode), Ok(()), "{mode:o}");
+        }
+        for mode in [0o770, 0o707, 0o777, 0o1777] {
+            let refusal = open(mode).unwrap_err();
+            let says =
+                format!("its mode is {mode:04o} and must be 0700 or 0755: others could put a root of theirs into it");
+            assert!(refusal.ends_with(&says), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_not_used() {
+        let folder = kept();
+        let foreign = |path: &Path| {
+            // Only root can give it away.
+            let is_given = chown(path, Some(geteuid().as_raw() + 1), None).is_ok();
+            let vault = Vault::open(folder.path());
+            let loaded = vault.and_then(|vault| vault.load(&trust_domain()).map(|_| ()));
+            chown(path, Some(geteuid().as_raw()), None).unwrap();
+            (is_given, loaded.map_err(|error| error.to_string()))
+        };
+        for path in [folder.path().to_owned(), folder.path().join(KEYS)] {
+            let (is_given, loaded) = foreign(&path);
+            let says = format!(
+                "{}: it belongs to another user, who could put a root of theirs into it",
+                path.display()
+            );
+            assert_eq!(loaded.err(), is_given.then_some(says));
+        }
     }
 
     #[test]

@@ -47,13 +47,19 @@ impl<P: Operated> Admin<P> {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Answer {
-        match (request.method(), request.uri().path()) {
+        let path = request.uri().path();
+        // Probes ask by whatever name they have; it says no more than yes or no.
+        if path != "/healthz/ready" && !operator::is_of_this_machine(request) {
+            return operator::misdirected();
+        }
+        match (request.method(), path) {
             (&Method::GET, "/healthz/ready") => self.readiness(),
             (&Method::GET, "/metrics" | "/stats/prometheus") => match self.proxy.metrics() {
                 Ok(text) => respond(StatusCode::OK, METRICS, text),
                 Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, String::new()),
             },
             (&Method::GET, "/config_dump") => respond(StatusCode::OK, JSON, self.proxy.dump().to_string()),
+            (&Method::POST, "/logging") if operator::is_of_a_page(request) => operator::not_from_a_page(),
             (&Method::POST, "/logging") => self.logging(request.uri().query().unwrap_or_default()),
             (_, "/logging") => not_by("POST"),
             (_, "/healthz/ready" | "/metrics" | "/stats/prometheus" | "/config_dump") => not_by("GET"),

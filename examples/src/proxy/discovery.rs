@@ -101,6 +101,7 @@ impl<V: View> Apply for Applied<V> {
 
     fn ended(&mut self, end: &StreamEnd) {
         tracing::warn!(reason = %end, "discovery server lost; the mesh stays as it is");
+        self.store.disconnected();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
@@ -21,6 +20,9 @@ pub(super) const NODE_2: (&str, &str) = ("node-2", "token-of-the-second-node");
 
 /// Where tunnels are taken, if nobody else has that port.
 const HBONE_PORT: u16 = 15008;
+
+/// Ports that are tried instead.
+const OTHER_PORTS: usize = 100;
 
 /// Seconds that certificates live, so short that they are renewed while somebody watches.
 const CERTIFICATE_SECONDS: u32 = 4;
@@ -42,14 +44,16 @@ impl Block {
     }
 
     /// A port that can be bound at all of these addresses.
-    fn free_port(ips: &[IpAddr]) -> io::Result<u16> {
+    fn free_port(ips: &[IpAddr]) -> Result<u16, Undeclared> {
         let is_free = |port: u16| ips.iter().all(|ip| TcpListener::bind((*ip, port)).is_ok());
-        let any = || TcpListener::bind("127.0.0.1:0")?.local_addr().map(|addr| addr.port());
         let mut port = HBONE_PORT;
-        while !is_free(port) {
-            port = any()?;
+        for _ in 0..OTHER_PORTS {
+            if is_free(port) {
+                return Ok(port);
+            }
+            port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         }
-        Ok(port)
+        Err(Undeclared::NoPort)
     }
 }
 
@@ -254,4 +258,17 @@ async fn node(
     );
     fs::write(&config, text)?;
     Program::start(Role::NodeProxy, ["--config".into(), config.into()]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_others_have_no_free_port() {
+        // For documentation (RFC 5737): no machine has it.
+        let elsewhere = IpAddr::from([192, 0, 2, 1]);
+        assert!(matches!(Block::free_port(&[elsewhere]), Err(Undeclared::NoPort)));
+        assert!(Block::free_port(&[Block::choose().ip(200)]).is_ok());
+    }
 }

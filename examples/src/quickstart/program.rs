@@ -73,33 +73,40 @@ impl Program {
     ///
     /// To be called by the thread that lives longest: the program ends with whoever started it.
     pub(super) async fn start(role: Role, args: impl IntoIterator<Item = OsString>) -> Result<Self, Undeclared> {
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .arg0(role.name())
             .args(args)
             .arg("--json")
-            .env_remove("RUST_LOG")
+            .env_remove("RUST_LOG");
+        Self::run(role, command).await
+    }
+
+    async fn run(role: Role, mut command: Command) -> Result<Self, Undeclared> {
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let (log, stderr) = (Lines::default(), Lines::default());
-        log.follow(child.stdout.take())?;
-        stderr.follow(child.stderr.take())?;
-        let ready = until("ready line", async || {
+            .stderr(Stdio::piped());
+        // From here on it is killed if it is waited for no longer.
+        let mut program = Self {
+            role,
+            child: command.spawn()?,
+            ready: Value::Null,
+            log: Lines::default(),
+        };
+        let stderr = Lines::default();
+        program.log.follow(program.child.stdout.take())?;
+        stderr.follow(program.child.stderr.take())?;
+        program.ready = until("ready line", async || {
             let ready = stderr.find(0, |line| line.get("ready").is_some());
-            if let (None, Some(status)) = (&ready, child.try_wait()?) {
+            if let (None, Some(status)) = (&ready, program.child.try_wait()?) {
                 let last = stderr.last();
                 return Err(Undeclared::NotStarted { role, status, last });
             }
             Ok(ready)
         })
         .await?;
-        Ok(Self {
-            role,
-            child,
-            ready,
-            log,
-        })
+        Ok(program)
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -199,5 +206,32 @@ impl Written {
         }
         self.lines.push_back(serde_json::from_str(&line).unwrap_or_default());
         self.last = line;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Whether some process was started with this argument.
+    fn runs(argument: &str) -> bool {
+        let processes = fs::read_dir("/proc").unwrap();
+        processes.flatten().any(|process| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_is_not_ready_in_time_is_killed() {
+        let seconds = format!("1000.{}", std::process::id());
+        let mut command = Command::new("sleep");
+        command.arg(&seconds);
+        let started = Program::run(Role::NodeProxy, command);
+        let error = started.await.map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "ready line: not in time");
+        assert!(!runs(&seconds));
     }
 }

@@ -49,6 +49,8 @@ pub(super) enum Undeclared {
     Address(#[from] CaAddressError),
     #[error(transparent)]
     Request(#[from] RequestError),
+    #[error("no port is free at the addresses of all workloads")]
+    NoPort,
     #[error("stopped by a signal")]
     Interrupted,
     #[error("the crypto provider has no SHA-256")]

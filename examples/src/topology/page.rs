@@ -1,32 +1,18 @@
 //! The graph over HTTP: a page that keeps itself up to date, and what it is made of.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Request, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::dot::Dot;
 use super::graph::Graph;
 use super::mermaid::Mermaid;
 use crate::accept;
-
-/// Time for a request's head to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time for all exchanges of a connection.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::operator::{self, Answer, JSON, TEXT};
 
 /// Only what is served here is loaded and run, and no text becomes markup.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -34,11 +20,9 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 );
 
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 
 /// Shows a graph as it changes.
 #[derive(Clone)]
@@ -53,23 +37,15 @@ impl Page {
     }
 
     async fn connection(self, tcp: TcpStream) {
-        let service = service_fn(|request| {
-            let answer = self.answer(&request);
-            async { Ok::<_, Infallible>(answer) }
-        });
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        let served = timeout(CONNECTION_TIMEOUT, http.serve_connection(TokioIo::new(tcp), service)).await;
-        tracing::trace!(?served, "connection of a browser ended");
+        operator::converse(tcp, |request| self.answer(request)).await;
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>) -> Answer {
         if request.method() != Method::GET {
-            return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, String::new());
+            return operator::not_by("GET");
         }
-        // A name that somebody else's page had resolved to this address must not read this one.
-        if !request.headers().get(HOST).is_some_and(is_address) {
-            return respond(StatusCode::MISDIRECTED_REQUEST, TEXT, "ask by address\n".to_owned());
+        if !operator::is_of_this_machine(request) {
+            return operator::misdirected();
         }
         let graph = Arc::clone(&self.graph.borrow());
         match request.uri().path() {
@@ -87,22 +63,9 @@ impl Page {
     }
 }
 
-/// Whether a host is an address or this machine's own name, and not one of DNS.
-fn is_address(host: &HeaderValue) -> bool {
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
+fn respond(status: StatusCode, kind: HeaderValue, body: String) -> Answer {
+    let mut response = operator::respond(status, kind, body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -112,15 +75,3 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Ful
 
 #[cfg(all(test, feature = "browser"))]
 mod browser;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_addresses_are_answered() {
-        let is = |host: &'static str| is_address(&HeaderValue::from_static(host));
-        assert!(is("127.0.0.1:80") && is("127.0.0.1") && is("[::1]:80") && is("[::1]") && is("localhost:1"));
-        assert!(!is("mesh.example:80") && !is("") && !is("127.0.0.1.example"));
-    }
-}

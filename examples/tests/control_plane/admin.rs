@@ -8,7 +8,7 @@ use crate::plane::{FAR, NEAR, Plane, pod, service};
 #[tokio::test]
 async fn the_state_is_shown_without_tokens() {
     let plane = Plane::start(&(pod("till", "10.0.0.1", "far") + &service("till", "10.96.0.1", 8080))).await;
-    let (status, page) = plane.ask("GET / HTTP/1.1\r\nhost: a").await;
+    let (status, page) = plane.ask("GET / HTTP/1.1\r\nhost: 127.0.0.1").await;
     assert!(status == 200 && page.contains("till.shop.svc.cluster.local"), "{page}");
     let dump = plane.dump().await;
     assert_eq!(dump["workloads"].as_array().unwrap().len(), 3);
@@ -18,22 +18,33 @@ async fn the_state_is_shown_without_tokens() {
         assert!(!page.contains(token) && !dump.to_string().contains(token));
         assert!(!plane.process.stderr().iter().any(|line| line.contains(token)));
     }
-    assert_eq!(plane.ask("GET /healthz/ready HTTP/1.1\r\nhost: a").await.0, 200);
-    let elsewhere = plane.ask("GET /config_dump HTTP/1.1\r\nhost: pages.example:80").await;
-    assert_eq!(elsewhere.0, 421);
+    assert_eq!(plane.ask("GET /healthz/ready HTTP/1.1\r\nhost: 127.0.0.1").await.0, 200);
+    for name in ["pages.example:80", "intranet"] {
+        let elsewhere = plane.ask(&format!("GET /config_dump HTTP/1.1\r\nhost: {name}")).await;
+        assert_eq!(elsewhere.0, 421, "{name}");
+    }
 }
 
 #[tokio::test]
 async fn a_browser_replaces_no_root() {
     let plane = Plane::start("").await;
-    let request = "POST /authority?step=prepare HTTP/1.1\r\nhost: a\r\norigin: http://elsewhere.example";
+    let request = "POST /authority?step=prepare HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: http://elsewhere.example";
     assert_eq!(plane.ask(request).await.0, 403);
     assert_eq!(
-        plane.ask("GET /authority?step=prepare HTTP/1.1\r\nhost: a").await.0,
+        plane
+            .ask("GET /authority?step=prepare HTTP/1.1\r\nhost: 127.0.0.1")
+            .await
+            .0,
         405
     );
-    assert_eq!(plane.ask("POST /authority?step=all HTTP/1.1\r\nhost: a").await.0, 400);
-    assert_eq!(plane.ask("GET /nothing HTTP/1.1\r\nhost: a").await.0, 404);
+    assert_eq!(
+        plane
+            .ask("POST /authority?step=all HTTP/1.1\r\nhost: 127.0.0.1")
+            .await
+            .0,
+        400
+    );
+    assert_eq!(plane.ask("GET /nothing HTTP/1.1\r\nhost: 127.0.0.1").await.0, 404);
 }
 
 #[tokio::test]
@@ -44,7 +55,12 @@ async fn where_a_token_is_asked_for_nobody_operates_without_it() {
         vec!["--admin-token".into(), file.display().to_string()]
     })
     .await;
-    let ask = async |request: &str, header: &str| plane.ask(&format!("{request} HTTP/1.1\r\nhost: a{header}")).await.0;
+    let ask = async |request: &str, header: &str| {
+        plane
+            .ask(&format!("{request} HTTP/1.1\r\nhost: 127.0.0.1{header}"))
+            .await
+            .0
+    };
     let bearer = "\r\nauthorization: Bearer the-token-of-the-operators";
     for request in [
         "GET /",
@@ -85,7 +101,7 @@ async fn elsewhere_operators_are_spoken_to_by_tls() {
     let port = plane.admin.port();
     let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     plain
-        .write_all(b"GET /config_dump HTTP/1.1\r\nhost: a\r\n\r\n")
+        .write_all(b"GET /config_dump HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         .await
         .unwrap();
     let mut answer = Vec::new();
@@ -94,7 +110,7 @@ async fn elsewhere_operators_are_spoken_to_by_tls() {
 
     let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let mut tls = plane.connect_tls(tcp, "control.mesh").await;
-    tls.write_all(b"GET /config_dump HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    tls.write_all(b"GET /config_dump HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
     let mut answer = String::new();

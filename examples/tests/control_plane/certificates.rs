@@ -101,7 +101,7 @@ async fn the_root_is_replaced_in_three_steps_while_it_serves_tls() {
     };
     let step = async |step: &str| {
         plane
-            .ask(&format!("POST /authority?step={step} HTTP/1.1\r\nhost: a"))
+            .ask(&format!("POST /authority?step={step} HTTP/1.1\r\nhost: 127.0.0.1"))
             .await
             .0
     };
@@ -140,11 +140,17 @@ async fn a_root_that_is_kept_is_the_root_after_a_restart() {
     };
     let (before, roots_before, ..) = cart(&plane).await;
     assert_eq!(
-        plane.ask("POST /authority?step=prepare HTTP/1.1\r\nhost: a").await.0,
+        plane
+            .ask("POST /authority?step=prepare HTTP/1.1\r\nhost: 127.0.0.1")
+            .await
+            .0,
         200
     );
     assert_eq!(
-        plane.ask("POST /authority?step=activate HTTP/1.1\r\nhost: a").await.0,
+        plane
+            .ask("POST /authority?step=activate HTTP/1.1\r\nhost: 127.0.0.1")
+            .await
+            .0,
         200
     );
 
@@ -156,7 +162,10 @@ async fn a_root_that_is_kept_is_the_root_after_a_restart() {
     assert!(roots.ends_with(&roots_before));
     verify(before.chain(), Role::Client, &believed.into(), now, algorithms).unwrap();
     assert_eq!(
-        plane.ask("POST /authority?step=revoke HTTP/1.1\r\nhost: a").await.0,
+        plane
+            .ask("POST /authority?step=revoke HTTP/1.1\r\nhost: 127.0.0.1")
+            .await
+            .0,
         200
     );
 
@@ -175,7 +184,7 @@ async fn a_step_whose_roots_cannot_be_written_is_said_and_written_later() {
     })
     .await;
     let step = async |step: &str| {
-        let request = format!("POST /authority?step={step} HTTP/1.1\r\nhost: a");
+        let request = format!("POST /authority?step={step} HTTP/1.1\r\nhost: 127.0.0.1");
         plane.ask(&request).await
     };
     let block = plane.dir.path().join("roots.pem.partial");

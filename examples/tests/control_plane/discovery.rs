@@ -266,7 +266,7 @@ async fn operators_see_who_is_behind_and_what_was_refused() {
     })
     .await;
     assert_eq!(refusal, "Kubernetes//Pod/shop/till: <out of order>");
-    let (_, page) = plane.ask("GET / HTTP/1.1\r\nhost: a").await;
+    let (_, page) = plane.ask("GET / HTTP/1.1\r\nhost: 127.0.0.1").await;
     assert!(
         page.contains("<td>near") && page.contains("<td class=bad>Kubernetes//Pod/shop/till: &lt;out of order&gt;"),
         "{page}"

@@ -69,7 +69,7 @@ async fn a_namespace_is_enrolled_by_its_label_and_policies_close_what_they_forbi
     plane.change(&ambient).await;
     for node in [&near, &far] {
         eventually("enrolment", async || {
-            let (_, dump) = ask(node.admin, "GET /config_dump HTTP/1.1\r\nhost: a").await;
+            let (_, dump) = ask(node.admin, "GET /config_dump HTTP/1.1\r\nhost: 127.0.0.1").await;
             dump.contains(r#""protocol":"HBONE""#).then_some(())
         })
         .await;

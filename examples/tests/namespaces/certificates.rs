@@ -148,7 +148,7 @@ async fn known(cluster: &Cluster, host: Host) -> String {
         .net
         .connect(host.name, SocketAddr::new(host.ip.into(), ADMIN_PORT))
         .unwrap();
-    let request = "GET /config_dump HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    let request = "GET /config_dump HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("dump", tcp.read_to_string(&mut answer)).await.unwrap();

@@ -69,7 +69,7 @@ async fn hbone_metrics_access() {
     let cluster = Cluster::start("").await;
     let admin = std::net::SocketAddr::new(FAR.ip.into(), ADMIN_PORT);
     let mut tcp = cluster.connect("cart", admin);
-    let request = "GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    let request = "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("metrics", tcp.read_to_string(&mut answer)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::nodes::{Nodes, allow, ask, identity};
+use crate::nodes::{Nodes, allow, ask, ask_with, identity};
 
 #[tokio::test]
 async fn the_state_is_shown_without_keys() {
@@ -46,6 +46,23 @@ async fn the_log_level_changes_while_the_node_runs() {
         .await;
     nodes.near.process.says("DEBUG").await;
     assert_eq!(ask(admin, "POST", "/logging?level=a=b=c").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_page_of_somebody_elses_reads_and_changes_nothing() {
+    let nodes = Nodes::start("").await;
+    let ask = async |method, path, headers| ask_with(nodes.near.admin, method, path, headers).await.0;
+    for path in ["/config_dump", "/metrics", "/nothing"] {
+        assert_eq!(ask("GET", path, "host: mesh.example:80").await, 421, "{path}");
+        assert_eq!(ask("GET", path, "host: intranet").await, 421, "{path}");
+    }
+    assert_eq!(ask("GET", "/healthz/ready", "host: mesh.example").await, 200);
+    assert_eq!(ask("GET", "/metrics", "host: localhost").await, 200);
+    let level = "/logging?level=info";
+    assert_eq!(ask("POST", level, "host: mesh.example").await, 421);
+    let from_a_page = "host: 127.0.0.1\r\norigin: https://mesh.example";
+    assert_eq!(ask("POST", level, from_a_page).await, 403);
+    assert_eq!(ask("POST", level, "host: 127.0.0.1").await, 200);
 }
 
 #[tokio::test]

@@ -177,8 +177,12 @@ pub fn files(files: &Files) -> String {
 
 /// The status and body of an operator's answer.
 pub async fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    ask_with(admin, method, path, "host: 127.0.0.1").await
+}
+
+pub async fn ask_with(admin: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
     let mut tcp = TcpStream::connect(admin).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\n{headers}\r\nconnection: close\r\n\r\n");
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("answer", tcp.read_to_string(&mut answer)).await.unwrap();

@@ -69,16 +69,24 @@ pub struct Manifests {
 ///
 /// The first problem of the file.
 pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Manifests, ReadError> {
-    let file: Arc<str> = file.into();
-    let place = |(line, fault): (u32, ReadFault)| ReadError {
-        file: Arc::clone(&file),
-        line,
-        fault,
-    };
-    let mut manifests = Manifests::default();
     let is_known = |group: &str, kind: &str| group == GROUP && KINDS.contains(&kind);
-    for item in manifest::items(text, budget, is_known).map_err(place)? {
-        read_item(&mut manifests, &file, item).map_err(place)?;
+    read_items(file, manifest::read(file, text, budget, is_known)?)
+}
+
+/// Reads objects of a file.
+///
+/// # Errors
+///
+/// The first problem of the objects.
+pub fn read_items(file: &str, items: impl IntoIterator<Item = Item>) -> Result<Manifests, ReadError> {
+    let file: Arc<str> = file.into();
+    let mut manifests = Manifests::default();
+    for item in items {
+        read_item(&mut manifests, &file, item).map_err(|(line, fault)| ReadError {
+            file: Arc::clone(&file),
+            line,
+            fault,
+        })?;
     }
     Ok(manifests)
 }

@@ -231,6 +231,11 @@ impl Object {
             .collect()
     }
 
+    /// All fields that are left.
+    pub(super) fn fields(&self) -> &[(String, Node)] {
+        &self.fields
+    }
+
     /// All fields that are left, with their paths.
     pub(crate) fn into_fields(self) -> impl Iterator<Item = (String, String, Node)> {
         let path = self.path;

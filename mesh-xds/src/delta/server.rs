@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
+use prost::Message;
 use prost_types::value::Kind;
 use thiserror::Error;
 
@@ -14,6 +15,10 @@ use super::watch::{Terms, Watch};
 
 /// Types that one client may ask for. Ambient has two.
 const MAX_TYPES: usize = 16;
+
+/// Bytes of what a client says about itself, which is kept as long as its stream. Istio's say a few
+/// kilobytes.
+const MAX_NODE_BYTES: usize = 64 << 10;
 
 /// Removals that a type remembers for clients that have not heard of them. If more gather, the
 /// clients that are behind lose their streams, and learn of them when they come back.
@@ -196,9 +201,12 @@ pub enum Violation {
         /// How many may be.
         limit: usize,
     },
-    /// A name that cannot be one.
+    /// A name, or a type, that cannot be one.
     #[error("the client asks for a name of {0} bytes, more than {MAX_NAME_LENGTH}")]
     NameTooLong(usize),
+    /// The client says too much about itself.
+    #[error("the client describes its node in {0} bytes, more than {MAX_NODE_BYTES}")]
+    NodeTooLarge(usize),
 }
 
 impl Server {
@@ -277,7 +285,7 @@ impl Server {
     /// The client breaks a rule, and the stream should be closed with a status that says which.
     pub fn receive(&mut self, id: ClientId, request: &DeltaDiscoveryRequest) -> Result<Heard, Violation> {
         let peer = self.clients.get_mut(&id).ok_or(Violation::NotConnected)?;
-        check_names(request)?;
+        check_size(request)?;
         if peer.node.is_none() {
             peer.node.clone_from(&request.node);
         }
@@ -466,10 +474,15 @@ fn address_to(response: &mut DeltaDiscoveryResponse, type_url: &str) {
     }
 }
 
-fn check_names(request: &DeltaDiscoveryRequest) -> Result<(), Violation> {
-    let names = request
-        .resource_names_subscribe
-        .iter()
+/// Checks that there is not too much of what is kept.
+fn check_size(request: &DeltaDiscoveryRequest) -> Result<(), Violation> {
+    let node = request.node.as_ref().map_or(0, Node::encoded_len);
+    if node > MAX_NODE_BYTES {
+        return Err(Violation::NodeTooLarge(node));
+    }
+    let names = [&request.type_url]
+        .into_iter()
+        .chain(&request.resource_names_subscribe)
         .chain(&request.resource_names_unsubscribe);
     let held = request
         .initial_resource_versions

@@ -22,8 +22,8 @@ const CONVERTED: &str = "converted_peer_authentication_";
 pub(super) struct Policies {
     root_namespace: String,
     messages: BTreeMap<String, Authorization>,
-    /// Those that select workloads, with the names that they are attached by.
-    selecting: Vec<(String, AuthorizationPolicy)>,
+    /// Those that select workloads, by namespace, with the names that they are attached by.
+    selecting: BTreeMap<String, Vec<(String, AuthorizationPolicy)>>,
     peer_authentication: Vec<PeerAuthentication>,
     /// What PeerAuthentications come to for the workloads so far.
     converted: RefCell<BTreeMap<String, Authorization>>,
@@ -38,7 +38,7 @@ impl Policies {
     ) -> Result<Self, MeshError> {
         let root_namespace = settings.root_namespace.clone();
         let mut messages = BTreeMap::new();
-        let mut selecting = Vec::new();
+        let mut selecting: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (key, policy) in &objects.authorization {
             if let Some(invalid) = policy.validate(&Budget::new()).into_iter().next() {
                 return Err(MeshError::Invalid(Box::new(invalid)));
@@ -47,7 +47,8 @@ impl Policies {
                 continue;
             };
             if message.scope() == Scope::WorkloadSelector {
-                selecting.push((key.to_string(), policy.clone()));
+                let of_namespace = selecting.entry(key.namespace.clone()).or_default();
+                of_namespace.push((key.to_string(), policy.clone()));
             }
             messages.insert(key.to_string(), message);
         }
@@ -72,8 +73,10 @@ impl Policies {
     /// The names of the policies that are attached to a workload.
     pub(super) fn of(&self, namespace: &str, labels: &Labels) -> Vec<String> {
         let recipient = Recipient::Workload { namespace, labels };
-        let selecting = self.selecting.iter();
+        let root = Some(&*self.root_namespace).filter(|root| *root != namespace);
+        let selecting = [Some(namespace), root].into_iter().flatten();
         let mut names: Vec<String> = selecting
+            .flat_map(|namespace| self.selecting.get(namespace).into_iter().flatten())
             .filter(|(_, policy)| recipient.is_subject_to(policy, &self.root_namespace))
             .map(|(name, _)| name.clone())
             .collect();

@@ -1,12 +1,10 @@
-//! Services, and whom they select.
+//! Services.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use mesh_policy::authz::Labels;
-use mesh_policy::authz::attach::selects;
 use mesh_xds_types::workload::{
-    LoadBalancing, NetworkAddress, Port, PortList, Service as Message, ServiceVisibility, load_balancing,
+    LoadBalancing, NetworkAddress, Port, Service as Message, ServiceVisibility, load_balancing,
 };
 
 use super::super::objects::{Metadata, Objects, Resolution, Service, ServiceEntry, ServicePort, TargetPort};
@@ -114,87 +112,5 @@ fn of_port(port: &ServicePort, otherwise: u32) -> Port {
             TargetPort::Name(_) => otherwise,
         },
         app_protocol: 0,
-    }
-}
-
-/// Who selects workloads, by namespace.
-pub(super) struct Backends<'o> {
-    by_namespace: BTreeMap<&'o str, Vec<Backend<'o>>>,
-}
-
-struct Backend<'o> {
-    names: Vec<String>,
-    selector: &'o Labels,
-    ports: &'o [ServicePort],
-    /// Whether a port is the same on a workload that has none of its name.
-    is_lenient: bool,
-}
-
-impl<'o> Backends<'o> {
-    pub(super) fn new(objects: &'o Objects) -> Self {
-        let mut by_namespace: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        let selecting = objects
-            .services
-            .values()
-            .filter(|service| !service.is_external_name && !service.selector.is_empty());
-        for service in selecting {
-            let key = &service.metadata.key;
-            by_namespace.entry(&key.namespace).or_default().push(Backend {
-                names: vec![format!("{}/{}", key.namespace, hostname(key))],
-                selector: &service.selector,
-                ports: &service.ports,
-                is_lenient: false,
-            });
-        }
-        for entry in objects.service_entries.values() {
-            if let Some(selector) = &entry.selector {
-                let namespace = &entry.metadata.key.namespace;
-                by_namespace.entry(namespace).or_default().push(Backend {
-                    names: entry.hosts.iter().map(|host| format!("{namespace}/{host}")).collect(),
-                    selector,
-                    ports: &entry.ports,
-                    is_lenient: true,
-                });
-            }
-        }
-        Self { by_namespace }
-    }
-
-    /// The services of a workload with these labels, with its ports. `port` knows its own numbers
-    /// for names; `is_entry` says whether it is one that Kubernetes does not know.
-    pub(super) fn of(
-        &self,
-        namespace: &str,
-        labels: &Labels,
-        is_entry: bool,
-        port: impl Fn(&str) -> Option<u16>,
-    ) -> impl Iterator<Item = (String, PortList)> {
-        let mut found = Vec::new();
-        for backend in self.by_namespace.get(namespace).into_iter().flatten() {
-            if selects(backend.selector, labels) {
-                let ports = ports(backend.ports, backend.is_lenient || is_entry, &port);
-                found.extend(backend.names.iter().map(|name| (name.clone(), ports.clone())));
-            }
-        }
-        found.into_iter()
-    }
-}
-
-/// The ports of a service, as a workload has them. One that it has not is left out, unless it is
-/// taken to have the same number.
-pub(super) fn ports(ports: &[ServicePort], is_lenient: bool, own: impl Fn(&str) -> Option<u16>) -> PortList {
-    let mapped = ports.iter().filter_map(|port| {
-        let target = match &port.target {
-            TargetPort::Number(number) => Some(*number),
-            TargetPort::Name(name) => own(name).or(is_lenient.then_some(port.number)),
-        };
-        Some(Port {
-            service_port: port.number.into(),
-            target_port: target?.into(),
-            app_protocol: 0,
-        })
-    });
-    PortList {
-        ports: mapped.collect(),
     }
 }

@@ -8,10 +8,10 @@ use mesh_xds_types::workload::{Locality, NetworkMode, Workload, WorkloadStatus, 
 use super::super::objects::{
     DEFAULT_ACCOUNT, Endpoint, Metadata, Objects, Place, Pod, Resolution, ServiceEntry, WorkloadEntry,
 };
+use super::backends::{self, Backends};
 use super::enrolment::Enrolment;
 use super::octets::octets;
 use super::policies::Policies;
-use super::services::{self, Backends};
 use super::waypoints::{NETWORK, Served, Waypoints};
 use super::{MeshError, Notice, Settings};
 
@@ -132,7 +132,7 @@ impl Context<'_> {
             let mut metadata = entry.metadata.clone();
             metadata.labels.clone_from(&endpoint.labels);
             let own = |name: &str| endpoint.ports.get(name).copied();
-            let ports = services::ports(&entry.ports, true, own);
+            let ports = backends::ports(&entry.ports, true, own);
             let of_host = |host: &String| (format!("{}/{host}", key.namespace), ports.clone());
             workloads.push(Workload {
                 uid: uid(&endpoint.address),
@@ -143,7 +143,7 @@ impl Context<'_> {
             });
         }
         if entry.resolution == Resolution::Dns && entry.endpoints.is_empty() && entry.selector.is_none() {
-            let ports = services::ports(&entry.ports, true, |_| None);
+            let ports = backends::ports(&entry.ports, true, |_| None);
             for host in &entry.hosts {
                 let name = format!("{}/{host}", key.namespace);
                 workloads.push(Workload {

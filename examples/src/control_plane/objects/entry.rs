@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mesh_policy::authz::Labels;
 use mesh_policy::authz::k8s::{Object, Problem};
 
-use super::fields::{bad, labels, missing, number, port, required_port, spec, word};
+use super::fields::{bad, labels, missing, port, required_port};
 use super::metadata::is_name;
 use super::{Metadata, ServicePort, TargetPort};
 
@@ -63,7 +63,7 @@ impl Endpoint {
 }
 
 pub(super) fn read_workload(metadata: Metadata, mut object: Object) -> Result<WorkloadEntry, Problem> {
-    let spec = spec(&mut object)?;
+    let spec = object.required_object("spec")?;
     object.pass_over(&["status"]);
     object.finish()?;
     let endpoint = read_endpoint(spec, true)?;
@@ -71,7 +71,7 @@ pub(super) fn read_workload(metadata: Metadata, mut object: Object) -> Result<Wo
 }
 
 pub(super) fn read_service(metadata: Metadata, mut object: Object) -> Result<ServiceEntry, Problem> {
-    let mut spec = spec(&mut object)?;
+    let mut spec = object.required_object("spec")?;
     object.pass_over(&["status"]);
     object.finish()?;
     let hosts_line = spec.line_of("hosts");
@@ -85,17 +85,12 @@ pub(super) fn read_service(metadata: Metadata, mut object: Object) -> Result<Ser
         ("STATIC", Resolution::Static),
         ("DNS", Resolution::Dns),
     ];
-    let resolution = word(&mut spec, "resolution", &words, Resolution::None)?;
+    let resolution = spec.word("resolution", &words)?.unwrap_or(Resolution::None);
     if resolution == Resolution::Dns && hosts.iter().any(|host| host.starts_with('*')) && spec_has_no_endpoints(&spec) {
         return Err(bad(resolution_line, "spec.resolution", "DNS"));
     }
     // Where it is makes no difference on layer 4: an endpoint is as its own labels say.
-    word(
-        &mut spec,
-        "location",
-        &[("MESH_EXTERNAL", ()), ("MESH_INTERNAL", ())],
-        (),
-    )?;
+    spec.word("location", &[("MESH_EXTERNAL", ()), ("MESH_INTERNAL", ())])?;
     let mut ports = Vec::new();
     for port in spec.objects("ports")? {
         ports.extend(read_port(port)?);
@@ -221,7 +216,7 @@ fn read_endpoint(mut object: Object, may_be_name: bool) -> Result<Endpoint, Prob
         labels: labels(&mut object, "labels")?,
         network: object.text("network")?.unwrap_or_default(),
         locality: parts,
-        weight: number(&mut object, "weight")?,
+        weight: object.parsed("weight")?,
         account: account.unwrap_or_default(),
     };
     object.finish()?;

@@ -7,7 +7,7 @@ use mesh_policy::authz::attach::selects;
 use mesh_policy::authz::k8s::{Object, Problem};
 
 use super::Metadata;
-use super::fields::{bad, ip, labels, missing, required_port, spec, word};
+use super::fields::{bad, ip, labels, missing, required_port};
 
 /// The class of waypoints.
 const CLASS: &str = "istio-waypoint";
@@ -57,7 +57,7 @@ impl Gateway {
 
 /// Reads a gateway, if it is a waypoint.
 pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Gateway>, Problem> {
-    let mut spec = spec(&mut object)?;
+    let mut spec = object.required_object("spec")?;
     if spec.required_text("gatewayClassName")? != CLASS {
         return Ok(None);
     }
@@ -117,7 +117,7 @@ fn read_admits(mut namespaces: Object) -> Result<Admits, Problem> {
     }
     let words = [("Same", From::Same), ("All", From::All), ("Selector", From::Selector)];
     let (line, path) = (namespaces.line_of("from"), namespaces.path("selector.matchLabels"));
-    let from = word(&mut namespaces, "from", &words, From::Same)?;
+    let from = namespaces.word("from", &words)?.unwrap_or(From::Same);
     let mut wanted = Labels::new();
     if let Some(mut selector) = namespaces.object("selector")? {
         wanted = labels(&mut selector, "matchLabels")?;
@@ -138,10 +138,10 @@ fn address(object: &mut Object) -> Result<Option<GatewayAt>, Problem> {
     let mut first = None;
     for mut address in object.objects("addresses")? {
         let (line, path) = (address.line_of("value"), address.path("value"));
-        let is_ip = word(&mut address, "type", &[("IPAddress", true), ("Hostname", false)], true)?;
+        let is_ip = address.word("type", &[("IPAddress", true), ("Hostname", false)])?;
         let value = address.required_text("value")?;
         address.finish()?;
-        let at = match is_ip {
+        let at = match is_ip.unwrap_or(true) {
             true => GatewayAt::Ip(ip(line, &path, &value)?),
             false => GatewayAt::Hostname(value),
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mesh_policy::authz::k8s::{Object, Problem};
 
 use super::Metadata;
-use super::fields::{bad, ip, required_port, spec, word};
+use super::fields::{bad, ip, required_port};
 use super::metadata::is_name;
 
 /// The account that every namespace has, and that Pods have which name none.
@@ -68,7 +68,7 @@ pub(in crate::control_plane) struct Pod {
 }
 
 pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Pod, Problem> {
-    let mut spec = spec(&mut object)?;
+    let mut spec = object.required_object("spec")?;
     let account_line = spec.line_of("serviceAccountName");
     let account = spec.text("serviceAccountName")?;
     let account = account.unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
@@ -89,12 +89,8 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Pod, Proble
     for mut container in spec.objects("containers")? {
         for mut port in container.objects("ports")? {
             let number = required_port(&mut port, "containerPort")?;
-            let is_tcp = word(
-                &mut port,
-                "protocol",
-                &[("TCP", true), ("UDP", false), ("SCTP", false)],
-                true,
-            )?;
+            let protocols = [("TCP", true), ("UDP", false), ("SCTP", false)];
+            let is_tcp = port.word("protocol", &protocols)?.unwrap_or(true);
             if let Some(name) = port.text("name")?.filter(|_| is_tcp) {
                 pod.ports.push((name, number));
             }
@@ -131,7 +127,7 @@ impl Pod {
             ("Succeeded", (true, false)),
             ("Failed", (true, false)),
         ];
-        let (has_ended, is_running) = word(&mut status, "phase", &phases, (false, true))?;
+        let (has_ended, is_running) = status.word("phase", &phases)?.unwrap_or((false, true));
         self.has_ended = has_ended;
         self.is_ready &= is_running;
         for mut condition in status.objects("conditions")? {

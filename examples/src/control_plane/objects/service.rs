@@ -8,7 +8,7 @@ use mesh_xds_types::workload::load_balancing::Scope;
 use mesh_xds_types::workload::{IpFamilies, LoadBalancing, load_balancing};
 
 use super::Metadata;
-use super::fields::{bad, ip, labels, required_port, spec, word};
+use super::fields::{bad, ip, labels, required_port};
 
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
@@ -56,7 +56,7 @@ pub(in crate::control_plane) enum TargetPort {
 }
 
 pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Service, Problem> {
-    let mut spec = spec(&mut object)?;
+    let mut spec = object.required_object("spec")?;
     object.pass_over(&["status"]);
     object.finish()?;
     let types = [
@@ -65,7 +65,7 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Service, Pr
         ("LoadBalancer", false),
         ("ExternalName", true),
     ];
-    let is_external_name = word(&mut spec, "type", &types, false)?;
+    let is_external_name = spec.word("type", &types)?.unwrap_or(false);
     let mut ports = Vec::new();
     for port in spec.objects("ports")? {
         ports.extend(read_port(port)?);
@@ -87,7 +87,7 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Service, Pr
 /// A port, if it is one of TCP.
 fn read_port(mut port: Object) -> Result<Option<ServicePort>, Problem> {
     let protocols = [("TCP", true), ("UDP", false), ("SCTP", false)];
-    let is_tcp = word(&mut port, "protocol", &protocols, true)?;
+    let is_tcp = port.word("protocol", &protocols)?.unwrap_or(true);
     let number = required_port(&mut port, "port")?;
     let (line, path) = (port.line_of("targetPort"), port.path("targetPort"));
     let target = match port.text("targetPort")? {
@@ -152,7 +152,7 @@ fn balancing(spec: &mut Object, metadata: &Metadata) -> Result<Option<LoadBalanc
         ("PreferSameZone", near),
         ("PreferSameNode", nearest),
     ];
-    let mut preferred = word(spec, "trafficDistribution", &preferences, &[])?;
+    let mut preferred = spec.word("trafficDistribution", &preferences)?.unwrap_or_default();
     // Istio's own name for the same counts before it.
     match metadata.annotation(DISTRIBUTION) {
         None => {}
@@ -163,13 +163,8 @@ fn balancing(spec: &mut Object, metadata: &Metadata) -> Result<Option<LoadBalanc
             preferred = found.ok_or_else(|| bad(metadata.place.line, &field, text))?.1;
         }
     }
-    let is_local = word(
-        spec,
-        "internalTrafficPolicy",
-        &[("Cluster", false), ("Local", true)],
-        false,
-    )?;
-    let mut balancing = match (is_local, preferred) {
+    let is_local = spec.word("internalTrafficPolicy", &[("Cluster", false), ("Local", true)])?;
+    let mut balancing = match (is_local.unwrap_or(false), preferred) {
         (true, _) => Some(all_of(&[Scope::Node], load_balancing::Mode::Strict)),
         (false, []) => None,
         (false, scopes) => Some(all_of(scopes, load_balancing::Mode::Failover)),
