@@ -119,7 +119,7 @@ async fn run(args: &Args) -> io::Result<Report<Metric>> {
                 eprintln!("round {round} of {}: {step:?}", args.rounds);
                 for (design, pair) in &pairs {
                     step.run(pair, effort, |metric, value| {
-                        report.record(design.name(), metric, value)
+                        report.record(design.name(), metric, value);
                     })
                     .await?;
                 }

@@ -14,7 +14,10 @@ fn two_workloads_reach_each_other_in_every_design() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "build the proxies of mesh-examples first: {said}");
+    assert!(
+        output.status.success(),
+        "build the proxies of mesh-examples first: {said}"
+    );
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let median = |design: &str, metric: &str| {
         let all = report.get("measurements").and_then(Value::as_array).unwrap();
@@ -22,7 +25,10 @@ fn two_workloads_reach_each_other_in_every_design() {
             one.get("design").and_then(Value::as_str) == Some(design)
                 && one.get("metric").and_then(Value::as_str) == Some(metric)
         };
-        let found = all.iter().find(is_it).unwrap_or_else(|| panic!("no {metric} of {design}"));
+        let found = all
+            .iter()
+            .find(is_it)
+            .unwrap_or_else(|| panic!("no {metric} of {design}"));
         found.get("median").and_then(Value::as_f64).unwrap()
     };
     for design in ["node-proxy", "sidecar-tcp", "sidecar-http"] {

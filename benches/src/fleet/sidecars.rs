@@ -106,7 +106,7 @@ impl Sidecar<'_> {
                 let called = self.world.called_by(self.workload, self.calls);
                 listeners.extend((OUTBOUND_TCP_PORT..).zip(called).map(|(port, called)| {
                     let filters = [tcp_proxy(&outbound(called))];
-                    listener((self.workload.ip, port).into(), json!({ "filters": filters }))
+                    listener((self.workload.ip, port).into(), &json!({ "filters": filters }))
                 }));
             }
         }
@@ -133,7 +133,7 @@ impl Sidecar<'_> {
             "common_tls_context": self.tls(&any),
         });
         let chain = json!({ "transport_socket": socket(&tls), "filters": [filter] });
-        listener((self.workload.ip, INBOUND_PORT).into(), chain)
+        listener((self.workload.ip, INBOUND_PORT).into(), &chain)
     }
 
     fn outbound_http(&self) -> Value {
@@ -147,7 +147,7 @@ impl Sidecar<'_> {
             })
             .collect();
         let filters = [http_manager("outbound", &hosts)];
-        listener((self.workload.ip, OUTBOUND_PORT).into(), json!({ "filters": filters }))
+        listener((self.workload.ip, OUTBOUND_PORT).into(), &json!({ "filters": filters }))
     }
 
     fn upstream(&self, called: Workload) -> Value {
@@ -198,7 +198,7 @@ fn cluster(name: &str, addr: SocketAddr) -> Value {
     })
 }
 
-fn listener(addr: SocketAddr, chain: Value) -> Value {
+fn listener(addr: SocketAddr, chain: &Value) -> Value {
     json!({ "name": addr.to_string(), "address": address(addr), "filter_chains": [chain] })
 }
 
