@@ -1,7 +1,4 @@
-//! Benchmarks of the workspace: criterion benches in `benches/`; [`hop_pair`], which compares whole
-//! relay processes; `node-memory`, which gives a node proxy a large [`mesh`]; `sidecar-cost`, which
-//! runs a [`fleet`] of workloads behind node proxies and behind sidecars; and `waypoint-pair`, which
-//! sends requests through a [`waypoint`].
+#![doc = include_str!("../README.md")]
 
 #![allow(
     clippy::indexing_slicing,
