@@ -15,7 +15,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use hbone::{
     Client, Config, IncomingTunnel, Lost, Peer, Pool, PoolConfig, TunnelRequest, TunnelResponse, client, server, tls,
 };
-use mesh_benches::hop_pair::pki::Pki;
+use mesh_benches::pki::Pki;
 use mesh_identity::tls::{ClientTls, ServerTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::runtime::Runtime;

@@ -6,8 +6,4 @@
 pub mod design;
 pub mod load;
 pub mod measure;
-pub mod pki;
-pub mod plot;
-pub mod process;
 pub mod relay;
-pub mod report;

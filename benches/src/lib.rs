@@ -1,5 +1,4 @@
-//! Benchmarks of the workspace: criterion benches in `benches/`; [`hop_pair`], which compares whole
-//! relay processes; and `node-memory`, which gives a node proxy a large [`mesh`].
+#![doc = include_str!("../README.md")]
 
 #![allow(
     clippy::indexing_slicing,
@@ -7,5 +6,12 @@
     reason = "a benchmark ends with its first failure"
 )]
 
+pub mod envoy;
+pub mod fleet;
 pub mod hop_pair;
 pub mod mesh;
+pub mod pki;
+pub mod plot;
+pub mod process;
+pub mod report;
+pub mod waypoint;

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use mesh_benches::hop_pair::design::{Design, HopPair};
+use mesh_benches::hop_pair::load;
 use mesh_benches::hop_pair::measure::{Effort, Metric, Step, measure_idle};
-use mesh_benches::hop_pair::pki::Pki;
-use mesh_benches::hop_pair::plot::Plot;
 use mesh_benches::hop_pair::relay::Relay;
-use mesh_benches::hop_pair::{load, report::Report};
+use mesh_benches::pki::Pki;
+use mesh_benches::plot::Plot;
+use mesh_benches::report::Report;
 use tokio::net::TcpListener;
 
 /// Compare a pair of hbone-cat relays with pairs of TLS relays and TCP relays
@@ -72,7 +73,12 @@ fn main() -> io::Result<()> {
         .build()?;
     let report = runtime.block_on(run(&args))?;
     if let Some(file) = &args.plot {
-        std::fs::write(file, Plot(&report).to_string())?;
+        let plot = Plot {
+            report: &report,
+            title: "Ratio to a pair of plain TLS relays",
+            longest: 2.0,
+        };
+        std::fs::write(file, plot.to_string())?;
     }
     if args.json {
         println!("{}", report.to_json());
@@ -82,7 +88,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-async fn run(args: &Args) -> io::Result<Report> {
+async fn run(args: &Args) -> io::Result<Report<Metric>> {
     let folder = std::env::temp_dir().join(format!("hop-pair-{}", std::process::id()));
     let pki = Pki::create(&folder)?;
     let hbone_cat = match &args.hbone_cat {
@@ -98,7 +104,8 @@ async fn run(args: &Args) -> io::Result<Report> {
         idle: args.idle,
     };
     let rounds = async {
-        let mut report = Report::new(&args.designs);
+        let names = args.designs.iter().map(|design| design.name()).collect();
+        let mut report = Report::new(names, Design::Tls.name());
         for round in 1..=args.rounds {
             let mut pairs = Vec::new();
             for &design in &args.designs {
@@ -111,22 +118,24 @@ async fn run(args: &Args) -> io::Result<Report> {
             for step in Step::ALL {
                 eprintln!("round {round} of {}: {step:?}", args.rounds);
                 for (design, pair) in &pairs {
-                    step.run(pair, effort, |metric, value| report.record(*design, metric, value))
-                        .await?;
+                    step.run(pair, effort, |metric, value| {
+                        report.record(design.name(), metric, value);
+                    })
+                    .await?;
                 }
             }
             drop(pairs);
             for &design in &args.designs {
                 eprintln!("round {round} of {}: idle memory of {}", args.rounds, design.name());
                 let pair = HopPair::start(design, app, &pki, &hbone_cat).await?;
-                report.record(design, Metric::IdleMemory, measure_idle(&pair, effort).await?);
+                report.record(design.name(), Metric::IdleMemory, measure_idle(&pair, effort).await?);
             }
         }
         Ok(report)
     };
     let report = tokio::select! {
         report = rounds => report,
-        served = load::serve(listener) => served.map(|()| Report::default()),
+        served = load::serve(listener) => Err(io::Error::other(format!("the application ended: {served:?}"))),
     };
     std::fs::remove_dir_all(&folder)?;
     report

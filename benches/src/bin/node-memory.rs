@@ -8,17 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use mesh_benches::hop_pair::pki::Pki;
-use mesh_benches::hop_pair::process::{Process, free_addr};
 use mesh_benches::mesh::{self, WORKLOADS_PER_SERVICE};
+use mesh_benches::pki::Pki;
+use mesh_benches::process::{Process, free_addr};
 use mesh_xds::delta::{Published, Server, ServerConfig};
 use mesh_xds::server::Discovery;
 use mesh_xds_types::workload::{Address, address};
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 use prost::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
 use tonic::transport::server::TcpIncoming;
 
 /// Gives a node proxy a large mesh over xDS on loopback
@@ -165,14 +164,9 @@ async fn measure(program: &Path, pki: &Pki, server: Option<SocketAddr>) -> io::R
     let file = pki.folder().join("node.toml");
     std::fs::write(&file, config)?;
     let began = Instant::now();
-    let process = Process::start(program, vec!["--config".into(), file.into()], admin).await?;
-    let ready = timeout(Duration::from_secs(60), async {
-        while !is_ready(admin).await? {
-            sleep(Duration::from_millis(2)).await;
-        }
-        io::Result::Ok(began.elapsed())
-    });
-    let ready = ready.await??;
+    let mut process = Process::spawn(program, ["--config".into(), file.into()])?;
+    process.wait_until_ready(admin, "/healthz/ready").await?;
+    let ready = began.elapsed();
     let cpu = process.cpu()?;
     // What is given back takes a moment.
     sleep(Duration::from_secs(1)).await;
@@ -182,15 +176,6 @@ async fn measure(program: &Path, pki: &Pki, server: Option<SocketAddr>) -> io::R
         ready,
         cpu,
     })
-}
-
-async fn is_ready(admin: SocketAddr) -> io::Result<bool> {
-    let mut tcp = TcpStream::connect(admin).await?;
-    tcp.write_all(b"GET /healthz/ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
-        .await?;
-    let mut answer = String::new();
-    tcp.read_to_string(&mut answer).await?;
-    Ok(answer.starts_with("HTTP/1.1 200"))
 }
 
 fn median<T: Ord + Copy + Default>(costs: &[Cost], part: impl Fn(&Cost) -> T) -> T {

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::pki::{CLIENT, Pki, SERVER};
-use super::process::{Process, free_addr};
+use crate::pki::{CLIENT, Pki, SERVER};
+use crate::process::{Process, free_addr};
 
 /// A kind of hop pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]

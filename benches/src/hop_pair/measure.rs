@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::design::HopPair;
 use super::load;
+use crate::report::Quantity;
 
 /// Bulk connections beside small round trips.
 const MIXED_BULK: usize = 8;
@@ -58,9 +59,8 @@ pub enum Metric {
     IdleMemory,
 }
 
-impl Metric {
-    /// The row's name and unit.
-    pub fn label(self) -> &'static str {
+impl Quantity for Metric {
+    fn label(self) -> &'static str {
         match self {
             Self::UploadCpu1 => "upload, 1 connection: CPU s/GB",
             Self::UploadRate1 => "upload, 1 connection: Gbit/s",

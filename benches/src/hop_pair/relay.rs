@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::pki::Pki;
+use crate::pki::Pki;
 
 /// Bytes of each copy buffer, as large as a relay that is measured on bulk would choose.
 const BUFFER: usize = 256 * 1024;

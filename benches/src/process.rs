@@ -1,0 +1,143 @@
+//! Processes that are measured, and what the kernel says of them.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long a process may take to do what is waited for, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A process that ends with its handle.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Starts `program` and waits until it listens on `addr`.
+    pub async fn start(program: &Path, args: Vec<OsString>, addr: SocketAddr) -> io::Result<Self> {
+        let mut process = Self::spawn(program, args)?;
+        process
+            .wait(async || TcpStream::connect(addr).await.is_ok(), "does not listen")
+            .await?;
+        Ok(process)
+    }
+
+    /// Starts `program`, which shows what it prints only where `RUST_LOG` asks for a log.
+    pub fn spawn(program: &Path, args: impl IntoIterator<Item = OsString>) -> io::Result<Self> {
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(if std::env::var_os("RUST_LOG").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
+        Ok(Self(child))
+    }
+
+    /// Waits until it answers a request to its admin address with 200.
+    pub async fn wait_until_ready(&mut self, admin: SocketAddr, path: &str) -> io::Result<()> {
+        let is_ready = async || {
+            get(admin, path)
+                .await
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        };
+        self.wait(is_ready, "is not ready").await
+    }
+
+    /// CPU time of all threads so far.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        let mut total = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let on_cpu = stat
+                .split_whitespace()
+                .next()
+                .and_then(|nanos| nanos.parse::<u64>().ok());
+            total += on_cpu.ok_or_else(|| io::Error::other("unreadable schedstat"))?;
+        }
+        Ok(Duration::from_nanos(total))
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> io::Result<u64> {
+        self.kibibytes("status", "VmRSS:")
+    }
+
+    /// The most resident memory that there was, in bytes.
+    pub fn peak(&self) -> io::Result<u64> {
+        self.kibibytes("status", "VmHWM:")
+    }
+
+    /// Resident memory in bytes, in which a page that several processes have counts for each of them
+    /// by its share.
+    pub fn proportional(&self) -> io::Result<u64> {
+        self.kibibytes("smaps_rollup", "Pss:")
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> io::Result<u64> {
+        self.line("status", "Threads:")
+    }
+
+    async fn wait(&mut self, done: impl AsyncFn() -> bool, missing: &str) -> io::Result<()> {
+        for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
+            if done().await {
+                return Ok(());
+            }
+            if let Some(status) = self.0.try_wait()? {
+                return Err(io::Error::other(format!("process {} ended: {status}", self.0.id())));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        let problem = format!("process {} {missing}", self.0.id());
+        Err(io::Error::new(io::ErrorKind::TimedOut, problem))
+    }
+
+    /// A line that is in kibibytes, in bytes.
+    fn kibibytes(&self, file: &str, name: &'static str) -> io::Result<u64> {
+        self.line(file, name).map(|kib| kib * 1024)
+    }
+
+    /// The number in a line of one of the kernel's files about the process.
+    fn line(&self, file: &str, name: &'static str) -> io::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|number| number.parse::<u64>().ok());
+        number.ok_or_else(|| io::Error::other(format!("no {name}")))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing is left to do for a process that is gone already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// What an HTTP server on loopback answers, with its head.
+pub async fn get(addr: SocketAddr, path: &str) -> io::Result<String> {
+    let mut tcp = TcpStream::connect(addr).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// An address on loopback that nobody listens on.
+pub fn free_addr() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
