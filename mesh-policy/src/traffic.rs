@@ -45,7 +45,7 @@ mod route;
 mod timeout;
 
 pub use self::{
-    backend::{Backend, Backends, Target, Unresolved},
+    backend::{Backend, Backends, Invalid, Target, Unresolved},
     cors::{Cors, CorsAnswer, Listed, OriginMatch},
     destination::{
         BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule, OutlierRule,
@@ -61,7 +61,7 @@ pub use self::{
     matching::{GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix},
     model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule, VirtualService},
     pattern::Pattern,
-    plan::{AnswerEdits, Forward, NoBackend, Plan, Step},
+    plan::{AnswerEdits, Failed, FailureCause, Forward, Plan, Step},
     redirect::{Redirect, RedirectPort, Scheme},
     regex::{Regex, RegexError},
     request::RouteRequest,

@@ -27,13 +27,14 @@ fn virtual_service(rest: &str) -> String {
 
 fn table(rest: &str) -> RouteTable {
     let manifests = k8s::read("vs.yaml", &virtual_service(rest), &Budget::new()).unwrap();
-    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
-    assert!(rejected.is_empty(), "{rejected:?}");
+    let faults = manifests.rejected.iter().chain(&manifests.impaired);
+    let faults: Vec<_> = faults.map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{faults:?}");
     let routes = manifests
         .virtual_services
         .iter()
         .map(|service| Arc::clone(&service.route));
-    RouteTable::new(routes, &Budget::new()).unwrap()
+    RouteTable::new(routes, &Budget::new())
 }
 
 /// What becomes of a request such as `GET /path name:value`, sent to `reviews:9080`.
@@ -297,9 +298,45 @@ fn what_is_not_carried_out_is_refused_with_its_line() {
         ),
     ] {
         let manifests = k8s::read("vs.yaml", &virtual_service(rest), &Budget::new()).unwrap();
-        let shown = manifests.rejected[0].to_string();
+        let found = manifests.rejected.iter().chain(&manifests.impaired).next().unwrap();
+        let shown = found.to_string();
         assert!(shown.starts_with("VirtualService `n/r`: vs.yaml:"), "{shown}");
         assert!(shown.ends_with(expected), "{shown}");
+    }
+}
+
+#[test]
+fn requests_of_a_rule_that_cannot_be_carried_out_fail_and_fall_to_no_other() {
+    for (rest, failing, passing) in [
+        (
+            "match: [{uri: {prefix: /p}}], delegate: {name: d}",
+            "GET /p/q",
+            "GET /q",
+        ),
+        (
+            "match: [{uri: {prefix: /p}, sourceLabels: {a: b}}], route: [{destination: {host: a}}]",
+            "GET /p",
+            "GET /q",
+        ),
+        (
+            "match: [{method: {exact: PUT}, headers: {uri: {exact: x}}}], route: [{destination: {host: a}}]",
+            "PUT /",
+            "GET /",
+        ),
+        (
+            "match: [{uri: {exact: /p}}], route: [{destination: {host: a}}], mirrorPercent: 5",
+            "GET /p",
+            "GET /p/q",
+        ),
+    ] {
+        let text = virtual_service(&format!(
+            "  http: [{{{rest}}}, {{route: [{{destination: {{host: b}}}}]}}]"
+        ));
+        let manifests = k8s::read("vs.yaml", &text, &Budget::new()).unwrap();
+        assert_eq!((manifests.rejected.len(), manifests.impaired.len()), (0, 1), "{rest}");
+        let table = RouteTable::new([Arc::clone(&manifests.virtual_services[0].route)], &Budget::new());
+        assert!(ask(&table, failing).contains("is not supported"), "{rest}");
+        assert_eq!(ask(&table, passing), "b", "{rest}");
     }
 }
 
@@ -353,7 +390,7 @@ fn a_line_that_is_missing_or_changed_never_panics() {
             changed[at] = value;
             if let Ok(manifests) = k8s::read("r.yaml", &changed.join("\n"), &Budget::new()) {
                 taken += manifests.routes.len() + manifests.virtual_services.len();
-                rejected += manifests.rejected.len();
+                rejected += manifests.rejected.len() + manifests.impaired.len();
             }
         }
     }
@@ -369,8 +406,9 @@ fn a_line_that_is_missing_or_changed_never_panics() {
 #[test]
 fn the_examples_are_taken_whole() {
     let manifests = k8s::read("r.yaml", EXAMPLES, &Budget::new()).unwrap();
-    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
-    assert!(rejected.is_empty(), "{rejected:?}");
+    let faults = manifests.rejected.iter().chain(&manifests.impaired);
+    let faults: Vec<_> = faults.map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{faults:?}");
     let counts = [
         manifests.routes.len(),
         manifests.gateways.len(),
@@ -400,7 +438,8 @@ fn what_a_reader_of_policies_leaves_is_read_the_same() {
 fn expressions_of_a_file_have_a_budget() {
     let budget = Budget::new().with_limit(Resource::ExpressionBytes, 100);
     let manifests = k8s::read("r.yaml", EXAMPLES, &budget).unwrap();
-    let shown: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    let faults = manifests.rejected.iter().chain(&manifests.impaired);
+    let shown: Vec<_> = faults.map(ToString::to_string).collect();
     assert!(
         shown
             .iter()

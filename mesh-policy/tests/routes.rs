@@ -332,7 +332,7 @@ fn naive_pattern(pattern: &Pattern, text: &str) -> bool {
 }
 
 fn table(routes: &[Arc<Route>]) -> RouteTable {
-    RouteTable::new(routes.to_vec(), &Budget::new()).unwrap()
+    RouteTable::new(routes.to_vec(), &Budget::new())
 }
 
 proptest! {
@@ -386,19 +386,58 @@ fn decide_allocates_nothing() {
     }
 }
 
-#[test]
-fn tables_beyond_the_budget_are_refused() {
-    let mut route = Route::new(RouteKind::Http, "n", "r");
+/// A route of this name whose only rule asks for an expression on so many headers.
+fn of_expression(name: &str, regex: &Regex, headers: usize) -> Arc<Route> {
     let mut asked = RouteMatch::default();
-    asked.path = Some(PathMatch::Regex(Regex::new("/[a-z]+").unwrap()));
+    asked.headers = (0..headers)
+        .map(|number| HeaderMatch {
+            name: FieldName::new(&format!("x-{number}")).unwrap(),
+            test: HeaderTest::Is(Pattern::Regex(regex.clone())),
+        })
+        .collect();
     let mut rule = Rule::default();
     rule.matches = vec![asked];
+    let mut route = Route::new(RouteKind::Http, "n", name);
     route.rules = vec![rule];
-    route.hosts = ["a", "b"].map(|host| host.parse::<HostPattern>().unwrap()).to_vec();
-    let routes = [Arc::new(route)];
-    for resource in [Resource::SetItems, Resource::ExpressionBytes] {
-        let over = RouteTable::new(routes.clone(), &Budget::new().with_limit(resource, 3)).unwrap_err();
-        assert_eq!(over.resource, resource);
-    }
-    assert!(RouteTable::new(routes, &Budget::new()).is_ok());
+    Arc::new(route)
+}
+
+#[test]
+fn an_expression_is_charged_once_however_often_it_is_used() {
+    let (shared, other) = (Regex::new("[a-z]+").unwrap(), Regex::new("[a-z]+x").unwrap());
+    let once = of_expression("a", &shared, 1);
+    let needed = (1..1 << 20)
+        .find(|bytes| {
+            let budget = Budget::new().with_limit(Resource::ExpressionBytes, *bytes);
+            RouteTable::new([Arc::clone(&once)], &budget).refused().is_empty()
+        })
+        .unwrap();
+    let budget = Budget::new().with_limit(Resource::ExpressionBytes, needed);
+    let often = [of_expression("a", &shared, 16), of_expression("b", &shared, 16)];
+    assert!(RouteTable::new(often.clone(), &budget).refused().is_empty());
+    let [one, two] = often;
+    let table = RouteTable::new([of_expression("c", &other, 1), two, one], &budget);
+    let refused: Vec<_> = table
+        .refused()
+        .iter()
+        .map(|(route, over)| (&*route.id.name, over.resource))
+        .collect();
+    assert_eq!(refused, [("c", Resource::ExpressionBytes)]);
+}
+
+#[test]
+fn what_is_beyond_the_budget_is_refused_alone_and_the_youngest_first() {
+    let route = |name: &str, rules: usize| {
+        let mut route = Route::new(RouteKind::Http, "n", name);
+        route.rules = vec![Rule::default(); rules];
+        route.hosts = ["a", "b"].map(|host| host.parse::<HostPattern>().unwrap()).to_vec();
+        Arc::new(route)
+    };
+    let budget = Budget::new().with_limit(Resource::SetItems, 7);
+    let mut old = Route::clone(&route("z", 2));
+    old.created = Some("2020-01-01T00:00:00Z".into());
+    let table = RouteTable::new([route("b", 1), route("a", 2), Arc::new(old)], &budget);
+    let names = |routes: Vec<&Arc<Route>>| routes.iter().map(|route| route.id.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(table.routes().iter().collect()), ["z", "b"]);
+    assert_eq!(names(table.refused().iter().map(|(route, _)| route).collect()), ["a"]);
 }

@@ -218,10 +218,7 @@ fn is_named(named: &HostPattern, namespace: &str, host: &str) -> bool {
 /// The oldest first, so that it is there when a younger one conflicts with it.
 fn by_age(routes: &[Route]) -> Vec<&Route> {
     let mut routes: Vec<&Route> = routes.iter().collect();
-    routes.sort_by_cached_key(|route| {
-        let name = format!("{}/{}", route.id.namespace, route.id.name);
-        (route.created.is_none(), route.created.clone(), name)
-    });
+    routes.sort_by_cached_key(|route| route.precedence());
     routes
 }
 

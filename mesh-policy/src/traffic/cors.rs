@@ -4,6 +4,7 @@ use super::{
     edit::EditHeaders,
     field::{FieldName, FieldValue},
     pattern::Pattern,
+    regex::Regex,
     request::RouteRequest,
 };
 use crate::facts::header::is_token;
@@ -97,6 +98,14 @@ impl Cors {
             None if !is_allowed => CorsAnswer::Passes(Vec::new()),
             None => CorsAnswer::Passes(self.actual(&origin)),
         }
+    }
+
+    /// The regular expressions in it.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Regex> {
+        self.origins.iter().filter_map(|origin| match origin {
+            OriginMatch::Text(pattern) => pattern.expression(),
+            OriginMatch::Any | OriginMatch::Below { .. } => None,
+        })
     }
 
     fn preflight(&self, origin: &str, method: &str, headers: Option<&str>) -> Vec<(FieldName, FieldValue)> {

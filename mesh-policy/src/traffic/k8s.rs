@@ -1,9 +1,14 @@
 //! Routes as Kubernetes has them: YAML or JSON, many documents to a file.
 //!
 //! Read are HTTPRoute, GRPCRoute, Gateway and ReferenceGrant of the Gateway API, and VirtualService
-//! and DestinationRule of Istio. An object with a fault is left out and reported with the line and
-//! the field, and the others are taken: what an API server would have refused is not there. Fields
-//! that the API does not have are faults, and so are those that nothing here carries out.
+//! and DestinationRule of Istio. Fields that the API does not have are faults, and so are those that
+//! nothing here carries out. Faults are reported with the line and the field, and never open a way
+//! around what was written:
+//!
+//! * A rule that says which requests it takes, but not what becomes of them, is kept and
+//!   [fails](super::Rule::invalid) them. They do not fall to the rule of another route.
+//! * An object with any other fault is [left out](Manifests::rejected), with the hosts and parents
+//!   that it [claimed](Rejected::claimed), and the others are taken.
 //!
 //! ```
 //! use mesh_policy::{Budget, traffic::k8s};
@@ -28,6 +33,7 @@
 
 use std::{fmt, sync::Arc};
 
+pub use self::reference::Claimed;
 use self::{metadata::Metadata, scope::Scope};
 use super::{
     destination::DestinationRule,
@@ -69,11 +75,13 @@ pub struct Manifests {
     pub destination_rules: Vec<DestinationRule>,
     /// Objects that were left out, and why.
     pub rejected: Vec<Rejected>,
+    /// Objects above that have rules or backends which fail all of their requests, and why.
+    pub impaired: Vec<Rejected>,
     /// Objects of other kinds and groups, for whoever knows these.
     pub others: Vec<Item>,
 }
 
-/// An object that was left out.
+/// An object that was left out, or that has rules which fail their requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected {
@@ -81,18 +89,11 @@ pub struct Rejected {
     pub kind: String,
     /// Its namespace and name, if it has them.
     pub name: Option<(Box<str>, Box<str>)>,
+    /// Whose requests it is about, if that could be read: whoever has no older version of the object
+    /// has to fail these, rather than leave them to others.
+    pub claimed: Option<Claimed>,
     /// What is wrong with it.
     pub error: ReadError,
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.kind.escape_debug())?;
-        if let Some((namespace, name)) = &self.name {
-            write!(f, "`{}/{}`", namespace.escape_debug(), name.escape_debug())?;
-        }
-        write!(f, ": {}", self.error)
-    }
 }
 
 /// Reads the text of a file. `file` is its name, for messages.
@@ -158,30 +159,39 @@ impl Kind {
     }
 }
 
+/// What is known of an object before all of it was read.
+#[derive(Default)]
+struct Found {
+    name: Option<(Box<str>, Box<str>)>,
+    claimed: Option<Claimed>,
+}
+
 impl Manifests {
     fn take(&mut self, item: Item, scope: &mut Scope) {
         let Some(kind) = Kind::of(item.group(), &item.kind) else {
             self.others.push(item);
             return;
         };
-        let (written, mut name) = (item.kind.clone(), None);
-        if let Err((line, fault)) = self.take_known(kind, item, scope, &mut name) {
-            let file = Arc::clone(&scope.file);
-            self.rejected.push(Rejected {
-                kind: written,
-                name,
-                error: ReadError { file, line, fault },
-            });
+        let (written, mut found) = (item.kind.clone(), Found::default());
+        let outcome = self.take_known(kind, item, scope, &mut found);
+        let invalid = scope.take_invalid();
+        let report = |(line, fault): Problem| Rejected {
+            kind: written.clone(),
+            name: found.name.clone(),
+            claimed: found.claimed.clone(),
+            error: ReadError {
+                file: Arc::clone(&scope.file),
+                line,
+                fault,
+            },
+        };
+        match outcome {
+            Ok(()) => self.impaired.extend(invalid.into_iter().map(report)),
+            Err(problem) => self.rejected.push(report(problem)),
         }
     }
 
-    fn take_known(
-        &mut self,
-        kind: Kind,
-        item: Item,
-        scope: &mut Scope,
-        name: &mut Option<(Box<str>, Box<str>)>,
-    ) -> Result<(), Problem> {
+    fn take_known(&mut self, kind: Kind, item: Item, scope: &mut Scope, found: &mut Found) -> Result<(), Problem> {
         let Item {
             api_version,
             line,
@@ -189,7 +199,8 @@ impl Manifests {
             ..
         } = item;
         let metadata = Metadata::read(&mut object, line)?;
-        *name = Some((metadata.namespace.clone(), metadata.name.clone()));
+        found.name = Some((metadata.namespace.clone(), metadata.name.clone()));
+        let claimed = &mut found.claimed;
         let version = api_version.split_once('/').map_or("", |(_, version)| version);
         if !kind.versions().contains(&version) {
             let api_version = api_version.into();
@@ -199,14 +210,16 @@ impl Manifests {
         let spec = object.required_object("spec")?;
         object.finish()?;
         match kind {
-            Kind::HttpRoute => self.routes.push(http_route::read(metadata, spec, scope)?),
-            Kind::GrpcRoute => self.routes.push(grpc_route::read(metadata, spec, scope)?),
+            Kind::HttpRoute => self.routes.push(http_route::read(metadata, spec, scope, claimed)?),
+            Kind::GrpcRoute => self.routes.push(grpc_route::read(metadata, spec, scope, claimed)?),
             Kind::Gateway => self.gateways.push(gateway::read(&metadata, spec)?),
             Kind::ReferenceGrant => self.grants.push(gateway::read_grant(&metadata, spec)?),
             Kind::VirtualService => self
                 .virtual_services
-                .push(virtual_service::read(metadata, spec, scope)?),
-            Kind::DestinationRule => self.destination_rules.push(destination_rule::read(&metadata, spec)?),
+                .push(virtual_service::read(metadata, spec, scope, claimed)?),
+            Kind::DestinationRule => self
+                .destination_rules
+                .push(destination_rule::read(&metadata, spec, claimed)?),
         }
         Ok(())
     }

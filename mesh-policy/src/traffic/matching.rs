@@ -54,25 +54,22 @@ impl RouteMatch {
             && (self.query.is_empty() || self.query.iter().all(|parameter| parameter.matches(request.query())))
     }
 
-    /// How much memory its regular expressions take.
-    pub(super) fn expression_bytes(&self) -> usize {
+    /// The regular expressions in it.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Regex> {
         let headers = self.headers.iter().filter_map(|header| match &header.test {
             HeaderTest::Is(pattern) | HeaderTest::IsNot(pattern) => Some(pattern),
             HeaderTest::Present | HeaderTest::Absent => None,
         });
         let query = self.query.iter().filter_map(|parameter| parameter.value.as_ref());
         let single = [&self.method, &self.scheme, &self.authority, &self.principal];
-        let of_path = match &self.path {
-            Some(PathMatch::Regex(regex)) => regex.memory(),
-            Some(PathMatch::Grpc(call)) => [&call.service, &call.method]
-                .into_iter()
-                .flatten()
-                .map(Pattern::memory)
-                .sum(),
-            _ => 0,
+        let (of_path, of_call) = match &self.path {
+            Some(PathMatch::Regex(regex)) => (Some(regex), None),
+            Some(PathMatch::Grpc(call)) => (None, Some([&call.service, &call.method])),
+            _ => (None, None),
         };
-        let patterns = headers.chain(query).chain(single.into_iter().flatten());
-        of_path + patterns.map(Pattern::memory).sum::<usize>()
+        let single = single.into_iter().chain(of_call.into_iter().flatten()).flatten();
+        let patterns = headers.chain(query).chain(single);
+        of_path.into_iter().chain(patterns.filter_map(Pattern::expression))
     }
 
     fn is_from(&self, facts: &Facts<'_>) -> bool {

@@ -1,7 +1,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    backend::Backends, filter::Filters, host::HostPattern, matching::RouteMatch, retry::Conditions, timeout::Timeouts,
+    backend::{Backends, Invalid},
+    filter::Filters,
+    host::HostPattern,
+    matching::RouteMatch,
+    retry::Conditions,
+    timeout::Timeouts,
 };
 
 /// A route: rules for requests to some hosts.
@@ -38,6 +43,14 @@ impl Route {
             rules: Vec::new(),
             place: None,
         }
+    }
+
+    /// What comes first among routes that are alike otherwise: the older one, then the one whose
+    /// name is less. Namespace and name are compared as one text, as the Gateway API has it: `a-b/c`
+    /// is before `a/c`.
+    pub(super) fn precedence(&self) -> impl Ord + use<> {
+        let name = format!("{}/{}", self.id.namespace, self.id.name);
+        (self.created.is_none(), self.created.clone(), name)
     }
 }
 
@@ -128,6 +141,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Whether attempts that failed are made again; `None` leaves it to the program.
     pub retries: Option<Retries>,
+    /// Why it cannot be carried out. Its requests then fail: they are not for other rules to take.
+    pub invalid: Option<Invalid>,
 }
 
 /// Which attempts are made again, as a route says it.

@@ -1,7 +1,7 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{
-    backend::{Backend, Unresolved},
+    backend::{Backend, Invalid, Unresolved},
     cors::CorsAnswer,
     edit::{EditHeaders, HeaderEdits},
     fault::Abort,
@@ -48,8 +48,8 @@ pub enum Step<'t> {
     },
     /// It goes to a backend.
     Forward(Forward<'t>),
-    /// There is no backend for it.
-    Fail(NoBackend),
+    /// It cannot be done as the rule says.
+    Fail(Failed<'t>),
 }
 
 /// How a request goes to a backend.
@@ -89,22 +89,46 @@ impl AnswerEdits<'_> {
     }
 }
 
-/// Nothing can be sent anywhere: the share of a backend that leads nowhere, or there is no backend
-/// with a weight.
+/// A request that its rule has nothing for but an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NoBackend {
-    /// Why the backend leads nowhere; none if there is none.
-    pub reason: Option<Unresolved>,
+pub struct Failed<'t> {
+    /// Why.
+    pub cause: FailureCause<'t>,
     /// Whether the rule is one for gRPC, whose answers are of its own.
     pub is_grpc: bool,
 }
 
-impl NoBackend {
-    /// The answer's status, and for gRPC the value of `grpc-status`: 500, or 200 with 14
-    /// (`UNAVAILABLE`).
+/// Why a request fails without being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureCause<'t> {
+    /// The rule, or its part about the backend, cannot be carried out.
+    Invalid(&'t Invalid),
+    /// It is in the share of a backend that leads nowhere.
+    Unresolved(Unresolved),
+    /// There is no backend with a weight.
+    NoBackend,
+}
+
+impl Failed<'_> {
+    /// The answer's status, and for gRPC the value of `grpc-status`: 500, or for lack of a backend 200
+    /// with 14 (`UNAVAILABLE`).
     pub fn status(self) -> (u16, Option<u8>) {
-        if self.is_grpc { (200, Some(14)) } else { (500, None) }
+        match self.cause {
+            FailureCause::Unresolved(_) | FailureCause::NoBackend if self.is_grpc => (200, Some(14)),
+            _ => (500, None),
+        }
+    }
+}
+
+impl fmt::Display for FailureCause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(invalid) => invalid.fmt(f),
+            Self::Unresolved(reason) => reason.fmt(f),
+            Self::NoBackend => f.write_str("no backend has a weight"),
+        }
     }
 }
 
@@ -113,6 +137,10 @@ impl<'t> Choice<'t> {
     /// all 64-bit ones, each for a question of its own: a backend, a share of requests.
     pub fn plan(&self, request: &RouteRequest<'_>, mut draw: impl FnMut() -> u64) -> Plan<'t> {
         let rule: &'t Rule = self.rule();
+        if let Some(invalid) = &rule.invalid {
+            let step = self.fail(FailureCause::Invalid(invalid));
+            return Plan { delay: None, step };
+        }
         let filters = &rule.filters;
         let (delay, abort) = match &filters.fault {
             Some(fault) => fault.draw(draw(), draw()),
@@ -153,14 +181,9 @@ impl<'t> Choice<'t> {
         if let Some(response) = &filters.respond {
             return Step::Respond { response, answer };
         }
-        let picked = self.rule().backends.pick(draw());
-        let is_grpc = self.route().id.kind == RouteKind::Grpc;
-        let backend = match picked {
-            Some(backend) if backend.unresolved.is_none() => backend,
-            found => {
-                let reason = found.and_then(|backend| backend.unresolved);
-                return Step::Fail(NoBackend { reason, is_grpc });
-            }
+        let backend = match self.backend(draw()) {
+            Ok(backend) => backend,
+            Err(cause) => return self.fail(cause),
         };
         answer.edits = [Some(&backend.response_headers), Some(&filters.response_headers)];
         let rewrite = filters.rewrite.as_ref();
@@ -177,6 +200,20 @@ impl<'t> Choice<'t> {
                 .collect(),
             answer,
         })
+    }
+
+    fn backend(&self, draw: u64) -> Result<&'t Backend, FailureCause<'t>> {
+        let backend = self.rule().backends.pick(draw).ok_or(FailureCause::NoBackend)?;
+        match (&backend.invalid, backend.unresolved) {
+            (Some(invalid), _) => Err(FailureCause::Invalid(invalid)),
+            (None, Some(reason)) => Err(FailureCause::Unresolved(reason)),
+            (None, None) => Ok(backend),
+        }
+    }
+
+    fn fail(&self, cause: FailureCause<'t>) -> Step<'t> {
+        let is_grpc = self.route().id.kind == RouteKind::Grpc;
+        Step::Fail(Failed { cause, is_grpc })
     }
 
     fn target(&self, change: &PathChange, request: &RouteRequest<'_>) -> Vec<u8> {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{duration, metadata::Metadata};
+use super::{duration, metadata::Metadata, reference::Claimed};
 use crate::{
     manifest::{
         Object, Problem, ReadFault,
@@ -16,12 +16,16 @@ use crate::{
     },
 };
 
-pub(super) fn read(metadata: &Metadata, mut spec: Object) -> Result<DestinationRule, Problem> {
+pub(super) fn read(
+    metadata: &Metadata,
+    mut spec: Object,
+    claimed: &mut Option<Claimed>,
+) -> Result<DestinationRule, Problem> {
     let (line, field) = (spec.line_of("host"), spec.path("host"));
     let host = spec.required_text("host")?;
-    if host.parse::<HostPattern>().is_err() {
-        return Err(unfit(line, &field, &host));
-    }
+    let hosts = vec![host.parse::<HostPattern>().map_err(|_| unfit(line, &field, &host))?];
+    let parents = Vec::new();
+    *claimed = Some(Claimed { hosts, parents });
     let mut rule = DestinationRule::new(&metadata.namespace, &metadata.name, &host);
     rule.policy = spec
         .object("trafficPolicy")?

@@ -4,7 +4,7 @@ use super::{
     backend::backends,
     duration, filter,
     metadata::Metadata,
-    reference::parents,
+    reference::{Claimed, parents},
     scope::{Scope, field_name, hosts},
 };
 use crate::{
@@ -31,11 +31,17 @@ const MAX_ALL_MATCHES: usize = 128;
 /// Headers and parameters in a kind of requests.
 const MAX_TESTS: usize = 16;
 
-pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> Result<Route, Problem> {
+pub(super) fn read(
+    metadata: Metadata,
+    mut spec: Object,
+    scope: &mut Scope,
+    claimed: &mut Option<Claimed>,
+) -> Result<Route, Problem> {
     let namespace = metadata.namespace.clone();
     let mut route = metadata.route(RouteKind::Http, &scope.file);
     route.parents = parents(&mut spec, &namespace)?;
     route.hosts = hosts(&mut spec, "hostnames")?;
+    *claimed = Some(Claimed::of(&route));
     let (line, path) = (spec.line_of("rules"), spec.path("rules"));
     let list = spec.objects_at_most(MAX_RULES, "rules")?;
     spec.refuse(&["useDefaultGateways"])?;
@@ -59,11 +65,16 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
     for asked in list {
         rule.matches.push(route_match(asked, scope)?);
     }
+    Ok(scope.rule(rule, |rule, scope| outcome(rule, object, namespace, scope)))
+}
+
+/// What becomes of the rule's requests.
+fn outcome(rule: &mut Rule, mut object: Object, namespace: &str, scope: &mut Scope) -> Result<(), Problem> {
     let (line, field) = (object.line_of("filters"), object.path("filters"));
     rule.filters = filter::read(&mut object, RouteKind::Http, namespace)?;
-    check_prefix(&rule, line, &field)?;
+    check_prefix(rule, line, &field)?;
     let line = object.line_of("backendRefs");
-    rule.backends = backends(&mut object, RouteKind::Http, namespace)?;
+    rule.backends = backends(&mut object, RouteKind::Http, namespace, scope)?;
     if rule.filters.redirect.is_some() && !rule.backends.as_slice().is_empty() {
         let (field, other) = (object.path("backendRefs").into(), "requestRedirect".into());
         return Err((line, ReadFault::Excluded { field, other }));
@@ -75,8 +86,7 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
         .unwrap_or_default();
     rule.retries = object.object("retry")?.map(retries).transpose()?;
     object.refuse(&["sessionPersistence"])?;
-    object.finish()?;
-    Ok(rule)
+    object.finish()
 }
 
 /// What is replaced has to be the same for all requests of the rule: one prefix.

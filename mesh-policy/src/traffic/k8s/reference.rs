@@ -1,7 +1,41 @@
 use crate::{
     manifest::{Object, Problem, ReadFault},
-    traffic::{backend::Target, gateway::GATEWAY_API, model::ParentRef},
+    traffic::{
+        backend::Target,
+        gateway::GATEWAY_API,
+        host::HostPattern,
+        model::{ParentRef, Route},
+    },
 };
+
+/// The requests that an object is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Claimed {
+    /// Those to these hosts; to all, if there are none.
+    pub hosts: Vec<HostPattern>,
+    /// Those to these gateways and services. Istio's objects have none: their hosts are services.
+    pub parents: Vec<ParentRef>,
+}
+
+impl Claimed {
+    pub(super) fn of(route: &Route) -> Self {
+        Self {
+            hosts: route.hosts.clone(),
+            parents: route.parents.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind.escape_debug())?;
+        if let Some((namespace, name)) = &self.name {
+            write!(f, "`{}/{}`", namespace.escape_debug(), name.escape_debug())?;
+        }
+        write!(f, ": {}", self.error)
+    }
+}
 
 /// Parents of a route.
 const MAX_PARENTS: usize = 32;

@@ -2,14 +2,13 @@ use super::{
     cors, duration,
     istio::{destination, direct_response, fault, header_edits, percentage, redirect, rewrite},
     metadata::Metadata,
-    reference::port,
+    reference::{Claimed, port},
     scope::{Scope, field_name, hosts},
 };
 use crate::{
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
         backend::{Backend, Backends},
-        field::FieldName,
         filter::Mirror,
         fraction::Fraction,
         matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch},
@@ -23,9 +22,15 @@ use crate::{
 /// Keys that stand for fields of their own, and that Istio passes over as headers.
 const NO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
-pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> Result<VirtualService, Problem> {
+pub(super) fn read(
+    metadata: Metadata,
+    mut spec: Object,
+    scope: &mut Scope,
+    claimed: &mut Option<Claimed>,
+) -> Result<VirtualService, Problem> {
     let mut route = metadata.route(RouteKind::VirtualService, &scope.file);
     route.hosts = hosts(&mut spec, "hosts")?;
+    *claimed = Some(Claimed::of(&route));
     let texts = |texts: Vec<(u32, String)>| texts.into_iter().map(|(_, text)| text.into()).collect();
     let gateways: Vec<_> = texts(spec.texts("gateways")?);
     let export_to = texts(spec.texts("exportTo")?);
@@ -47,9 +52,20 @@ fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
         name: object.text("name")?.map(Into::into),
         ..Rule::default()
     };
+    let mut unsupported = None;
     for asked in object.objects("match")? {
-        rule.matches.push(route_match(asked, scope)?);
+        let (asked, fault) = route_match(asked, scope)?;
+        rule.matches.push(asked);
+        unsupported = unsupported.or(fault);
     }
+    Ok(scope.rule(rule, |rule, scope| match unsupported {
+        Some(fault) => Err(fault),
+        None => outcome(rule, object, scope),
+    }))
+}
+
+/// What becomes of the rule's requests.
+fn outcome(rule: &mut Rule, mut object: Object, scope: &mut Scope) -> Result<(), Problem> {
     object.refuse(&["delegate", "mirrorPercent", "mirror_percent"])?;
     let filters = &mut rule.filters;
     if let Some(headers) = object.object("headers")? {
@@ -85,12 +101,12 @@ fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
     }
     rule.timeouts = Timeouts::new(object.mapped("timeout", duration::istio)?, None);
     rule.retries = object.object("retries")?.map(retries).transpose()?;
-    object.finish()?;
-    Ok(rule)
+    object.finish()
 }
 
-fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Problem> {
-    let mut asked = RouteMatch::default();
+/// What is asked of requests, and the first thing of it that nothing here can ask.
+fn route_match(mut object: Object, scope: &mut Scope) -> Result<(RouteMatch, Option<Problem>), Problem> {
+    let (mut asked, mut unsupported) = (RouteMatch::default(), None);
     let in_any_case = object.flag("ignoreUriCase")?;
     let (line, field) = (object.line_of("uri"), object.path("uri"));
     let uri = required_pattern(&mut object, "uri", scope)?;
@@ -110,15 +126,22 @@ fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Prob
     asked.scheme = required_pattern(&mut object, "scheme", scope)?;
     asked.method = required_pattern(&mut object, "method", scope)?;
     asked.authority = required_pattern(&mut object, "authority", scope)?;
-    for test in tests(&mut object, "headers", scope)? {
-        let name = test.header()?;
-        let test = test.pattern.map_or(HeaderTest::Present, HeaderTest::Is);
-        asked.headers.push(HeaderMatch { name, test });
-    }
-    for test in tests(&mut object, "withoutHeaders", scope)? {
-        let name = test.header()?;
-        let test = test.pattern.map_or(HeaderTest::Absent, HeaderTest::IsNot);
-        asked.headers.push(HeaderMatch { name, test });
+    type OfValue = fn(Pattern) -> HeaderTest;
+    let kinds: [(&str, HeaderTest, OfValue); 2] = [
+        ("headers", HeaderTest::Present, HeaderTest::Is),
+        ("withoutHeaders", HeaderTest::Absent, HeaderTest::IsNot),
+    ];
+    for (field, without_value, of_value) in kinds {
+        for test in tests(&mut object, field, scope)? {
+            if NO_HEADERS.contains(&test.name.as_str()) {
+                let field = test.field.into();
+                unsupported = unsupported.or(Some((test.line, ReadFault::Unsupported { field })));
+                continue;
+            }
+            let name = field_name(test.line, &test.field, &test.name)?;
+            let test = test.pattern.map_or_else(|| without_value.clone(), of_value);
+            asked.headers.push(HeaderMatch { name, test });
+        }
     }
     for test in tests(&mut object, "queryParams", scope)? {
         let (name, value) = (test.name.into(), test.pattern);
@@ -127,9 +150,10 @@ fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Prob
     asked.port = port(&mut object)?;
     asked.source_namespace = object.text("sourceNamespace")?.map(Into::into);
     object.pass_over(&["name", "statPrefix"]);
-    object.refuse(&["gateways", "sourceLabels"])?;
+    let refused = object.refuse(&["gateways", "sourceLabels"]);
+    object.pass_over(&["gateways", "sourceLabels"]);
     object.finish()?;
-    Ok(asked)
+    Ok((asked, unsupported.or(refused.err())))
 }
 
 /// What is asked of a name.
@@ -139,16 +163,6 @@ struct Test {
     name: String,
     /// None if it is enough that there is one of this name.
     pattern: Option<Pattern>,
-}
-
-impl Test {
-    fn header(&self) -> Result<FieldName, Problem> {
-        if NO_HEADERS.contains(&self.name.as_str()) {
-            let field = self.field.as_str().into();
-            return Err((self.line, ReadFault::Unsupported { field }));
-        }
-        field_name(self.line, &self.field, &self.name)
-    }
 }
 
 fn tests(object: &mut Object, name: &str, scope: &mut Scope) -> Result<Vec<Test>, Problem> {
