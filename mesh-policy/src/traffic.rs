@@ -26,6 +26,7 @@ pub(crate) mod field;
 mod filter;
 mod fraction;
 mod gateway;
+mod header;
 mod host;
 #[cfg(feature = "k8s")]
 pub mod k8s;
@@ -35,6 +36,7 @@ mod moment;
 pub mod outlier;
 mod pattern;
 mod plan;
+mod query;
 pub mod rate;
 mod redirect;
 pub(crate) mod regex;
@@ -57,11 +59,13 @@ pub use self::{
     filter::{DirectResponse, Filters, Mirror},
     fraction::{Fraction, FractionError},
     gateway::{Gateway, Listener, Namespaces, ReferenceGrant, Referent, Referrer},
+    header::{HeaderMatch, HeaderTest},
     host::{HostError, HostPattern},
-    matching::{GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix},
+    matching::{GrpcMatch, PathMatch, PathMatchError, RouteMatch, SegmentPrefix},
     model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule, VirtualService},
     pattern::Pattern,
     plan::{AnswerEdits, Failed, FailureCause, Forward, Plan, Step},
+    query::QueryMatch,
     redirect::{Redirect, RedirectPort, Scheme},
     regex::{Regex, RegexError},
     request::RouteRequest,

@@ -82,17 +82,17 @@ impl Cors {
 
     /// What a request is to be answered with, or its answer to be given.
     pub fn decide(&self, request: &RouteRequest<'_>) -> CorsAnswer {
-        let Some(origin) = request.first_line("origin").and_then(text) else {
+        let Some(origin) = request.first_line("origin", text).flatten() else {
             return CorsAnswer::Passes(Vec::new());
         };
-        let asked = request.first_line("access-control-request-method").and_then(text);
+        let asked = request.first_line("access-control-request-method", text).flatten();
         let is_options = request.facts.method().present() == Some(b"OPTIONS");
         let is_allowed = self.origins.iter().any(|allowed| allowed.matches(&origin));
         match asked.filter(|_| is_options) {
             Some(_) if !is_allowed && self.forwards_unmatched => CorsAnswer::Passes(Vec::new()),
             Some(_) if !is_allowed => CorsAnswer::Preflight(Vec::new()),
             Some(method) => {
-                let headers = request.first_line("access-control-request-headers").and_then(text);
+                let headers = request.first_line("access-control-request-headers", text).flatten();
                 CorsAnswer::Preflight(self.preflight(&origin, &method, headers.as_deref()))
             }
             None if !is_allowed => CorsAnswer::Passes(Vec::new()),

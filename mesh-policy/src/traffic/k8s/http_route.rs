@@ -12,9 +12,11 @@ use crate::{
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
         filter::Filters,
-        matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch, SegmentPrefix},
+        header::{HeaderMatch, HeaderTest},
+        matching::{PathMatch, RouteMatch, SegmentPrefix},
         model::{Retries, Route, RouteKind, Rule},
         pattern::Pattern,
+        query::QueryMatch,
         retry::Conditions,
         rewrite::PathChange,
         timeout::Timeouts,
