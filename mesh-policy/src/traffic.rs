@@ -64,7 +64,7 @@ pub use self::{
     matching::{GrpcMatch, PathMatch, PathMatchError, RouteMatch, SegmentPrefix},
     model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule, VirtualService},
     pattern::Pattern,
-    plan::{AnswerEdits, Failed, FailureCause, Forward, Plan, Step},
+    plan::{AnswerEdits, Failed, FailureCause, Forward, Mirrors, Plan, Step},
     query::QueryMatch,
     redirect::{Redirect, RedirectPort, Scheme},
     regex::{Regex, RegexError},

@@ -163,7 +163,7 @@ fn shown(choice: &Choice<'_>, request: &RouteRequest<'_>, draw: u64) -> String {
             if let Some(target) = &forward.target {
                 shown += &format!(" target {}", text(target));
             }
-            for mirror in &forward.mirrors {
+            for mirror in forward.mirrors.iter() {
                 shown += &format!(" mirror {}", mirror.target);
             }
             shown

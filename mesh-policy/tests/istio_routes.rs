@@ -70,7 +70,7 @@ fn ask(table: &RouteTable, request: &str) -> String {
             if let Some(target) = &forward.target {
                 shown += &format!(" target {}", text(target));
             }
-            for mirror in &forward.mirrors {
+            for mirror in forward.mirrors.iter() {
                 shown += &format!(" mirror {}", mirror.target);
             }
             shown

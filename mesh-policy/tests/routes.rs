@@ -13,8 +13,9 @@ use std::{cmp::Ordering, sync::Arc};
 use mesh_policy::{
     Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
     traffic::{
-        FieldName, GrpcMatch, HeaderMatch, HeaderTest, HostPattern, PathMatch, Pattern, QueryMatch, Regex, Route,
-        RouteKind, RouteMatch, RouteRequest, RouteTable, Rule, SegmentPrefix,
+        Backend, Cors, FieldName, Fraction, GrpcMatch, HeaderMatch, HeaderTest, HostPattern, Mirror, OriginMatch,
+        PathMatch, Pattern, QueryMatch, Regex, Route, RouteKind, RouteMatch, RouteRequest, RouteTable, Rule,
+        SegmentPrefix, Step, Target,
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -367,23 +368,44 @@ proptest! {
     }
 }
 
+/// A number of draws, the same each time.
+fn draws() -> impl FnMut() -> u64 {
+    let mut drawn = 0_u64;
+    move || {
+        drawn = drawn.wrapping_add(0x6a09_e667_f3bc_c909);
+        drawn
+    }
+}
+
 #[test]
-fn decide_allocates_nothing() {
+fn deciding_and_planning_allocate_nothing() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
+    let mut forwarded = 0;
     for _ in 0..60 {
-        let routes = routes().new_tree(&mut runner).unwrap().current();
+        let mut routes = routes().new_tree(&mut runner).unwrap().current();
+        for rule in routes.iter_mut().flat_map(|route| &mut Arc::make_mut(route).rules) {
+            let target = |port| Target::service("n", "a", port);
+            rule.backends = [1, 2].map(|port| Backend::new(target(port))).into_iter().collect();
+            rule.filters.cors = Some(Cors::new(vec![OriginMatch::Any]));
+            rule.filters.mirrors = vec![Mirror::new(target(3), Fraction::new(1, 2).unwrap())];
+        }
         let table = table(&routes);
         for _ in 0..16 {
             let asked = requests().new_tree(&mut runner).unwrap().current();
             let allocations = asked.with(|request| {
                 allocation_counter::measure(|| {
-                    std::hint::black_box(table.decide(request));
+                    let Some(choice) = table.decide(request) else { return };
+                    let Step::Forward(forward) = choice.plan(request, draws()).step else {
+                        return;
+                    };
+                    forwarded += 1 + forward.mirrors.iter().count();
                 })
             });
             assert_eq!(allocations.count_total, 0, "{asked:?}");
         }
     }
+    assert!(forwarded > 100, "{forwarded}");
 }
 
 /// A route of this name whose only rule asks for an expression on so many headers.

@@ -217,10 +217,10 @@ impl OriginMatch {
 }
 
 /// A header whose value is text of a form that can be given back.
-fn text(value: Vec<u8>) -> Option<String> {
-    let value = String::from_utf8(value).ok()?;
+fn text(value: &[u8]) -> Option<String> {
+    let value = std::str::from_utf8(value).ok()?;
     let is_plain = |byte: u8| is_token(byte) || b":/[], ".contains(&byte);
-    value.bytes().all(is_plain).then_some(value)
+    value.bytes().all(is_plain).then(|| value.to_owned())
 }
 
 fn push(answer: &mut Vec<(FieldName, FieldValue)>, name: &str, value: Option<String>) {

@@ -60,14 +60,47 @@ pub struct Forward<'t> {
     pub backend: &'t Backend,
     /// Its authority, if that changes.
     pub host: Option<&'t str>,
-    /// Its target, path and query, if that changes.
+    /// Its target, path and query, if that changes: the only part of it that is allocated.
     pub target: Option<Vec<u8>>,
     /// What becomes of its headers.
     pub request_headers: [&'t HeaderEdits; 2],
     /// Who gets copies of it.
-    pub mirrors: Vec<&'t Mirror>,
+    pub mirrors: Mirrors<'t>,
     /// What becomes of the headers of the answer.
     pub answer: AnswerEdits<'t>,
+}
+
+/// Those of a rule's mirrors that get a copy of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirrors<'t> {
+    all: &'t [Mirror],
+    /// A bit for each of them.
+    taken: u64,
+}
+
+impl<'t> Mirrors<'t> {
+    fn drawn(all: &'t [Mirror], mut draw: impl FnMut() -> u64) -> Self {
+        // A rule has at most 64.
+        let bits = all.iter().zip(0..u64::BITS);
+        let taken = bits.filter(|(mirror, _)| mirror.share.takes(draw()));
+        Self {
+            all,
+            taken: taken.fold(0, |taken, (_, bit)| taken | 1 << bit),
+        }
+    }
+
+    /// They, in the order of the rule.
+    pub fn iter(&self) -> impl Iterator<Item = &'t Mirror> + use<'t> {
+        let taken = self.taken;
+        let bits = self.all.iter().zip(0..u64::BITS);
+        bits.filter(move |(_, bit)| taken & 1 << bit != 0)
+            .map(|(mirror, _)| mirror)
+    }
+
+    /// Whether nobody gets one.
+    pub fn is_empty(&self) -> bool {
+        self.taken == 0
+    }
 }
 
 /// What becomes of the headers of an answer.
@@ -193,11 +226,7 @@ impl<'t> Choice<'t> {
             host: rewrite.and_then(|rewrite| rewrite.host.as_deref()),
             target: change.map(|change| self.target(change, request)),
             request_headers: [&filters.request_headers, &backend.request_headers],
-            mirrors: filters
-                .mirrors
-                .iter()
-                .filter(|mirror| mirror.share.takes(draw()))
-                .collect(),
+            mirrors: Mirrors::drawn(&filters.mirrors, draw),
             answer,
         })
     }

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Who may get copies of a rule's requests: what a [`Plan`](crate::traffic::Plan) holds.
+const MAX_MIRRORS: usize = 64;
+
 /// Keys that stand for fields of their own, and that Istio passes over as headers.
 const NO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
@@ -222,7 +225,7 @@ fn mirrors(object: &mut Object) -> Result<Vec<Mirror>, Problem> {
     let line = object.line_of("mirror");
     let share = object.object("mirrorPercentage")?.map(percentage).transpose()?;
     let mut mirrors = Vec::new();
-    for mut object in object.objects("mirrors")? {
+    for mut object in object.objects_at_most(MAX_MIRRORS, "mirrors")? {
         let target = destination(object.required_object("destination")?)?;
         let share = object.object("percentage")?.map(percentage).transpose()?;
         object.finish()?;
