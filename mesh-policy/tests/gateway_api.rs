@@ -18,7 +18,7 @@ use mesh_policy::{
         Choice, ParentRef, RouteRequest, RouteTable, Step, Target,
         attach::{self, Cluster, GatewayRoutes},
         k8s::{self, Manifests},
-        retry::Conditions,
+        retry::{Backoff, Conditions},
     },
 };
 
@@ -809,8 +809,9 @@ fn timeouts_and_retries_are_read() {
     );
     assert_eq!((rules[1].timeouts.request, rules[1].timeouts.attempt), (None, ms(2000)));
     let retries = rules[0].retries.as_ref().unwrap();
-    assert_eq!((retries.attempts, retries.backoff), (3, ms(100)));
-    assert_eq!(retries.conditions, Some(Conditions::none().statuses([500, 503])));
+    let backoff = Backoff::new().at_least(std::time::Duration::from_millis(100));
+    assert_eq!((retries.attempts, retries.backoff), (3, Some(backoff)));
+    assert_eq!(retries.conditions, Some(Conditions::unprocessed().statuses([500, 503])));
 }
 
 #[test]
@@ -986,12 +987,12 @@ fn requests_of_a_rule_that_cannot_be_carried_out_fail_and_fall_to_no_other() {
         setup.check(&[("GET h/p/q", "500"), ("GET h/other", "b")]);
         assert!(setup.manifests.rejected.is_empty());
         let reported: Vec<_> = setup.manifests.impaired.iter().map(ToString::to_string).collect();
-        assert_eq!(reported, [format!("HTTPRoute `infra/kept`: r.yaml:28: {reason}")]);
+        assert_eq!(reported, [format!("HTTPRoute `infra/kept`: r.yaml:25: {reason}")]);
         with_request("GET h/p", |request, _| {
             let Step::Fail(failed) = setup.tables["http"].decide(request).unwrap().plan(request, || 0).step else {
                 panic!("not failed");
             };
-            assert_eq!(failed.cause.to_string(), format!("r.yaml:28: {reason}"));
+            assert_eq!(failed.cause.to_string(), format!("r.yaml:25: {reason}"));
         });
     }
 }

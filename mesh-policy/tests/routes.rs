@@ -442,7 +442,7 @@ fn an_expression_is_charged_once_however_often_it_is_used() {
     let refused: Vec<_> = table
         .refused()
         .iter()
-        .map(|(route, over)| (&*route.id.name, over.resource))
+        .map(|refused| (&*refused.route.id.name, refused.over.resource))
         .collect();
     assert_eq!(refused, [("c", Resource::ExpressionBytes)]);
 }
@@ -461,5 +461,8 @@ fn what_is_beyond_the_budget_is_refused_alone_and_the_youngest_first() {
     let table = RouteTable::new([route("b", 1), route("a", 2), Arc::new(old)], &budget);
     let names = |routes: Vec<&Arc<Route>>| routes.iter().map(|route| route.id.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(table.routes().iter().collect()), ["z", "b"]);
-    assert_eq!(names(table.refused().iter().map(|(route, _)| route).collect()), ["a"]);
+    assert_eq!(
+        names(table.refused().iter().map(|refused| &refused.route).collect()),
+        ["a"]
+    );
 }

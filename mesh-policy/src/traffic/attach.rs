@@ -177,7 +177,7 @@ pub fn virtual_services(namespace: &str, host: &str, services: &[VirtualService]
     let specificity = |service: &VirtualService| {
         let hosts = service.route.hosts.iter();
         hosts
-            .filter(|named| is_named(named, namespace, host))
+            .filter(|named| named.names(namespace, host))
             .map(HostPattern::specificity)
             .max()
     };
@@ -207,12 +207,6 @@ pub fn virtual_services(namespace: &str, host: &str, services: &[VirtualService]
         Arc::new(route)
     })
     .collect()
-}
-
-fn is_named(named: &HostPattern, namespace: &str, host: &str) -> bool {
-    let name = named.to_string();
-    let is_short = !name.contains(['.', '*']);
-    named.matches(host.as_bytes()) || (is_short && host.starts_with(&format!("{name}.{namespace}.svc.")))
 }
 
 /// The oldest first, so that it is there when a younger one conflicts with it.

@@ -1,7 +1,7 @@
 //! Routes as Kubernetes has them: YAML or JSON, many documents to a file.
 //!
-//! Read are HTTPRoute, GRPCRoute, Gateway and ReferenceGrant of the Gateway API, and VirtualService
-//! and DestinationRule of Istio. Fields that the API does not have are faults, and so are those that
+//! Read are HTTPRoute, GRPCRoute, Gateway, ReferenceGrant and XBackendTrafficPolicy of the Gateway
+//! API, and VirtualService and DestinationRule of Istio. Fields that the API does not have are faults, and so are those that
 //! nothing here carries out. Faults are reported with the line and the field, and never open a way
 //! around what was written:
 //!
@@ -39,6 +39,7 @@ use super::{
     destination::DestinationRule,
     gateway::{GATEWAY_API, Gateway, ReferenceGrant},
     model::{Route, VirtualService},
+    upstream::BackendTrafficPolicy,
 };
 use crate::{
     budget::Budget,
@@ -46,6 +47,7 @@ use crate::{
 };
 
 mod backend;
+mod backend_policy;
 mod cors;
 mod destination_rule;
 mod duration;
@@ -71,6 +73,8 @@ pub struct Manifests {
     pub grants: Vec<ReferenceGrant>,
     /// Routes of Istio.
     pub virtual_services: Vec<VirtualService>,
+    /// What all clients of a service do.
+    pub backend_policies: Vec<BackendTrafficPolicy>,
     /// How hosts are reached, for Istio.
     pub destination_rules: Vec<DestinationRule>,
     /// Objects that were left out, and why.
@@ -94,6 +98,16 @@ pub struct Rejected {
     pub claimed: Option<Claimed>,
     /// What is wrong with it.
     pub error: ReadError,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind.escape_debug())?;
+        if let Some((namespace, name)) = &self.name {
+            write!(f, "`{}/{}`", namespace.escape_debug(), name.escape_debug())?;
+        }
+        write!(f, ": {}", self.error)
+    }
 }
 
 /// Reads the text of a file. `file` is its name, for messages.
@@ -132,7 +146,11 @@ enum Kind {
     ReferenceGrant,
     VirtualService,
     DestinationRule,
+    BackendTrafficPolicy,
 }
+
+/// The group of the Gateway API's experiments.
+const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
 
 /// The group of Istio's.
 const ISTIO: &str = "networking.istio.io";
@@ -144,6 +162,7 @@ impl Kind {
             (GATEWAY_API, "GRPCRoute") => Self::GrpcRoute,
             (GATEWAY_API, "Gateway") => Self::Gateway,
             (GATEWAY_API, "ReferenceGrant") => Self::ReferenceGrant,
+            (EXPERIMENTAL, "XBackendTrafficPolicy") => Self::BackendTrafficPolicy,
             (ISTIO, "VirtualService") => Self::VirtualService,
             (ISTIO, "DestinationRule") => Self::DestinationRule,
             _ => return None,
@@ -153,6 +172,7 @@ impl Kind {
     fn versions(self) -> &'static [&'static str] {
         match self {
             Self::GrpcRoute => &["v1"],
+            Self::BackendTrafficPolicy => &["v1alpha1"],
             Self::HttpRoute | Self::Gateway | Self::ReferenceGrant => &["v1", "v1beta1"],
             Self::VirtualService | Self::DestinationRule => &["v1", "v1beta1", "v1alpha3"],
         }
@@ -217,9 +237,11 @@ impl Manifests {
             Kind::VirtualService => self
                 .virtual_services
                 .push(virtual_service::read(metadata, spec, scope, claimed)?),
-            Kind::DestinationRule => self
-                .destination_rules
-                .push(destination_rule::read(&metadata, spec, claimed)?),
+            Kind::BackendTrafficPolicy => self.backend_policies.push(backend_policy::read(&metadata, spec)?),
+            Kind::DestinationRule => {
+                let rule = destination_rule::read(&metadata, spec, &scope.file, claimed)?;
+                self.destination_rules.push(rule);
+            }
         }
         Ok(())
     }

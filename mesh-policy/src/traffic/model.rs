@@ -5,7 +5,7 @@ use super::{
     filter::Filters,
     host::HostPattern,
     matching::RouteMatch,
-    retry::Conditions,
+    retry::{Backoff, Conditions},
     timeout::Timeouts,
 };
 
@@ -153,13 +153,12 @@ pub struct Retries {
     pub attempts: u32,
     /// After which ends; `None` leaves it to the program.
     pub conditions: Option<Conditions>,
-    /// The shortest time between two attempts; `None` leaves it to the program.
-    pub backoff: Option<Duration>,
+    /// How long to wait between two attempts; `None` leaves it to the program.
+    pub backoff: Option<Backoff>,
     /// How long each attempt may take; `None` leaves it to the rule's timeouts.
     pub attempt_timeout: Option<Duration>,
-    /// Whether endpoints of other localities may be asked; `None` leaves it to the program.
-    pub remote_localities: Option<bool>,
     /// Whether endpoints that have failed are asked again last; `None` leaves it to the program.
+    /// With an affinity they are asked again at once, unless it is said here.
     pub ignore_previous_hosts: Option<bool>,
 }
 

@@ -66,7 +66,7 @@ mod rules;
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Arc<Route>>,
-    refused: Vec<(Arc<Route>, OverBudget)>,
+    refused: Vec<Refused>,
     hosts: Hosts,
     rules: Vec<Rules>,
 }
@@ -127,7 +127,7 @@ impl RouteTable {
     }
 
     /// The routes that the budget has no room for, and why.
-    pub fn refused(&self) -> &[(Arc<Route>, OverBudget)] {
+    pub fn refused(&self) -> &[Refused] {
         &self.refused
     }
 
@@ -138,14 +138,25 @@ impl RouteTable {
     }
 }
 
+/// A route that a table has no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The route.
+    pub route: Arc<Route>,
+    /// What it has too much of, beside the others.
+    pub over: OverBudget,
+}
+
 /// The routes that fit into the budget, in the order of their precedence, and the others.
-fn admitted(mut routes: Vec<Arc<Route>>, budget: &Budget) -> (Vec<Arc<Route>>, Vec<(Arc<Route>, OverBudget)>) {
+fn admitted(mut routes: Vec<Arc<Route>>, budget: &Budget) -> (Vec<Arc<Route>>, Vec<Refused>) {
     routes.sort_by_cached_key(|route| route.precedence());
     let (mut use_of, mut refused) = (Use::default(), Vec::new());
     routes.retain(|route| match use_of.admit(route, budget) {
         Ok(()) => true,
         Err(over) => {
-            refused.push((Arc::clone(route), over));
+            let route = Arc::clone(route);
+            refused.push(Refused { route, over });
             false
         }
     });

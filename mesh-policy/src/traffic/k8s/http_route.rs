@@ -17,7 +17,7 @@ use crate::{
         model::{Retries, Route, RouteKind, Rule},
         pattern::Pattern,
         query::QueryMatch,
-        retry::Conditions,
+        retry::{Backoff, Conditions},
         rewrite::PathChange,
         timeout::Timeouts,
     },
@@ -203,20 +203,23 @@ fn timeouts(mut object: Object) -> Result<Timeouts, Problem> {
     }
 }
 
+/// Connections that were not made are tried again beside the statuses that are listed, as the API
+/// recommends.
 fn retries(mut object: Object) -> Result<Retries, Problem> {
     let mut retries = Retries::default();
     let path = object.path("codes");
     for (line, text) in object.texts("codes")? {
         let status = text.parse().ok().filter(|status| (400..=599).contains(status));
         let status = status.ok_or_else(|| unfit(line, &path, &text))?;
-        let conditions = retries.conditions.unwrap_or_else(Conditions::none);
+        let conditions = retries.conditions.unwrap_or_else(Conditions::unprocessed);
         retries.conditions = Some(conditions.statuses([status]));
     }
     let attempts = object.mapped("attempts", |text| text.parse().ok().filter(|attempts| *attempts >= 1))?;
     retries.attempts = attempts.unwrap_or(1);
-    retries.backoff = object
-        .mapped("backoff", duration::gateway_api)?
-        .filter(|wait: &Duration| !wait.is_zero());
+    let wait = object.mapped("backoff", duration::gateway_api)?;
+    retries.backoff = wait
+        .filter(|wait: &Duration| !wait.is_zero())
+        .map(|wait| Backoff::new().at_least(wait));
     object.finish()?;
     Ok(retries)
 }

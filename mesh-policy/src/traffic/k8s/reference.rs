@@ -1,4 +1,5 @@
 use crate::{
+    authz::TargetRef,
     manifest::{Object, Problem, ReadFault},
     traffic::{
         backend::Target,
@@ -27,15 +28,8 @@ impl Claimed {
     }
 }
 
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.kind.escape_debug())?;
-        if let Some((namespace, name)) = &self.name {
-            write!(f, "`{}/{}`", namespace.escape_debug(), name.escape_debug())?;
-        }
-        write!(f, ": {}", self.error)
-    }
-}
+/// Services that a policy is for.
+const MAX_TARGETS: usize = 16;
 
 /// Parents of a route.
 const MAX_PARENTS: usize = 32;
@@ -80,6 +74,24 @@ pub(super) fn target(object: &mut Object, namespace: &str) -> Result<Target, Pro
         name,
         port,
     })
+}
+
+/// The services in a policy's own namespace that it is for.
+pub(super) fn services(spec: &mut Object) -> Result<Vec<TargetRef>, Problem> {
+    let (line, field) = (spec.line_of("targetRefs"), spec.path("targetRefs").into());
+    let list = spec.objects_at_most(MAX_TARGETS, "targetRefs")?;
+    if list.is_empty() {
+        return Err((line, ReadFault::Missing { field }));
+    }
+    list.into_iter().map(service).collect()
+}
+
+fn service(mut object: Object) -> Result<TargetRef, Problem> {
+    object.word("group", &[("", ()), ("core", ())])?;
+    object.word("kind", &[("Service", ())])?;
+    let service = TargetRef::service(&object.required_text("name")?);
+    object.finish()?;
+    Ok(service)
 }
 
 /// A port, which is never 0.

@@ -16,7 +16,7 @@ use crate::{
         model::{Retries, RouteKind, Rule, VirtualService},
         pattern::Pattern,
         query::QueryMatch,
-        retry::InvalidCondition,
+        retry::{Backoff, InvalidCondition},
         timeout::Timeouts,
     },
 };
@@ -255,10 +255,11 @@ fn retries(mut object: Object) -> Result<Retries, Problem> {
     });
     retries.conditions = conditions.transpose()?;
     retries.attempt_timeout = object.mapped("perTryTimeout", duration::istio)?;
-    retries.backoff = object.mapped("backoff", duration::istio)?;
-    let flag = |object: &mut Object, name: &str| object.word(name, &[("true", true), ("false", false)]);
-    retries.remote_localities = flag(&mut object, "retryRemoteLocalities")?;
-    retries.ignore_previous_hosts = flag(&mut object, "retryIgnorePreviousHosts")?;
+    retries.backoff = object.mapped("backoff", duration::istio)?.map(Backoff::from);
+    // Other localities are asked as the balance has it, and not for a retry's sake.
+    object.word("retryRemoteLocalities", &[("false", false)])?;
+    let flags = [("true", true), ("false", false)];
+    retries.ignore_previous_hosts = object.word("retryIgnorePreviousHosts", &flags)?;
     object.finish()?;
     Ok(retries)
 }
