@@ -6,7 +6,8 @@
 //! answers with the rule that takes it. What the rule does is data, for a proxy to carry out:
 //! [`Choice::plan`] puts it together for one request. Which routes serve a listener or a service is
 //! found out by [`attach`]. Which endpoint gets the request is for [`balance`] to say, whether it
-//! may be sent at all for [`rate`], [`breaker`] and [`outlier`], and whether once more for [`retry`].
+//! may be sent at all for [`rate`], [`breaker`] and [`outlier`], and whether once more for [`retry`]. What
+//! Istio's DestinationRules say about all that is put together by [`upstream`].
 //!
 //! Time comes in as `now`, a [`Duration`](std::time::Duration) since an epoch of the caller's
 //! choice: of a clock that never runs backwards, and the same one for all calls to a value.
@@ -26,6 +27,7 @@ pub(crate) mod field;
 mod filter;
 mod fraction;
 mod gateway;
+mod header;
 mod host;
 #[cfg(feature = "k8s")]
 pub mod k8s;
@@ -35,6 +37,7 @@ mod moment;
 pub mod outlier;
 mod pattern;
 mod plan;
+mod query;
 pub mod rate;
 mod redirect;
 pub(crate) mod regex;
@@ -43,13 +46,14 @@ pub mod retry;
 mod rewrite;
 mod route;
 mod timeout;
+pub mod upstream;
 
 pub use self::{
-    backend::{Backend, Backends, Target, Unresolved},
+    backend::{Backend, Backends, Invalid, Target, Unresolved},
     cors::{Cors, CorsAnswer, Listed, OriginMatch},
     destination::{
-        BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule, OutlierRule,
-        PlaceShares, PortPolicy, RetryBudgetRule, Subset, WarmupRule,
+        BalanceRule, BalancerRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule,
+        OutlierRule, PortPolicy, RetryBudgetRule, Subset, WarmupRule,
     },
     edit::{EditHeaders, HeaderEdits},
     fault::{Abort, Fault},
@@ -57,15 +61,17 @@ pub use self::{
     filter::{DirectResponse, Filters, Mirror},
     fraction::{Fraction, FractionError},
     gateway::{Gateway, Listener, Namespaces, ReferenceGrant, Referent, Referrer},
+    header::{HeaderMatch, HeaderTest},
     host::{HostError, HostPattern},
-    matching::{GrpcMatch, HeaderMatch, HeaderTest, PathMatch, PathMatchError, QueryMatch, RouteMatch, SegmentPrefix},
+    matching::{GrpcMatch, PathMatch, PathMatchError, RouteMatch, SegmentPrefix},
     model::{ParentRef, Retries, Route, RouteId, RouteKind, Rule, VirtualService},
     pattern::Pattern,
-    plan::{AnswerEdits, Forward, NoBackend, Plan, Step},
+    plan::{AnswerEdits, Failed, FailureCause, Forward, Mirrors, Plan, Step},
+    query::QueryMatch,
     redirect::{Redirect, RedirectPort, Scheme},
     regex::{Regex, RegexError},
     request::RouteRequest,
     rewrite::{PathChange, Rewrite},
-    route::{Choice, RouteTable},
+    route::{Choice, Refused, RouteTable},
     timeout::{Timeouts, grpc_timeout},
 };

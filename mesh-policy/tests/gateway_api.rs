@@ -15,10 +15,10 @@ use mesh_policy::{
     Budget, ConnectionFacts, Known, PathNormalization, RequestFacts,
     authz::Labels,
     traffic::{
-        Choice, RouteRequest, RouteTable, Step, Target,
+        Choice, ParentRef, RouteRequest, RouteTable, Step, Target,
         attach::{self, Cluster, GatewayRoutes},
         k8s::{self, Manifests},
-        retry::Conditions,
+        retry::{Backoff, Conditions},
     },
 };
 
@@ -46,7 +46,8 @@ fn world() -> World {
 
 fn read(text: &str) -> Manifests {
     let manifests = k8s::read("cases.yaml", text, &Budget::new()).unwrap();
-    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    let faults = manifests.rejected.iter().chain(&manifests.impaired);
+    let rejected: Vec<_> = faults.map(ToString::to_string).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
     manifests
 }
@@ -60,10 +61,13 @@ struct Setup {
 
 impl Setup {
     fn new(text: &str) -> Self {
-        let manifests = read(text);
+        Self::of(read(text))
+    }
+
+    fn of(manifests: Manifests) -> Self {
         let attached = attach::gateway(&manifests.gateways[0], &manifests.routes, &manifests.grants, &world());
         let tables = attached.listeners.iter().map(|listener| {
-            let table = RouteTable::new(listener.routes.clone(), &Budget::new()).unwrap();
+            let table = RouteTable::new(listener.routes.clone(), &Budget::new());
             (listener.listener.clone(), table)
         });
         let tables = tables.collect();
@@ -159,7 +163,7 @@ fn shown(choice: &Choice<'_>, request: &RouteRequest<'_>, draw: u64) -> String {
             if let Some(target) = &forward.target {
                 shown += &format!(" target {}", text(target));
             }
-            for mirror in &forward.mirrors {
+            for mirror in forward.mirrors.iter() {
                 shown += &format!(" mirror {}", mirror.target);
             }
             shown
@@ -805,8 +809,9 @@ fn timeouts_and_retries_are_read() {
     );
     assert_eq!((rules[1].timeouts.request, rules[1].timeouts.attempt), (None, ms(2000)));
     let retries = rules[0].retries.as_ref().unwrap();
-    assert_eq!((retries.attempts, retries.backoff), (3, ms(100)));
-    assert_eq!(retries.conditions, Some(Conditions::none().statuses([500, 503])));
+    let backoff = Backoff::new().at_least(std::time::Duration::from_millis(100));
+    assert_eq!((retries.attempts, retries.backoff), (3, Some(backoff)));
+    assert_eq!(retries.conditions, Some(Conditions::unprocessed().statuses([500, 503])));
 }
 
 #[test]
@@ -943,7 +948,7 @@ spec:
         .map(|status| (&*status.route.name, status.accepted.is_ok()));
     let accepted: Vec<_> = accepted.collect();
     assert_eq!(accepted, [("own", true), ("port", false), ("consumer", false)]);
-    let table = RouteTable::new(attached.routes, &Budget::new()).unwrap();
+    let table = RouteTable::new(attached.routes, &Budget::new());
     let ask = |request| {
         with_request(request, |request, _| {
             table.decide(request).map(|choice| shown(&choice, request, 0))
@@ -951,6 +956,75 @@ spec:
     };
     assert_eq!(ask("GET a.infra/v2").as_deref(), Some("b"));
     assert_eq!(ask("GET a.infra/").as_deref(), None);
+}
+
+#[test]
+fn requests_of_a_rule_that_cannot_be_carried_out_fail_and_fall_to_no_other() {
+    let all = route("HTTPRoute", "all", "  rules: [{backendRefs: [{name: b, port: 80}]}]");
+    for (rest, reason) in [
+        (
+            "filters: [{type: ExtensionRef, extensionRef: {group: x, kind: Y, name: z}}]",
+            "`spec.rules[0].filters[0].type` is not supported",
+        ),
+        (
+            "filters: [{type: ExternalAuth, externalAuth: {}}]",
+            "`spec.rules[0].filters[0].type` is not supported",
+        ),
+        (
+            "filters: [{type: Teleport}]",
+            "`spec.rules[0].filters[0].type` cannot be `Teleport`",
+        ),
+        (
+            "sessionPersistence: {}",
+            "`spec.rules[0].sessionPersistence` is not supported",
+        ),
+        ("teleports: true", "there is no field `spec.rules[0].teleports`"),
+    ] {
+        let kept =
+            format!("  rules: [{{matches: [{{path: {{value: /p}}}}], backendRefs: [{{name: a, port: 80}}], {rest}}}]");
+        let text = format!("{GATEWAY}---{all}---{}", route("HTTPRoute", "kept", &kept));
+        let setup = Setup::of(k8s::read("r.yaml", &text, &Budget::new()).unwrap());
+        setup.check(&[("GET h/p/q", "500"), ("GET h/other", "b")]);
+        assert!(setup.manifests.rejected.is_empty());
+        let reported: Vec<_> = setup.manifests.impaired.iter().map(ToString::to_string).collect();
+        assert_eq!(reported, [format!("HTTPRoute `infra/kept`: r.yaml:25: {reason}")]);
+        with_request("GET h/p", |request, _| {
+            let Step::Fail(failed) = setup.tables["http"].decide(request).unwrap().plan(request, || 0).step else {
+                panic!("not failed");
+            };
+            assert_eq!(failed.cause.to_string(), format!("r.yaml:25: {reason}"));
+        });
+    }
+}
+
+#[test]
+fn the_share_of_a_backend_whose_filters_cannot_be_carried_out_fails() {
+    let text = route(
+        "GRPCRoute",
+        "r",
+        "  rules: [{backendRefs: [{name: a, port: 80}, {name: b, port: 80, filters: [{type: ExtensionRef}]}]}]",
+    );
+    let setup = Setup::of(k8s::read("r.yaml", &format!("{GATEWAY}---{text}"), &Budget::new()).unwrap());
+    assert_eq!(setup.ask_with("POST h/s.S/M", 0), "a");
+    assert_eq!(setup.ask_with("POST h/s.S/M", u64::MAX), "500");
+    assert_eq!(setup.manifests.impaired.len(), 1);
+}
+
+#[test]
+fn a_route_whose_matches_cannot_be_read_is_left_out_with_what_it_claimed() {
+    let text = route(
+        "HTTPRoute",
+        "r",
+        "  hostnames: [a.example.com]\n  rules: [{matches: [{path: {type: RegularExpression, value: '('}}]}]",
+    );
+    let manifests = k8s::read("r.yaml", &text, &Budget::new()).unwrap();
+    assert!(manifests.routes.is_empty());
+    let claims = manifests.rejected[0].claimed.as_ref().unwrap();
+    assert_eq!(claims.hosts, ["a.example.com".parse().unwrap()]);
+    assert_eq!(claims.parents, [ParentRef::gateway("infra", "gw")]);
+    let unknown = text.replace("a.example.com", "'*.*'");
+    let manifests = k8s::read("r.yaml", &unknown, &Budget::new()).unwrap();
+    assert_eq!(manifests.rejected[0].claimed, None);
 }
 
 #[test]
@@ -1018,9 +1092,9 @@ fn what_the_api_does_not_have_is_refused_with_its_line() {
     ] {
         let text = route("HTTPRoute", "r", rest);
         let manifests = k8s::read("r.yaml", &text, &Budget::new()).unwrap();
-        assert!(manifests.routes.is_empty());
+        let found = manifests.rejected.iter().chain(&manifests.impaired).next().unwrap();
         assert_eq!(
-            manifests.rejected[0].to_string(),
+            found.to_string(),
             format!("HTTPRoute `infra/r`: r.yaml:7: {expected}"),
             "{rest}"
         );

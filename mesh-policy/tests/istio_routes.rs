@@ -12,10 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_policy::{
     Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
-    traffic::{
-        Abort, BalanceRule, CorsAnswer, DestinationRule, Fraction, HashKey, OutlierRule, RouteRequest, RouteTable,
-        Step, attach, k8s,
-    },
+    traffic::{Abort, CorsAnswer, Fraction, RouteRequest, RouteTable, Step, attach, k8s, retry::Backoff},
 };
 
 fn virtual_service(rest: &str) -> String {
@@ -27,13 +24,14 @@ fn virtual_service(rest: &str) -> String {
 
 fn table(rest: &str) -> RouteTable {
     let manifests = k8s::read("vs.yaml", &virtual_service(rest), &Budget::new()).unwrap();
-    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
-    assert!(rejected.is_empty(), "{rejected:?}");
+    let faults = manifests.rejected.iter().chain(&manifests.impaired);
+    let faults: Vec<_> = faults.map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{faults:?}");
     let routes = manifests
         .virtual_services
         .iter()
         .map(|service| Arc::clone(&service.route));
-    RouteTable::new(routes, &Budget::new()).unwrap()
+    RouteTable::new(routes, &Budget::new())
 }
 
 /// What becomes of a request such as `GET /path name:value`, sent to `reviews:9080`.
@@ -69,7 +67,7 @@ fn ask(table: &RouteTable, request: &str) -> String {
             if let Some(target) = &forward.target {
                 shown += &format!(" target {}", text(target));
             }
-            for mirror in &forward.mirrors {
+            for mirror in forward.mirrors.iter() {
                 shown += &format!(" mirror {}", mirror.target);
             }
             shown
@@ -246,6 +244,7 @@ fn timeouts_and_retries_are_read() {
     assert_eq!(retries.conditions, Some("connect-failure,503".parse().unwrap()));
     assert_eq!(retries.attempt_timeout, Some(Duration::from_millis(500)));
     assert_eq!(retries.ignore_previous_hosts, Some(false));
+    assert_eq!(retries.backoff, Some(Backoff::from(Duration::from_millis(25))));
     assert_eq!(
         rule.filters.fault.unwrap().delay,
         Some((Fraction::percent(100.0).unwrap(), Duration::from_secs(5)))
@@ -292,14 +291,54 @@ fn what_is_not_carried_out_is_refused_with_its_line() {
             "`spec.http[0].retries.retryOn` cannot be `sometimes`",
         ),
         (
+            "  http: [{retries: {retryRemoteLocalities: true}, route: [{destination: {host: a}}]}]",
+            "`spec.http[0].retries.retryRemoteLocalities` cannot be `true`",
+        ),
+        (
             "  http: [{headers: {request: {set: {':path': /}}}, route: [{destination: {host: a}}]}]",
             "`spec.http[0].headers.request.set.:path`: `:path` is no name of a header",
         ),
     ] {
         let manifests = k8s::read("vs.yaml", &virtual_service(rest), &Budget::new()).unwrap();
-        let shown = manifests.rejected[0].to_string();
+        let found = manifests.rejected.iter().chain(&manifests.impaired).next().unwrap();
+        let shown = found.to_string();
         assert!(shown.starts_with("VirtualService `n/r`: vs.yaml:"), "{shown}");
         assert!(shown.ends_with(expected), "{shown}");
+    }
+}
+
+#[test]
+fn requests_of_a_rule_that_cannot_be_carried_out_fail_and_fall_to_no_other() {
+    for (rest, failing, passing) in [
+        (
+            "match: [{uri: {prefix: /p}}], delegate: {name: d}",
+            "GET /p/q",
+            "GET /q",
+        ),
+        (
+            "match: [{uri: {prefix: /p}, sourceLabels: {a: b}}], route: [{destination: {host: a}}]",
+            "GET /p",
+            "GET /q",
+        ),
+        (
+            "match: [{method: {exact: PUT}, headers: {uri: {exact: x}}}], route: [{destination: {host: a}}]",
+            "PUT /",
+            "GET /",
+        ),
+        (
+            "match: [{uri: {exact: /p}}], route: [{destination: {host: a}}], mirrorPercent: 5",
+            "GET /p",
+            "GET /p/q",
+        ),
+    ] {
+        let text = virtual_service(&format!(
+            "  http: [{{{rest}}}, {{route: [{{destination: {{host: b}}}}]}}]"
+        ));
+        let manifests = k8s::read("vs.yaml", &text, &Budget::new()).unwrap();
+        assert_eq!((manifests.rejected.len(), manifests.impaired.len()), (0, 1), "{rest}");
+        let table = RouteTable::new([Arc::clone(&manifests.virtual_services[0].route)], &Budget::new());
+        assert!(ask(&table, failing).contains("is not supported"), "{rest}");
+        assert_eq!(ask(&table, passing), "b", "{rest}");
     }
 }
 
@@ -353,7 +392,7 @@ fn a_line_that_is_missing_or_changed_never_panics() {
             changed[at] = value;
             if let Ok(manifests) = k8s::read("r.yaml", &changed.join("\n"), &Budget::new()) {
                 taken += manifests.routes.len() + manifests.virtual_services.len();
-                rejected += manifests.rejected.len();
+                rejected += manifests.rejected.len() + manifests.impaired.len();
             }
         }
     }
@@ -369,8 +408,9 @@ fn a_line_that_is_missing_or_changed_never_panics() {
 #[test]
 fn the_examples_are_taken_whole() {
     let manifests = k8s::read("r.yaml", EXAMPLES, &Budget::new()).unwrap();
-    let rejected: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
-    assert!(rejected.is_empty(), "{rejected:?}");
+    let faults = manifests.rejected.iter().chain(&manifests.impaired);
+    let faults: Vec<_> = faults.map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{faults:?}");
     let counts = [
         manifests.routes.len(),
         manifests.gateways.len(),
@@ -400,104 +440,12 @@ fn what_a_reader_of_policies_leaves_is_read_the_same() {
 fn expressions_of_a_file_have_a_budget() {
     let budget = Budget::new().with_limit(Resource::ExpressionBytes, 100);
     let manifests = k8s::read("r.yaml", EXAMPLES, &budget).unwrap();
-    let shown: Vec<_> = manifests.rejected.iter().map(ToString::to_string).collect();
+    let faults = manifests.rejected.iter().chain(&manifests.impaired);
+    let shown: Vec<_> = faults.map(ToString::to_string).collect();
     assert!(
         shown
             .iter()
             .all(|text| text.ends_with("bytes of compiled regular expressions are more than 100"))
     );
     assert!(!shown.is_empty());
-}
-
-fn destination_rule(rest: &str) -> Result<DestinationRule, String> {
-    let text = format!(
-        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: n}}\nspec:\n  \
-         host: reviews\n{rest}\n"
-    );
-    let mut manifests = k8s::read("dr.yaml", &text, &Budget::new()).unwrap();
-    match manifests.rejected.pop() {
-        Some(rejected) => Err(rejected.to_string()),
-        None => Ok(manifests.destination_rules.pop().unwrap()),
-    }
-}
-
-#[test]
-fn destination_rules_are_read_with_their_defaults() {
-    let rule = destination_rule(
-        "  trafficPolicy:
-    loadBalancer: {consistentHash: {httpCookie: {name: user, ttl: 0s}, ringHash: {minimumRingSize: 2048}}}
-    connectionPool:
-      tcp: {maxConnections: 100, connectTimeout: 30ms}
-      http: {http2MaxRequests: 1000, maxRequestsPerConnection: 10, maxRetries: 0}
-    outlierDetection: {consecutive5xxErrors: 7, interval: 5m, baseEjectionTime: 15m}
-    retryBudget: {percent: 25}
-    portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: LEAST_REQUEST, localityLbSetting: {failover: [{from: \
-         a, to: b}]}}}]
-  subsets:
-  - {name: v3, labels: {version: v3}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
-",
-    )
-    .unwrap();
-    let general = &rule.policy.general;
-    let key = HashKey::Cookie {
-        name: "user".into(),
-        path: None,
-        ttl: Duration::ZERO,
-    };
-    let table_size = Some(2048);
-    assert_eq!(general.balance, Some(BalanceRule::Hash { key, table_size }));
-    assert_eq!(general.limits.connections, Some(100));
-    assert_eq!(general.limits.connect_timeout, Some(Duration::from_millis(30)));
-    assert_eq!((general.limits.requests, general.limits.retries), (Some(1000), None));
-    let mut expected = OutlierRule::default();
-    expected.consecutive_5xx = 7;
-    expected.interval = Duration::from_secs(300);
-    expected.base_ejection = Duration::from_secs(900);
-    assert_eq!(general.outliers, Some(expected));
-    let budget = rule.policy.retry_budget.as_ref().unwrap();
-    assert_eq!((budget.share, budget.minimum), (Fraction::percent(25.0).unwrap(), 3));
-    assert_eq!(rule.policy.ports[0].0, 80);
-    assert_eq!(rule.policy.ports[0].1.balance, Some(BalanceRule::LeastRequest));
-    let locality = rule.policy.ports[0].1.locality.as_ref().unwrap();
-    assert_eq!(locality.failover, [("a".into(), "b".into())]);
-    assert_eq!(rule.subsets[0].policy.general.balance, Some(BalanceRule::RoundRobin));
-}
-
-#[test]
-fn destination_rules_that_are_not_carried_out_are_refused() {
-    for (rest, expected) in [
-        (
-            "  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}",
-            "cannot be `PASSTHROUGH`",
-        ),
-        (
-            "  trafficPolicy: {tls: {mode: MUTUAL}}",
-            "`spec.trafficPolicy.tls.mode` cannot be `MUTUAL`",
-        ),
-        (
-            "  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 99}}]}}}",
-            "localityLbSetting.distribute[0].to` cannot be `99`",
-        ),
-        (
-            "  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 100}}], failover: \
-             [{from: a, to: b}]}}}",
-            "exclude each other",
-        ),
-        (
-            "  trafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}}",
-            "exclude each other",
-        ),
-        (
-            "  trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, httpHeaderName: x}}}",
-            "exclude each other",
-        ),
-        (
-            "  trafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}",
-            "cannot be `101`",
-        ),
-        ("  workloadSelector: {}", "`spec.workloadSelector` is not supported"),
-    ] {
-        let error = destination_rule(rest).unwrap_err();
-        assert!(error.ends_with(expected), "{error}");
-    }
 }

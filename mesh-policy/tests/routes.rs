@@ -13,8 +13,9 @@ use std::{cmp::Ordering, sync::Arc};
 use mesh_policy::{
     Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
     traffic::{
-        FieldName, GrpcMatch, HeaderMatch, HeaderTest, HostPattern, PathMatch, Pattern, QueryMatch, Regex, Route,
-        RouteKind, RouteMatch, RouteRequest, RouteTable, Rule, SegmentPrefix,
+        Backend, Cors, FieldName, Fraction, GrpcMatch, HeaderMatch, HeaderTest, HostPattern, Mirror, OriginMatch,
+        PathMatch, Pattern, QueryMatch, Regex, Route, RouteKind, RouteMatch, RouteRequest, RouteTable, Rule,
+        SegmentPrefix, Step, Target,
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -332,7 +333,7 @@ fn naive_pattern(pattern: &Pattern, text: &str) -> bool {
 }
 
 fn table(routes: &[Arc<Route>]) -> RouteTable {
-    RouteTable::new(routes.to_vec(), &Budget::new()).unwrap()
+    RouteTable::new(routes.to_vec(), &Budget::new())
 }
 
 proptest! {
@@ -367,38 +368,101 @@ proptest! {
     }
 }
 
+/// A number of draws, the same each time.
+fn draws() -> impl FnMut() -> u64 {
+    let mut drawn = 0_u64;
+    move || {
+        drawn = drawn.wrapping_add(0x6a09_e667_f3bc_c909);
+        drawn
+    }
+}
+
 #[test]
-fn decide_allocates_nothing() {
+fn deciding_and_planning_allocate_nothing() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
+    let mut forwarded = 0;
     for _ in 0..60 {
-        let routes = routes().new_tree(&mut runner).unwrap().current();
+        let mut routes = routes().new_tree(&mut runner).unwrap().current();
+        for rule in routes.iter_mut().flat_map(|route| &mut Arc::make_mut(route).rules) {
+            let target = |port| Target::service("n", "a", port);
+            rule.backends = [1, 2].map(|port| Backend::new(target(port))).into_iter().collect();
+            rule.filters.cors = Some(Cors::new(vec![OriginMatch::Any]));
+            rule.filters.mirrors = vec![Mirror::new(target(3), Fraction::new(1, 2).unwrap())];
+        }
         let table = table(&routes);
         for _ in 0..16 {
             let asked = requests().new_tree(&mut runner).unwrap().current();
             let allocations = asked.with(|request| {
                 allocation_counter::measure(|| {
-                    std::hint::black_box(table.decide(request));
+                    let Some(choice) = table.decide(request) else { return };
+                    let Step::Forward(forward) = choice.plan(request, draws()).step else {
+                        return;
+                    };
+                    forwarded += 1 + forward.mirrors.iter().count();
                 })
             });
             assert_eq!(allocations.count_total, 0, "{asked:?}");
         }
     }
+    assert!(forwarded > 100, "{forwarded}");
+}
+
+/// A route of this name whose only rule asks for an expression on so many headers.
+fn of_expression(name: &str, regex: &Regex, headers: usize) -> Arc<Route> {
+    let mut asked = RouteMatch::default();
+    asked.headers = (0..headers)
+        .map(|number| HeaderMatch {
+            name: FieldName::new(&format!("x-{number}")).unwrap(),
+            test: HeaderTest::Is(Pattern::Regex(regex.clone())),
+        })
+        .collect();
+    let mut rule = Rule::default();
+    rule.matches = vec![asked];
+    let mut route = Route::new(RouteKind::Http, "n", name);
+    route.rules = vec![rule];
+    Arc::new(route)
 }
 
 #[test]
-fn tables_beyond_the_budget_are_refused() {
-    let mut route = Route::new(RouteKind::Http, "n", "r");
-    let mut asked = RouteMatch::default();
-    asked.path = Some(PathMatch::Regex(Regex::new("/[a-z]+").unwrap()));
-    let mut rule = Rule::default();
-    rule.matches = vec![asked];
-    route.rules = vec![rule];
-    route.hosts = ["a", "b"].map(|host| host.parse::<HostPattern>().unwrap()).to_vec();
-    let routes = [Arc::new(route)];
-    for resource in [Resource::SetItems, Resource::ExpressionBytes] {
-        let over = RouteTable::new(routes.clone(), &Budget::new().with_limit(resource, 3)).unwrap_err();
-        assert_eq!(over.resource, resource);
-    }
-    assert!(RouteTable::new(routes, &Budget::new()).is_ok());
+fn an_expression_is_charged_once_however_often_it_is_used() {
+    let (shared, other) = (Regex::new("[a-z]+").unwrap(), Regex::new("[a-z]+x").unwrap());
+    let once = of_expression("a", &shared, 1);
+    let needed = (1..1 << 20)
+        .find(|bytes| {
+            let budget = Budget::new().with_limit(Resource::ExpressionBytes, *bytes);
+            RouteTable::new([Arc::clone(&once)], &budget).refused().is_empty()
+        })
+        .unwrap();
+    let budget = Budget::new().with_limit(Resource::ExpressionBytes, needed);
+    let often = [of_expression("a", &shared, 16), of_expression("b", &shared, 16)];
+    assert!(RouteTable::new(often.clone(), &budget).refused().is_empty());
+    let [one, two] = often;
+    let table = RouteTable::new([of_expression("c", &other, 1), two, one], &budget);
+    let refused: Vec<_> = table
+        .refused()
+        .iter()
+        .map(|refused| (&*refused.route.id.name, refused.over.resource))
+        .collect();
+    assert_eq!(refused, [("c", Resource::ExpressionBytes)]);
+}
+
+#[test]
+fn what_is_beyond_the_budget_is_refused_alone_and_the_youngest_first() {
+    let route = |name: &str, rules: usize| {
+        let mut route = Route::new(RouteKind::Http, "n", name);
+        route.rules = vec![Rule::default(); rules];
+        route.hosts = ["a", "b"].map(|host| host.parse::<HostPattern>().unwrap()).to_vec();
+        Arc::new(route)
+    };
+    let budget = Budget::new().with_limit(Resource::SetItems, 7);
+    let mut old = Route::clone(&route("z", 2));
+    old.created = Some("2020-01-01T00:00:00Z".into());
+    let table = RouteTable::new([route("b", 1), route("a", 2), Arc::new(old)], &budget);
+    let names = |routes: Vec<&Arc<Route>>| routes.iter().map(|route| route.id.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(table.routes().iter().collect()), ["z", "b"]);
+    assert_eq!(
+        names(table.refused().iter().map(|refused| &refused.route).collect()),
+        ["a"]
+    );
 }

@@ -177,7 +177,7 @@ pub fn virtual_services(namespace: &str, host: &str, services: &[VirtualService]
     let specificity = |service: &VirtualService| {
         let hosts = service.route.hosts.iter();
         hosts
-            .filter(|named| is_named(named, namespace, host))
+            .filter(|named| named.names(namespace, host))
             .map(HostPattern::specificity)
             .max()
     };
@@ -209,19 +209,10 @@ pub fn virtual_services(namespace: &str, host: &str, services: &[VirtualService]
     .collect()
 }
 
-fn is_named(named: &HostPattern, namespace: &str, host: &str) -> bool {
-    let name = named.to_string();
-    let is_short = !name.contains(['.', '*']);
-    named.matches(host.as_bytes()) || (is_short && host.starts_with(&format!("{name}.{namespace}.svc.")))
-}
-
 /// The oldest first, so that it is there when a younger one conflicts with it.
 fn by_age(routes: &[Route]) -> Vec<&Route> {
     let mut routes: Vec<&Route> = routes.iter().collect();
-    routes.sort_by_cached_key(|route| {
-        let name = format!("{}/{}", route.id.namespace, route.id.name);
-        (route.created.is_none(), route.created.clone(), name)
-    });
+    routes.sort_by_cached_key(|route| route.precedence());
     routes
 }
 

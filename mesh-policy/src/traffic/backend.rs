@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{edit::HeaderEdits, fraction::share};
 
@@ -55,6 +55,8 @@ pub struct Backend {
     /// Why nothing can be sent there. Its share of the requests fails: that of an invalid backend
     /// must not go to others.
     pub unresolved: Option<Unresolved>,
+    /// Why its part of the rule cannot be carried out. Its share of the requests fails, too.
+    pub invalid: Option<Invalid>,
 }
 
 impl Backend {
@@ -66,6 +68,7 @@ impl Backend {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             unresolved: None,
+            invalid: None,
         }
     }
 
@@ -136,6 +139,35 @@ impl fmt::Display for Target {
             write!(f, ":{port}")?;
         }
         subset.as_ref().map_or(Ok(()), |subset| write!(f, " subset {subset}"))
+    }
+}
+
+/// Why what a rule says cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Invalid {
+    /// The file that says it, and the line.
+    pub place: Option<(Arc<str>, u32)>,
+    /// What is wrong with it, in one line.
+    pub reason: Box<str>,
+}
+
+impl Invalid {
+    /// A reason, in one line.
+    pub fn new(reason: impl Into<Box<str>>) -> Self {
+        Self {
+            place: None,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((file, line)) = &self.place {
+            write!(f, "{file}:{line}: ")?;
+        }
+        f.write_str(&self.reason)
     }
 }
 

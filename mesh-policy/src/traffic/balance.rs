@@ -39,9 +39,10 @@ pub use self::{
     algorithm::{Algorithm, Balance},
     endpoint::{Endpoint, EndpointId, Health},
     load::InFlight,
-    locality::{Distribution, Failover, InvalidLocality, Locality, LocalityPattern, common_labels},
+    locality::{Distribution, Failover, InvalidLocality, LabelOrder, Locality, LocalityPattern, common_labels},
     pick::{Ask, NoEndpoint, Picked},
     set::{EndpointSet, InvalidSet},
+    warmup::Warmup,
 };
 
 mod affinity;
@@ -57,3 +58,4 @@ mod pool;
 mod rendezvous;
 mod set;
 mod turns;
+mod warmup;

@@ -4,6 +4,7 @@ use super::{
     edit::EditHeaders,
     field::{FieldName, FieldValue},
     pattern::Pattern,
+    regex::Regex,
     request::RouteRequest,
 };
 use crate::facts::header::is_token;
@@ -81,22 +82,30 @@ impl Cors {
 
     /// What a request is to be answered with, or its answer to be given.
     pub fn decide(&self, request: &RouteRequest<'_>) -> CorsAnswer {
-        let Some(origin) = request.first_line("origin").and_then(text) else {
+        let Some(origin) = request.first_line("origin", text).flatten() else {
             return CorsAnswer::Passes(Vec::new());
         };
-        let asked = request.first_line("access-control-request-method").and_then(text);
+        let asked = request.first_line("access-control-request-method", text).flatten();
         let is_options = request.facts.method().present() == Some(b"OPTIONS");
         let is_allowed = self.origins.iter().any(|allowed| allowed.matches(&origin));
         match asked.filter(|_| is_options) {
             Some(_) if !is_allowed && self.forwards_unmatched => CorsAnswer::Passes(Vec::new()),
             Some(_) if !is_allowed => CorsAnswer::Preflight(Vec::new()),
             Some(method) => {
-                let headers = request.first_line("access-control-request-headers").and_then(text);
+                let headers = request.first_line("access-control-request-headers", text).flatten();
                 CorsAnswer::Preflight(self.preflight(&origin, &method, headers.as_deref()))
             }
             None if !is_allowed => CorsAnswer::Passes(Vec::new()),
             None => CorsAnswer::Passes(self.actual(&origin)),
         }
+    }
+
+    /// The regular expressions in it.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Regex> {
+        self.origins.iter().filter_map(|origin| match origin {
+            OriginMatch::Text(pattern) => pattern.expression(),
+            OriginMatch::Any | OriginMatch::Below { .. } => None,
+        })
     }
 
     fn preflight(&self, origin: &str, method: &str, headers: Option<&str>) -> Vec<(FieldName, FieldValue)> {
@@ -208,10 +217,10 @@ impl OriginMatch {
 }
 
 /// A header whose value is text of a form that can be given back.
-fn text(value: Vec<u8>) -> Option<String> {
-    let value = String::from_utf8(value).ok()?;
+fn text(value: &[u8]) -> Option<String> {
+    let value = std::str::from_utf8(value).ok()?;
     let is_plain = |byte: u8| is_token(byte) || b":/[], ".contains(&byte);
-    value.bytes().all(is_plain).then_some(value)
+    value.bytes().all(is_plain).then(|| value.to_owned())
 }
 
 fn push(answer: &mut Vec<(FieldName, FieldValue)>, name: &str, value: Option<String>) {

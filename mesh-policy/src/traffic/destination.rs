@@ -1,6 +1,10 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::fraction::Fraction;
+use super::{
+    balance::{Distribution, Failover, LabelOrder},
+    fraction::Fraction,
+    host::HostPattern,
+};
 use crate::authz::Labels;
 
 /// How requests reach a host of the mesh: a DestinationRule of Istio.
@@ -14,26 +18,32 @@ pub struct DestinationRule {
     pub namespace: Box<str>,
     /// Its name.
     pub name: Box<str>,
-    /// The host, which may begin with `*.`, or a short name in the rule's namespace.
-    pub host: Box<str>,
+    /// When it was created, as for routes: of several for a host the oldest counts first.
+    pub created: Option<Box<str>>,
+    /// The host, or several, or a short name in the rule's namespace.
+    pub host: HostPattern,
     /// For all requests to the host.
     pub policy: DestinationPolicy,
     /// Parts of the host's endpoints, for rules that name them.
     pub subsets: Vec<Subset>,
     /// The namespaces that the rule counts in; all, if there are none.
     pub export_to: Vec<Box<str>>,
+    /// The file that it was read from, and the line.
+    pub place: Option<(Arc<str>, u32)>,
 }
 
 impl DestinationRule {
     /// A rule that says nothing.
-    pub fn new(namespace: &str, name: &str, host: &str) -> Self {
+    pub fn new(namespace: &str, name: &str, host: HostPattern) -> Self {
         Self {
             namespace: namespace.into(),
             name: name.into(),
-            host: host.into(),
+            created: None,
+            host,
             policy: DestinationPolicy::default(),
             subsets: Vec::new(),
             export_to: Vec::new(),
+            place: None,
         }
     }
 }
@@ -64,26 +74,34 @@ impl Subset {
 pub struct DestinationPolicy {
     /// What is said about all ports.
     pub general: PortPolicy,
-    /// What is said about single ports, which then counts alone.
+    /// What is said about single ports. Nothing of `general` counts for these.
     pub ports: Vec<(u16, PortPolicy)>,
     /// How many attempts may be made again.
     pub retry_budget: Option<RetryBudgetRule>,
 }
 
-/// What is said about a port.
+/// What is said about a port, in parts that count each as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PortPolicy {
-    /// How an endpoint is chosen.
-    pub balance: Option<BalanceRule>,
+    /// Which endpoint gets a request.
+    pub balancer: Option<BalancerRule>,
+    /// How many connections and requests there may be.
+    pub limits: Option<ConnectionLimits>,
+    /// Which endpoints are left alone for a while.
+    pub outliers: Option<OutlierRule>,
+}
+
+/// Which endpoint gets a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BalancerRule {
+    /// How it is chosen.
+    pub algorithm: Option<BalanceRule>,
     /// Which places are asked before others.
     pub locality: Option<LocalityRule>,
     /// How endpoints that have just become healthy are spared.
     pub warmup: Option<WarmupRule>,
-    /// How many connections and requests there may be.
-    pub limits: ConnectionLimits,
-    /// Which endpoints are left alone for a while.
-    pub outliers: Option<OutlierRule>,
 }
 
 /// How an endpoint is chosen.
@@ -111,14 +129,14 @@ pub enum BalanceRule {
 pub enum HashKey {
     /// The value of a header.
     Header(Box<str>),
-    /// The value of a cookie, which is made if there is none.
+    /// The value of a cookie.
     Cookie {
         /// The cookie's name.
         name: Box<str>,
         /// Its path.
         path: Option<Box<str>>,
-        /// How long it lives; zero is as long as the browser runs.
-        ttl: Duration,
+        /// How long it lives; zero is as long as the browser runs. Without it none is made.
+        ttl: Option<Duration>,
     },
     /// The client's address.
     SourceIp,
@@ -126,36 +144,18 @@ pub enum HashKey {
     QueryParameter(Box<str>),
 }
 
-/// Which places are asked before others. Places are written as Istio does: `REGION/ZONE/SUBZONE`, with
-/// `*` for all that follows. Dividing excludes the other two ways; without any of them, near places come before
-/// far ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LocalityRule {
-    /// What requests from some places are divided among.
-    pub distribute: Vec<PlaceShares>,
-    /// From each region, the region that is asked when it fails.
-    pub failover: Vec<(Box<str>, Box<str>)>,
-    /// The labels that endpoints are to share with the client, the most important one first; a label
-    /// may be written with its value, as `NAME=VALUE`.
-    pub failover_priority: Vec<Box<str>>,
-}
-
-/// What requests from a place are divided among.
+/// Which places are asked before others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PlaceShares {
-    /// The place.
-    pub from: Box<str>,
-    /// The places that get a share, and how large it is: 100 together.
-    pub to: Vec<(Box<str>, u32)>,
-}
-
-impl PlaceShares {
-    /// Shares of requests from a place.
-    pub fn new(from: &str, to: Vec<(Box<str>, u32)>) -> Self {
-        Self { from: from.into(), to }
-    }
+pub enum LocalityRule {
+    /// None: where an endpoint is does not matter (`enabled: false`).
+    Ignored,
+    /// Near ones before far ones (`failover`).
+    Near(Failover),
+    /// Those of endpoints that share labels with the client (`failoverPriority`).
+    Labels(LabelOrder),
+    /// Requests are divided among them (`distribute`).
+    Divided(Distribution),
 }
 
 /// How endpoints that have just become healthy are spared.

@@ -31,7 +31,7 @@ pub struct Filters {
     pub request_headers: HeaderEdits,
     /// What becomes of the answer's headers.
     pub response_headers: HeaderEdits,
-    /// Who gets copies of requests. Their answers are ignored.
+    /// Who gets copies of requests: the first 64 of them. Their answers are ignored.
     pub mirrors: Vec<Mirror>,
 }
 

@@ -51,6 +51,12 @@ impl Fraction {
         }
     }
 
+    /// How many whole ones of a hundred.
+    pub(super) fn in_hundred(self) -> u32 {
+        let part = u64::from(self.numerator) * 100 / u64::from(self.denominator);
+        u32::try_from(part).unwrap_or(100)
+    }
+
     /// Whether a request belongs to it, by a number that is drawn evenly from all 64-bit ones for
     /// this question alone.
     pub fn takes(self, draw: u64) -> bool {

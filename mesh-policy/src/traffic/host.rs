@@ -74,6 +74,17 @@ impl HostPattern {
         }
     }
 
+    /// Whether an object in a namespace means a host of the mesh by it, whose name is given in full,
+    /// such as `reviews.shop.svc.cluster.local`: a name without dots is one in the namespace.
+    pub(super) fn names(&self, namespace: &str, host: &str) -> bool {
+        let is_short = |name: &str| {
+            let rest = host.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+            let rest = rest.and_then(|rest| rest.strip_prefix(namespace));
+            !name.contains('.') && rest.is_some_and(|rest| rest.starts_with(".svc."))
+        };
+        self.matches(host.as_bytes()) || matches!(&self.0, Form::Exact(name) if is_short(name))
+    }
+
     pub(super) fn form(&self) -> &Form {
         &self.0
     }

@@ -1,9 +1,14 @@
 //! Routes as Kubernetes has them: YAML or JSON, many documents to a file.
 //!
-//! Read are HTTPRoute, GRPCRoute, Gateway and ReferenceGrant of the Gateway API, and VirtualService
-//! and DestinationRule of Istio. An object with a fault is left out and reported with the line and
-//! the field, and the others are taken: what an API server would have refused is not there. Fields
-//! that the API does not have are faults, and so are those that nothing here carries out.
+//! Read are HTTPRoute, GRPCRoute, Gateway, ReferenceGrant and XBackendTrafficPolicy of the Gateway
+//! API, and VirtualService and DestinationRule of Istio. Fields that the API does not have are faults, and so are those that
+//! nothing here carries out. Faults are reported with the line and the field, and never open a way
+//! around what was written:
+//!
+//! * A rule that says which requests it takes, but not what becomes of them, is kept and
+//!   [fails](super::Rule::invalid) them. They do not fall to the rule of another route.
+//! * An object with any other fault is [left out](Manifests::rejected), with the hosts and parents
+//!   that it [claimed](Rejected::claimed), and the others are taken.
 //!
 //! ```
 //! use mesh_policy::{Budget, traffic::k8s};
@@ -28,11 +33,13 @@
 
 use std::{fmt, sync::Arc};
 
+pub use self::reference::Claimed;
 use self::{metadata::Metadata, scope::Scope};
 use super::{
     destination::DestinationRule,
     gateway::{GATEWAY_API, Gateway, ReferenceGrant},
     model::{Route, VirtualService},
+    upstream::BackendTrafficPolicy,
 };
 use crate::{
     budget::Budget,
@@ -40,6 +47,7 @@ use crate::{
 };
 
 mod backend;
+mod backend_policy;
 mod cors;
 mod destination_rule;
 mod duration;
@@ -65,15 +73,19 @@ pub struct Manifests {
     pub grants: Vec<ReferenceGrant>,
     /// Routes of Istio.
     pub virtual_services: Vec<VirtualService>,
+    /// What all clients of a service do.
+    pub backend_policies: Vec<BackendTrafficPolicy>,
     /// How hosts are reached, for Istio.
     pub destination_rules: Vec<DestinationRule>,
     /// Objects that were left out, and why.
     pub rejected: Vec<Rejected>,
+    /// Objects above that have rules or backends which fail all of their requests, and why.
+    pub impaired: Vec<Rejected>,
     /// Objects of other kinds and groups, for whoever knows these.
     pub others: Vec<Item>,
 }
 
-/// An object that was left out.
+/// An object that was left out, or that has rules which fail their requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected {
@@ -81,6 +93,9 @@ pub struct Rejected {
     pub kind: String,
     /// Its namespace and name, if it has them.
     pub name: Option<(Box<str>, Box<str>)>,
+    /// Whose requests it is about, if that could be read: whoever has no older version of the object
+    /// has to fail these, rather than leave them to others.
+    pub claimed: Option<Claimed>,
     /// What is wrong with it.
     pub error: ReadError,
 }
@@ -131,7 +146,11 @@ enum Kind {
     ReferenceGrant,
     VirtualService,
     DestinationRule,
+    BackendTrafficPolicy,
 }
+
+/// The group of the Gateway API's experiments.
+const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
 
 /// The group of Istio's.
 const ISTIO: &str = "networking.istio.io";
@@ -143,6 +162,7 @@ impl Kind {
             (GATEWAY_API, "GRPCRoute") => Self::GrpcRoute,
             (GATEWAY_API, "Gateway") => Self::Gateway,
             (GATEWAY_API, "ReferenceGrant") => Self::ReferenceGrant,
+            (EXPERIMENTAL, "XBackendTrafficPolicy") => Self::BackendTrafficPolicy,
             (ISTIO, "VirtualService") => Self::VirtualService,
             (ISTIO, "DestinationRule") => Self::DestinationRule,
             _ => return None,
@@ -152,10 +172,18 @@ impl Kind {
     fn versions(self) -> &'static [&'static str] {
         match self {
             Self::GrpcRoute => &["v1"],
+            Self::BackendTrafficPolicy => &["v1alpha1"],
             Self::HttpRoute | Self::Gateway | Self::ReferenceGrant => &["v1", "v1beta1"],
             Self::VirtualService | Self::DestinationRule => &["v1", "v1beta1", "v1alpha3"],
         }
     }
+}
+
+/// What is known of an object before all of it was read.
+#[derive(Default)]
+struct Found {
+    name: Option<(Box<str>, Box<str>)>,
+    claimed: Option<Claimed>,
 }
 
 impl Manifests {
@@ -164,24 +192,26 @@ impl Manifests {
             self.others.push(item);
             return;
         };
-        let (written, mut name) = (item.kind.clone(), None);
-        if let Err((line, fault)) = self.take_known(kind, item, scope, &mut name) {
-            let file = Arc::clone(&scope.file);
-            self.rejected.push(Rejected {
-                kind: written,
-                name,
-                error: ReadError { file, line, fault },
-            });
+        let (written, mut found) = (item.kind.clone(), Found::default());
+        let outcome = self.take_known(kind, item, scope, &mut found);
+        let invalid = scope.take_invalid();
+        let report = |(line, fault): Problem| Rejected {
+            kind: written.clone(),
+            name: found.name.clone(),
+            claimed: found.claimed.clone(),
+            error: ReadError {
+                file: Arc::clone(&scope.file),
+                line,
+                fault,
+            },
+        };
+        match outcome {
+            Ok(()) => self.impaired.extend(invalid.into_iter().map(report)),
+            Err(problem) => self.rejected.push(report(problem)),
         }
     }
 
-    fn take_known(
-        &mut self,
-        kind: Kind,
-        item: Item,
-        scope: &mut Scope,
-        name: &mut Option<(Box<str>, Box<str>)>,
-    ) -> Result<(), Problem> {
+    fn take_known(&mut self, kind: Kind, item: Item, scope: &mut Scope, found: &mut Found) -> Result<(), Problem> {
         let Item {
             api_version,
             line,
@@ -189,7 +219,8 @@ impl Manifests {
             ..
         } = item;
         let metadata = Metadata::read(&mut object, line)?;
-        *name = Some((metadata.namespace.clone(), metadata.name.clone()));
+        found.name = Some((metadata.namespace.clone(), metadata.name.clone()));
+        let claimed = &mut found.claimed;
         let version = api_version.split_once('/').map_or("", |(_, version)| version);
         if !kind.versions().contains(&version) {
             let api_version = api_version.into();
@@ -199,14 +230,18 @@ impl Manifests {
         let spec = object.required_object("spec")?;
         object.finish()?;
         match kind {
-            Kind::HttpRoute => self.routes.push(http_route::read(metadata, spec, scope)?),
-            Kind::GrpcRoute => self.routes.push(grpc_route::read(metadata, spec, scope)?),
+            Kind::HttpRoute => self.routes.push(http_route::read(metadata, spec, scope, claimed)?),
+            Kind::GrpcRoute => self.routes.push(grpc_route::read(metadata, spec, scope, claimed)?),
             Kind::Gateway => self.gateways.push(gateway::read(&metadata, spec)?),
             Kind::ReferenceGrant => self.grants.push(gateway::read_grant(&metadata, spec)?),
             Kind::VirtualService => self
                 .virtual_services
-                .push(virtual_service::read(metadata, spec, scope)?),
-            Kind::DestinationRule => self.destination_rules.push(destination_rule::read(&metadata, spec)?),
+                .push(virtual_service::read(metadata, spec, scope, claimed)?),
+            Kind::BackendTrafficPolicy => self.backend_policies.push(backend_policy::read(&metadata, spec)?),
+            Kind::DestinationRule => {
+                let rule = destination_rule::read(&metadata, spec, &scope.file, claimed)?;
+                self.destination_rules.push(rule);
+            }
         }
         Ok(())
     }

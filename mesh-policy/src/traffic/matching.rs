@@ -1,12 +1,13 @@
 use thiserror::Error;
 
 use super::{
-    field::FieldName,
-    pattern::{Pattern, Run},
+    header::{HeaderMatch, HeaderTest},
+    pattern::Pattern,
+    query::QueryMatch,
     regex::Regex,
     request::RouteRequest,
 };
-use crate::facts::{Facts, Known};
+use crate::facts::Facts;
 
 /// What a rule asks of a request: all that is set here, so that the default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,28 +52,25 @@ impl RouteMatch {
             && is(&self.authority, facts.authority().present())
             && self.is_from(facts)
             && self.headers.iter().all(|header| header.matches(facts))
-            && (self.query.is_empty() || self.query.iter().all(|parameter| parameter.matches(request.query())))
+            && (self.query.is_empty() || self.query.iter().all(|asked| asked.matches(request.query())))
     }
 
-    /// How much memory its regular expressions take.
-    pub(super) fn expression_bytes(&self) -> usize {
+    /// The regular expressions in it.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Regex> {
         let headers = self.headers.iter().filter_map(|header| match &header.test {
             HeaderTest::Is(pattern) | HeaderTest::IsNot(pattern) => Some(pattern),
             HeaderTest::Present | HeaderTest::Absent => None,
         });
         let query = self.query.iter().filter_map(|parameter| parameter.value.as_ref());
         let single = [&self.method, &self.scheme, &self.authority, &self.principal];
-        let of_path = match &self.path {
-            Some(PathMatch::Regex(regex)) => regex.memory(),
-            Some(PathMatch::Grpc(call)) => [&call.service, &call.method]
-                .into_iter()
-                .flatten()
-                .map(Pattern::memory)
-                .sum(),
-            _ => 0,
+        let (of_path, of_call) = match &self.path {
+            Some(PathMatch::Regex(regex)) => (Some(regex), None),
+            Some(PathMatch::Grpc(call)) => (None, Some([&call.service, &call.method])),
+            _ => (None, None),
         };
-        let patterns = headers.chain(query).chain(single.into_iter().flatten());
-        of_path + patterns.map(Pattern::memory).sum::<usize>()
+        let single = single.into_iter().chain(of_call.into_iter().flatten()).flatten();
+        let patterns = headers.chain(query).chain(single);
+        of_path.into_iter().chain(patterns.filter_map(Pattern::expression))
     }
 
     fn is_from(&self, facts: &Facts<'_>) -> bool {
@@ -230,94 +228,6 @@ fn call(path: &[u8]) -> Option<[&[u8]; 2]> {
     }
 }
 
-/// What a rule asks of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderMatch {
-    /// The header's name. `host` is the authority.
-    pub name: FieldName,
-    /// What its value has to be.
-    pub test: HeaderTest,
-}
-
-/// What a header's value has to be. The values of several lines are one, with commas between them
-/// (RFC 9110 §5.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HeaderTest {
-    /// There is one.
-    Present,
-    /// There is none.
-    Absent,
-    /// It fits.
-    Is(Pattern),
-    /// It does not fit; without one, as if it were empty.
-    IsNot(Pattern),
-}
-
-impl HeaderMatch {
-    fn matches(&self, facts: &Facts<'_>) -> bool {
-        if self.name.as_str() == "host" {
-            let authority = facts.authority();
-            return !authority.is_unavailable() && self.passes(|visit| authority.present().into_iter().for_each(visit));
-        }
-        match facts.headers() {
-            Known::Unavailable => false,
-            Known::Absent => self.passes(|_| {}),
-            Known::Present(headers) => self.passes(|visit| {
-                headers.any_line(self.name.as_str(), &mut |value| {
-                    visit(value);
-                    false
-                });
-            }),
-        }
-    }
-
-    fn passes(&self, each_line: impl FnOnce(&mut dyn FnMut(&[u8]))) -> bool {
-        let mut run = match &self.test {
-            HeaderTest::Is(pattern) | HeaderTest::IsNot(pattern) => pattern.start(),
-            HeaderTest::Present | HeaderTest::Absent => Run::Failed,
-        };
-        let mut is_there = false;
-        each_line(&mut |value| {
-            if is_there {
-                run = run.feed(b",");
-            }
-            run = run.feed(value);
-            is_there = true;
-        });
-        match self.test {
-            HeaderTest::Present => is_there,
-            HeaderTest::Absent => !is_there,
-            HeaderTest::Is(_) => is_there && run.is_match(),
-            HeaderTest::IsNot(_) => !run.is_match(),
-        }
-    }
-}
-
-/// What a rule asks of a parameter of the query.
-///
-/// Names and values are compared as they are written, without a look at escapes. Of several
-/// parameters of a name the first counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueryMatch {
-    /// The parameter's name.
-    pub name: Box<str>,
-    /// What its value has to be; if nothing, it has to be there.
-    pub value: Option<Pattern>,
-}
-
-impl QueryMatch {
-    fn matches(&self, query: Option<&[u8]>) -> bool {
-        let mut parameters = query.unwrap_or_default().split(|byte| *byte == b'&');
-        let value = parameters.find_map(|parameter| match parameter.strip_prefix(self.name.as_bytes())? {
-            [] => Some(&[][..]),
-            [b'=', value @ ..] => Some(value),
-            _ => None,
-        });
-        value.is_some_and(|value| self.value.as_ref().is_none_or(|pattern| pattern.matches(value)))
-    }
-}
-
 /// A text is no path that requests could be compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{}` is no path to compare with", .path.escape_debug())]
@@ -330,7 +240,10 @@ pub struct PathMatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{ConnectionFacts, RequestFacts};
+    use crate::{
+        facts::{ConnectionFacts, RequestFacts},
+        traffic::field::FieldName,
+    };
 
     #[test]
     fn a_prefix_ends_with_a_segment() {
@@ -365,28 +278,6 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_header_are_one_value() {
-        let fits = |test: HeaderTest, lines: &[(&str, &str)]| {
-            let name = FieldName::new("X-A").unwrap();
-            let lines = lines.to_vec();
-            let facts = RequestFacts::new(ConnectionFacts::new(), b"GET", &lines);
-            HeaderMatch { name, test }.matches(&Facts::from(&facts))
-        };
-        let exact = |text: &str| Pattern::Exact(text.into());
-        let two = [("x-a", "1"), ("b", "x"), ("X-A", "2")];
-        assert!(fits(HeaderTest::Is(exact("1,2")), &two) && !fits(HeaderTest::Is(exact("1")), &two));
-        assert!(fits(HeaderTest::Is(Pattern::Prefix("1,".into())), &two));
-        assert!(fits(
-            HeaderTest::Is(Pattern::Regex(Regex::new("1,[23]").unwrap())),
-            &two
-        ));
-        assert!(fits(HeaderTest::Present, &two) && !fits(HeaderTest::Present, &[]));
-        assert!(fits(HeaderTest::Absent, &[]) && !fits(HeaderTest::Absent, &two));
-        assert!(!fits(HeaderTest::Is(exact("")), &[]) && fits(HeaderTest::Is(exact("")), &[("x-a", "")]));
-        assert!(fits(HeaderTest::IsNot(exact("1")), &[]) && !fits(HeaderTest::IsNot(exact("")), &[]));
-    }
-
-    #[test]
     fn what_is_unknown_is_not_as_asked() {
         let facts = RequestFacts::without_headers(ConnectionFacts::new(), b"GET");
         let request = RouteRequest::new(&facts);
@@ -413,22 +304,5 @@ mod tests {
             assert!(!asked.matches(&request), "{asked:?}");
         }
         assert!(RouteMatch::default().matches(&request));
-    }
-
-    #[test]
-    fn the_first_of_a_parameter_counts() {
-        let fits = |name: &str, value: Option<&str>, query: &str| {
-            let value = value.map(|value| Pattern::Exact(value.into()));
-            QueryMatch {
-                name: name.into(),
-                value,
-            }
-            .matches(Some(query.as_bytes()))
-        };
-        assert!(fits("a", Some("1"), "b=2&a=1&a=3") && !fits("a", Some("3"), "b=2&a=1&a=3"));
-        assert!(
-            fits("a", None, "a") && fits("a", Some(""), "a=&b") && !fits("a", None, "ab=1") && !fits("a", None, "")
-        );
-        assert!(fits("a", Some("b=c"), "a=b=c"));
     }
 }

@@ -1,7 +1,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    backend::Backends, filter::Filters, host::HostPattern, matching::RouteMatch, retry::Conditions, timeout::Timeouts,
+    backend::{Backends, Invalid},
+    filter::Filters,
+    host::HostPattern,
+    matching::RouteMatch,
+    retry::{Backoff, Conditions},
+    timeout::Timeouts,
 };
 
 /// A route: rules for requests to some hosts.
@@ -38,6 +43,14 @@ impl Route {
             rules: Vec::new(),
             place: None,
         }
+    }
+
+    /// What comes first among routes that are alike otherwise: the older one, then the one whose
+    /// name is less. Namespace and name are compared as one text, as the Gateway API has it: `a-b/c`
+    /// is before `a/c`.
+    pub(super) fn precedence(&self) -> impl Ord + use<> {
+        let name = format!("{}/{}", self.id.namespace, self.id.name);
+        (self.created.is_none(), self.created.clone(), name)
     }
 }
 
@@ -128,6 +141,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Whether attempts that failed are made again; `None` leaves it to the program.
     pub retries: Option<Retries>,
+    /// Why it cannot be carried out. Its requests then fail: they are not for other rules to take.
+    pub invalid: Option<Invalid>,
 }
 
 /// Which attempts are made again, as a route says it.
@@ -138,13 +153,12 @@ pub struct Retries {
     pub attempts: u32,
     /// After which ends; `None` leaves it to the program.
     pub conditions: Option<Conditions>,
-    /// The shortest time between two attempts; `None` leaves it to the program.
-    pub backoff: Option<Duration>,
+    /// How long to wait between two attempts; `None` leaves it to the program.
+    pub backoff: Option<Backoff>,
     /// How long each attempt may take; `None` leaves it to the rule's timeouts.
     pub attempt_timeout: Option<Duration>,
-    /// Whether endpoints of other localities may be asked; `None` leaves it to the program.
-    pub remote_localities: Option<bool>,
     /// Whether endpoints that have failed are asked again last; `None` leaves it to the program.
+    /// With an affinity they are asked again at once, unless it is said here.
     pub ignore_previous_hosts: Option<bool>,
 }
 

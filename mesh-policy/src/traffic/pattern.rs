@@ -32,11 +32,11 @@ impl Pattern {
         }
     }
 
-    /// How much memory it takes that is not as much as was written.
-    pub(super) fn memory(&self) -> usize {
+    /// The regular expression, if it is one.
+    pub(super) fn expression(&self) -> Option<&Regex> {
         match self {
-            Self::Exact(_) | Self::Prefix(_) => 0,
-            Self::Regex(regex) => regex.memory(),
+            Self::Exact(_) | Self::Prefix(_) => None,
+            Self::Regex(regex) => Some(regex),
         }
     }
 

@@ -1,7 +1,7 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{
-    backend::{Backend, Unresolved},
+    backend::{Backend, Invalid, Unresolved},
     cors::CorsAnswer,
     edit::{EditHeaders, HeaderEdits},
     fault::Abort,
@@ -48,8 +48,8 @@ pub enum Step<'t> {
     },
     /// It goes to a backend.
     Forward(Forward<'t>),
-    /// There is no backend for it.
-    Fail(NoBackend),
+    /// It cannot be done as the rule says.
+    Fail(Failed<'t>),
 }
 
 /// How a request goes to a backend.
@@ -60,14 +60,47 @@ pub struct Forward<'t> {
     pub backend: &'t Backend,
     /// Its authority, if that changes.
     pub host: Option<&'t str>,
-    /// Its target, path and query, if that changes.
+    /// Its target, path and query, if that changes: the only part of it that is allocated.
     pub target: Option<Vec<u8>>,
     /// What becomes of its headers.
     pub request_headers: [&'t HeaderEdits; 2],
     /// Who gets copies of it.
-    pub mirrors: Vec<&'t Mirror>,
+    pub mirrors: Mirrors<'t>,
     /// What becomes of the headers of the answer.
     pub answer: AnswerEdits<'t>,
+}
+
+/// Those of a rule's mirrors that get a copy of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirrors<'t> {
+    all: &'t [Mirror],
+    /// A bit for each of them.
+    taken: u64,
+}
+
+impl<'t> Mirrors<'t> {
+    fn drawn(all: &'t [Mirror], mut draw: impl FnMut() -> u64) -> Self {
+        // A rule has at most 64.
+        let bits = all.iter().zip(0..u64::BITS);
+        let taken = bits.filter(|(mirror, _)| mirror.share.takes(draw()));
+        Self {
+            all,
+            taken: taken.fold(0, |taken, (_, bit)| taken | 1 << bit),
+        }
+    }
+
+    /// They, in the order of the rule.
+    pub fn iter(&self) -> impl Iterator<Item = &'t Mirror> + use<'t> {
+        let taken = self.taken;
+        let bits = self.all.iter().zip(0..u64::BITS);
+        bits.filter(move |(_, bit)| taken & 1 << bit != 0)
+            .map(|(mirror, _)| mirror)
+    }
+
+    /// Whether nobody gets one.
+    pub fn is_empty(&self) -> bool {
+        self.taken == 0
+    }
 }
 
 /// What becomes of the headers of an answer.
@@ -89,22 +122,46 @@ impl AnswerEdits<'_> {
     }
 }
 
-/// Nothing can be sent anywhere: the share of a backend that leads nowhere, or there is no backend
-/// with a weight.
+/// A request that its rule has nothing for but an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NoBackend {
-    /// Why the backend leads nowhere; none if there is none.
-    pub reason: Option<Unresolved>,
+pub struct Failed<'t> {
+    /// Why.
+    pub cause: FailureCause<'t>,
     /// Whether the rule is one for gRPC, whose answers are of its own.
     pub is_grpc: bool,
 }
 
-impl NoBackend {
-    /// The answer's status, and for gRPC the value of `grpc-status`: 500, or 200 with 14
-    /// (`UNAVAILABLE`).
+/// Why a request fails without being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureCause<'t> {
+    /// The rule, or its part about the backend, cannot be carried out.
+    Invalid(&'t Invalid),
+    /// It is in the share of a backend that leads nowhere.
+    Unresolved(Unresolved),
+    /// There is no backend with a weight.
+    NoBackend,
+}
+
+impl Failed<'_> {
+    /// The answer's status, and for gRPC the value of `grpc-status`: 500, or for lack of a backend 200
+    /// with 14 (`UNAVAILABLE`).
     pub fn status(self) -> (u16, Option<u8>) {
-        if self.is_grpc { (200, Some(14)) } else { (500, None) }
+        match self.cause {
+            FailureCause::Unresolved(_) | FailureCause::NoBackend if self.is_grpc => (200, Some(14)),
+            _ => (500, None),
+        }
+    }
+}
+
+impl fmt::Display for FailureCause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(invalid) => invalid.fmt(f),
+            Self::Unresolved(reason) => reason.fmt(f),
+            Self::NoBackend => f.write_str("no backend has a weight"),
+        }
     }
 }
 
@@ -113,6 +170,10 @@ impl<'t> Choice<'t> {
     /// all 64-bit ones, each for a question of its own: a backend, a share of requests.
     pub fn plan(&self, request: &RouteRequest<'_>, mut draw: impl FnMut() -> u64) -> Plan<'t> {
         let rule: &'t Rule = self.rule();
+        if let Some(invalid) = &rule.invalid {
+            let step = self.fail(FailureCause::Invalid(invalid));
+            return Plan { delay: None, step };
+        }
         let filters = &rule.filters;
         let (delay, abort) = match &filters.fault {
             Some(fault) => fault.draw(draw(), draw()),
@@ -153,14 +214,9 @@ impl<'t> Choice<'t> {
         if let Some(response) = &filters.respond {
             return Step::Respond { response, answer };
         }
-        let picked = self.rule().backends.pick(draw());
-        let is_grpc = self.route().id.kind == RouteKind::Grpc;
-        let backend = match picked {
-            Some(backend) if backend.unresolved.is_none() => backend,
-            found => {
-                let reason = found.and_then(|backend| backend.unresolved);
-                return Step::Fail(NoBackend { reason, is_grpc });
-            }
+        let backend = match self.backend(draw()) {
+            Ok(backend) => backend,
+            Err(cause) => return self.fail(cause),
         };
         answer.edits = [Some(&backend.response_headers), Some(&filters.response_headers)];
         let rewrite = filters.rewrite.as_ref();
@@ -170,13 +226,23 @@ impl<'t> Choice<'t> {
             host: rewrite.and_then(|rewrite| rewrite.host.as_deref()),
             target: change.map(|change| self.target(change, request)),
             request_headers: [&filters.request_headers, &backend.request_headers],
-            mirrors: filters
-                .mirrors
-                .iter()
-                .filter(|mirror| mirror.share.takes(draw()))
-                .collect(),
+            mirrors: Mirrors::drawn(&filters.mirrors, draw),
             answer,
         })
+    }
+
+    fn backend(&self, draw: u64) -> Result<&'t Backend, FailureCause<'t>> {
+        let backend = self.rule().backends.pick(draw).ok_or(FailureCause::NoBackend)?;
+        match (&backend.invalid, backend.unresolved) {
+            (Some(invalid), _) => Err(FailureCause::Invalid(invalid)),
+            (None, Some(reason)) => Err(FailureCause::Unresolved(reason)),
+            (None, None) => Ok(backend),
+        }
+    }
+
+    fn fail(&self, cause: FailureCause<'t>) -> Step<'t> {
+        let is_grpc = self.route().id.kind == RouteKind::Grpc;
+        Step::Fail(Failed { cause, is_grpc })
     }
 
     fn target(&self, change: &PathChange, request: &RouteRequest<'_>) -> Vec<u8> {

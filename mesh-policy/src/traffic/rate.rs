@@ -25,7 +25,7 @@
 
 pub use self::{
     bucket::{Allowance, Bucket, Limit, Limited},
-    descriptor::{Action, Clusters, Descriptors, Entry, HeaderTest, HeaderValue},
+    descriptor::{Action, Clusters, Descriptors, Entry},
     keyed::{Key, KeyedBuckets},
 };
 

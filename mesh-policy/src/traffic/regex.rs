@@ -85,9 +85,14 @@ impl Regex {
             .is_some_and(RegexRun::is_match)
     }
 
-    /// How much memory the automaton takes.
+    /// How much memory the automaton takes, which clones share.
     pub(super) fn memory(&self) -> usize {
         self.automaton.memory_usage()
+    }
+
+    /// The same for clones, and no others that there are now.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.automaton).addr()
     }
 
     pub(super) fn start(&self) -> Option<RegexRun<'_>> {

@@ -1,3 +1,4 @@
+use super::{header::first_line, query::query};
 use crate::facts::{Facts, Known};
 
 /// A request as routes see it: what policies know about it, and what only routes ask for.
@@ -61,8 +62,7 @@ impl<'a> RouteRequest<'a> {
 
     /// What follows the path and `?`, if there is one.
     pub fn query(&self) -> Option<&'a [u8]> {
-        let path = self.facts.path().present()?;
-        path.target().get(path.path().len() + 1..)
+        query(&self.facts.path().present()?)
     }
 
     pub(super) fn known_port(&self) -> Option<u16> {
@@ -80,14 +80,9 @@ impl<'a> RouteRequest<'a> {
         std::str::from_utf8(port).ok()?.parse().ok()
     }
 
-    /// The first line of a header.
-    pub(super) fn first_line(&self, name: &str) -> Option<Vec<u8>> {
-        let mut first = None;
-        self.facts.headers().present()?.any_line(name, &mut |value| {
-            first = Some(value.to_vec());
-            true
-        });
-        first
+    /// What is made of the first line of a header, whose name is in lower case.
+    pub(super) fn first_line<T>(&self, name: &str, make: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        first_line(self.facts.headers().present()?, name, make)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Which rule of which route takes a request.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use self::{
     hosts::Hosts,
@@ -8,9 +11,11 @@ use self::{
     rules::{Entry, Rules},
 };
 use super::{
+    cors::Cors,
     host::HostPattern,
     matching::RouteMatch,
     model::{Route, Rule},
+    regex::Regex,
     request::RouteRequest,
 };
 use crate::budget::{Budget, OverBudget, Resource};
@@ -49,7 +54,7 @@ mod rules;
 /// };
 /// let mut route = Route::new(RouteKind::Http, "shop", "cart");
 /// route.rules = vec![rule("/")?, rule("/cart")?];
-/// let table = RouteTable::new([Arc::new(route)], &Budget::new())?;
+/// let table = RouteTable::new([Arc::new(route)], &Budget::new());
 ///
 /// let mut buffer = Vec::new();
 /// let path = PathNormalization::Base.normalize(b"/cart/7", &mut buffer)?;
@@ -61,6 +66,7 @@ mod rules;
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Arc<Route>>,
+    refused: Vec<Refused>,
     hosts: Hosts,
     rules: Vec<Rules>,
 }
@@ -68,15 +74,14 @@ pub struct RouteTable {
 impl RouteTable {
     /// The table of some routes.
     ///
-    /// # Errors
-    ///
-    /// There are more kinds of requests for hosts than the budget has of
-    /// [`SetItems`](Resource::SetItems), or their expressions are larger than
-    /// [`ExpressionBytes`](Resource::ExpressionBytes).
-    pub fn new(routes: impl IntoIterator<Item = Arc<Route>>, budget: &Budget) -> Result<Self, OverBudget> {
-        let routes: Vec<Arc<Route>> = routes.into_iter().collect();
-        check(&routes, budget)?;
-        let mut found: Vec<(&HostPattern, Rank<'_>, Entry)> = Vec::new();
+    /// All of them together may have as many kinds of requests for hosts as the budget has
+    /// [`SetItems`](Resource::SetItems), and their expressions, each counted once, may be as large as
+    /// its [`ExpressionBytes`](Resource::ExpressionBytes). A route that does not fit beside older ones
+    /// is [refused](Self::refused), and the others are taken: whoever wants its requests to fail, and
+    /// not to fall to those, has to see to it.
+    pub fn new(routes: impl IntoIterator<Item = Arc<Route>>, budget: &Budget) -> Self {
+        let (routes, refused) = admitted(routes.into_iter().collect(), budget);
+        let mut found: Vec<(&HostPattern, Rank, Entry)> = Vec::new();
         for (number, route) in routes.iter().enumerate() {
             let hosts = if route.hosts.is_empty() {
                 &[HostPattern::ANY][..]
@@ -95,7 +100,12 @@ impl RouteTable {
                 rules.push(Rules::new(group.iter().map(|(_, _, entry)| entry.clone()).collect()));
             }
         }
-        Ok(Self { routes, hosts, rules })
+        Self {
+            routes,
+            refused,
+            hosts,
+            rules,
+        }
     }
 
     /// The rule that takes a request. None: the request is to be answered with status 404.
@@ -116,6 +126,11 @@ impl RouteTable {
         &self.routes
     }
 
+    /// The routes that the budget has no room for, and why.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
     fn choice<'t>(&'t self, entry: &'t Entry) -> Option<Choice<'t>> {
         let route = self.routes.get(entry.route as usize)?;
         let rule = route.rules.get(entry.rule as usize)?;
@@ -123,15 +138,59 @@ impl RouteTable {
     }
 }
 
-fn check(routes: &[Arc<Route>], budget: &Budget) -> Result<(), OverBudget> {
-    let (mut items, mut bytes) = (0, 0);
-    for route in routes {
+/// A route that a table has no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The route.
+    pub route: Arc<Route>,
+    /// What it has too much of, beside the others.
+    pub over: OverBudget,
+}
+
+/// The routes that fit into the budget, in the order of their precedence, and the others.
+fn admitted(mut routes: Vec<Arc<Route>>, budget: &Budget) -> (Vec<Arc<Route>>, Vec<Refused>) {
+    routes.sort_by_cached_key(|route| route.precedence());
+    let (mut use_of, mut refused) = (Use::default(), Vec::new());
+    routes.retain(|route| match use_of.admit(route, budget) {
+        Ok(()) => true,
+        Err(over) => {
+            let route = Arc::clone(route);
+            refused.push(Refused { route, over });
+            false
+        }
+    });
+    (routes, refused)
+}
+
+/// What routes take of a budget.
+#[derive(Default)]
+struct Use {
+    items: usize,
+    bytes: usize,
+    /// The expressions that have been counted.
+    expressions: HashSet<usize>,
+}
+
+impl Use {
+    fn admit(&mut self, route: &Route, budget: &Budget) -> Result<(), OverBudget> {
         let matches = || route.rules.iter().flat_map(|rule| &rule.matches);
-        items += (matches().count() + route.rules.len()) * route.hosts.len().max(1);
-        bytes += matches().map(RouteMatch::expression_bytes).sum::<usize>();
+        let items = self.items + (matches().count() + route.rules.len()) * route.hosts.len().max(1);
+        budget.check(Resource::SetItems, items)?;
+        let of_origins = route.rules.iter().filter_map(|rule| rule.filters.cors.as_ref());
+        let all = matches()
+            .flat_map(RouteMatch::expressions)
+            .chain(of_origins.flat_map(Cors::expressions));
+        let new: HashMap<usize, &Regex> = all
+            .map(|regex| (regex.address(), regex))
+            .filter(|(address, _)| !self.expressions.contains(address))
+            .collect();
+        let bytes = self.bytes + new.values().map(|regex| regex.memory()).sum::<usize>();
+        budget.check(Resource::ExpressionBytes, bytes)?;
+        (self.items, self.bytes) = (items, bytes);
+        self.expressions.extend(new.into_keys());
+        Ok(())
     }
-    budget.check(Resource::SetItems, items)?;
-    budget.check(Resource::ExpressionBytes, bytes)
 }
 
 /// The rule that takes a request, and why.

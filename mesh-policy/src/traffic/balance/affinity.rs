@@ -5,7 +5,11 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     facts::{Facts, Headers},
     fingerprint,
-    traffic::chance::mix,
+    traffic::{
+        chance::mix,
+        header::each_line,
+        query::{first_value, query},
+    },
 };
 
 /// What of a request decides where it goes, for [`Algorithm::Affinity`](super::Algorithm::Affinity):
@@ -16,7 +20,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AffinityKey {
-    /// The values of a header's lines, in their order; the name in lower case (`httpHeaderName`).
+    /// The values of a header's lines, in whatever order; the name in lower case
+    /// (`httpHeaderName`).
     Header(Box<str>),
     /// A cookie's value (`httpCookie`).
     Cookie(Cookie),
@@ -38,7 +43,10 @@ impl AffinityKey {
         match self {
             Self::Header(name) => of_lines(facts.headers().present()?, name),
             Self::Cookie(cookie) => of_cookie(facts.headers().present()?, &cookie.name),
-            Self::QueryParameter(name) => of_parameter(facts.path().present()?.target(), name.as_bytes()),
+            Self::QueryParameter(name) => {
+                let query = query(&facts.path().present()?)?;
+                first_value(query, name.as_bytes()).map(of_bytes)
+            }
             Self::SourceIp => {
                 let address = facts.remote_ip().present().or(facts.source_ip().present())?;
                 Some(of_address(address))
@@ -110,12 +118,12 @@ fn of_address(address: IpAddr) -> u64 {
     }
 }
 
+/// The lines in another order are the same to Envoy.
 fn of_lines(headers: &dyn Headers, name: &str) -> Option<u64> {
-    let mut hash = None;
-    headers.any_line(name, &mut |value| {
-        let line = of_bytes(value);
-        hash = Some(hash.map_or(line, |hash| mix(fingerprint::pair(hash, line))));
-        false
+    let mut hash: Option<u64> = None;
+    each_line(headers, name, &mut |line| {
+        let line = of_bytes(line);
+        hash = Some(hash.map_or(line, |hash| hash.wrapping_add(line)));
     });
     hash
 }
@@ -131,15 +139,6 @@ fn of_cookie(headers: &dyn Headers, name: &str) -> Option<u64> {
         hash.is_some()
     });
     hash
-}
-
-fn of_parameter(target: &[u8], name: &[u8]) -> Option<u64> {
-    let at = target.iter().position(|byte| *byte == b'?')?;
-    target
-        .get(at + 1..)?
-        .split(|byte| *byte == b'&')
-        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
-        .map(of_bytes)
 }
 
 #[cfg(test)]
@@ -169,9 +168,13 @@ mod tests {
             hash(&user, "/", &[("x-user", "a")]),
             hash(&user, "/", &[("x-user", "b")])
         );
-        assert_ne!(
+        assert_eq!(
             hash(&user, "/", &[("x-user", "a"), ("x-user", "b")]),
             hash(&user, "/", &[("x-user", "b"), ("x-user", "a")])
+        );
+        assert_ne!(
+            hash(&user, "/", &[("x-user", "a"), ("x-user", "b")]),
+            hash(&user, "/", &[("x-user", "a")])
         );
         assert_eq!(hash(&user, "/", &[("x", "a")]), None);
         assert!(hash(&AffinityKey::SourceIp, "/", &[]).is_some());
@@ -189,6 +192,7 @@ mod tests {
         let parameter = AffinityKey::QueryParameter("id".into());
         assert_eq!(one, hash(&parameter, "/?xid=2&id=1&id=3", &[]));
         assert_eq!(hash(&parameter, "/id=1", &[]), None);
+        assert!(hash(&parameter, "/?a=b&id", &[]).is_some());
     }
 
     #[test]

@@ -107,6 +107,43 @@ pub fn common_labels<T: PartialEq>(client: &[T], endpoint: &[T]) -> usize {
         .count()
 }
 
+/// Endpoints that share labels with the client first: Istio's failover priority.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelOrder {
+    labels: Vec<(Box<str>, Option<Box<str>>)>,
+}
+
+impl LabelOrder {
+    /// Labels, the most important one first. One may be written with the value that endpoints are to
+    /// have, as `NAME=VALUE`; else it is the client's.
+    pub fn new<'l>(labels: impl IntoIterator<Item = &'l str>) -> Self {
+        let split = |label: &str| match label.split_once('=') {
+            Some((name, value)) => (name.into(), Some(value.into())),
+            None => (label.into(), None),
+        };
+        Self {
+            labels: labels.into_iter().map(split).collect(),
+        }
+    }
+
+    /// The priority of an endpoint for a client, by their labels: 0 for one that shares all. A label
+    /// that both lack they share.
+    pub fn priority<'v>(
+        &'v self,
+        client: impl Fn(&str) -> Option<&'v str>,
+        endpoint: impl Fn(&str) -> Option<&'v str>,
+    ) -> u32 {
+        let wanted = self
+            .labels
+            .iter()
+            .map(|(name, value)| value.as_deref().or_else(|| client(name)));
+        let found = self.labels.iter().map(|(name, _)| endpoint(name));
+        let wanted: Vec<_> = wanted.collect();
+        let found: Vec<_> = found.collect();
+        (self.labels.len() - common_labels(&wanted, &found)) as u32
+    }
+}
+
 /// Endpoints nearby first: Istio's locality failover.
 ///
 /// An endpoint in the client's subzone has priority 0, in its zone 1, in its region 2, in the region
@@ -225,6 +262,21 @@ mod tests {
             assert_eq!(failover.priority(&client, &at(endpoint)), priority, "{endpoint}");
         }
         assert_eq!(common_labels(&["v1", "a"], &["v1", "b"]), 1);
+    }
+
+    #[test]
+    fn endpoints_that_share_more_labels_have_better_priorities() {
+        let order = LabelOrder::new(["net", "version=v2", "zone"]);
+        let client = |name: &str| (name == "net").then_some("n");
+        for (labels, priority) in [
+            (&[("net", "n"), ("version", "v2")][..], 0),
+            (&[("net", "n"), ("version", "v2"), ("zone", "z")], 1),
+            (&[("net", "n"), ("version", "v1")], 2),
+            (&[("net", "m"), ("version", "v2")], 3),
+        ] {
+            let endpoint = |name: &str| labels.iter().find(|(label, _)| *label == name).map(|(_, value)| *value);
+            assert_eq!(order.priority(client, endpoint), priority, "{labels:?}");
+        }
     }
 
     #[test]

@@ -1,28 +1,36 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{duration, metadata::Metadata};
+use super::{duration, metadata::Metadata, reference::Claimed};
 use crate::{
     manifest::{
         Object, Problem, ReadFault,
         object::{text, unfit},
     },
     traffic::{
+        balance::{Distribution, Failover, LabelOrder, LocalityPattern},
         destination::{
-            BalanceRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule, OutlierRule,
-            PlaceShares, PortPolicy, RetryBudgetRule, Subset, WarmupRule,
+            BalanceRule, BalancerRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule,
+            OutlierRule, PortPolicy, RetryBudgetRule, Subset, WarmupRule,
         },
         fraction::Fraction,
         host::HostPattern,
     },
 };
 
-pub(super) fn read(metadata: &Metadata, mut spec: Object) -> Result<DestinationRule, Problem> {
+pub(super) fn read(
+    metadata: &Metadata,
+    mut spec: Object,
+    file: &Arc<str>,
+    claimed: &mut Option<Claimed>,
+) -> Result<DestinationRule, Problem> {
     let (line, field) = (spec.line_of("host"), spec.path("host"));
     let host = spec.required_text("host")?;
-    if host.parse::<HostPattern>().is_err() {
-        return Err(unfit(line, &field, &host));
-    }
-    let mut rule = DestinationRule::new(&metadata.namespace, &metadata.name, &host);
+    let host: HostPattern = host.parse().map_err(|_| unfit(line, &field, &host))?;
+    let (hosts, parents) = (vec![host.clone()], Vec::new());
+    *claimed = Some(Claimed { hosts, parents });
+    let mut rule = DestinationRule::new(&metadata.namespace, &metadata.name, host);
+    rule.created.clone_from(&metadata.created);
+    rule.place = Some((Arc::clone(file), metadata.line));
     rule.policy = spec
         .object("trafficPolicy")?
         .map(policy)
@@ -68,14 +76,11 @@ fn policy(mut object: Object) -> Result<DestinationPolicy, Problem> {
 }
 
 fn port_policy(object: &mut Object) -> Result<PortPolicy, Problem> {
-    let mut policy = PortPolicy::default();
-    if let Some(balancer) = object.object("loadBalancer")? {
-        balance(balancer, &mut policy)?;
-    }
-    if let Some(pool) = object.object("connectionPool")? {
-        policy.limits = limits(pool)?;
-    }
-    policy.outliers = object.object("outlierDetection")?.map(outliers).transpose()?;
+    let policy = PortPolicy {
+        balancer: object.object("loadBalancer")?.map(balancer).transpose()?,
+        limits: object.object("connectionPool")?.map(limits).transpose()?,
+        outliers: object.object("outlierDetection")?.map(outliers).transpose()?,
+    };
     if let Some(mut tls) = object.object("tls")? {
         // Endpoints are reached by tunnels, which have a TLS of their own.
         tls.word("mode", &[("DISABLE", ()), ("ISTIO_MUTUAL", ())])?;
@@ -84,7 +89,7 @@ fn port_policy(object: &mut Object) -> Result<PortPolicy, Problem> {
     Ok(policy)
 }
 
-fn balance(mut object: Object, policy: &mut PortPolicy) -> Result<(), Problem> {
+fn balancer(mut object: Object) -> Result<BalancerRule, Problem> {
     #[derive(Clone, Copy)]
     enum Simple {
         Unspecified,
@@ -111,50 +116,69 @@ fn balance(mut object: Object, policy: &mut PortPolicy) -> Result<(), Problem> {
         Simple::RoundRobin => Some(BalanceRule::RoundRobin),
         Simple::Random => Some(BalanceRule::Random),
     });
-    policy.balance = hash.or(simple);
-    policy.warmup = object.object("warmup")?.map(warmup).transpose()?;
-    policy.locality = match object.object("localityLbSetting")? {
-        Some(setting) => locality(setting)?,
-        None => None,
+    let rule = BalancerRule {
+        algorithm: hash.or(simple),
+        warmup: object.object("warmup")?.map(warmup).transpose()?,
+        locality: object.object("localityLbSetting")?.map(locality).transpose()?,
     };
     object.refuse(&["warmupDurationSecs"])?;
-    object.finish()
+    object.finish()?;
+    Ok(rule)
 }
 
-fn locality(mut object: Object) -> Result<Option<LocalityRule>, Problem> {
-    let mut rule = LocalityRule::default();
+fn locality(mut object: Object) -> Result<LocalityRule, Problem> {
     let (line, path) = (object.line(), object.path("distribute"));
-    for mut found in object.objects("distribute")? {
-        let from = found.required_text("from")?;
-        let (line, field) = (found.line_of("to"), found.path("to"));
-        let mut to = Vec::new();
-        for (field, place, node) in found.object("to")?.into_iter().flat_map(Object::into_fields) {
-            let (line, share) = text(&field, node)?;
-            let share = share.parse().map_err(|_| unfit(line, &field, &share))?;
-            to.push((place.into(), share));
-        }
-        found.finish()?;
-        let sum: u64 = to.iter().map(|(_, share): &(Box<str>, u32)| u64::from(*share)).sum();
-        if sum != 100 {
-            return Err(unfit(line, &field, &sum.to_string()));
-        }
-        rule.distribute.push(PlaceShares::new(&from, to));
+    let (mut distribution, mut divides) = (Distribution::new(), false);
+    for found in object.objects("distribute")? {
+        let (from, to) = shares(found)?;
+        (distribution, divides) = (distribution.rule(from, to), true);
     }
+    let (mut failover, mut fails_over) = (Failover::new(), false);
     for mut found in object.objects("failover")? {
         let (from, to) = (found.required_text("from")?, found.required_text("to")?);
         found.finish()?;
-        rule.failover.push((from.into(), to.into()));
+        (failover, fails_over) = (failover.region(from, to), true);
     }
-    let labels = object.texts("failoverPriority")?.into_iter();
-    rule.failover_priority = labels.map(|(_, label)| label.into()).collect();
+    let labels = object.texts("failoverPriority")?;
     let is_enabled = object.word("enabled", &[("true", true), ("false", false)])?;
     object.finish()?;
-    let is_otherwise = !rule.failover.is_empty() || !rule.failover_priority.is_empty();
-    if !rule.distribute.is_empty() && is_otherwise {
+    if divides && (fails_over || !labels.is_empty()) {
         let (field, other) = (path.into(), "failover".into());
         return Err((line, ReadFault::Excluded { field, other }));
     }
-    Ok(is_enabled.unwrap_or(true).then_some(rule))
+    Ok(if is_enabled == Some(false) {
+        LocalityRule::Ignored
+    } else if divides {
+        LocalityRule::Divided(distribution)
+    } else if labels.is_empty() {
+        LocalityRule::Near(failover)
+    } else {
+        LocalityRule::Labels(LabelOrder::new(labels.iter().map(|(_, label)| &**label)))
+    })
+}
+
+/// A place, and the places that get shares of its requests: 100 together.
+fn shares(mut object: Object) -> Result<(LocalityPattern, Vec<(LocalityPattern, u32)>), Problem> {
+    let (line, path) = (object.line_of("from"), object.path("from"));
+    let from = object.required_text("from")?;
+    let from = from.parse().map_err(|_| unfit(line, &path, &from))?;
+    let (line, path) = (object.line_of("to"), object.path("to"));
+    let mut to = Vec::new();
+    for (field, place, node) in object.object("to")?.into_iter().flat_map(Object::into_fields) {
+        let (line, share) = text(&field, node)?;
+        let share = share.parse().map_err(|_| unfit(line, &field, &share))?;
+        let place = place.parse().map_err(|_| unfit(line, &path, &place))?;
+        to.push((place, share));
+    }
+    object.finish()?;
+    let sum: u64 = to
+        .iter()
+        .map(|(_, share): &(LocalityPattern, u32)| u64::from(*share))
+        .sum();
+    if sum != 100 {
+        return Err(unfit(line, &path, &sum.to_string()));
+    }
+    Ok((from, to))
 }
 
 fn hash(mut object: Object) -> Result<BalanceRule, Problem> {
@@ -173,15 +197,18 @@ fn hash(mut object: Object) -> Result<BalanceRule, Problem> {
     if let Some(mut found) = object.object("httpCookie")? {
         let name = found.required_text("name")?.into();
         let path = found.text("path")?.map(Into::into);
-        let ttl = found.mapped("ttl", duration::istio)?.unwrap_or(Duration::ZERO);
+        let ttl = found.mapped("ttl", duration::istio)?;
         found.refuse(&["attributes"])?;
         found.finish()?;
         keys.push(("httpCookie", HashKey::Cookie { name, path, ttl }));
     }
     let mut table_size = object.parsed("minimumRingSize")?;
-    for (table, size) in [("ringHash", "minimumRingSize"), ("maglev", "tableSize")] {
+    for (table, size, default) in [
+        ("ringHash", "minimumRingSize", None),
+        ("maglev", "tableSize", Some(65_537)),
+    ] {
         if let Some(mut found) = object.object(table)? {
-            table_size = found.parsed(size)?.or(table_size);
+            table_size = found.parsed(size)?.or(default).or(table_size);
             found.finish()?;
         }
     }

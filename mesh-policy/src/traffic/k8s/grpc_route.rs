@@ -3,7 +3,7 @@ use super::{
     filter,
     http_route::{MAX_RULES, headers},
     metadata::Metadata,
-    reference::parents,
+    reference::{Claimed, parents},
     scope::{Scope, hosts},
 };
 use crate::{
@@ -18,11 +18,17 @@ use crate::{
 /// Kinds of requests in a rule.
 const MAX_MATCHES: usize = 64;
 
-pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> Result<Route, Problem> {
+pub(super) fn read(
+    metadata: Metadata,
+    mut spec: Object,
+    scope: &mut Scope,
+    claimed: &mut Option<Claimed>,
+) -> Result<Route, Problem> {
     let namespace = metadata.namespace.clone();
     let mut route = metadata.route(RouteKind::Grpc, &scope.file);
     route.parents = parents(&mut spec, &namespace)?;
     route.hosts = hosts(&mut spec, "hostnames")?;
+    *claimed = Some(Claimed::of(&route));
     let list = spec.objects_at_most(MAX_RULES, "rules")?;
     spec.refuse(&["useDefaultGateways"])?;
     spec.finish()?;
@@ -48,11 +54,12 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
         object.finish()?;
         rule.matches.push(asked);
     }
-    rule.filters = filter::read(&mut object, RouteKind::Grpc, namespace)?;
-    rule.backends = backends(&mut object, RouteKind::Grpc, namespace)?;
-    object.refuse(&["sessionPersistence"])?;
-    object.finish()?;
-    Ok(rule)
+    Ok(scope.rule(rule, |rule, scope| {
+        rule.filters = filter::read(&mut object, RouteKind::Grpc, namespace)?;
+        rule.backends = backends(&mut object, RouteKind::Grpc, namespace, scope)?;
+        object.refuse(&["sessionPersistence"])?;
+        object.finish()
+    }))
 }
 
 fn call_match(mut object: Object, scope: &mut Scope) -> Result<PathMatch, Problem> {

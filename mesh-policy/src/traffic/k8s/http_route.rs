@@ -4,7 +4,7 @@ use super::{
     backend::backends,
     duration, filter,
     metadata::Metadata,
-    reference::parents,
+    reference::{Claimed, parents},
     scope::{Scope, field_name, hosts},
 };
 use crate::{
@@ -12,10 +12,12 @@ use crate::{
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
         filter::Filters,
-        matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch, SegmentPrefix},
+        header::{HeaderMatch, HeaderTest},
+        matching::{PathMatch, RouteMatch, SegmentPrefix},
         model::{Retries, Route, RouteKind, Rule},
         pattern::Pattern,
-        retry::Conditions,
+        query::QueryMatch,
+        retry::{Backoff, Conditions},
         rewrite::PathChange,
         timeout::Timeouts,
     },
@@ -31,11 +33,17 @@ const MAX_ALL_MATCHES: usize = 128;
 /// Headers and parameters in a kind of requests.
 const MAX_TESTS: usize = 16;
 
-pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> Result<Route, Problem> {
+pub(super) fn read(
+    metadata: Metadata,
+    mut spec: Object,
+    scope: &mut Scope,
+    claimed: &mut Option<Claimed>,
+) -> Result<Route, Problem> {
     let namespace = metadata.namespace.clone();
     let mut route = metadata.route(RouteKind::Http, &scope.file);
     route.parents = parents(&mut spec, &namespace)?;
     route.hosts = hosts(&mut spec, "hostnames")?;
+    *claimed = Some(Claimed::of(&route));
     let (line, path) = (spec.line_of("rules"), spec.path("rules"));
     let list = spec.objects_at_most(MAX_RULES, "rules")?;
     spec.refuse(&["useDefaultGateways"])?;
@@ -59,11 +67,16 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
     for asked in list {
         rule.matches.push(route_match(asked, scope)?);
     }
+    Ok(scope.rule(rule, |rule, scope| outcome(rule, object, namespace, scope)))
+}
+
+/// What becomes of the rule's requests.
+fn outcome(rule: &mut Rule, mut object: Object, namespace: &str, scope: &mut Scope) -> Result<(), Problem> {
     let (line, field) = (object.line_of("filters"), object.path("filters"));
     rule.filters = filter::read(&mut object, RouteKind::Http, namespace)?;
-    check_prefix(&rule, line, &field)?;
+    check_prefix(rule, line, &field)?;
     let line = object.line_of("backendRefs");
-    rule.backends = backends(&mut object, RouteKind::Http, namespace)?;
+    rule.backends = backends(&mut object, RouteKind::Http, namespace, scope)?;
     if rule.filters.redirect.is_some() && !rule.backends.as_slice().is_empty() {
         let (field, other) = (object.path("backendRefs").into(), "requestRedirect".into());
         return Err((line, ReadFault::Excluded { field, other }));
@@ -75,8 +88,7 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
         .unwrap_or_default();
     rule.retries = object.object("retry")?.map(retries).transpose()?;
     object.refuse(&["sessionPersistence"])?;
-    object.finish()?;
-    Ok(rule)
+    object.finish()
 }
 
 /// What is replaced has to be the same for all requests of the rule: one prefix.
@@ -191,20 +203,23 @@ fn timeouts(mut object: Object) -> Result<Timeouts, Problem> {
     }
 }
 
+/// Connections that were not made are tried again beside the statuses that are listed, as the API
+/// recommends.
 fn retries(mut object: Object) -> Result<Retries, Problem> {
     let mut retries = Retries::default();
     let path = object.path("codes");
     for (line, text) in object.texts("codes")? {
         let status = text.parse().ok().filter(|status| (400..=599).contains(status));
         let status = status.ok_or_else(|| unfit(line, &path, &text))?;
-        let conditions = retries.conditions.unwrap_or_else(Conditions::none);
+        let conditions = retries.conditions.unwrap_or_else(Conditions::unprocessed);
         retries.conditions = Some(conditions.statuses([status]));
     }
     let attempts = object.mapped("attempts", |text| text.parse().ok().filter(|attempts| *attempts >= 1))?;
     retries.attempts = attempts.unwrap_or(1);
-    retries.backoff = object
-        .mapped("backoff", duration::gateway_api)?
-        .filter(|wait: &Duration| !wait.is_zero());
+    let wait = object.mapped("backoff", duration::gateway_api)?;
+    retries.backoff = wait
+        .filter(|wait: &Duration| !wait.is_zero())
+        .map(|wait| Backoff::new().at_least(wait));
     object.finish()?;
     Ok(retries)
 }

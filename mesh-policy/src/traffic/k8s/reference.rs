@@ -1,7 +1,35 @@
 use crate::{
+    authz::TargetRef,
     manifest::{Object, Problem, ReadFault},
-    traffic::{backend::Target, gateway::GATEWAY_API, model::ParentRef},
+    traffic::{
+        backend::Target,
+        gateway::GATEWAY_API,
+        host::HostPattern,
+        model::{ParentRef, Route},
+    },
 };
+
+/// The requests that an object is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Claimed {
+    /// Those to these hosts; to all, if there are none.
+    pub hosts: Vec<HostPattern>,
+    /// Those to these gateways and services. Istio's objects have none: their hosts are services.
+    pub parents: Vec<ParentRef>,
+}
+
+impl Claimed {
+    pub(super) fn of(route: &Route) -> Self {
+        Self {
+            hosts: route.hosts.clone(),
+            parents: route.parents.clone(),
+        }
+    }
+}
+
+/// Services that a policy is for.
+const MAX_TARGETS: usize = 16;
 
 /// Parents of a route.
 const MAX_PARENTS: usize = 32;
@@ -46,6 +74,24 @@ pub(super) fn target(object: &mut Object, namespace: &str) -> Result<Target, Pro
         name,
         port,
     })
+}
+
+/// The services in a policy's own namespace that it is for.
+pub(super) fn services(spec: &mut Object) -> Result<Vec<TargetRef>, Problem> {
+    let (line, field) = (spec.line_of("targetRefs"), spec.path("targetRefs").into());
+    let list = spec.objects_at_most(MAX_TARGETS, "targetRefs")?;
+    if list.is_empty() {
+        return Err((line, ReadFault::Missing { field }));
+    }
+    list.into_iter().map(service).collect()
+}
+
+fn service(mut object: Object) -> Result<TargetRef, Problem> {
+    object.word("group", &[("", ()), ("core", ())])?;
+    object.word("kind", &[("Service", ())])?;
+    let service = TargetRef::service(&object.required_text("name")?);
+    object.finish()?;
+    Ok(service)
 }
 
 /// A port, which is never 0.

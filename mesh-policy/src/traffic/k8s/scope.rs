@@ -4,9 +4,11 @@ use crate::{
     budget::{Budget, Resource},
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
+        backend::Invalid,
         edit::HeaderEdits,
         field::{FieldName, FieldValue},
         host::HostPattern,
+        model::Rule,
         pattern::Pattern,
         regex::Regex,
     },
@@ -22,6 +24,8 @@ pub(super) struct Scope {
     expressions: HashMap<Box<str>, Regex>,
     /// Memory that the expressions take.
     bytes: usize,
+    /// What is wrong with rules of the object that is being read.
+    invalid: Vec<Problem>,
 }
 
 impl Scope {
@@ -31,7 +35,38 @@ impl Scope {
             budget: budget.clone(),
             expressions: HashMap::new(),
             bytes: 0,
+            invalid: Vec::new(),
         }
+    }
+
+    /// A rule whose matches are known, with the rest of what it says. If that cannot be carried out
+    /// the rule still takes its requests, and fails them: no other rule is meant for them.
+    pub(super) fn rule(
+        &mut self,
+        matched: Rule,
+        rest: impl FnOnce(&mut Rule, &mut Self) -> Result<(), Problem>,
+    ) -> Rule {
+        let mut rule = matched.clone();
+        match rest(&mut rule, self) {
+            Ok(()) => rule,
+            Err(problem) => Rule {
+                invalid: Some(self.invalid(problem)),
+                ..matched
+            },
+        }
+    }
+
+    /// What is wrong with a rule or a backend, which is reported and kept.
+    pub(super) fn invalid(&mut self, (line, fault): Problem) -> Invalid {
+        let mut invalid = Invalid::new(fault.to_string());
+        invalid.place = Some((Arc::clone(&self.file), line));
+        self.invalid.push((line, fault));
+        invalid
+    }
+
+    /// What was wrong with rules since the last time.
+    pub(super) fn take_invalid(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.invalid)
     }
 
     /// Each expression is compiled once.
@@ -43,10 +78,11 @@ impl Scope {
             let field = field.into();
             (line, ReadFault::Expression { field, fault })
         })?;
-        self.bytes += regex.memory();
+        let bytes = self.bytes + regex.memory();
         self.budget
-            .check(Resource::ExpressionBytes, self.bytes)
+            .check(Resource::ExpressionBytes, bytes)
             .map_err(|over| (line, over.into()))?;
+        self.bytes = bytes;
         self.expressions.insert(text.into(), regex.clone());
         Ok(regex)
     }

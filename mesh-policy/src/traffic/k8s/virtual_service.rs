@@ -2,30 +2,40 @@ use super::{
     cors, duration,
     istio::{destination, direct_response, fault, header_edits, percentage, redirect, rewrite},
     metadata::Metadata,
-    reference::port,
+    reference::{Claimed, port},
     scope::{Scope, field_name, hosts},
 };
 use crate::{
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
         backend::{Backend, Backends},
-        field::FieldName,
         filter::Mirror,
         fraction::Fraction,
-        matching::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch},
+        header::{HeaderMatch, HeaderTest},
+        matching::{PathMatch, RouteMatch},
         model::{Retries, RouteKind, Rule, VirtualService},
         pattern::Pattern,
-        retry::InvalidCondition,
+        query::QueryMatch,
+        retry::{Backoff, InvalidCondition},
         timeout::Timeouts,
     },
 };
 
+/// Who may get copies of a rule's requests: what a [`Plan`](crate::traffic::Plan) holds.
+const MAX_MIRRORS: usize = 64;
+
 /// Keys that stand for fields of their own, and that Istio passes over as headers.
 const NO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
-pub(super) fn read(metadata: Metadata, mut spec: Object, scope: &mut Scope) -> Result<VirtualService, Problem> {
+pub(super) fn read(
+    metadata: Metadata,
+    mut spec: Object,
+    scope: &mut Scope,
+    claimed: &mut Option<Claimed>,
+) -> Result<VirtualService, Problem> {
     let mut route = metadata.route(RouteKind::VirtualService, &scope.file);
     route.hosts = hosts(&mut spec, "hosts")?;
+    *claimed = Some(Claimed::of(&route));
     let texts = |texts: Vec<(u32, String)>| texts.into_iter().map(|(_, text)| text.into()).collect();
     let gateways: Vec<_> = texts(spec.texts("gateways")?);
     let export_to = texts(spec.texts("exportTo")?);
@@ -47,9 +57,20 @@ fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
         name: object.text("name")?.map(Into::into),
         ..Rule::default()
     };
+    let mut unsupported = None;
     for asked in object.objects("match")? {
-        rule.matches.push(route_match(asked, scope)?);
+        let (asked, fault) = route_match(asked, scope)?;
+        rule.matches.push(asked);
+        unsupported = unsupported.or(fault);
     }
+    Ok(scope.rule(rule, |rule, scope| match unsupported {
+        Some(fault) => Err(fault),
+        None => outcome(rule, object, scope),
+    }))
+}
+
+/// What becomes of the rule's requests.
+fn outcome(rule: &mut Rule, mut object: Object, scope: &mut Scope) -> Result<(), Problem> {
     object.refuse(&["delegate", "mirrorPercent", "mirror_percent"])?;
     let filters = &mut rule.filters;
     if let Some(headers) = object.object("headers")? {
@@ -85,12 +106,12 @@ fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
     }
     rule.timeouts = Timeouts::new(object.mapped("timeout", duration::istio)?, None);
     rule.retries = object.object("retries")?.map(retries).transpose()?;
-    object.finish()?;
-    Ok(rule)
+    object.finish()
 }
 
-fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Problem> {
-    let mut asked = RouteMatch::default();
+/// What is asked of requests, and the first thing of it that nothing here can ask.
+fn route_match(mut object: Object, scope: &mut Scope) -> Result<(RouteMatch, Option<Problem>), Problem> {
+    let (mut asked, mut unsupported) = (RouteMatch::default(), None);
     let in_any_case = object.flag("ignoreUriCase")?;
     let (line, field) = (object.line_of("uri"), object.path("uri"));
     let uri = required_pattern(&mut object, "uri", scope)?;
@@ -110,15 +131,22 @@ fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Prob
     asked.scheme = required_pattern(&mut object, "scheme", scope)?;
     asked.method = required_pattern(&mut object, "method", scope)?;
     asked.authority = required_pattern(&mut object, "authority", scope)?;
-    for test in tests(&mut object, "headers", scope)? {
-        let name = test.header()?;
-        let test = test.pattern.map_or(HeaderTest::Present, HeaderTest::Is);
-        asked.headers.push(HeaderMatch { name, test });
-    }
-    for test in tests(&mut object, "withoutHeaders", scope)? {
-        let name = test.header()?;
-        let test = test.pattern.map_or(HeaderTest::Absent, HeaderTest::IsNot);
-        asked.headers.push(HeaderMatch { name, test });
+    type OfValue = fn(Pattern) -> HeaderTest;
+    let kinds: [(&str, HeaderTest, OfValue); 2] = [
+        ("headers", HeaderTest::Present, HeaderTest::Is),
+        ("withoutHeaders", HeaderTest::Absent, HeaderTest::IsNot),
+    ];
+    for (field, without_value, of_value) in kinds {
+        for test in tests(&mut object, field, scope)? {
+            if NO_HEADERS.contains(&test.name.as_str()) {
+                let field = test.field.into();
+                unsupported = unsupported.or(Some((test.line, ReadFault::Unsupported { field })));
+                continue;
+            }
+            let name = field_name(test.line, &test.field, &test.name)?;
+            let test = test.pattern.map_or_else(|| without_value.clone(), of_value);
+            asked.headers.push(HeaderMatch { name, test });
+        }
     }
     for test in tests(&mut object, "queryParams", scope)? {
         let (name, value) = (test.name.into(), test.pattern);
@@ -127,9 +155,10 @@ fn route_match(mut object: Object, scope: &mut Scope) -> Result<RouteMatch, Prob
     asked.port = port(&mut object)?;
     asked.source_namespace = object.text("sourceNamespace")?.map(Into::into);
     object.pass_over(&["name", "statPrefix"]);
-    object.refuse(&["gateways", "sourceLabels"])?;
+    let refused = object.refuse(&["gateways", "sourceLabels"]);
+    object.pass_over(&["gateways", "sourceLabels"]);
     object.finish()?;
-    Ok(asked)
+    Ok((asked, unsupported.or(refused.err())))
 }
 
 /// What is asked of a name.
@@ -139,16 +168,6 @@ struct Test {
     name: String,
     /// None if it is enough that there is one of this name.
     pattern: Option<Pattern>,
-}
-
-impl Test {
-    fn header(&self) -> Result<FieldName, Problem> {
-        if NO_HEADERS.contains(&self.name.as_str()) {
-            let field = self.field.as_str().into();
-            return Err((self.line, ReadFault::Unsupported { field }));
-        }
-        field_name(self.line, &self.field, &self.name)
-    }
 }
 
 fn tests(object: &mut Object, name: &str, scope: &mut Scope) -> Result<Vec<Test>, Problem> {
@@ -206,7 +225,7 @@ fn mirrors(object: &mut Object) -> Result<Vec<Mirror>, Problem> {
     let line = object.line_of("mirror");
     let share = object.object("mirrorPercentage")?.map(percentage).transpose()?;
     let mut mirrors = Vec::new();
-    for mut object in object.objects("mirrors")? {
+    for mut object in object.objects_at_most(MAX_MIRRORS, "mirrors")? {
         let target = destination(object.required_object("destination")?)?;
         let share = object.object("percentage")?.map(percentage).transpose()?;
         object.finish()?;
@@ -236,10 +255,11 @@ fn retries(mut object: Object) -> Result<Retries, Problem> {
     });
     retries.conditions = conditions.transpose()?;
     retries.attempt_timeout = object.mapped("perTryTimeout", duration::istio)?;
-    retries.backoff = object.mapped("backoff", duration::istio)?;
-    let flag = |object: &mut Object, name: &str| object.word(name, &[("true", true), ("false", false)]);
-    retries.remote_localities = flag(&mut object, "retryRemoteLocalities")?;
-    retries.ignore_previous_hosts = flag(&mut object, "retryIgnorePreviousHosts")?;
+    retries.backoff = object.mapped("backoff", duration::istio)?.map(Backoff::from);
+    // Other localities are asked as the balance has it, and not for a retry's sake.
+    object.word("retryRemoteLocalities", &[("false", false)])?;
+    let flags = [("true", true), ("false", false)];
+    retries.ignore_previous_hosts = object.word("retryIgnorePreviousHosts", &flags)?;
     object.finish()?;
     Ok(retries)
 }

@@ -3,7 +3,13 @@
 
 use std::net::IpAddr;
 
-use crate::facts::{Facts, Headers};
+use crate::{
+    facts::Facts,
+    traffic::{
+        header::{HeaderMatch, first_line},
+        query::{first_value, query},
+    },
+};
 
 /// The key and the value of one entry of a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +81,7 @@ pub enum Action {
         /// The entry's value.
         value: Box<str>,
         /// What is asked of headers.
-        tests: Vec<HeaderTest>,
+        tests: Vec<HeaderMatch>,
         /// Whether all tests must pass, or not all of them may (`expect_match`).
         expected: bool,
     },
@@ -90,70 +96,6 @@ pub enum Action {
         /// The value if there is none.
         default: Option<Box<str>>,
     },
-}
-
-/// What is asked of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderTest {
-    name: Box<str>,
-    value: HeaderValue,
-    inverted: bool,
-}
-
-/// What a header's line must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HeaderValue {
-    /// There.
-    Present,
-    /// This.
-    Exact(Box<[u8]>),
-    /// Something that begins so.
-    Prefix(Box<[u8]>),
-    /// Something that ends so.
-    Suffix(Box<[u8]>),
-    /// Something that has this within it.
-    Contains(Box<[u8]>),
-    /// A decimal number from the first up to, and without, the second.
-    Range(i64, i64),
-}
-
-impl HeaderTest {
-    /// Whether any line of a header, named in whatever case, is so.
-    pub fn new(name: &str, value: HeaderValue) -> Self {
-        Self {
-            name: name.to_ascii_lowercase().into(),
-            value,
-            inverted: false,
-        }
-    }
-
-    /// Whether none is (`invert_match`).
-    #[must_use]
-    pub fn inverted(mut self) -> Self {
-        self.inverted = !self.inverted;
-        self
-    }
-
-    fn passes(&self, headers: &dyn Headers) -> bool {
-        headers.any_line(&self.name, &mut |line| self.value.matches(line)) != self.inverted
-    }
-}
-
-impl HeaderValue {
-    fn matches(&self, line: &[u8]) -> bool {
-        match self {
-            Self::Present => true,
-            Self::Exact(value) => line == &**value,
-            Self::Prefix(value) => line.starts_with(value),
-            Self::Suffix(value) => line.ends_with(value),
-            Self::Contains(value) => value.is_empty() || line.windows(value.len()).any(|part| part == &**value),
-            Self::Range(from, to) => {
-                let number = std::str::from_utf8(line).ok().and_then(|line| line.parse().ok());
-                number.is_some_and(|number: i64| (*from..*to).contains(&number))
-            }
-        }
-    }
 }
 
 /// The descriptors of a route: for each a list of actions, in the order of its entries.
@@ -222,9 +164,8 @@ impl Action {
                 tests,
                 expected,
             } => {
-                let headers = facts.headers().present().ok_or(Void)?;
-                let pass = tests.iter().all(|test| test.passes(headers));
-                if pass != *expected {
+                let pass = tests.iter().all(|test| test.matches(facts));
+                if facts.headers().is_unavailable() || pass != *expected {
                     return Err(Void);
                 }
                 Entry::new(key, value.clone())
@@ -262,21 +203,12 @@ fn text(bytes: &[u8]) -> Box<str> {
 }
 
 fn header(facts: &Facts<'_>, name: &str) -> Option<Box<str>> {
-    let mut value = None;
-    facts.headers().present()?.any_line(name, &mut |line| {
-        value = Some(text(line));
-        true
-    });
-    value
+    first_line(facts.headers().present()?, name, text)
 }
 
 fn parameter(facts: &Facts<'_>, name: &[u8]) -> Option<Box<str>> {
-    let target = facts.path().present()?.target();
-    let at = target.iter().position(|byte| *byte == b'?')?;
-    let mut pairs = target.get(at + 1..)?.split(|byte| *byte == b'&');
-    pairs
-        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
-        .map(text)
+    let query = query(&facts.path().present()?)?;
+    first_value(query, name).map(text)
 }
 
 fn metadata(facts: &Facts<'_>, filter: &str, name: &str) -> Option<Box<str>> {
@@ -310,6 +242,7 @@ mod tests {
     use crate::{
         facts::{ConnectionFacts, Known, Metadata, RequestFacts},
         normalize::PathNormalization,
+        traffic::{field::FieldName, header::HeaderTest, pattern::Pattern},
     };
 
     const CLUSTERS: Clusters<'static> = Clusters {
@@ -424,42 +357,28 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_tested_line_by_line() {
-        let matched = |name: &str, value: HeaderValue, inverted: bool, expected: bool| {
-            let test = HeaderTest::new(name, value);
-            let tests = vec![if inverted { test.inverted() } else { test }];
+    fn headers_are_tested_as_routes_test_them() {
+        let matched = |name: &str, test: HeaderTest, expected: bool| {
+            let name = FieldName::new(name).unwrap();
             !of(vec![Action::HeaderMatch {
                 key: "header_match".into(),
                 value: "v".into(),
-                tests,
+                tests: vec![HeaderMatch { name, test }],
                 expected,
             }])
             .is_empty()
         };
-        let bytes = |text: &str| Box::from(text.as_bytes());
-        for (name, value, matches) in [
-            ("X-User", HeaderValue::Exact(bytes("bob")), true),
-            ("x-user", HeaderValue::Exact(bytes("b")), false),
-            ("x-user", HeaderValue::Prefix(bytes("an")), true),
-            ("x-user", HeaderValue::Suffix(bytes("ob")), true),
-            ("x-user", HeaderValue::Contains(bytes("n")), true),
-            ("x-user", HeaderValue::Contains(bytes("annb")), false),
-            ("x-none", HeaderValue::Present, false),
-            ("x-n", HeaderValue::Range(7, 8), true),
-            ("x-n", HeaderValue::Range(0, 7), false),
+        let exact = |text: &str| Pattern::Exact(text.into());
+        for (name, test, matches) in [
+            ("X-User", HeaderTest::Is(exact("ann,bob")), true),
+            ("x-user", HeaderTest::Is(exact("bob")), false),
+            ("x-user", HeaderTest::IsNot(exact("bob")), true),
+            ("x-user", HeaderTest::Is(Pattern::Prefix("an".into())), true),
+            ("x-none", HeaderTest::Present, false),
+            ("x-none", HeaderTest::Absent, true),
         ] {
-            for (inverted, expected) in [(false, true), (true, false)] {
-                assert_eq!(
-                    matched(name, value.clone(), inverted, expected),
-                    matches,
-                    "{name} {value:?}"
-                );
-                assert_eq!(
-                    matched(name, value.clone(), !inverted, expected),
-                    !matches,
-                    "{name} {value:?}"
-                );
-            }
+            assert_eq!(matched(name, test.clone(), true), matches, "{name} {test:?}");
+            assert_eq!(matched(name, test.clone(), false), !matches, "{name} {test:?}");
         }
     }
 }

@@ -92,6 +92,16 @@ impl Conditions {
         conditions
     }
 
+    /// Failures of which it is certain that the endpoint did nothing:
+    /// `connect-failure,refused-stream,reset-before-request`.
+    pub fn unprocessed() -> Self {
+        let mut conditions = Self::none();
+        for name in [Name::ConnectFailure, Name::RefusedStream, Name::ResetBeforeRequest] {
+            conditions.set(name);
+        }
+        conditions
+    }
+
     /// These statuses as well, as if written into the list. Those outside of 100 to 599 never come.
     #[must_use]
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {

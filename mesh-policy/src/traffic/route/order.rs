@@ -9,15 +9,11 @@ use crate::traffic::{
 
 /// The place of a rule's kind of requests among those of the same hosts: the least is asked first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank<'r> {
+pub(super) struct Rank {
     kind: RouteKind,
     specificity: Specificity,
-    /// Those without a time come last.
-    created: (bool, Option<&'r str>),
-    /// Compared as one text, as the Gateway API has it: `a-b/c` is before `a/c`.
-    name: String,
-    /// Rule, and kind of requests in it.
-    written: (usize, usize),
+    /// Route, whose numbers are in the order of precedence, rule, and kind of requests in it.
+    written: (usize, usize, usize),
 }
 
 /// How much is asked, the most first.
@@ -46,7 +42,7 @@ enum PathRank {
 }
 
 /// All kinds of requests that a route takes, with their ranks.
-pub(super) fn ranked(number: usize, route: &Route) -> impl Iterator<Item = (Rank<'_>, Entry)> {
+pub(super) fn ranked(number: usize, route: &Route) -> impl Iterator<Item = (Rank, Entry)> {
     let all = [RouteMatch::default()];
     route.rules.iter().enumerate().flat_map(move |(at, rule)| {
         let asked = if rule.matches.is_empty() {
@@ -58,9 +54,7 @@ pub(super) fn ranked(number: usize, route: &Route) -> impl Iterator<Item = (Rank
             let rank = Rank {
                 kind: route.id.kind,
                 specificity: specificity(route.id.kind, &asked),
-                created: (route.created.is_none(), route.created.as_deref()),
-                name: format!("{}/{}", route.id.namespace, route.id.name),
-                written: (at, which),
+                written: (number, at, which),
             };
             let (kind, route, rule) = (route.id.kind, number as u32, at as u32);
             (
