@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mesh_identity::SpiffeId;
+use mesh_xds::store::Identity;
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -68,7 +69,12 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
             drivers.push(discovery::follow(server, subscription(config), frame, sync, handle)?);
         }
     }
-    let endpoints = Arc::new(Endpoints::new(settings.hbone_port));
+    let own = Identity {
+        trust_domain: config.trust_domain.to_string().into(),
+        namespace: config.namespace.as_str().into(),
+        service_account: config.service_account.as_str().into(),
+    };
+    let endpoints = Arc::new(Endpoints::new(settings.hbone_port, own));
     drivers.push(Driver::new(
         "endpoints",
         follow(Arc::clone(&endpoints), snapshots.clone()),
@@ -158,12 +164,18 @@ fn subscription(config: &Config) -> Subscription {
 
 /// Tells what is known about endpoints who they are, as that changes.
 async fn follow(endpoints: Arc<Endpoints>, mut snapshots: watch::Receiver<Arc<super::snapshot::Snapshot>>) {
+    let mut kept = std::pin::pin!(endpoints.keep());
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
         endpoints.update(&snapshot);
-        if snapshots.changed().await.is_err() {
-            // The end of what snapshots come from is told by that.
-            return std::future::pending().await;
+        tokio::select! {
+            () = &mut kept => return,
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    // The end of what snapshots come from is told by that.
+                    return kept.await;
+                }
+            }
         }
     }
 }

@@ -1,157 +1,187 @@
-//! Requests on their way to endpoints.
+//! The way of requests to endpoints: which, over which connection, and how often.
+//!
+//! A request is sent only once there is a connection to its endpoint's application, so that an
+//! endpoint that is not there is never a reason to do anything twice.
 
+mod affinity;
+mod answer;
+mod clock;
+mod cluster;
+mod connections;
+mod destination;
+mod dial;
+mod endpoints;
 mod error;
+mod exchange;
+mod head;
+mod order;
+mod replay;
+mod shelf;
+mod site;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod tunnels;
+mod wire;
 
-use std::net::SocketAddr;
-use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+pub(super) use self::endpoints::Endpoints;
+pub(super) use self::error::{Fault, SendError};
+pub(super) use self::order::{Order, Sent, Shadow};
 
-use hbone::TunnelRequest;
-use hyper::client::conn::{http1, http2};
-use hyper::{Request, Response, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_identity::{PeerPolicy, SpiffeId};
-use mesh_policy::traffic::{DestinationRule, Retries, Timeouts};
-use mesh_xds::store::{self, Service, Workload};
+use std::sync::Arc;
 
-pub(super) use self::error::SendError;
-use super::body::{self, Body};
-use super::snapshot::Snapshot;
-use crate::proxy::stretch::{Spot, Stretch};
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::header::{HeaderValue, SET_COOKIE};
+use mesh_identity::SpiffeId;
+use mesh_policy::traffic::retry::Conditions;
+use tokio::sync::Semaphore;
+
+use self::connections::Connections;
+use self::dial::Dial;
+use self::exchange::Exchange;
+use self::head::Head;
+use self::replay::Replay;
+use self::tasks::Tasks;
+use self::tunnels::OfWaypoint;
+use super::body::Body;
 use crate::proxy::tunnels::Tunnels;
 
-/// What is known about endpoints, for all threads.
-pub(super) struct Endpoints {
-    mesh: Mutex<Option<store::Snapshot>>,
-    hbone_port: u16,
+/// How much of a body is kept so that it can be sent again, and to who gets copies: as much as in
+/// Linkerd.
+const REPLAY_BYTES: usize = 64 * 1024;
+/// Copies of requests that are under way, for one worker; more are not made.
+const MOST_SHADOWS: usize = 128;
+
+/// A worker's way to endpoints: its connections, and what all workers know.
+pub(super) struct Upstream<D = OfWaypoint> {
+    inner: Arc<Inner<D>>,
+    shadows: Tasks,
+    room: Arc<Semaphore>,
 }
 
-impl Endpoints {
-    /// `hbone_port` is where nodes take tunnels.
-    pub(super) fn new(hbone_port: u16) -> Self {
-        Self {
-            mesh: Mutex::default(),
-            hbone_port,
-        }
-    }
-
-    /// Takes the endpoints and rules of the moment.
-    pub(super) fn update(&self, snapshot: &Snapshot) {
-        *self.mesh.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.mesh.clone());
-    }
-
-    fn first(&self, service: &Service, port: u16) -> Option<(Arc<Workload>, u16)> {
-        let mesh = self.mesh.lock().unwrap_or_else(PoisonError::into_inner);
-        mesh.as_ref()?.endpoints(&service.key).visit(|endpoint| {
-            let workload = endpoint.workload();
-            match endpoint.target_port(service, port) {
-                Some(port) if workload.is_healthy => ControlFlow::Break((Arc::clone(workload), port)),
-                _ => ControlFlow::Continue(()),
-            }
-        })
-    }
-}
-
-/// A thread's way to endpoints.
-pub(super) struct Upstream {
+struct Inner<D> {
     endpoints: Arc<Endpoints>,
-    tunnels: Tunnels,
-    id: SpiffeId,
+    connections: Connections<D>,
+    conditions: Conditions,
 }
 
-/// What is to be done with a request.
-pub(super) struct Order {
-    pub(super) service: Arc<Service>,
-    /// The service's port.
-    pub(super) port: u16,
-    pub(super) subset: Option<Box<str>>,
-    /// How requests reach the service.
-    pub(super) rule: Option<Arc<DestinationRule>>,
-    pub(super) timeouts: Timeouts,
-    pub(super) retries: Option<Retries>,
-    /// Whether the request came by HTTP/2, and so goes on by it.
-    pub(super) is_http2: bool,
-    /// Who asks.
-    pub(super) source: SpiffeId,
-    /// Where from, for those that are to stay with an endpoint.
-    pub(super) source_addr: Option<SocketAddr>,
-}
-
-/// An answer, and where it came from.
-pub(super) struct Sent {
-    pub(super) response: Response<Body>,
-    pub(super) endpoint: Arc<Workload>,
-    /// How often the request was sent.
-    pub(super) attempts: u32,
-}
+/// After which ends a request is tried again where no rule says so: Istio's default, and what
+/// Istio's waypoints have where there are no rules at all.
+const CONDITIONS: &str = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request,503";
 
 impl Upstream {
-    /// Sends under the identity `id`.
+    /// The connections of this worker, none so far. They are made under the identity `id`.
     pub(super) fn new(endpoints: Arc<Endpoints>, tunnels: Tunnels, id: SpiffeId) -> Self {
-        Self { endpoints, tunnels, id }
+        Self::by(endpoints, OfWaypoint::new(tunnels, id))
+    }
+}
+
+impl<D: Dial> Upstream<D> {
+    fn by(endpoints: Arc<Endpoints>, dial: D) -> Self {
+        let connections = Connections::new(dial, endpoints.clock);
+        Self {
+            inner: Arc::new(Inner {
+                endpoints,
+                connections,
+                conditions: CONDITIONS.parse().unwrap_or_else(|_| Conditions::istio()),
+            }),
+            shadows: Tasks::default(),
+            room: Arc::new(Semaphore::new(MOST_SHADOWS)),
+        }
     }
 
     /// Sends a request to a service, as often as its rules allow.
     ///
-    /// The request's URI is absolute: scheme, authority, path and query. It has no line `host` and no
-    /// headers of a connection, except `connection: upgrade` and `upgrade` where the client wants
-    /// another protocol; the answer to that has `hyper::upgrade::OnUpgrade` among its extensions.
+    /// # Errors
+    ///
+    /// There is no answer, and why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the request is given up and so are all places that it has. Copies go on.
     pub(super) async fn send(&self, request: Request<Body>, order: &Order) -> Result<Sent, SendError> {
-        let found = self.endpoints.first(&order.service, order.port);
-        let (endpoint, port) = found.ok_or(SendError::NoHealthyEndpoint)?;
-        let ip = *endpoint.addresses.first().ok_or(SendError::NoHealthyEndpoint)?;
-        let id: SpiffeId = endpoint
-            .identity
-            .spiffe_id()
-            .parse()
-            .map_err(|_| SendError::NoHealthyEndpoint)?;
-        let authority = SocketAddr::new(ip, port)
-            .try_into()
-            .map_err(|_| SendError::NoHealthyEndpoint)?;
-        let stretch = Stretch {
-            peer: Spot::Addr(SocketAddr::new(ip, self.endpoints.hbone_port)),
-            authority,
-            servers: PeerPolicy::one_of([id]),
+        let (parts, body) = request.into_parts();
+        let Some(head) = Head::new(parts) else {
+            return Err(before_any(Fault::Unwritable));
         };
-        let tunnel = TunnelRequest::new(stretch.authority.clone());
-        let opened = self.tunnels.open(&self.id, &stretch, tunnel).await;
-        let io = TokioIo::new(opened.map_err(|error| SendError::Connect(Box::new(error)))?.stream);
-        let response = match order.is_http2 {
-            true => {
-                let mut http = http2::Builder::new(TokioExecutor::new());
-                let (mut send, connection) = http
-                    .timer(TokioTimer::new())
-                    .handshake(io)
-                    .await
-                    .map_err(SendError::Reset)?;
-                tokio::spawn(connection);
-                send.send_request(request).await
-            }
-            false => {
-                let (mut send, connection) = http1::handshake(io).await.map_err(SendError::Reset)?;
-                tokio::spawn(connection.with_upgrades());
-                send.send_request(in_origin_form(request)).await
-            }
+        let replay = Replay::new(body, self.kept(order));
+        for shadow in &order.shadows {
+            self.shadow(&head, &replay, shadow);
+        }
+        self.inner.send(&head, &replay, order).await
+    }
+
+    fn kept(&self, order: &Order) -> usize {
+        let is_once = order.retries.as_ref().is_some_and(|retries| retries.attempts == 0);
+        if is_once && order.shadows.is_empty() {
+            0
+        } else {
+            REPLAY_BYTES
+        }
+    }
+
+    /// Sends a copy of a request, once all of its body is known.
+    fn shadow(&self, head: &Head, replay: &Replay, shadow: &Shadow) {
+        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+            return tracing::debug!("request not mirrored: too many are");
         };
-        Ok(Sent {
-            response: response.map_err(SendError::Reset)?.map(body::of_endpoint),
-            endpoint,
-            attempts: 1,
-        })
+        let (head, whole) = (head.shadow(), replay.tap());
+        let (inner, order) = (Arc::clone(&self.inner), Order::from(shadow.clone()));
+        self.shadows.start(async move {
+            let _place = place;
+            let Ok(whole) = whole.await else {
+                return;
+            };
+            match inner.send(&head, &Replay::from(whole), &order).await {
+                Ok(sent) => ignore(sent).await,
+                Err(reason) => tracing::debug!(%reason, "mirrored request failed"),
+            }
+        });
     }
 }
 
-/// As HTTP/1.1 writes a request.
-fn in_origin_form(mut request: Request<Body>) -> Request<Body> {
-    if let Some(authority) = request.uri().authority()
-        && let Ok(host) = authority.as_str().parse()
-    {
-        request.headers_mut().insert(hyper::header::HOST, host);
+impl<D: Dial> Inner<D> {
+    async fn send(&self, head: &Head, replay: &Replay, order: &Order) -> Result<Sent, SendError> {
+        let cluster = self.endpoints.cluster(order);
+        let cluster = cluster.ok_or_else(|| before_any(Fault::NoCluster))?;
+        let is_grpc = head.is_grpc();
+        let timeouts = exchange::timeouts(order, head, is_grpc);
+        let now = self.endpoints.clock.now();
+        let key = cluster.state().destination.affinity().cloned();
+        let affinity = key.and_then(|key| affinity::Affinity::of(&key, head, order, self.endpoints.chance.draw()));
+        let exchange = Exchange {
+            endpoints: &self.endpoints,
+            connections: &self.connections,
+            cluster,
+            order,
+            head,
+            replay,
+            is_grpc,
+            affinity: affinity.as_ref().map(|affinity| affinity.hash),
+            policy: exchange::policy(order.retries.as_ref(), &timeouts, &self.conditions),
+            deadline: timeouts.request.map(|timeout| now.saturating_add(timeout)),
+        };
+        let mut sent = exchange.run().await?;
+        let given = affinity.and_then(|affinity| HeaderValue::try_from(affinity.cookie?).ok());
+        if let Some(cookie) = given {
+            sent.response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        Ok(sent)
     }
-    let target = request.uri().path_and_query().map(|target| target.as_str().parse());
-    if let Some(Ok(target)) = target {
-        *request.uri_mut() = target;
+}
+
+/// Reads an answer that nobody waits for, so that its connection can be used again.
+async fn ignore(sent: Sent) {
+    let mut body = sent.response.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+fn before_any(fault: Fault) -> SendError {
+    SendError {
+        fault,
+        attempts: 0,
+        endpoint: None,
+        stop: None,
     }
-    *request.version_mut() = Version::HTTP_11;
-    request
 }

@@ -122,6 +122,12 @@ impl InFlight {
     /// response came: an endpoint that fails quickly is not a quick one. Linkerd has 5 s for
     /// responses that are 429, 503 or any other 5xx, or what their `retry-after` asks for.
     pub fn finish_as(self, now: Duration, penalty: Duration) {
+        self.measure(now, penalty);
+    }
+
+    /// The response has begun, and is measured as by [`finish_as`](Self::finish_as); the request goes
+    /// on counting, until this is dropped.
+    pub fn measure(&self, now: Duration, penalty: Duration) {
         let took = now.saturating_sub(self.began);
         self.load.measure(now, took.max(penalty));
     }
@@ -184,6 +190,8 @@ mod tests {
         let (one, other) = (load.begin(SECOND), load.begin(SECOND));
         assert_eq!(load.requests(), 3);
         drop(one);
+        other.measure(SECOND, SECOND);
+        assert_eq!(load.requests(), 2);
         other.finish_as(SECOND, 5 * SECOND);
         assert_eq!(load.requests(), 1);
         assert!((millis(&load, SECOND) - 5_000.0).abs() < 1.0);

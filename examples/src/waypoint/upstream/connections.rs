@@ -1,0 +1,197 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_policy::traffic::breaker::{Breaker, Permit, Resource};
+use tokio::time::{sleep, timeout};
+
+use super::clock::Clock;
+use super::destination::Terms;
+use super::dial::{Dial, DialError};
+use super::error::Fault;
+use super::shelf::{Lease, Make, Making, One, Shelf};
+use super::site::Site;
+use super::tasks::Tasks;
+use super::wire::{Berth, Count, Wire};
+
+/// The most lines and bytes that the head of an answer may have, as in Envoy.
+const MOST_HEADERS: usize = 100;
+const HEAD_BYTES: u32 = 60 * 1024;
+/// How often idle connections are looked at.
+const TIDY: Duration = Duration::from_secs(10);
+
+/// A worker's connections to endpoints.
+pub(super) struct Connections<D> {
+    dial: Arc<D>,
+    clock: Clock,
+    /// By the numbers of sites.
+    shelves: Arc<Shelves>,
+    pub(super) tasks: Tasks,
+    is_kept: AtomicBool,
+}
+
+type Shelves = Mutex<HashMap<u64, Arc<Shelf>>>;
+
+impl<D: Dial> Connections<D> {
+    pub(super) fn new(dial: D, clock: Clock) -> Self {
+        Self {
+            dial: Arc::new(dial),
+            clock,
+            shelves: Arc::default(),
+            tasks: Tasks::default(),
+            is_kept: AtomicBool::new(false),
+        }
+    }
+
+    /// A connection to an endpoint that is ready for a request. Nothing of a request is written
+    /// before: whatever fails here leaves it unsent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, places are given back; whoever waited for the same connection makes it.
+    pub(super) async fn acquire(
+        &self,
+        site: &Site,
+        is_http2: bool,
+        terms: &Terms,
+        breaker: &Breaker,
+    ) -> Result<Lease, Fault> {
+        let shelf = self.shelf(site);
+        let ready = |now| match is_http2 {
+            true => shelf.share(terms, now),
+            false => shelf.take(terms, now),
+        };
+        if let Some(lease) = ready(self.clock.now()) {
+            return Ok(lease);
+        }
+        let _pending = breaker.acquire(Resource::Pending).map_err(Fault::Overflow)?;
+        loop {
+            let made = if is_http2 {
+                self.make_shared(&shelf, site, terms, breaker).await
+            } else if let Some(berth) = berth(&shelf, breaker) {
+                let made = self.make_one(&shelf, site, terms, berth).await;
+                return made.map_err(|error| Fault::Connect(Arc::new(error)));
+            } else {
+                shelf.quay.freed().await;
+                Ok(())
+            };
+            made.map_err(Fault::Connect)?;
+            if let Some(lease) = ready(self.clock.now()) {
+                return Ok(lease);
+            }
+        }
+    }
+
+    async fn make_one(&self, shelf: &Arc<Shelf>, site: &Site, terms: &Terms, berth: Berth) -> Result<Lease, DialError> {
+        let (wire, count) = self.wire(site, terms, berth).await?;
+        let mut builder = http1::Builder::new();
+        builder.max_headers(MOST_HEADERS);
+        let (sender, connection) = builder.handshake(wire).await.map_err(DialError::Http)?;
+        self.tasks.start(async move {
+            if let Err(reason) = connection.with_upgrades().await {
+                tracing::debug!(%reason, "connection to an endpoint lost");
+            }
+        });
+        Ok(Lease::One(One::new(sender, count, self.clock.now()), Arc::clone(shelf)))
+    }
+
+    /// Makes a connection of HTTP/2, or waits for what may have one be there.
+    async fn make_shared(
+        &self,
+        shelf: &Arc<Shelf>,
+        site: &Site,
+        terms: &Terms,
+        breaker: &Breaker,
+    ) -> Result<(), Arc<DialError>> {
+        match shelf.make() {
+            Make::Wait(mut told) => {
+                // Whoever makes it says nothing where it is made, or given up.
+                drop(told.changed().await);
+                told.borrow().clone().map_or(Ok(()), Err)
+            }
+            Make::Do(making) => {
+                let Some(berth) = berth(shelf, breaker) else {
+                    drop(making);
+                    shelf.quay.freed().await;
+                    return Ok(());
+                };
+                self.share(making, site, terms, berth).await
+            }
+        }
+    }
+
+    async fn share(&self, making: Making, site: &Site, terms: &Terms, berth: Berth) -> Result<(), Arc<DialError>> {
+        let made = async {
+            let (wire, count) = self.wire(site, terms, berth).await?;
+            let mut builder = http2::Builder::new(self.tasks.starter());
+            builder.timer(TokioTimer::new()).max_header_list_size(HEAD_BYTES);
+            let (sender, connection) = builder.handshake(wire).await.map_err(DialError::Http)?;
+            self.tasks.start(async move {
+                if let Err(reason) = connection.await {
+                    tracing::debug!(%reason, "connection to an endpoint lost");
+                }
+            });
+            Ok::<_, DialError>((sender, count))
+        };
+        match made.await {
+            Ok((sender, count)) => {
+                making.made(sender, count, self.clock.now());
+                Ok(())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                making.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn wire(
+        &self,
+        site: &Site,
+        terms: &Terms,
+        berth: Berth,
+    ) -> Result<(TokioIo<Wire<D::Io>>, Arc<Count>), DialError> {
+        let io = timeout(terms.connect_timeout, self.dial.dial(site))
+            .await
+            .map_err(|_| DialError::Timeout)??;
+        let (wire, count) = Wire::new(io, berth);
+        Ok((TokioIo::new(wire), count))
+    }
+
+    fn shelf(&self, site: &Site) -> Arc<Shelf> {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_kept.swap(true, Ordering::Relaxed) {
+            self.keep();
+        }
+        let shelf = shelves
+            .entry(site.id.number())
+            .or_insert_with(|| Arc::new(Shelf::new(&site.id)));
+        Arc::clone(shelf)
+    }
+
+    /// Drops connections that have been idle for too long, for as long as there are any.
+    fn keep(&self) {
+        let (shelves, clock) = (Arc::downgrade(&self.shelves), self.clock);
+        self.tasks.start(async move {
+            loop {
+                sleep(TIDY).await;
+                let Some(shelves) = shelves.upgrade() else {
+                    return;
+                };
+                let mut shelves = shelves.lock().unwrap_or_else(PoisonError::into_inner);
+                shelves.retain(|_, shelf| shelf.tidy(clock.now()));
+            }
+        });
+    }
+}
+
+/// A place for another connection. Where a breaker has none left there is still one for an endpoint
+/// without any, as in Envoy: its requests would wait for nothing.
+fn berth(shelf: &Shelf, breaker: &Breaker) -> Option<Berth> {
+    let permit: Option<Permit> = breaker.acquire(Resource::Connections).ok();
+    (permit.is_some() || shelf.quay.is_empty()).then(|| Berth::new(&shelf.quay, permit))
+}

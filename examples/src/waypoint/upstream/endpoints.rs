@@ -1,0 +1,179 @@
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use mesh_xds::store::{self, Identity, Store};
+use tokio::time::{Instant, sleep_until};
+
+use super::clock::Clock;
+use super::cluster::{Cluster, Ground, State};
+use super::order::Order;
+use super::site::{Here, SiteIds};
+use crate::proxy::chance::Chance;
+use crate::waypoint::snapshot::Snapshot;
+
+/// When endpoints are looked at, at the latest.
+const LONGEST_SWEEP: Duration = Duration::from_secs(60);
+/// And at the soonest: a rule's interval may be a millisecond.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
+
+/// What all workers know about the endpoints of services: who they are, how they do, and how much of
+/// them is in use.
+///
+/// A cluster is made when a service is first asked for, and forgotten when the mesh has no such
+/// service any more: there are never more than ports of services, and subsets that rules name.
+pub(in crate::waypoint) struct Endpoints {
+    pub(super) clock: Clock,
+    pub(super) chance: Chance,
+    ids: SiteIds,
+    /// Where workloads take tunnels.
+    hbone_port: u16,
+    /// Who this waypoint is.
+    own: Identity,
+    ground: RwLock<Arc<(store::Snapshot, Here)>>,
+    /// By the key of their service.
+    clusters: RwLock<HashMap<Arc<str>, Vec<Arc<Cluster>>>>,
+}
+
+impl Endpoints {
+    /// Nothing is known. `hbone_port` is where workloads take tunnels, `own` who this waypoint is.
+    pub(in crate::waypoint) fn new(hbone_port: u16, own: Identity) -> Self {
+        let here = Here {
+            network: "".into(),
+            workload: None,
+            hbone_port,
+        };
+        Self {
+            clock: Clock::start(),
+            chance: Chance::new(),
+            ids: SiteIds::default(),
+            hbone_port,
+            own,
+            ground: RwLock::new(Arc::new((Store::new().snapshot(), here))),
+            clusters: RwLock::default(),
+        }
+    }
+
+    /// Takes another mesh. What is known about endpoints that are still there is kept.
+    pub(in crate::waypoint) fn update(&self, snapshot: &Snapshot) {
+        let workload = snapshot.mesh.visit_identity(&self.own, ControlFlow::Break);
+        let here = Here {
+            network: Arc::clone(&snapshot.network),
+            workload: workload.cloned(),
+            hbone_port: self.hbone_port,
+        };
+        self.take(snapshot.mesh.clone(), here);
+    }
+
+    pub(super) fn take(&self, mesh: store::Snapshot, here: Here) {
+        let next = Arc::new((mesh, here));
+        *self.ground.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+        let (mesh, here) = &*next;
+        let ground = Ground {
+            mesh,
+            here,
+            ids: &self.ids,
+        };
+        let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
+        clusters.retain(|key, _| mesh.service(key).is_some());
+        let known: Vec<_> = clusters.iter().map(|(key, of)| (Arc::clone(key), of.clone())).collect();
+        drop(clusters);
+        for (key, clusters) in known {
+            if let Some(service) = mesh.service(&key) {
+                clusters.iter().for_each(|cluster| cluster.update(ground, service));
+            }
+        }
+    }
+
+    /// Looks at endpoints whose time of ejection may be up, for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost but the looks.
+    pub(in crate::waypoint) async fn keep(&self) {
+        let mut due: HashMap<usize, Instant> = HashMap::new();
+        loop {
+            let now = Instant::now();
+            let mut next = now + LONGEST_SWEEP;
+            let clusters = self.all();
+            let mut kept = HashMap::with_capacity(due.len());
+            for cluster in &clusters {
+                let Some(interval) = cluster.sweep_interval() else {
+                    continue;
+                };
+                let at = due.get(&Arc::as_ptr(cluster).addr()).copied().unwrap_or(now);
+                let at = if at <= now {
+                    cluster.sweep(self.clock.now(), self.chance.draw());
+                    now + interval.clamp(SHORTEST_SWEEP, LONGEST_SWEEP)
+                } else {
+                    at
+                };
+                next = next.min(at);
+                kept.insert(Arc::as_ptr(cluster).addr(), at);
+            }
+            due = kept;
+            // Clusters that are made meanwhile are seen no later than this.
+            sleep_until(next.min(now + Duration::from_secs(1))).await;
+        }
+    }
+
+    /// What an order is for. `None` if the mesh has no such service.
+    pub(super) fn cluster(&self, order: &Order) -> Option<Arc<Cluster>> {
+        let is_it = |cluster: &&Arc<Cluster>| {
+            cluster.port == order.port && cluster.subset.as_deref() == order.subset.as_deref()
+        };
+        let known = {
+            let clusters = self.clusters.read().unwrap_or_else(PoisonError::into_inner);
+            clusters
+                .get(&*order.service.key)
+                .and_then(|of| of.iter().find(is_it).cloned())
+        };
+        let Some(cluster) = known else {
+            return self.make(order, is_it);
+        };
+        if !cluster.is_by(order.rule.as_ref()) {
+            cluster.follow(order.rule.as_ref(), |service, destination, before| {
+                let ground = self.ground();
+                let rule = (order.rule.as_ref(), destination);
+                State::new(self.on(&ground), (service, order.port), rule, Some(before))
+            });
+        }
+        Some(cluster)
+    }
+
+    #[cold]
+    fn make(&self, order: &Order, is_it: impl Fn(&&Arc<Cluster>) -> bool) -> Option<Arc<Cluster>> {
+        let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock that an update takes after it has changed the ground.
+        let ground = self.ground();
+        let service = ground.0.service(&order.service.key)?;
+        let of = clusters.entry(Arc::clone(&service.key)).or_default();
+        if let Some(cluster) = of.iter().find(&is_it) {
+            return Some(Arc::clone(cluster));
+        }
+        let part = (order.port, order.subset.as_deref());
+        let made = Cluster::new(self.on(&ground), service, part, order.rule.as_ref());
+        let made = made.inspect_err(|reason| tracing::error!(service = %service.key, %reason, "no endpoints"));
+        let cluster = Arc::new(made.ok()?);
+        of.push(Arc::clone(&cluster));
+        Some(cluster)
+    }
+
+    fn all(&self) -> Vec<Arc<Cluster>> {
+        let clusters = self.clusters.read().unwrap_or_else(PoisonError::into_inner);
+        clusters.values().flatten().cloned().collect()
+    }
+
+    fn ground(&self) -> Arc<(store::Snapshot, Here)> {
+        Arc::clone(&self.ground.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn on<'a>(&'a self, ground: &'a (store::Snapshot, Here)) -> Ground<'a> {
+        Ground {
+            mesh: &ground.0,
+            here: &ground.1,
+            ids: &self.ids,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Response, StatusCode};
+use mesh_policy::traffic::balance::{Ask, EndpointId};
+use mesh_policy::traffic::breaker::{Permit, Resource};
+use mesh_policy::traffic::outlier::{self, Admission};
+use mesh_policy::traffic::retry::{self, Backoff, Call, Conditions, Decision, Policy, Pushback, Stop};
+use mesh_policy::traffic::{Retries, Timeouts, grpc_timeout};
+use mesh_xds::store::Workload;
+use tokio::time::{sleep, sleep_until, timeout_at};
+
+use super::answer::{Answer, Places, Report, grpc_status};
+use super::cluster::{Chosen, Cluster, State};
+use super::connections::Connections;
+use super::dial::{Dial, DialError};
+use super::endpoints::Endpoints;
+use super::error::{Fault, Flags, SendError};
+use super::head::Head;
+use super::order::{Order, Sent};
+use super::replay::Replay;
+use crate::waypoint::body::Body;
+
+/// What an attempt that failed counts as where endpoints are compared by how soon they answer, as in
+/// Linkerd: one that fails quickly is not a quick one.
+const PENALTY: Duration = Duration::from_secs(5);
+/// How long others wait for the answer to the one request that tries an endpoint.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A request, from the choice of an endpoint to its answer.
+pub(super) struct Exchange<'a, D> {
+    pub(super) endpoints: &'a Arc<Endpoints>,
+    pub(super) connections: &'a Connections<D>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) order: &'a Order,
+    pub(super) head: &'a Head,
+    pub(super) replay: &'a Replay,
+    pub(super) is_grpc: bool,
+    /// Where the request belongs.
+    pub(super) affinity: Option<u64>,
+    pub(super) policy: Policy,
+    /// When all must be done.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// What became of an attempt.
+struct Attempt {
+    endpoint: Option<(EndpointId, Arc<Workload>)>,
+    end: Result<Response<Incoming>, Fault>,
+    /// Of an answer.
+    places: Option<Places>,
+}
+
+impl<D: Dial> Exchange<'_, D> {
+    /// Tries until there is an answer to be passed on, or nothing more is to be tried.
+    pub(super) async fn run(self) -> Result<Sent, SendError> {
+        let mut tried = Vec::new();
+        let mut attempts = 0;
+        let mut held: Option<Permit> = None;
+        loop {
+            attempts += 1;
+            let state = self.cluster.state();
+            let attempt = self.attempt(&state, attempts, &tried).await;
+            drop(held.take());
+            let decision = self.decide(&state, attempts, &attempt);
+            let endpoint = attempt.endpoint;
+            match decision {
+                Decision::Retry(retry) => {
+                    // The connection of an answer that nobody wants ends with it.
+                    drop((attempt.end, attempt.places));
+                    held = retry.permit;
+                    if let Some((id, _)) = endpoint
+                        && retry.elsewhere
+                    {
+                        tried.push(id);
+                    }
+                    sleep(retry.after).await;
+                }
+                Decision::Stop(stop) => return self.finish(attempt.end, attempt.places, endpoint, attempts, stop),
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        end: Result<Response<Incoming>, Fault>,
+        places: Option<Places>,
+        endpoint: Option<(EndpointId, Arc<Workload>)>,
+        attempts: u32,
+        stop: Stop,
+    ) -> Result<Sent, SendError> {
+        let endpoint = endpoint.map(|(_, workload)| workload);
+        match (end, places, endpoint) {
+            (Ok(response), Some(places), Some(endpoint)) => Ok(Sent {
+                response: self.answer(response, places),
+                endpoint,
+                attempts,
+                flags: Flags::of_answer(Some(stop)),
+            }),
+            (end, _, endpoint) => Err(SendError {
+                fault: end.err().unwrap_or(Fault::Timeout),
+                attempts,
+                endpoint,
+                stop: Some(stop),
+            }),
+        }
+    }
+
+    fn answer(&self, response: Response<Incoming>, places: Places) -> Response<Body> {
+        let (head, body) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let count = Arc::clone(places.lease.count());
+            count.hold((places.request, places.in_flight));
+            return Response::from_parts(head, crate::waypoint::body::of_endpoint(body));
+        }
+        let deadline = self
+            .deadline
+            .and_then(|deadline| self.endpoints.clock.instant(deadline));
+        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        Response::from_parts(head, Body::new(Answer::new(body, places, deadline)))
+    }
+
+    /// One attempt, which counts for its endpoint however it ends.
+    async fn attempt(&self, state: &State, attempts: u32, tried: &[EndpointId]) -> Attempt {
+        let now = self.endpoints.clock.now();
+        let ask = Ask::new().hash(self.affinity).avoid(tried);
+        let chosen = match state.choose(ask, now, self.endpoints.chance.draw()) {
+            Ok(chosen) => chosen,
+            Err(reason) => {
+                return Attempt {
+                    endpoint: None,
+                    end: Err(Fault::NoHealthyEndpoint(reason)),
+                    places: None,
+                };
+            }
+        };
+        let Chosen {
+            id,
+            target,
+            in_flight,
+            admission,
+        } = chosen;
+        let report = Report {
+            endpoints: Arc::clone(self.endpoints),
+            cluster: Arc::clone(&self.cluster),
+            target: Arc::clone(&target),
+            is_open: false,
+        };
+        let call = self.call(attempts);
+        let deadline = self.policy.attempt_deadline(&call, now);
+        let probe = Probe::new(admission);
+        let exchanged = probe.watch(self.exchange(state, &report, attempts, deadline)).await;
+        let endpoint = Some((id, Arc::clone(&target.site.workload)));
+        let now = self.endpoints.clock.now();
+        let (end, places) = match exchanged {
+            Ok((response, lease, request)) => {
+                let outcome = outcome_of(response.status(), response.headers(), self.is_grpc);
+                let is_bad = response.status() == StatusCode::TOO_MANY_REQUESTS || outcome.is_some_and(is_failure);
+                in_flight.measure(now, if is_bad { PENALTY } else { Duration::ZERO });
+                if let Some(outcome) = outcome {
+                    report.record(outcome);
+                }
+                probe.judge(!outcome.is_some_and(is_failure), now, self.endpoints.chance.draw());
+                let places = Places {
+                    lease,
+                    request,
+                    in_flight,
+                    report: Report {
+                        is_open: outcome.is_none(),
+                        ..report
+                    },
+                };
+                (Ok(response), Some(places))
+            }
+            Err(fault) => {
+                if fault.is_of_endpoint() {
+                    in_flight.measure(now, PENALTY);
+                    report.record(outlier::Outcome::LocalFailure);
+                    probe.judge(false, now, self.endpoints.chance.draw());
+                }
+                (Err(fault), None)
+            }
+        };
+        Attempt { endpoint, end, places }
+    }
+
+    /// Gets a connection, and then an answer on it.
+    async fn exchange(
+        &self,
+        state: &State,
+        report: &Report,
+        attempts: u32,
+        deadline: Option<Duration>,
+    ) -> Result<(Response<Incoming>, super::shelf::Lease, Permit), Fault> {
+        let late = deadline.and_then(|deadline| self.endpoints.clock.instant(deadline));
+        let is_last = deadline == self.deadline;
+        let (site, terms) = (&report.target.site, &state.destination.terms);
+        let acquiring = self
+            .connections
+            .acquire(site, self.order.is_http2, terms, &state.breaker);
+        let mut lease = match late {
+            None => acquiring.await?,
+            Some(late) => timeout_at(late, acquiring).await.map_err(|_| match is_last {
+                true => Fault::Timeout,
+                false => Fault::Connect(Arc::new(DialError::Timeout)),
+            })??,
+        };
+        let permit = state.breaker.acquire(Resource::Requests).map_err(Fault::Overflow)?;
+        let request = self.head.write(attempts, lease.is_http2(), self.replay.play());
+        let sending = lease.send(request.ok_or(Fault::Unwritable)?);
+        let sent = match late {
+            None => sending.await,
+            Some(late) => timeout_at(late, sending).await.unwrap_or(Err(match is_last {
+                true => Fault::Timeout,
+                false => Fault::AttemptTimeout,
+            })),
+        };
+        match sent {
+            Ok(response) => Ok((response, lease, permit)),
+            Err(_) if self.replay.has_failed() => Err(Fault::Client),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn decide(&self, state: &State, attempts: u32, attempt: &Attempt) -> Decision<Option<Permit>> {
+        let outcome = match &attempt.end {
+            Ok(response) => retry::Outcome::Response(head_of(response)),
+            Err(fault) => match fault.failure() {
+                Some(failure) => retry::Outcome::Failure(failure),
+                None => return Decision::Stop(Stop::Condition),
+            },
+        };
+        let now = self.endpoints.clock.now();
+        // Nothing has reached an application where there was no connection: going to another one
+        // adds nothing to their load.
+        let is_unsent = outcome == retry::Outcome::Failure(retry::Failure::Connect);
+        let admit = || match is_unsent {
+            true => Some(None),
+            false => state.breaker.acquire(Resource::Retries).ok().map(Some),
+        };
+        let call = self.call(attempts).can_be_sent_again(self.replay.can_be_played());
+        self.policy
+            .decide(&call, &outcome, now, self.endpoints.chance.draw(), admit)
+    }
+
+    fn call(&self, attempts: u32) -> Call {
+        Call::new(self.head.method.as_str().as_bytes())
+            .attempts(attempts)
+            .deadline(self.deadline)
+    }
+}
+
+/// The one request that tries an endpoint, if it is that.
+struct Probe(std::sync::Mutex<Option<Admission>>);
+
+impl Probe {
+    fn new(admission: Option<Admission>) -> Self {
+        Self(std::sync::Mutex::new(admission.filter(Admission::is_probe)))
+    }
+
+    /// Waits for an attempt. If that takes too long, another request may try the endpoint.
+    async fn watch<T>(&self, attempt: impl Future<Output = T>) -> T {
+        let is_probe = self.lock().is_some();
+        if !is_probe {
+            return attempt.await;
+        }
+        let mut attempt = std::pin::pin!(attempt);
+        tokio::select! {
+            ended = &mut attempt => return ended,
+            () = sleep(PROBE_PATIENCE) => drop(self.lock().take()),
+        }
+        attempt.await
+    }
+
+    fn judge(&self, is_well: bool, now: Duration, random: u64) {
+        if let Some(admission) = self.lock().take() {
+            match is_well {
+                true => admission.succeed(),
+                false => admission.fail(now, random),
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Admission>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// How a rule's retries are made; without any it is Istio's default, and what never reached an
+/// application is tried again by whatever conditions there are.
+pub(super) fn policy(retries: Option<&Retries>, timeouts: &Timeouts, by_default: &Conditions) -> Policy {
+    let Some(retries) = retries else {
+        return Policy::new()
+            .conditions(by_default.clone())
+            .attempt_timeout(timeouts.attempt);
+    };
+    let mut policy = Policy::new()
+        .retries(retries.attempts)
+        .attempt_timeout(retries.attempt_timeout.or(timeouts.attempt));
+    policy = policy.conditions(retries.conditions.as_ref().unwrap_or(by_default).clone());
+    if let Some(backoff) = retries.backoff {
+        policy = policy.backoff(Backoff::from(backoff));
+    }
+    if let Some(elsewhere) = retries.ignore_previous_hosts {
+        policy = policy.elsewhere(elsewhere);
+    }
+    policy
+}
+
+/// The times of a request, with what its client says.
+pub(super) fn timeouts(order: &Order, head: &Head, is_grpc: bool) -> Timeouts {
+    let of_client = head.grpc_timeout().filter(|_| is_grpc).and_then(grpc_timeout);
+    order.timeouts.with_grpc_timeout(of_client)
+}
+
+/// What an answer's head says about its endpoint; `None` if a call's end is to say it.
+fn outcome_of(status: StatusCode, headers: &HeaderMap, is_grpc: bool) -> Option<outlier::Outcome> {
+    match (is_grpc && status == StatusCode::OK, grpc_status(headers)) {
+        (false, _) => Some(outlier::Outcome::of_status(status.as_u16())),
+        (true, Some(status)) => Some(outlier::Outcome::of_grpc(status)),
+        (true, None) => None,
+    }
+}
+
+fn is_failure(outcome: outlier::Outcome) -> bool {
+    outcome != outlier::Outcome::Success
+}
+
+fn head_of(response: &Response<Incoming>) -> retry::Response {
+    let headers = response.headers();
+    let of_grpc = headers
+        .get("grpc-retry-pushback-ms")
+        .map(|value| Pushback::of_grpc(value.as_bytes()));
+    let of_http = || Pushback::of_retry_after(headers.get(hyper::header::RETRY_AFTER)?.as_bytes());
+    retry::Response::new(response.status().as_u16())
+        .grpc_status(grpc_status(headers))
+        .rate_limited(headers.contains_key("x-envoy-ratelimited"))
+        .pushback(of_grpc.or_else(of_http))
+}

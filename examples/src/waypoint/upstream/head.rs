@@ -1,0 +1,164 @@
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use hyper::http::request::Parts;
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::{HeaderMap, Method, Request, Uri, Version};
+
+/// How often a request was tried before, and this time: Istio has its waypoints say so.
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+/// Lines that are about a connection (RFC 9110 §7.6.1), and what HTTP/2 has no place for.
+const OF_CONNECTION: [HeaderName; 5] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// The head of a request, to be written as often as it takes.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) method: Method,
+    authority: Option<Authority>,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+}
+
+impl Head {
+    /// `None` if the request has no target.
+    pub(super) fn new(parts: Parts) -> Option<Self> {
+        let Parts {
+            method,
+            uri,
+            mut headers,
+            ..
+        } = parts;
+        let uri = uri.into_parts();
+        let of_line = || {
+            headers
+                .get(HOST)
+                .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+        };
+        let authority = uri.authority.or_else(of_line);
+        headers.remove(HOST);
+        Some(Self {
+            target: match (uri.path_and_query, &method) {
+                (Some(target), _) => target,
+                (None, &Method::OPTIONS) => PathAndQuery::from_static("*"),
+                (None, _) => return None,
+            },
+            method,
+            authority,
+            headers,
+        })
+    }
+
+    /// The same for who gets copies: Envoy tells those by their host.
+    pub(super) fn shadow(&self) -> Self {
+        let mut head = self.clone();
+        head.authority = self.authority.as_ref().and_then(|authority| {
+            let (host, port) = (authority.host(), authority.port());
+            let shadow = match port {
+                Some(port) => format!("{host}-shadow:{port}"),
+                None => format!("{host}-shadow"),
+            };
+            shadow.parse().ok()
+        });
+        head
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        let content = self.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        content
+            .and_then(|content| content.strip_prefix(b"application/grpc"))
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    }
+
+    /// How long the client of a call waits.
+    pub(super) fn grpc_timeout(&self) -> Option<&[u8]> {
+        self.headers.get("grpc-timeout").map(HeaderValue::as_bytes)
+    }
+
+    /// Writes the n-th attempt's. `None` if it cannot be.
+    pub(super) fn write<B>(&self, attempt: u32, is_http2: bool, body: B) -> Option<Request<B>> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        let mut headers = self.headers.clone();
+        if is_http2 {
+            let uri = Uri::builder().scheme(Scheme::HTTP).path_and_query(self.target.clone());
+            *request.uri_mut() = uri.authority(self.authority.clone()?).build().ok()?;
+            *request.version_mut() = Version::HTTP_2;
+            for name in OF_CONNECTION {
+                headers.remove(name);
+            }
+            if headers.get(TE).is_some_and(|te| te.as_bytes() != b"trailers") {
+                headers.remove(TE);
+            }
+        } else {
+            *request.uri_mut() = Uri::from(self.target.clone());
+            if let Some(authority) = &self.authority {
+                headers.insert(HOST, HeaderValue::from_str(authority.as_str()).ok()?);
+            }
+        }
+        headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
+        *request.headers_mut() = headers;
+        Some(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(uri: &str, lines: &[(&'static str, &'static str)]) -> Head {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        Head::new(request.body(()).unwrap().into_parts().0).unwrap()
+    }
+
+    #[test]
+    fn each_protocol_has_its_own_form() {
+        for head in [
+            head("http://shop:8080/a?b=c", &[("upgrade", "x"), ("te", "gzip")]),
+            head("/a?b=c", &[("host", "shop:8080"), ("connection", "upgrade")]),
+        ] {
+            let one = head.write(2, false, ()).unwrap();
+            assert_eq!(
+                (one.uri().to_string(), &one.headers()["host"]),
+                ("/a?b=c".to_owned(), &"shop:8080".parse().unwrap())
+            );
+            assert_eq!(one.headers()["x-envoy-attempt-count"], "2");
+            let two = head.write(1, true, ()).unwrap();
+            assert_eq!(two.uri(), "http://shop:8080/a?b=c");
+            assert_eq!(
+                two.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+                ["x-envoy-attempt-count"]
+            );
+        }
+        assert_eq!(head("/", &[]).write(1, true, ()).map(|_| ()), None);
+    }
+
+    #[test]
+    fn shadows_have_a_host_of_their_own() {
+        for (host, shadow) in [("shop", "shop-shadow"), ("shop:8080", "shop-shadow:8080")] {
+            let uri = format!("http://{host}/");
+            let copy = head(&uri, &[]).shadow().write(1, false, ()).unwrap();
+            assert_eq!(copy.headers()["host"], shadow);
+        }
+    }
+
+    #[test]
+    fn calls_are_told_by_their_content() {
+        for (content, is_grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;x=y", true),
+            ("application/grpc-web", false),
+            ("text/html", false),
+        ] {
+            assert_eq!(head("/", &[("content-type", content)]).is_grpc(), is_grpc, "{content}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::body::{Body as _, Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use crate::waypoint::body::{Body, BodyError};
+
+/// What a chunk counts beside its bytes, so that many small ones are not kept for free.
+const CHUNK_COST: usize = 64;
+
+/// A request's body, which can be sent again for as long as all of it that was read is kept.
+#[derive(Clone)]
+pub(super) struct Replay(Option<Arc<Tape>>);
+
+/// A body of one attempt: what is kept, and then what is still to come. Only the latest attempt's
+/// reads on; one that was given up ends with an error.
+pub(super) struct Outgoing {
+    tape: Option<Arc<Tape>>,
+    attempt: u32,
+    /// Chunks that were read from the tape.
+    played: usize,
+    bytes: u64,
+    is_done: bool,
+}
+
+/// All of a body.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    chunks: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+/// Why an attempt gets no more of the body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlayError {
+    #[error(transparent)]
+    Client(#[from] BodyError),
+    #[error("given up for another attempt")]
+    Superseded,
+}
+
+struct Tape {
+    bound: usize,
+    size: SizeHint,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What is still to come; `None` when all was read, or reading failed.
+    source: Option<Body>,
+    attempt: u32,
+    kept: Vec<Bytes>,
+    /// What the kept chunks count.
+    cost: usize,
+    trailers: Option<HeaderMap>,
+    is_lost: bool,
+    has_failed: bool,
+    /// Who wants the whole body once it is there.
+    taps: Vec<oneshot::Sender<Whole>>,
+}
+
+impl Replay {
+    /// A body of which up to `bound` bytes are kept.
+    pub(super) fn new(body: Body, bound: usize) -> Self {
+        if body.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(Arc::new(Tape {
+            bound,
+            size: body.size_hint(),
+            state: Mutex::new(State {
+                source: Some(body),
+                attempt: 0,
+                kept: Vec::new(),
+                cost: 0,
+                trailers: None,
+                is_lost: false,
+                has_failed: false,
+                taps: Vec::new(),
+            }),
+        })))
+    }
+
+    /// The body for another attempt. What an earlier one still reads ends.
+    pub(super) fn play(&self) -> Outgoing {
+        let attempt = self.0.as_ref().map_or(0, |tape| {
+            let mut state = tape.lock();
+            state.attempt += 1;
+            state.attempt
+        });
+        Outgoing {
+            tape: self.0.clone(),
+            attempt,
+            played: 0,
+            bytes: 0,
+            is_done: false,
+        }
+    }
+
+    /// Whether another attempt would send all of it.
+    pub(super) fn can_be_played(&self) -> bool {
+        self.0.as_ref().is_none_or(|tape| {
+            let state = tape.lock();
+            !state.is_lost && !state.has_failed
+        })
+    }
+
+    /// Whether the client did not send all of it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.as_ref().is_some_and(|tape| tape.lock().has_failed)
+    }
+
+    /// The whole body, once it was read. Fails if it is too large, or is never read to its end.
+    pub(super) fn tap(&self) -> oneshot::Receiver<Whole> {
+        let (tap, whole) = oneshot::channel();
+        match &self.0 {
+            None => give(
+                tap,
+                Whole {
+                    chunks: Vec::new(),
+                    trailers: None,
+                },
+            ),
+            Some(tape) => {
+                let mut state = tape.lock();
+                match state.whole() {
+                    Some(whole) => give(tap, whole),
+                    None if state.is_lost || state.has_failed => {}
+                    None => state.taps.push(tap),
+                }
+            }
+        }
+        whole
+    }
+}
+
+impl From<Whole> for Replay {
+    fn from(whole: Whole) -> Self {
+        let Whole { chunks, trailers } = whole;
+        if chunks.is_empty() && trailers.is_none() {
+            return Self(None);
+        }
+        let size = match trailers {
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
+        };
+        Self(Some(Arc::new(Tape {
+            bound: usize::MAX,
+            size,
+            state: Mutex::new(State {
+                source: None,
+                attempt: 0,
+                kept: chunks,
+                cost: 0,
+                trailers,
+                is_lost: false,
+                has_failed: false,
+                taps: Vec::new(),
+            }),
+        })))
+    }
+}
+
+impl Tape {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn whole(&self) -> Option<Whole> {
+        let is_whole = self.source.is_none() && !self.is_lost && !self.has_failed;
+        is_whole.then(|| Whole {
+            chunks: self.kept.clone(),
+            trailers: self.trailers.clone(),
+        })
+    }
+
+    /// Reads on, and keeps what there is room for.
+    fn read(&mut self, bound: usize, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(source) = &mut self.source else {
+            return Poll::Ready(None);
+        };
+        let frame = std::task::ready!(Pin::new(source).poll_frame(cx));
+        match &frame {
+            None => self.end(),
+            Some(Err(_)) => {
+                self.has_failed = true;
+                self.source = None;
+                self.forget();
+            }
+            Some(Ok(frame)) => {
+                if let Some(chunk) = frame.data_ref() {
+                    self.keep(chunk, bound);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    self.trailers = Some(trailers.clone());
+                }
+                let is_over = self.source.as_ref().is_some_and(|source| source.is_end_stream());
+                if is_over || self.trailers.is_some() {
+                    self.end();
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn keep(&mut self, chunk: &Bytes, bound: usize) {
+        if self.is_lost || chunk.is_empty() {
+            return;
+        }
+        self.cost = self.cost.saturating_add(chunk.len()).saturating_add(CHUNK_COST);
+        if self.cost > bound.saturating_add(CHUNK_COST) {
+            self.is_lost = true;
+            self.forget();
+        } else {
+            self.kept.push(chunk.clone());
+        }
+    }
+
+    fn end(&mut self) {
+        self.source = None;
+        let Some(whole) = self.whole() else {
+            return;
+        };
+        for tap in std::mem::take(&mut self.taps) {
+            give(tap, whole.clone());
+        }
+    }
+
+    fn forget(&mut self) {
+        self.kept = Vec::new();
+        self.taps = Vec::new();
+    }
+}
+
+fn give(tap: oneshot::Sender<Whole>, whole: Whole) {
+    // Whoever wanted it may have been given up.
+    drop(tap.send(whole));
+}
+
+impl Outgoing {
+    fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, PlayError>>> {
+        let Some(tape) = &self.tape else {
+            return Poll::Ready(None);
+        };
+        let mut state = tape.lock();
+        if state.attempt != self.attempt || (state.has_failed && !self.is_done) {
+            return Poll::Ready(Some(Err(PlayError::Superseded)));
+        }
+        if !state.is_lost {
+            if let Some(chunk) = state.kept.get(self.played) {
+                self.played += 1;
+                return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+            }
+            if state.source.is_none() && !self.is_done {
+                self.is_done = true;
+                return Poll::Ready(state.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+        }
+        let frame = std::task::ready!(state.read(tape.bound, cx));
+        // What was just read is on the tape, if it is kept.
+        self.played = state.kept.len();
+        self.is_done = state.source.is_none();
+        Poll::Ready(frame.map(|frame| frame.map_err(PlayError::Client)))
+    }
+}
+
+impl hyper::body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = PlayError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, PlayError>>> {
+        if self.is_done {
+            return Poll::Ready(None);
+        }
+        let frame = std::task::ready!(self.frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(chunk) = frame.data_ref()
+        {
+            self.bytes += chunk.len() as u64;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let Some(tape) = &self.tape else {
+            return true;
+        };
+        self.is_done || {
+            let state = tape.lock();
+            let is_read = state.source.is_none() && !state.is_lost && !state.has_failed;
+            is_read && state.trailers.is_none() && self.played >= state.kept.len()
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(tape) = &self.tape else {
+            return SizeHint::with_exact(0);
+        };
+        match tape.size.exact() {
+            Some(all) => SizeHint::with_exact(all.saturating_sub(self.bytes)),
+            None => SizeHint::default(),
+        }
+    }
+}

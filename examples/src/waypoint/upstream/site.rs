@@ -1,0 +1,187 @@
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use hbone::Authority;
+use mesh_identity::PeerPolicy;
+use mesh_policy::traffic::balance::Locality;
+use mesh_xds::store::{Endpoint, Protocol, Scope, Service, Workload};
+
+use crate::proxy::stretch::{Spot, Stretch};
+
+/// Where an endpoint of a service is, and how it is reached.
+#[derive(Debug)]
+pub(in crate::waypoint) struct Site {
+    pub(in crate::waypoint) workload: Arc<Workload>,
+    pub(in crate::waypoint) way: Way,
+    /// Tells its connections from those of others. An endpoint that is reached in another way has
+    /// another.
+    pub(super) id: SiteId,
+}
+
+/// How an endpoint is reached.
+#[derive(Debug)]
+pub(in crate::waypoint) enum Way {
+    /// By a tunnel to who it is.
+    Tunnel(Stretch),
+    /// As the mesh says of what has no tunnels.
+    Plain(Spot),
+}
+
+/// Names a site in a process. Its clones are one; when there are none left nobody asks for the
+/// endpoint any more.
+#[derive(Clone, Debug)]
+pub(super) struct SiteId(Arc<u64>);
+
+impl SiteId {
+    pub(super) fn number(&self) -> u64 {
+        *self.0
+    }
+
+    pub(super) fn life(&self) -> Weak<u64> {
+        Arc::downgrade(&self.0)
+    }
+}
+
+/// Gives out names.
+#[derive(Debug, Default)]
+pub(super) struct SiteIds(AtomicU64);
+
+impl SiteIds {
+    fn next(&self) -> SiteId {
+        SiteId(Arc::new(self.0.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// Where this waypoint is.
+#[derive(Clone, Debug)]
+pub(in crate::waypoint) struct Here {
+    pub(in crate::waypoint) network: Arc<str>,
+    /// Its workload, whose place counts where near endpoints are preferred. Without one all are alike.
+    pub(in crate::waypoint) workload: Option<Arc<Workload>>,
+    /// Where workloads take tunnels.
+    pub(in crate::waypoint) hbone_port: u16,
+}
+
+impl Site {
+    /// A workload that is reached so. One that is reached as before keeps its connections.
+    pub(super) fn new(ids: &SiteIds, workload: &Arc<Workload>, way: Way, before: Option<&Self>) -> Self {
+        let before = before.filter(|before| before.is_reached_by(&way));
+        Self {
+            workload: Arc::clone(workload),
+            id: before.map_or_else(|| ids.next(), |before| before.id.clone()),
+            way,
+        }
+    }
+
+    /// The way to an endpoint for a port of a service. `None` if there is none from here: it has no
+    /// such port, is in another network, or has no address that could be used.
+    pub(super) fn way(here: &Here, service: &Service, endpoint: &Endpoint, port: u16) -> Option<Way> {
+        let workload = endpoint.workload();
+        let target = endpoint.target_port(service, port)?;
+        if workload.network != here.network {
+            return None;
+        }
+        let host = Host::of(here, service, workload)?;
+        Some(match workload.protocol {
+            Protocol::Hbone => Way::Tunnel(Stretch {
+                peer: host.at(here.hbone_port),
+                authority: host.authority(target)?,
+                servers: servers(service, workload)?,
+            }),
+            Protocol::Plain => Way::Plain(host.at(target)),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn is_reached_by(&self, way: &Way) -> bool {
+        match (&self.way, way) {
+            (Way::Tunnel(one), Way::Tunnel(other)) => {
+                one.peer == other.peer && one.authority == other.authority && one.servers == other.servers
+            }
+            (Way::Plain(one), Way::Plain(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// Who may answer at an endpoint: itself, and who else the service names. Names that are no SPIFFE
+/// IDs let nobody answer.
+fn servers(service: &Service, workload: &Workload) -> Option<PeerPolicy> {
+    let identity = workload.identity.spiffe_id().parse().ok()?;
+    let names = service.subject_alt_names.iter().filter_map(|name| name.parse().ok());
+    Some(PeerPolicy::one_of(names.chain([identity])))
+}
+
+enum Host<'a> {
+    Address(IpAddr),
+    Name(&'a str),
+}
+
+impl<'a> Host<'a> {
+    fn of(here: &Here, service: &Service, workload: &'a Workload) -> Option<Self> {
+        let own = here.workload.as_ref().and_then(|workload| workload.addresses.first());
+        let is_v4 = own.is_none_or(IpAddr::is_ipv4);
+        let allowed = || {
+            workload
+                .addresses
+                .iter()
+                .filter(|address| service.families.allows(**address))
+        };
+        let address = allowed()
+            .find(|address| address.is_ipv4() == is_v4)
+            .or_else(|| allowed().next());
+        let name = workload.hostname.as_deref().map(Self::Name);
+        address.map(|address| Self::Address(*address)).or(name)
+    }
+
+    fn at(&self, port: u16) -> Spot {
+        match self {
+            Self::Address(address) => Spot::Addr(SocketAddr::new(*address, port)),
+            Self::Name(name) => Spot::Name((*name).to_owned(), port),
+        }
+    }
+
+    fn authority(&self, port: u16) -> Option<Authority> {
+        match self {
+            Self::Address(address) => SocketAddr::new(*address, port).try_into().ok(),
+            Self::Name(name) => Authority::new(name, port).ok(),
+        }
+    }
+}
+
+/// Whether two workloads share a place.
+pub(super) fn shares(one: &Workload, other: &Workload, scope: Scope) -> bool {
+    let (here, there) = (&*one.locality, &*other.locality);
+    match scope {
+        Scope::Region => here.region == there.region,
+        Scope::Zone => (&here.region, &here.zone) == (&there.region, &there.zone),
+        Scope::Subzone => here == there,
+        Scope::Node => one.node == other.node,
+        Scope::Cluster => one.cluster == other.cluster,
+        Scope::Network => one.network == other.network,
+        _ => false,
+    }
+}
+
+pub(super) fn locality(workload: &Workload) -> Locality {
+    let place = &*workload.locality;
+    Locality::new(&*place.region, &*place.zone, &*place.subzone)
+}
+
+/// What a workload's label says, as far as the mesh is told: its labels are not, but what they make
+/// of it is. An unknown label says nothing.
+pub(super) fn label<'a>(workload: &'a Workload, name: &str) -> Option<&'a str> {
+    let value = match name {
+        "app" | "app.kubernetes.io/name" | "service.istio.io/canonical-name" => &workload.canonical_name,
+        "version" | "app.kubernetes.io/version" | "service.istio.io/canonical-revision" => &workload.canonical_revision,
+        "topology.kubernetes.io/region" => &workload.locality.region,
+        "topology.kubernetes.io/zone" => &workload.locality.zone,
+        "topology.istio.io/subzone" => &workload.locality.subzone,
+        "topology.istio.io/network" => &workload.network,
+        "topology.istio.io/cluster" => &workload.cluster,
+        "kubernetes.io/hostname" => &workload.node,
+        _ => return None,
+    };
+    Some(value).filter(|value| !value.is_empty()).map(|value| &**value)
+}
