@@ -20,7 +20,7 @@ use mesh_policy::{Budget, ConnectionFacts, Known, PathNormalization, RequestFact
 use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies};
 use mesh_testkit::policy::{Outcome, decide};
 use mesh_testkit::proxy_protocol;
-use mesh_xds_types::{auth, discovery, rpc, security, workload};
+use mesh_xds_types::{auth, discovery, ext_authz, rate_limit, rpc, security, workload};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -253,6 +253,10 @@ pub fn wire_message(data: &[u8]) {
         reads_what_it_wrote::<rpc::Status>,
         reads_what_it_wrote::<auth::IstioCertificateRequest>,
         reads_what_it_wrote::<auth::IstioCertificateResponse>,
+        reads_what_it_wrote::<ext_authz::CheckRequest>,
+        reads_what_it_wrote::<ext_authz::CheckResponse>,
+        reads_what_it_wrote::<rate_limit::RateLimitRequest>,
+        reads_what_it_wrote::<rate_limit::RateLimitResponse>,
     ];
     if let Some(kind) = kinds.get(usize::from(*which) % kinds.len()) {
         kind(bytes);

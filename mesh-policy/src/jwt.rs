@@ -163,6 +163,13 @@ impl Authenticator {
         }
     }
 
+    /// The keys that rules want without having them inline, for whoever fetches them beforehand. Two
+    /// rules may want the same.
+    pub fn wanted_keys(&self) -> impl Iterator<Item = WantedKeys<'_>> {
+        let rules = self.rules.iter().filter(|rule| rule.keys.is_none());
+        rules.map(Rule::wanted_keys)
+    }
+
     fn believed(&self, rule: &Rule, believed: Believed, request: &Facts<'_>) -> Authentication {
         let mut changes = Changes::removing(&self.outputs).adding(believed.headers);
         if !rule.forwards {

@@ -16,18 +16,51 @@
 pub mod envoy {
     pub mod config {
         pub mod core {
-            /// Who takes part in discovery (`envoy.config.core.v3`).
+            /// Who takes part in discovery, and what messages about requests are made of
+            /// (`envoy.config.core.v3`).
             pub mod v3 {
                 include!("../generated/envoy.config.core.v3.rs");
             }
         }
     }
+    #[cfg(feature = "rate-limit")]
+    pub mod extensions {
+        pub mod common {
+            pub mod ratelimit {
+                /// What requests are counted by (`envoy.extensions.common.ratelimit.v3`).
+                pub mod v3 {
+                    include!("../generated/envoy.extensions.common.ratelimit.v3.rs");
+                }
+            }
+        }
+    }
     pub mod service {
+        #[cfg(feature = "ext-authz")]
+        pub mod auth {
+            /// Services that decide about requests (`envoy.service.auth.v3`).
+            pub mod v3 {
+                include!("../generated/envoy.service.auth.v3.rs");
+            }
+        }
         pub mod discovery {
             /// The incremental discovery protocol (`envoy.service.discovery.v3`).
             pub mod v3 {
                 include!("../generated/envoy.service.discovery.v3.rs");
             }
+        }
+        #[cfg(feature = "rate-limit")]
+        pub mod ratelimit {
+            /// Services that count requests (`envoy.service.ratelimit.v3`).
+            pub mod v3 {
+                include!("../generated/envoy.service.ratelimit.v3.rs");
+            }
+        }
+    }
+    #[cfg(any(feature = "ext-authz", feature = "rate-limit"))]
+    pub mod r#type {
+        /// Statuses of HTTP and units of time (`envoy.type.v3`).
+        pub mod v3 {
+            include!("../generated/envoy.r#type.v3.rs");
         }
     }
 }

@@ -8,9 +8,13 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 11] = [
+    "envoy/auth.proto",
     "envoy/core.proto",
+    "envoy/descriptor.proto",
     "envoy/discovery.proto",
+    "envoy/limit.proto",
+    "envoy/type.proto",
     "google/status.proto",
     "istio/authorization.proto",
     "istio/ca.proto",

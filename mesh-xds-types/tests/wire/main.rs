@@ -2,6 +2,10 @@
 //! are not known, and what is written is read.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "test code")]
 
+mod bytes;
+#[cfg(all(feature = "ext-authz", feature = "rate-limit"))]
+mod external;
+
 use std::collections::HashMap;
 
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
@@ -10,34 +14,9 @@ use mesh_xds_types::traffic::Manifest;
 use mesh_xds_types::workload::{self, GatewayAddress, address, gateway_address};
 use mesh_xds_types::{auth, core, rpc, security};
 use proptest::prelude::*;
-use prost::{DecodeError, Message};
+use prost::Message;
 
-/// A field of wire type 2: the tag for `number`, the length, the content.
-fn field(number: u32, content: &[u8]) -> Vec<u8> {
-    let mut bytes = varint(number << 3 | 2);
-    bytes.extend(varint(u32::try_from(content.len()).unwrap()));
-    bytes.extend(content);
-    bytes
-}
-
-/// A field of wire type 0.
-fn number(number: u32, value: u32) -> Vec<u8> {
-    [varint(number << 3), varint(value)].concat()
-}
-
-fn varint(mut value: u32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-fn read<M: Message + Default>(parts: &[Vec<u8>]) -> Result<M, DecodeError> {
-    M::decode(parts.concat().as_slice())
-}
+use self::bytes::{field, number, read};
 
 #[test]
 fn workload_fields_have_their_published_numbers() {

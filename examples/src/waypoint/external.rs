@@ -1,0 +1,185 @@
+//! Services outside that have a say in a request, and what they are asked.
+//!
+//! A worker has an [`External`], and calls two functions of it on a request's way:
+//!
+//! 1. [`External::authorize`] with the providers whose CUSTOM policies match
+//!    (`Consultation::providers`). What comes back is the request with what they changed about it,
+//!    and what is to be changed about its response; or [`Unauthorized`].
+//! 2. [`External::limit`] once the request is authorized. What comes back is what is to be changed
+//!    about the request and its response; or [`Refused`].
+//!
+//! Both take as long as the services may: 200 ms for each provider and 20 ms for limits, if the
+//! configuration does not say otherwise, plus what the request's body takes that a provider is to be
+//! told of. Dropping either future ends the call.
+//!
+//! Keys for RequestAuthentication are [`Keys`], which a snapshot's policies are told to.
+
+mod about;
+mod authorization;
+mod body;
+mod caller;
+mod config;
+mod edits;
+#[cfg(test)]
+mod fake;
+mod keys;
+mod limits;
+mod names;
+mod refused;
+mod reply;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Body;
+use mesh_policy::Facts;
+use mesh_policy::traffic::rate::Clusters;
+
+pub(super) use self::about::{About, End};
+use self::authorization::Provider;
+pub(super) use self::authorization::Unauthorized;
+pub(super) use self::body::Begun;
+pub(super) use self::config::Config;
+pub(super) use self::edits::Edits;
+pub(super) use self::keys::Keys;
+use self::limits::Limits;
+pub(super) use self::limits::Within;
+pub(super) use self::refused::{Reason, Refused};
+pub(super) use self::reply::Reply;
+use crate::proxy::control_plane::DialSetupError;
+use crate::workers::Driver;
+
+/// The services, as all workers share them.
+#[derive(Clone)]
+pub(super) struct Services {
+    providers: Vec<Provider>,
+    limits: Option<Limits>,
+}
+
+impl Services {
+    /// What the configuration names, and the keys with what fetches them.
+    ///
+    /// # Errors
+    ///
+    /// A service that cannot be authenticated as the configuration asks, or has the name of another.
+    pub(super) fn new(config: &Config) -> Result<(Self, Keys, Driver), ServicesError> {
+        let Config {
+            authorization,
+            limits,
+            keys,
+        } = config;
+        let mut providers: Vec<Provider> = Vec::new();
+        for provider in authorization.iter().cloned() {
+            let name = provider.name.clone();
+            if providers.iter().any(|other| other.name() == &*name) {
+                return Err(ServicesError::Twice { name });
+            }
+            providers.push(Provider::new(provider).map_err(|error| ServicesError::Provider { name, error })?);
+        }
+        let limits = limits
+            .clone()
+            .map(Limits::new)
+            .transpose()
+            .map_err(ServicesError::Limits)?;
+        let (keys, driver) = Keys::new(keys);
+        Ok((Self { providers, limits }, keys, driver))
+    }
+
+    /// A worker's connections, which are made when they are first needed. Takes the worker's runtime.
+    pub(super) fn connect(&self) -> External {
+        let providers = self.providers.iter();
+        External {
+            providers: providers
+                .map(|provider| (provider.name().into(), provider.asked()))
+                .collect(),
+            limits: self.limits.as_ref().map(Limits::asked),
+        }
+    }
+}
+
+/// A worker's way to the services.
+pub(super) struct External {
+    providers: HashMap<Box<str>, authorization::Asked>,
+    limits: Option<limits::Asked>,
+}
+
+/// A request that every provider lets pass.
+#[derive(Debug)]
+pub(super) struct Authorized<B> {
+    /// As they changed it.
+    pub(super) request: Request<Begun<B>>,
+    /// What is to be changed about its response.
+    pub(super) response: Edits,
+}
+
+impl External {
+    /// Asks each of `providers` whether a request may pass, one after another.
+    ///
+    /// # Errors
+    ///
+    /// One of them says no, or does not answer, or is not known: the request must not pass. Or its
+    /// body failed while it was read for them.
+    ///
+    /// # Cancel safety
+    ///
+    /// The request is lost; no provider's answer has any effect elsewhere.
+    pub(super) async fn authorize<B: Body<Data = Bytes> + Unpin>(
+        &self,
+        providers: impl IntoIterator<Item = &str>,
+        request: Request<B>,
+        about: &About<'_>,
+    ) -> Result<Authorized<B>, Unauthorized<B::Error>> {
+        let mut request = request.map(Begun::untouched);
+        let mut response = Edits::default();
+        for name in providers {
+            let provider = self.providers.get(name).ok_or_else(authorization::unknown)?;
+            request = provider.ask(request, about, &mut response).await?;
+        }
+        Ok(Authorized { request, response })
+    }
+
+    /// Asks whether a request to `service`, which is its `namespace/hostname`, is one too many.
+    ///
+    /// # Errors
+    ///
+    /// It is, or nobody answers and that is to refuse it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The request may have been counted.
+    pub(super) async fn limit(
+        &self,
+        service: &str,
+        facts: Facts<'_>,
+        clusters: Clusters<'_>,
+    ) -> Result<Within, Refused> {
+        match &self.limits {
+            Some(limits) => limits.ask(service, facts, clusters).await,
+            None => Ok(Within::default()),
+        }
+    }
+}
+
+/// What is wrong with what the configuration says about services.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServicesError {
+    #[error("external.authorization: `{}` is there twice", name.escape_debug())]
+    Twice { name: Box<str> },
+    #[error("external.authorization `{}`: {}", name.escape_debug(), described(error))]
+    Provider {
+        name: Box<str>,
+        #[source]
+        error: DialSetupError,
+    },
+    #[error("external.limits: {}", described(.0))]
+    Limits(#[source] DialSetupError),
+}
+
+/// The field below the service's own.
+fn described(error: &DialSetupError) -> String {
+    match error {
+        DialSetupError::Name(error) => format!("server.server_name: {error}"),
+        DialSetupError::Roots { file, error } => format!("server.roots: {}: {error}", file.display()),
+    }
+}

@@ -1,0 +1,147 @@
+//! Providers of CUSTOM policies: Envoy's external authorization over gRPC.
+
+mod answer;
+mod question;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use hyper::body::Body;
+use mesh_xds_types::ext_authz::authorization_client::AuthorizationClient;
+
+use self::answer::{Answer, answer};
+use self::question::question;
+use super::about::About;
+use super::body::Begun;
+use super::caller::{Called, Caller, MAX_ANSWER, Silence};
+use super::config;
+use super::edits::Edits;
+use super::refused::{Reason, Refused};
+use super::reply::Reply;
+use crate::proxy::control_plane::DialSetupError;
+
+/// A provider, as all workers share it.
+#[derive(Clone)]
+pub(super) struct Provider {
+    config: Arc<config::Authorization>,
+    called: Called,
+}
+
+/// A worker's way to a provider.
+pub(super) struct Asked {
+    config: Arc<config::Authorization>,
+    caller: Caller,
+}
+
+/// Why a request does not get past a provider.
+#[derive(Debug)]
+pub(in crate::waypoint) enum Unauthorized<E> {
+    /// It is answered here.
+    Refused(Refused),
+    /// Its body, which a provider is to be told of, failed.
+    Body(E),
+}
+
+impl Provider {
+    pub(super) fn new(config: config::Authorization) -> Result<Self, DialSetupError> {
+        let config::Authorization {
+            name,
+            server,
+            timeout,
+            max_in_flight,
+            ..
+        } = &config;
+        let called = Called::new(name, server.clone(), *timeout, *max_in_flight)?;
+        Ok(Self {
+            config: Arc::new(config),
+            called,
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            config: Arc::clone(&self.config),
+            caller: self.called.caller(),
+        }
+    }
+}
+
+impl Asked {
+    /// Asks whether a request may pass, and changes it as the answer says. What is to become of its
+    /// response goes to `later`.
+    pub(super) async fn ask<B: Body<Data = Bytes> + Unpin>(
+        &self,
+        request: Request<Begun<B>>,
+        about: &About<'_>,
+        later: &mut Edits,
+    ) -> Result<Request<Begun<B>>, Unauthorized<B::Error>> {
+        let (mut head, mut body) = request.into_parts();
+        let mut told = None;
+        // A client that wants another protocol waits for an answer before it sends anything.
+        let bound = self.config.with_request_body.filter(|_| !asks_to_switch(&head));
+        if let Some(bound) = bound {
+            let (begun, beginning) = body.read(bound.max_bytes).await.map_err(Unauthorized::Body)?;
+            if beginning.is_partial && !bound.allow_partial {
+                return Err(refused(
+                    Reply::bare(StatusCode::PAYLOAD_TOO_LARGE),
+                    Reason::BodyTooLarge,
+                ));
+            }
+            (body, told) = (begun, Some(beginning));
+        }
+        let question = question(&self.config, &head, about, body.size_hint().exact(), told.as_ref());
+        let asking = async |channel, question| {
+            let mut client = AuthorizationClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+            client.check(question).await
+        };
+        match self.caller.call(question, asking, answer).await {
+            Ok(Answer::Allowed { request, response }) => {
+                request.apply(&mut head.headers);
+                later.then(response);
+            }
+            Ok(Answer::Denied(reply)) => return Err(refused(reply, Reason::Denied)),
+            Ok(Answer::Failed { status, reply }) => self.or_allow(Reply {
+                status: status.unwrap_or(self.config.status_on_error),
+                ..reply
+            })?,
+            // An answer that cannot be carried out is worse than none: it was meant to have an effect.
+            Err(Silence::Fault(_)) => {
+                let reply = Reply::bare(self.config.status_on_error);
+                return Err(refused(reply, Reason::AuthorizationFailed));
+            }
+            Err(Silence::Overflow | Silence::Deadline { .. } | Silence::Call(_)) => {
+                self.or_allow(Reply::bare(self.config.status_on_error))?;
+            }
+        }
+        Ok(Request::from_parts(head, body))
+    }
+
+    /// What becomes of a request that nobody could tell anything about.
+    fn or_allow<E>(&self, reply: Reply) -> Result<(), Unauthorized<E>> {
+        match self.config.failure_mode_allow {
+            true => Ok(()),
+            false => Err(refused(reply, Reason::AuthorizationFailed)),
+        }
+    }
+}
+
+/// What becomes of a request whose provider is not known.
+pub(super) fn unknown<E>() -> Unauthorized<E> {
+    refused(Reply::bare(StatusCode::FORBIDDEN), Reason::AuthorizationFailed)
+}
+
+fn refused<E>(reply: Reply, reason: Reason) -> Unauthorized<E> {
+    Unauthorized::Refused(Refused { reply, reason })
+}
+
+/// Whether a request is the beginning of something else: an upgrade, or a tunnel.
+fn asks_to_switch(head: &http::request::Parts) -> bool {
+    head.method == http::Method::CONNECT || head.headers.contains_key(http::header::UPGRADE)
+}

@@ -1,0 +1,157 @@
+use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
+use mesh_policy::traffic::FieldName;
+use mesh_xds_types::core::header_value_option::HeaderAppendAction;
+use mesh_xds_types::core::{self, HeaderValueOption};
+
+/// The most lines that one answer may have, of each kind.
+pub(super) const MAX_LINES: usize = 128;
+
+/// What an answer changes about the headers of a message: lines in their order, then what goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::waypoint) struct Edits {
+    lines: Vec<(HeaderAppendAction, HeaderName, HeaderValue)>,
+    removed: Vec<HeaderName>,
+}
+
+/// What becomes of lines with a line's name if the line does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsaid {
+    /// They stay: nobody but servers had a say in them.
+    Append,
+    /// They go, lest what a client wrote be taken for what the service vouches for.
+    Overwrite,
+}
+
+impl Edits {
+    /// What these lines come to.
+    ///
+    /// # Errors
+    ///
+    /// There are too many, or one is no header line, or one that belongs to the connection, to the
+    /// framing or to where the message goes.
+    pub(super) fn of(options: &[HeaderValueOption], unsaid: Unsaid) -> Result<Self, EditFault> {
+        within(options.len())?;
+        let lines = options.iter().map(|option| {
+            // An empty value is kept whatever it says: without the line, a client's would stay.
+            let HeaderValueOption {
+                header,
+                append,
+                append_action,
+                keep_empty_value: _,
+            } = option;
+            let (name, value) = line(header.as_ref().ok_or(EditFault::NoHeader)?)?;
+            let action = match (append, *append_action) {
+                (Some(true), _) => HeaderAppendAction::AppendIfExistsOrAdd,
+                (Some(false), _) => HeaderAppendAction::OverwriteIfExistsOrAdd,
+                (None, 0) if unsaid == Unsaid::Overwrite => HeaderAppendAction::OverwriteIfExistsOrAdd,
+                (None, action) => HeaderAppendAction::try_from(action).map_err(|_| EditFault::Action { action })?,
+            };
+            Ok((action, name, value))
+        });
+        Ok(Self {
+            lines: lines.collect::<Result<_, _>>()?,
+            removed: Vec::new(),
+        })
+    }
+
+    /// Lines that are added to what is there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`of`](Self::of).
+    pub(super) fn adding(headers: &[core::HeaderValue]) -> Result<Self, EditFault> {
+        within(headers.len())?;
+        let lines = headers.iter().map(|header| {
+            let (name, value) = line(header)?;
+            Ok((HeaderAppendAction::AppendIfExistsOrAdd, name, value))
+        });
+        Ok(Self {
+            lines: lines.collect::<Result<_, _>>()?,
+            removed: Vec::new(),
+        })
+    }
+
+    /// Removes also what is called so. What no answer may change stays, which is what Envoy promises
+    /// of pseudo-headers and `host`.
+    ///
+    /// # Errors
+    ///
+    /// There are too many.
+    pub(super) fn removing(mut self, names: &[String]) -> Result<Self, EditFault> {
+        within(names.len())?;
+        let names = names.iter().filter_map(|name| changeable(name).ok());
+        self.removed.extend(names);
+        Ok(self)
+    }
+
+    /// One line more.
+    pub(super) fn with(mut self, action: HeaderAppendAction, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.lines.push((action, name, value.into()));
+        self
+    }
+
+    /// Changes the headers of a message.
+    pub(in crate::waypoint) fn apply(&self, headers: &mut HeaderMap) {
+        for (action, name, value) in &self.lines {
+            match (action, headers.entry(name)) {
+                (HeaderAppendAction::AppendIfExistsOrAdd, Entry::Occupied(mut lines)) => lines.append(value.clone()),
+                (HeaderAppendAction::AddIfAbsent, Entry::Occupied(_))
+                | (HeaderAppendAction::OverwriteIfExists, Entry::Vacant(_)) => {}
+                (
+                    HeaderAppendAction::OverwriteIfExistsOrAdd | HeaderAppendAction::OverwriteIfExists,
+                    Entry::Occupied(mut lines),
+                ) => {
+                    lines.insert(value.clone());
+                }
+                (_, Entry::Vacant(place)) => {
+                    place.insert(value.clone());
+                }
+            }
+        }
+        for name in &self.removed {
+            headers.remove(name);
+        }
+    }
+
+    /// These, and then others.
+    pub(super) fn then(&mut self, later: Self) {
+        self.lines.extend(later.lines);
+        self.removed.extend(later.removed);
+    }
+}
+
+fn within(count: usize) -> Result<(), EditFault> {
+    match count > MAX_LINES {
+        true => Err(EditFault::TooMany { count }),
+        false => Ok(()),
+    }
+}
+
+fn line(header: &core::HeaderValue) -> Result<(HeaderName, HeaderValue), EditFault> {
+    let core::HeaderValue { key, value, raw_value } = header;
+    let name = changeable(key)?;
+    let bytes = if value.is_empty() { raw_value } else { value.as_bytes() };
+    let value = HeaderValue::from_bytes(bytes).map_err(|_| EditFault::Value { name: name.clone() })?;
+    Ok((name, value))
+}
+
+fn changeable(name: &str) -> Result<HeaderName, EditFault> {
+    let fault = || EditFault::Name { name: name.into() };
+    let name = FieldName::changeable(name).map_err(|_| fault())?;
+    HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| fault())
+}
+
+/// Why an answer's lines cannot be put into a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EditFault {
+    #[error("{count} header lines are more than {MAX_LINES}")]
+    TooMany { count: usize },
+    #[error("a header line is empty")]
+    NoHeader,
+    #[error("`{}` is no header that an answer may change", name.escape_debug())]
+    Name { name: Box<str> },
+    #[error("the value of the header `{name}` is none")]
+    Value { name: HeaderName },
+    #[error("there is no append action {action}")]
+    Action { action: i32 },
+}

@@ -1,0 +1,164 @@
+//! The keys of issuers whose tokens are believed: fetched beforehand, and again from time to time.
+
+mod address;
+mod driver;
+mod fetch;
+mod schedule;
+mod url;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use mesh_policy::jwt::{KeySet, KeySource, WantedKeys};
+use tokio::sync::watch;
+
+pub(super) use self::address::Block;
+use self::fetch::Fetcher;
+use super::config;
+use crate::workers::Driver;
+
+/// The most places that keys are fetched from. Policies may name more; those issuers' tokens are
+/// refused.
+const MAX_PLACES: usize = 256;
+
+/// The keys of issuers, as of the last time that they could be fetched. A token whose keys never
+/// could be, or not for a day, is refused.
+#[derive(Clone)]
+pub(in crate::waypoint) struct Keys(Arc<Shared>);
+
+struct Shared {
+    held: RwLock<Held>,
+    /// How many places were never called yet; sent whenever the places change.
+    untried: watch::Sender<usize>,
+    fetcher: Fetcher,
+}
+
+/// Places by issuer.
+type Held = HashMap<Box<str>, Vec<Place>>;
+
+/// Where an issuer's keys are, and which they are.
+#[derive(Clone)]
+struct Place {
+    uri: Option<Box<str>>,
+    timeout: Duration,
+    keys: Option<Arc<KeySet>>,
+    is_tried: bool,
+}
+
+/// What a place is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PlaceName {
+    issuer: Box<str>,
+    /// `None`: where the issuer's discovery document says.
+    uri: Option<Box<str>>,
+}
+
+impl Keys {
+    /// None yet, and what fetches them for as long as it is polled.
+    pub(super) fn new(config: &config::Keys) -> (Self, Driver) {
+        let shared = Arc::new(Shared {
+            held: RwLock::default(),
+            untried: watch::Sender::new(0),
+            fetcher: Fetcher::new(config),
+        });
+        let driver = Driver::new("keys of tokens", driver::drive(Arc::clone(&shared)));
+        (Self(shared), driver)
+    }
+
+    /// Fetches these keys from now on, and no others. Those that are held stay.
+    pub(in crate::waypoint) fn follow<'w>(&self, wanted: impl IntoIterator<Item = WantedKeys<'w>>) {
+        self.0.change(|held| {
+            let mut before = std::mem::take(held);
+            let mut count = 0;
+            for keys in wanted {
+                let places = held.entry(keys.issuer.into()).or_default();
+                if let Some(place) = places.iter_mut().find(|place| place.uri.as_deref() == keys.uri) {
+                    place.timeout = place.timeout.max(keys.timeout);
+                    continue;
+                }
+                count += 1;
+                if count > MAX_PLACES {
+                    continue;
+                }
+                let known = before.get_mut(keys.issuer).and_then(|places| {
+                    let at = places.iter().position(|place| place.uri.as_deref() == keys.uri)?;
+                    Some(places.swap_remove(at))
+                });
+                let fresh = Place {
+                    uri: keys.uri.map(Box::from),
+                    timeout: keys.timeout,
+                    keys: None,
+                    is_tried: false,
+                };
+                places.push(Place {
+                    timeout: keys.timeout,
+                    ..known.unwrap_or(fresh)
+                });
+            }
+            if count > MAX_PLACES {
+                tracing::warn!(
+                    count,
+                    most = MAX_PLACES,
+                    "keys not fetched: policies name too many places"
+                );
+            }
+        });
+    }
+
+    /// Waits until each place was called once, whether or not keys came of it. Takes as long as the
+    /// slowest place may.
+    pub(in crate::waypoint) async fn tried(&self) {
+        let mut untried = self.0.untried.subscribe();
+        // The sender is in `self`.
+        let _ = untried.wait_for(|untried| *untried == 0).await;
+    }
+}
+
+impl KeySource for Keys {
+    fn keys(&self, wanted: &WantedKeys<'_>) -> Option<Arc<KeySet>> {
+        let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
+        let places = held.get(wanted.issuer)?;
+        let place = places.iter().find(|place| place.uri.as_deref() == wanted.uri)?;
+        place.keys.clone()
+    }
+}
+
+impl Shared {
+    /// Changes what is held, and tells who waits for it.
+    fn change(&self, change: impl FnOnce(&mut Held)) {
+        let untried = {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            change(&mut held);
+            held.values().flatten().filter(|place| !place.is_tried).count()
+        };
+        self.untried.send_replace(untried);
+    }
+
+    /// All places, and how long calling each may take.
+    fn places(&self) -> Vec<(PlaceName, Duration)> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let places = held.iter().flat_map(|(issuer, places)| {
+            places.iter().map(|place| {
+                let name = PlaceName {
+                    issuer: issuer.clone(),
+                    uri: place.uri.clone(),
+                };
+                (name, place.timeout)
+            })
+        });
+        places.collect()
+    }
+
+    /// A place was called, and if it is still wanted, this becomes of its keys.
+    fn tried(&self, name: &PlaceName, change: impl FnOnce(&mut Option<Arc<KeySet>>)) {
+        self.change(|held| {
+            let places = held.get_mut(&name.issuer);
+            let place = places.and_then(|places| places.iter_mut().find(|place| place.uri == name.uri));
+            if let Some(place) = place {
+                place.is_tried = true;
+                change(&mut place.keys);
+            }
+        });
+    }
+}
