@@ -13,6 +13,8 @@ mod catalog;
 mod client;
 mod held;
 mod limits;
+mod offer;
+mod order;
 mod server;
 mod subscription;
 mod waiters;

@@ -38,6 +38,18 @@ struct Shared {
     observer: Box<dyn Fn(Event<'_>) + Send + Sync>,
 }
 
+/// Whom a client belongs to, of those that [`Discovery::publish_to`] knows. Whoever serves puts it
+/// into the extensions of a request, once it is known who sent that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience(Arc<str>);
+
+impl Audience {
+    /// An audience by its name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+}
+
 /// A client of a [`Discovery`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -117,6 +129,18 @@ impl Discovery {
         self.shared.published.send_replace(());
     }
 
+    /// As [`Server::publish_to`], and sends it.
+    pub fn publish_to(&self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        self.shared.lock().publish_to(type_url, resources);
+        self.shared.published.send_replace(());
+    }
+
+    /// As [`Server::update_to`], and sends it.
+    pub fn update_to(&self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        self.shared.lock().update_to(type_url, resources);
+        self.shared.published.send_replace(());
+    }
+
     /// Who is connected, and how far each is, in the order in which they came.
     #[must_use]
     pub fn clients(&self) -> Vec<Connected> {
@@ -144,10 +168,12 @@ impl AggregatedDiscoveryService for Discovery {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let audience = request.extensions().get::<Audience>();
+        let audience = audience.map(|Audience(name)| Arc::clone(name));
         let id = self
             .shared
             .lock()
-            .connect()
+            .connect_as(audience)
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let session = Session {
             shared: Arc::clone(&self.shared),

@@ -103,6 +103,23 @@ impl Catalog {
         self.entries.insert(name, (self.latest, published));
     }
 
+    /// Adds and replaces resources; if that is to be all, removes the others. Tells whether there
+    /// were any.
+    pub(super) fn replace(&mut self, resources: impl IntoIterator<Item = Published>, is_all: bool) -> bool {
+        let mut gone: BTreeSet<Arc<str>> = match is_all {
+            true => self.entries.keys().cloned().collect(),
+            false => BTreeSet::new(),
+        };
+        for published in resources {
+            gone.remove(published.name());
+            self.insert(published);
+        }
+        for name in &gone {
+            self.remove(name);
+        }
+        !gone.is_empty()
+    }
+
     pub(super) fn remove(&mut self, name: &str) {
         if self.entries.contains_key(name)
             && let Some(name) = self.forget(name)
@@ -154,8 +171,9 @@ impl Catalog {
         changes.map(|(change, name)| (*change, name, self.get(name)))
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.entries.keys()
+    /// Whether there is nothing, and nothing that somebody has to hear the end of.
+    pub(super) fn is_empty(&self) -> bool {
+        self.log.is_empty()
     }
 
     /// What a client of `node` gets when it asks for `wanted`, by the name to send it under. The

@@ -1,16 +1,18 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 use prost::Message;
 use prost_types::value::Kind;
 use thiserror::Error;
 
-use super::catalog::{Catalog, Published};
+use super::catalog::Published;
 use super::limits::{MAX_NAME_LENGTH, PARTS};
+use super::offer::Offer;
+use super::order::{self, Order};
 use super::watch::{Terms, Watch};
 
 /// Types that one client may ask for. Ambient has two.
@@ -23,9 +25,6 @@ const MAX_NODE_BYTES: usize = 64 << 10;
 /// Removals that a type remembers for clients that have not heard of them. If more gather, the
 /// clients that are behind lose their streams, and learn of them when they come back.
 const MAX_TOMBSTONES: usize = 1_000_000;
-
-/// The types of which one has to go before another.
-const ORDER: [&str; 2] = [AUTHORIZATION_TYPE_URL, ADDRESS_TYPE_URL];
 
 /// The limits of a [`Server`].
 #[derive(Clone, Debug)]
@@ -107,32 +106,27 @@ pub struct ClientId(u64);
 ///
 /// One response of each type is under way to a client at any time.
 ///
-/// Policies reach a client before the workloads and services that were published after them, and
-/// leave it after those that were removed before them. So publish policies first and remove them
-/// last: no client then knows a workload without the policies that are to protect it.
+/// Policies and manifests reach a client before the workloads and services that were published after
+/// them, and leave it after those that were removed before them. So publish policies first and remove
+/// them last: no client then knows a workload without the policies that are to protect it.
+///
+/// A type is published [for all](Self::publish), or [for audiences](Self::publish_to), each of which
+/// hears of its own only. Which audience a client belongs to is not for the client to say: the driver
+/// [knows](Self::connect_as) it from the transport.
 #[derive(Debug)]
 pub struct Server {
     config: ServerConfig,
-    catalogs: HashMap<Arc<str>, Catalog>,
+    offer: Offer,
     clients: BTreeMap<ClientId, Peer>,
     serial: u64,
     nonces: u64,
-    /// What is offered of types that nobody published.
-    nothing: Catalog,
     order: Order,
-}
-
-/// How far clients have to be in one type to be told of another.
-#[derive(Clone, Copy, Debug, Default)]
-struct Order {
-    /// The latest policy when addresses changed last.
-    policies_first: u64,
-    /// The latest address when policies were removed last.
-    addresses_first: u64,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
+    /// Whom its transport knows it to be.
+    audience: Option<Arc<str>>,
     /// From its first request.
     node: Option<Node>,
     watches: BTreeMap<Arc<str>, Watch>,
@@ -215,27 +209,17 @@ impl Server {
     pub fn new(config: ServerConfig) -> Self {
         Self {
             config,
-            catalogs: HashMap::new(),
+            offer: Offer::default(),
             clients: BTreeMap::new(),
             serial: 0,
             nonces: 0,
-            nothing: Catalog::default(),
             order: Order::default(),
         }
     }
 
     /// Replaces everything of a type. Clients get what differs.
     pub fn publish(&mut self, type_url: &str, resources: impl IntoIterator<Item = Published>) {
-        let catalog = self.catalogs.entry(type_url.into()).or_default();
-        let mut gone: BTreeSet<Arc<str>> = catalog.names().cloned().collect();
-        for published in resources {
-            gone.remove(published.name());
-            catalog.insert(published);
-        }
-        let has_removed = !gone.is_empty();
-        for name in gone {
-            catalog.remove(&name);
-        }
+        let has_removed = self.offer.shared(type_url).replace(resources, true);
         self.changed(type_url, has_removed);
     }
 
@@ -246,10 +230,8 @@ impl Server {
         resources: impl IntoIterator<Item = Published>,
         removed: impl IntoIterator<Item = &'a str>,
     ) {
-        let catalog = self.catalogs.entry(type_url.into()).or_default();
-        for published in resources {
-            catalog.insert(published);
-        }
+        let catalog = self.offer.shared(type_url);
+        catalog.replace(resources, false);
         let mut has_removed = false;
         for name in removed {
             catalog.remove(name);
@@ -258,18 +240,45 @@ impl Server {
         self.changed(type_url, has_removed);
     }
 
+    /// Replaces everything of a type that is not the same for all: each audience gets its own, and
+    /// those that are not named, nothing. Clients of one audience hear nothing of another's, not even
+    /// names. Of a type that is published for all, audiences hear nothing else.
+    pub fn publish_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        let bereft = self.offer.reserve(type_url, resources, true);
+        self.reserved(type_url, bereft);
+    }
+
+    /// Adds and replaces some resources of a type that is not the same for all.
+    pub fn update_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        let bereft = self.offer.reserve(type_url, resources, false);
+        self.reserved(type_url, bereft);
+    }
+
     /// A client has opened a stream.
     ///
     /// # Errors
     ///
     /// The limit of clients is reached.
     pub fn connect(&mut self) -> Result<ClientId, ConnectError> {
+        self.connect_as(None)
+    }
+
+    /// A client has opened a stream, of which its transport knows the audience that it belongs to.
+    ///
+    /// # Errors
+    ///
+    /// The limit of clients is reached.
+    pub fn connect_as(&mut self, audience: Option<Arc<str>>) -> Result<ClientId, ConnectError> {
         if self.clients.len() >= self.config.max_clients {
             return Err(ConnectError::TooManyClients(self.clients.len()));
         }
         self.serial += 1;
         let id = ClientId(self.serial);
-        self.clients.insert(id, Peer::default());
+        let peer = Peer {
+            audience,
+            ..Peer::default()
+        };
+        self.clients.insert(id, peer);
         Ok(id)
     }
 
@@ -298,7 +307,7 @@ impl Server {
         if is_known {
             watch.change(request);
         } else {
-            let catalog = self.catalogs.get(request.type_url.as_str()).unwrap_or(&self.nothing);
+            let catalog = self.offer.to(peer.audience.as_deref(), &request.type_url);
             watch.begin(request, catalog);
         }
         if watch.names() > limit {
@@ -328,14 +337,13 @@ impl Server {
         let peer = self.clients.get_mut(&id)?;
         let mut types: Vec<_> = peer.watches.keys().cloned().collect();
         types.sort_by_key(|type_url| {
-            ORDER
-                .iter()
-                .position(|name| **name == **type_url)
-                .unwrap_or(ORDER.len())
+            let place = order::FIRST.iter().position(|name| **name == **type_url);
+            place.unwrap_or(order::FIRST.len())
         });
         // Twice, because a look at addresses may be what the removal of policies waits for.
         for type_url in types.iter().chain(&types) {
-            let (waits, withholds_removals) = self.order.holds_back(peer, type_url);
+            let audience = peer.audience.as_deref();
+            let (waits, withholds_removals) = self.order.holds_back(&peer.watches, audience, type_url);
             let marks_parts = peer.knows_parts();
             let limit = self.config.max_response_bytes;
             let terms = Terms {
@@ -350,7 +358,7 @@ impl Server {
                 nonce: self.nonces + 1,
                 overdue: now + self.config.answer_timeout,
             };
-            let catalog = self.catalogs.get(type_url).unwrap_or(&self.nothing);
+            let catalog = self.offer.to(audience, type_url);
             let watch = peer.watches.get_mut(type_url).filter(|_| !waits);
             if let Some(mut response) = watch.and_then(|watch| watch.next_response(catalog, terms)) {
                 self.nonces += 1;
@@ -387,10 +395,16 @@ impl Server {
 
     /// How far a client is with each type that it has asked for.
     pub fn standings(&self, id: ClientId) -> impl Iterator<Item = Standing> {
-        let watches = self.clients.get(&id).map(|peer| &peer.watches).into_iter().flatten();
-        watches.map(|(type_url, watch)| Standing {
+        let peer = self.clients.get(&id);
+        let watches = peer.into_iter().flat_map(|peer| {
+            let audience = peer.audience.as_deref();
+            peer.watches
+                .iter()
+                .map(move |(type_url, watch)| (audience, type_url, watch))
+        });
+        watches.map(|(audience, type_url, watch)| Standing {
             type_url: type_url.to_string(),
-            latest: self.catalogs.get(type_url).map_or(0, Catalog::latest),
+            latest: self.offer.to(audience, type_url).latest(),
             held: watch.settled(),
             refusal: watch.refusal().map(str::to_owned),
         })
@@ -401,24 +415,44 @@ impl Server {
         self.clients.keys().copied()
     }
 
-    /// Something of a type was published, or removed.
+    /// Something of a type was published for all, or removed.
     fn changed(&mut self, type_url: &str, has_removed: bool) {
-        let latest = |type_url| self.catalogs.get(type_url).map_or(0, Catalog::latest);
         if type_url == ADDRESS_TYPE_URL {
-            self.order.policies_first = latest(AUTHORIZATION_TYPE_URL);
+            self.order.addresses_changed(&self.offer);
         } else if type_url == AUTHORIZATION_TYPE_URL && has_removed {
-            self.order.addresses_first = latest(ADDRESS_TYPE_URL);
+            self.order.policies_removed(&self.offer);
         }
-        self.prune(type_url);
+        self.prune(None, type_url);
+    }
+
+    /// Something of a type was published for audiences, or removed from those that are named.
+    fn reserved(&mut self, type_url: &str, bereft: Vec<Arc<str>>) {
+        if type_url == MANIFEST_TYPE_URL {
+            self.order.manifests_removed(bereft, &self.offer);
+        }
+        let audiences = self.offer.reserved(type_url).map(|(audience, _)| Arc::clone(audience));
+        for audience in audiences.collect::<Vec<_>>() {
+            self.prune(Some(&audience), type_url);
+        }
+        let clients = &self.clients;
+        self.offer.forget(type_url, |audience| {
+            clients.values().any(|peer| peer.audience.as_deref() == Some(audience))
+        });
     }
 
     /// Forgets removals that all clients have heard of, and clients that keep it from that for too
     /// long.
-    fn prune(&mut self, type_url: &str) {
-        let Some(catalog) = self.catalogs.get_mut(type_url) else {
+    fn prune(&mut self, audience: Option<&str>, type_url: &str) {
+        let Some(catalog) = self.offer.to_mut(audience, type_url) else {
             return;
         };
-        let heard = |peer: &Peer| peer.watches.get(type_url).and_then(Watch::heard);
+        let is_told = |peer: &Peer| audience.is_none() || peer.audience.as_deref() == audience;
+        let heard = |peer: &Peer| {
+            peer.watches
+                .get(type_url)
+                .filter(|_| is_told(peer))
+                .and_then(Watch::heard)
+        };
         if catalog.tombstones() > MAX_TOMBSTONES {
             let latest = catalog.latest();
             self.clients
@@ -431,27 +465,6 @@ impl Server {
             .min()
             .unwrap_or(catalog.latest());
         catalog.prune(all_heard);
-    }
-}
-
-impl Order {
-    /// Whether a type has to wait for another one, wholly or with its removals.
-    fn holds_back(&self, peer: &Peer, type_url: &str) -> (bool, bool) {
-        // A client that does not ask for the other type waits for nothing.
-        let is_behind = |other: &str, change| {
-            peer.watches
-                .get(other)
-                .is_some_and(|watch| watch.settled() < Some(change))
-        };
-        match type_url {
-            ADDRESS_TYPE_URL => (is_behind(AUTHORIZATION_TYPE_URL, self.policies_first), false),
-            // Its first request comes before that for addresses is known, its first answer after.
-            AUTHORIZATION_TYPE_URL => {
-                let is_new = is_behind(AUTHORIZATION_TYPE_URL, 0);
-                (false, is_new || is_behind(ADDRESS_TYPE_URL, self.addresses_first))
-            }
-            _ => (false, false),
-        }
     }
 }
 
