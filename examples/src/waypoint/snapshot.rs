@@ -2,7 +2,6 @@
 
 mod build;
 mod frame;
-mod rules;
 
 use std::collections::HashMap;
 use std::sync::Arc;

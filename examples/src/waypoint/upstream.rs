@@ -148,7 +148,7 @@ impl<D: Dial> Inner<D> {
         let is_grpc = head.is_grpc();
         let timeouts = exchange::timeouts(order, head, is_grpc);
         let now = self.endpoints.clock.now();
-        let key = cluster.state().destination.affinity().cloned();
+        let key = cluster.state().destination.affinity.clone();
         let affinity = key.and_then(|key| affinity::Affinity::of(&key, head, order, self.endpoints.chance.draw()));
         let exchange = Exchange {
             endpoints: &self.endpoints,

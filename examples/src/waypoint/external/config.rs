@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hbone::Authority;
-use mesh_policy::traffic::rate::{Action, HeaderTest, HeaderValue};
+use mesh_policy::traffic::rate::Action;
+use mesh_policy::traffic::{FieldName, HeaderMatch, HeaderTest, Pattern};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -135,7 +136,8 @@ pub(super) enum Entry {
         #[serde(default = "header_match")]
         descriptor_key: Box<str>,
         descriptor_value: Box<str>,
-        header_name: Box<str>,
+        #[serde(deserialize_with = "field_name")]
+        header_name: FieldName,
         exact: Box<str>,
     },
 }
@@ -218,19 +220,24 @@ impl From<&Entry> for Action {
             Entry::HeaderValueMatch {
                 descriptor_key: key,
                 descriptor_value: value,
-                header_name,
+                header_name: name,
                 exact,
             } => Self::HeaderMatch {
                 key,
                 value,
-                tests: vec![HeaderTest::new(
-                    &header_name,
-                    HeaderValue::Exact(exact.into_boxed_bytes()),
-                )],
+                tests: vec![HeaderMatch {
+                    name,
+                    test: HeaderTest::Is(Pattern::Exact(exact)),
+                }],
                 expected: true,
             },
         }
     }
+}
+
+fn field_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FieldName, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    FieldName::new(&name).map_err(D::Error::custom)
 }
 
 fn authorization_timeout() -> Duration {

@@ -10,11 +10,11 @@ use mesh_policy::authz::attach::{Recipient, Service as Attached, ServiceKind};
 use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyName, TrustDomains};
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
+use mesh_policy::traffic::upstream::DestinationRules;
 use mesh_policy::traffic::{ReferenceGrant, Route, RouteTable, Target, VirtualService};
 use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
 
 use super::frame::Terms;
-use super::rules::Rules;
 use super::{Destination, Protection, Routes, Served, Snapshot};
 use crate::waypoint::objects::Objects;
 
@@ -38,7 +38,7 @@ pub(super) fn build(
         }
         ControlFlow::<()>::Continue(())
     });
-    let rules = Rules::new(&terms.namespace, &terms.root_namespace, objects.destination_rules());
+    let rules = DestinationRules::new(&terms.root_namespace, objects.destination_rules().cloned());
     let mut builder = Builder {
         terms,
         mesh,
@@ -83,9 +83,9 @@ pub(super) fn build(
         .collect();
     for service in wanted {
         if !snapshot.rules.contains_key(&service.key)
-            && let Some(rule) = rules.of(&service)
+            && let Some(rule) = rules.find(&terms.namespace, &service.namespace, &service.hostname)
         {
-            snapshot.rules.insert(Arc::clone(&service.key), rule);
+            snapshot.rules.insert(Arc::clone(&service.key), Arc::new(rule.clone()));
         }
     }
     for target in targets {
@@ -172,18 +172,21 @@ impl Builder<'_> {
             return None;
         }
         let table = RouteTable::new(routes, &Budget::new());
-        Some(table.map_or_else(
-            |error| {
-                self.problems
-                    .push(format!("routes of `{namespace}/{name}:{port}`: {error}"));
-                let before = self.before.and_then(|before| before.served(&service.key)?.routes(port));
-                match before {
-                    Some(Routes::Table(table)) => Routes::Table(Arc::clone(table)),
-                    Some(Routes::Broken) | None => Routes::Broken,
-                }
-            },
-            |table| Routes::Table(Arc::new(table)),
-        ))
+        if table.refused().is_empty() {
+            return Some(Routes::Table(Arc::new(table)));
+        }
+        // What the others would do with the requests of those that are missing is anybody's guess.
+        for refused in table.refused() {
+            self.problems.push(format!(
+                "`{namespace}/{name}:{port}`: no room for {}: {}",
+                refused.route.id, refused.over
+            ));
+        }
+        let before = self.before.and_then(|before| before.served(&service.key)?.routes(port));
+        Some(match before {
+            Some(Routes::Table(table)) => Routes::Table(Arc::clone(table)),
+            Some(Routes::Broken) | None => Routes::Broken,
+        })
     }
 
     fn protection(&mut self, recipient: &Recipient<'_>) -> Protection {

@@ -3,15 +3,16 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use mesh_policy::traffic::DestinationRule;
 use mesh_policy::traffic::balance::{
     Ask, Endpoint, EndpointId, EndpointSet, Health, InFlight, InvalidSet, Locality, NoEndpoint,
 };
 use mesh_policy::traffic::breaker::Breaker;
 use mesh_policy::traffic::outlier::{Accrual, Admission, Change, Detection, Detector, Gate, Monitor, Outcome};
+use mesh_policy::traffic::upstream::{Places, Settings, UnknownSubset};
+use mesh_policy::traffic::{DestinationRule, HostPattern};
 use mesh_xds::store::{Mode, Service, Snapshot, Workload};
 
-use super::destination::{Destination, DestinationError, Nearness};
+use super::destination;
 use super::site::{Here, Site, SiteIds, Way, label, locality, shares};
 
 /// The endpoints of a port of a service, or of a subset of it, and what is known about them.
@@ -32,7 +33,7 @@ pub(super) struct Cluster {
 pub(super) struct State {
     service: Arc<Service>,
     rule: Option<Arc<DestinationRule>>,
-    pub(super) destination: Arc<Destination>,
+    pub(super) destination: Arc<Settings>,
     pub(super) breaker: Breaker,
     set: EndpointSet<Arc<Target>>,
     detector: Option<Arc<Detector>>,
@@ -77,7 +78,7 @@ impl Cluster {
         (port, subset): (u16, Option<&str>),
         rule: Option<&Arc<DestinationRule>>,
     ) -> Result<Self, ClusterError> {
-        let destination = Destination::new(rule.map(|rule| &**rule), port, subset)?;
+        let destination = settings(rule, port, subset)?;
         let state = State::new(ground, (service, port), (rule, Arc::new(destination)), None)?;
         Ok(Self {
             port,
@@ -112,10 +113,10 @@ impl Cluster {
     pub(super) fn follow(
         &self,
         rule: Option<&Arc<DestinationRule>>,
-        make: impl FnOnce(&Arc<Service>, Arc<Destination>, &State) -> Result<State, InvalidSet>,
+        make: impl FnOnce(&Arc<Service>, Arc<Settings>, &State) -> Result<State, InvalidSet>,
     ) {
         self.change(|before| {
-            let found = Destination::new(rule.map(|rule| &**rule), self.port, self.subset.as_deref());
+            let found = settings(rule, self.port, self.subset.as_deref());
             let made = match found {
                 Ok(destination) if destination != *before.destination => {
                     make(&before.service, Arc::new(destination), before).map_err(ClusterError::from)
@@ -191,7 +192,7 @@ impl State {
     pub(super) fn new(
         ground: Ground<'_>,
         (service, port): (&Arc<Service>, u16),
-        (rule, destination): (Option<&Arc<DestinationRule>>, Arc<Destination>),
+        (rule, destination): (Option<&Arc<DestinationRule>>, Arc<Settings>),
         before: Option<&Self>,
     ) -> Result<Self, InvalidSet> {
         let found = members(ground, service, port, &destination);
@@ -203,7 +204,7 @@ impl State {
                 None => Detector::new(detection.clone(), keys),
             })
         });
-        let places = places(ground.here, service, &destination.nearness, &found);
+        let places = places(ground.here, service, &destination.places, &found);
         let known: HashMap<&str, &Target> = before.map_or_else(HashMap::default, Self::by_uid);
         let endpoints: Vec<Endpoint<Arc<Target>>> = found
             .into_iter()
@@ -317,14 +318,14 @@ fn said<T, E: std::fmt::Display>(made: Result<T, E>, service: &Service) -> Optio
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClusterError {
     #[error(transparent)]
-    Destination(#[from] DestinationError),
+    Subset(#[from] UnknownSubset),
     #[error(transparent)]
     Set(#[from] InvalidSet),
 }
 
 impl Watch {
     /// Looks at an endpoint as was done before.
-    fn new(detector: &Detector, uid: &str, destination: &Destination, before: Option<&Self>) -> Option<Self> {
+    fn new(detector: &Detector, uid: &str, destination: &Settings, before: Option<&Self>) -> Option<Self> {
         let monitor = detector.monitor(uid)?;
         let gate = match before {
             Some(before) => before.gate.clone(),
@@ -357,12 +358,18 @@ fn health(detector: Option<&Detector>, uid: &str) -> Health {
     detector.map_or(Health::Healthy, |detector| detector.health(uid))
 }
 
+/// What a rule says about a port of its host and a subset of it; without a rule what holds for all.
+fn settings(rule: Option<&Arc<DestinationRule>>, port: u16, subset: Option<&str>) -> Result<Settings, UnknownSubset> {
+    let nothing = DestinationRule::new("", "", HostPattern::ANY);
+    Settings::of(rule.map_or(&nothing, |rule| rule), port, subset)
+}
+
 /// The workloads of a service that can be asked for a port, and how, in the order of their uids.
 fn members<'m>(
     ground: Ground<'m>,
     service: &Service,
     port: u16,
-    destination: &Destination,
+    destination: &Settings,
 ) -> Vec<(&'m Arc<Workload>, Way)> {
     let here = ground.here;
     let mut found = Vec::new();
@@ -370,7 +377,7 @@ fn members<'m>(
         let workload = endpoint.workload();
         let is_fit = workload.is_healthy || service.balancing.allows_unhealthy;
         let is_near = service.balancing.mode != Mode::Strict
-            || destination.nearness != Nearness::OfService
+            || destination.places != Places::Unsaid
             || distance(here, workload, service) == 0;
         let is_member = destination
             .labels
@@ -405,7 +412,7 @@ struct Standing {
     share: Option<u32>,
 }
 
-fn places(here: &Here, service: &Service, nearness: &Nearness, found: &[(&Arc<Workload>, Way)]) -> Vec<Standing> {
+fn places(here: &Here, service: &Service, wanted: &Places, found: &[(&Arc<Workload>, Way)]) -> Vec<Standing> {
     let mut counted: Vec<(Locality, u32)> = Vec::new();
     for (workload, _) in found {
         let place = locality(workload);
@@ -415,7 +422,7 @@ fn places(here: &Here, service: &Service, nearness: &Nearness, found: &[(&Arc<Wo
         }
     }
     let own = here.workload.as_deref();
-    let shares = own.map_or_else(Vec::new, |own| nearness.shares(own, &counted));
+    let shares = own.map_or_else(Vec::new, |own| destination::shares(wanted, own, &counted));
     let of_service = |workload: &Workload| match service.balancing.mode {
         Mode::Failover => u32::try_from(distance(here, workload, service)).unwrap_or(u32::MAX),
         _ => 0,
@@ -425,7 +432,7 @@ fn places(here: &Here, service: &Service, nearness: &Nearness, found: &[(&Arc<Wo
         let at = counted.iter().position(|(known, _)| *known == locality);
         Standing {
             priority: own
-                .and_then(|own| nearness.priority(own, workload))
+                .and_then(|own| destination::priority(wanted, own, workload))
                 .unwrap_or_else(|| of_service(workload)),
             share: at.and_then(|at| shares.get(at).copied().flatten()),
             locality,

@@ -6,7 +6,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use mesh_policy::traffic::balance::{Ask, EndpointId};
 use mesh_policy::traffic::breaker::{Permit, Resource};
 use mesh_policy::traffic::outlier::{self, Admission};
-use mesh_policy::traffic::retry::{self, Backoff, Call, Conditions, Decision, Policy, Pushback, Stop};
+use mesh_policy::traffic::retry::{self, Call, Conditions, Decision, Policy, Pushback, Stop};
 use mesh_policy::traffic::{Retries, Timeouts, grpc_timeout};
 use mesh_xds::store::Workload;
 use tokio::time::{sleep, sleep_until, timeout_at};
@@ -14,6 +14,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 use super::answer::{Answer, Places, Report, grpc_status};
 use super::cluster::{Chosen, Cluster, State};
 use super::connections::Connections;
+use super::destination::Terms;
 use super::dial::{Dial, DialError};
 use super::endpoints::Endpoints;
 use super::error::{Fault, Flags, SendError};
@@ -195,10 +196,10 @@ impl<D: Dial> Exchange<'_, D> {
     ) -> Result<(Response<Incoming>, super::shelf::Lease, Permit), Fault> {
         let late = deadline.and_then(|deadline| self.endpoints.clock.instant(deadline));
         let is_last = deadline == self.deadline;
-        let (site, terms) = (&report.target.site, &state.destination.terms);
+        let (site, terms) = (&report.target.site, Terms::of(&state.destination));
         let acquiring = self
             .connections
-            .acquire(site, self.order.is_http2, terms, &state.breaker);
+            .acquire(site, self.order.is_http2, &terms, &state.breaker);
         let mut lease = match late {
             None => acquiring.await?,
             Some(late) => timeout_at(late, acquiring).await.map_err(|_| match is_last {
@@ -300,7 +301,7 @@ pub(super) fn policy(retries: Option<&Retries>, timeouts: &Timeouts, by_default:
         .attempt_timeout(retries.attempt_timeout.or(timeouts.attempt));
     policy = policy.conditions(retries.conditions.as_ref().unwrap_or(by_default).clone());
     if let Some(backoff) = retries.backoff {
-        policy = policy.backoff(Backoff::from(backoff));
+        policy = policy.backoff(backoff);
     }
     if let Some(elsewhere) = retries.ignore_previous_hosts {
         policy = policy.elsewhere(elsewhere);

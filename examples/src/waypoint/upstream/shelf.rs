@@ -34,7 +34,7 @@ struct Stock {
     /// One of HTTP/2 that is being made.
     making: Option<watch::Receiver<Option<Arc<DialError>>>>,
     /// What the rule said last.
-    idle_timeout: Duration,
+    idle_timeout: Option<Duration>,
 }
 
 /// A connection of HTTP/1.1.
@@ -104,7 +104,7 @@ impl Shelf {
             let Some((one, since)) = stock.idle.pop() else {
                 break None;
             };
-            if one.sender.is_closed() || one.is_worn(terms, now) || is_over(since, Some(terms.idle_timeout), now) {
+            if one.sender.is_closed() || one.is_worn(terms, now) || is_over(since, terms.idle_timeout, now) {
                 continue;
             }
             if one.sender.is_ready() {
@@ -161,10 +161,10 @@ impl Shelf {
         let idle_timeout = stock.idle_timeout;
         stock
             .idle
-            .retain(|(one, since)| is_there && !one.sender.is_closed() && !is_over(*since, Some(idle_timeout), now));
+            .retain(|(one, since)| is_there && !one.sender.is_closed() && !is_over(*since, idle_timeout, now));
         stock.shared.retain(|two| {
             let is_used = two.streams.load(Ordering::Relaxed) > 0;
-            let is_idle = !is_used && is_over(two.used, Some(idle_timeout), now);
+            let is_idle = !is_used && is_over(two.used, idle_timeout, now);
             is_there && !two.sender.is_closed() && !is_idle
         });
         is_there || !self.quay.is_empty()
