@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use mesh_policy::{
     Budget,
+    authz::TargetRef,
     traffic::{
-        DestinationRule, Retries, Timeouts,
+        DestinationRule, FieldName, HeaderMatch, HeaderTest, Pattern, Retries, Timeouts,
         balance::{AffinityKey, Algorithm, Balance, Cookie, Distribution, Failover, LabelOrder, Warmup},
         breaker::{Limits, RetryLimit},
         k8s,
         outlier::Detection,
+        rate::{Action, Descriptors, Limit, LimitKey, LocalLimit},
         retry::{Backoff, Conditions, Policy},
         upstream::{BackendTrafficPolicies, Places, RetryConstraint, Settings},
     },
@@ -362,6 +364,131 @@ fn policies_of_services_add_a_budget() {
             "{}",
             manifests.rejected[0]
         );
+    }
+}
+
+const RATE_LIMITS: &str = "
+apiVersion: traffic.mesh.internal/v1
+kind: RateLimitPolicy
+metadata: {name: p, namespace: n}
+spec:
+";
+
+#[test]
+fn rate_limits_are_read_with_their_defaults() {
+    let text = format!(
+        "{RATE_LIMITS}  targetRefs: [{{kind: Service, name: a}}, {{kind: HTTPRoute, name: r, sectionName: one}}]
+  limits:
+  - {{name: all, requests: 100, per: 10s, burst: 200}}
+  - {{requests: 5, by: {{type: Identity}}}}
+  - {{requests: 1, per: 1m, by: {{type: Header, header: X-User, keys: 64}}}}
+  descriptors:
+  - entries: [{{type: GenericKey, value: v}}, {{type: RequestHeader, header: X-User, key: user, skipIfAbsent: true}}]
+  - entries: [{{type: HeaderMatch, header: x-a, exact: '1', value: one}}, {{type: QueryParameter, parameter: q, key: q}}]
+"
+    );
+    let manifests = k8s::read("p.yaml", &text, &Budget::new()).unwrap();
+    assert!(manifests.rejected.is_empty(), "{:?}", manifests.rejected);
+    let policy = &manifests.rate_limits[0];
+    let limit = |limit, by| LocalLimit { name: None, limit, by };
+    let expected = [
+        LocalLimit {
+            name: Some("all".into()),
+            ..limit(Limit::token_bucket(200, 100, seconds(10)), LimitKey::Everyone)
+        },
+        limit(Limit::new(5, seconds(1)), LimitKey::Identity { keys: 10_000 }),
+        limit(
+            Limit::new(1, seconds(60)),
+            LimitKey::Header {
+                name: "x-user".into(),
+                keys: 64,
+            },
+        ),
+    ];
+    assert_eq!(policy.limits, expected);
+    let exact = HeaderMatch {
+        name: FieldName::new("x-a").unwrap(),
+        test: HeaderTest::Is(Pattern::Exact("1".into())),
+    };
+    let descriptors = Descriptors::new()
+        .with([
+            Action::Generic {
+                key: "generic_key".into(),
+                value: "v".into(),
+            },
+            Action::Header {
+                name: "x-user".into(),
+                key: "user".into(),
+                optional: true,
+            },
+        ])
+        .with([
+            Action::HeaderMatch {
+                key: "header_match".into(),
+                value: "one".into(),
+                tests: vec![exact],
+                expected: true,
+            },
+            Action::QueryParameter {
+                name: "q".into(),
+                key: "q".into(),
+                optional: false,
+            },
+        ]);
+    assert_eq!(policy.descriptors, descriptors);
+    let route = TargetRef {
+        group: "gateway.networking.k8s.io".into(),
+        kind: "HTTPRoute".into(),
+        name: "r".into(),
+    };
+    assert!(policy.is_for("n", &TargetRef::service("a"), None) && !policy.is_for("m", &TargetRef::service("a"), None));
+    assert!(policy.is_for("n", &route, Some("one")));
+    assert!(!policy.is_for("n", &route, Some("two")) && !policy.is_for("n", &route, None));
+}
+
+#[test]
+fn rate_limits_that_say_nothing_or_something_else_are_refused() {
+    let target = "targetRefs: [{kind: Service, name: a}]";
+    for (rest, expected) in [
+        ("limits: [{requests: 1}]".to_owned(), "`spec.targetRefs` is missing"),
+        (target.to_owned(), "`spec.limits` is missing"),
+        (
+            format!("{target}, limits: [{{per: 1s}}]"),
+            "`spec.limits[0].requests` is missing",
+        ),
+        (
+            format!("{target}, limits: [{{requests: 1, per: 0s}}]"),
+            "`spec.limits[0].per` cannot be `0s`",
+        ),
+        (
+            format!("{target}, limits: [{{requests: 1, by: {{type: Header}}}}]"),
+            "`spec.limits[0].by.header` is missing",
+        ),
+        (
+            format!("{target}, limits: [{{requests: 1, by: {{type: Identity, keys: 2000000}}}}]"),
+            "`spec.limits[0].by.keys` cannot be `2000000`",
+        ),
+        (
+            "targetRefs: [{kind: Service, name: a, sectionName: b}], limits: [{requests: 1}]".to_owned(),
+            "there is no field `spec.targetRefs[0].sectionName`",
+        ),
+        (
+            "targetRefs: [{kind: Pod, name: a}]".to_owned(),
+            "`spec.targetRefs[0].kind` cannot be `Pod`",
+        ),
+        (
+            format!("{target}, descriptors: [{{entries: []}}]"),
+            "`spec.descriptors[0].entries` is missing",
+        ),
+        (
+            format!("{target}, descriptors: [{{entries: [{{type: Moon}}]}}]"),
+            "`spec.descriptors[0].entries[0].type` cannot be `Moon`",
+        ),
+    ] {
+        let text = RATE_LIMITS.replace("spec:\n", &format!("spec: {{{rest}}}\n"));
+        let manifests = k8s::read("p.yaml", &text, &Budget::new()).unwrap();
+        let shown = manifests.rejected[0].to_string();
+        assert!(shown.ends_with(expected), "{shown}");
     }
 }
 

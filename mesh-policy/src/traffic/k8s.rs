@@ -1,7 +1,7 @@
 //! Routes as Kubernetes has them: YAML or JSON, many documents to a file.
 //!
 //! Read are HTTPRoute, GRPCRoute, Gateway, ReferenceGrant and XBackendTrafficPolicy of the Gateway
-//! API, and VirtualService and DestinationRule of Istio. Fields that the API does not have are faults, and so are those that
+//! API, VirtualService and DestinationRule of Istio, and [RateLimitPolicy](self#rate-limits). Fields that the API does not have are faults, and so are those that
 //! nothing here carries out. Faults are reported with the line and the field, and never open a way
 //! around what was written:
 //!
@@ -30,6 +30,34 @@
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Rate limits
+//!
+//! Neither API has an object for rate limits, so there is one of our own. It is for services, or for
+//! routes or single rules of them in its namespace:
+//!
+//! ```yaml
+//! apiVersion: traffic.mesh.internal/v1
+//! kind: RateLimitPolicy
+//! metadata: {name: reviews, namespace: shop}
+//! spec:
+//!   targetRefs:
+//!   - {kind: Service, name: reviews}
+//!   - {kind: HTTPRoute, name: reviews, sectionName: search}   # also GRPCRoute, VirtualService
+//!   limits:                       # counted by each proxy for itself
+//!   - {name: all, requests: 1000, per: 1s, burst: 2000}       # defaults: per 1s, burst as requests
+//!   - {requests: 50, by: {type: Identity, keys: 10000}}       # each client; default: 10000 at a time
+//!   - {requests: 5, per: 1m, by: {type: Header, header: x-user}} # each value of each client
+//!   descriptors:                  # what a rate limit service is asked about
+//!   - entries:
+//!     - {type: GenericKey, value: reviews}                    # key: generic_key by default
+//!     - {type: RequestHeader, header: x-user, key: user, skipIfAbsent: true}
+//! ```
+//!
+//! Other entries are `SourceCluster`, `DestinationCluster`, `RemoteAddress`, `QueryParameter` (with
+//! `parameter`, `key` and `skipIfAbsent`) and `HeaderMatch` (with `header`, `exact`, `value` and
+//! `key`, which is `header_match` by default), as Envoy has them. Of several policies for the same
+//! requests all count.
 
 use std::{fmt, sync::Arc};
 
@@ -39,6 +67,7 @@ use super::{
     destination::DestinationRule,
     gateway::{GATEWAY_API, Gateway, ReferenceGrant},
     model::{Route, VirtualService},
+    rate::RateLimitPolicy,
     upstream::BackendTrafficPolicy,
 };
 use crate::{
@@ -57,6 +86,7 @@ mod grpc_route;
 mod http_route;
 mod istio;
 mod metadata;
+mod rate_limit;
 mod reference;
 mod scope;
 mod virtual_service;
@@ -75,6 +105,8 @@ pub struct Manifests {
     pub virtual_services: Vec<VirtualService>,
     /// What all clients of a service do.
     pub backend_policies: Vec<BackendTrafficPolicy>,
+    /// How many requests are too many.
+    pub rate_limits: Vec<RateLimitPolicy>,
     /// How hosts are reached, for Istio.
     pub destination_rules: Vec<DestinationRule>,
     /// Objects that were left out, and why.
@@ -147,10 +179,15 @@ enum Kind {
     VirtualService,
     DestinationRule,
     BackendTrafficPolicy,
+    RateLimitPolicy,
 }
 
 /// The group of the Gateway API's experiments.
 const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
+
+/// The group of our own kinds. Names below `internal` are nobody's (RFC 6762's appendix G, and ICANN's
+/// reservation).
+const OWN: &str = "traffic.mesh.internal";
 
 /// The group of Istio's.
 const ISTIO: &str = "networking.istio.io";
@@ -163,6 +200,7 @@ impl Kind {
             (GATEWAY_API, "Gateway") => Self::Gateway,
             (GATEWAY_API, "ReferenceGrant") => Self::ReferenceGrant,
             (EXPERIMENTAL, "XBackendTrafficPolicy") => Self::BackendTrafficPolicy,
+            (OWN, "RateLimitPolicy") => Self::RateLimitPolicy,
             (ISTIO, "VirtualService") => Self::VirtualService,
             (ISTIO, "DestinationRule") => Self::DestinationRule,
             _ => return None,
@@ -173,6 +211,7 @@ impl Kind {
         match self {
             Self::GrpcRoute => &["v1"],
             Self::BackendTrafficPolicy => &["v1alpha1"],
+            Self::RateLimitPolicy => &["v1"],
             Self::HttpRoute | Self::Gateway | Self::ReferenceGrant => &["v1", "v1beta1"],
             Self::VirtualService | Self::DestinationRule => &["v1", "v1beta1", "v1alpha3"],
         }
@@ -238,6 +277,7 @@ impl Manifests {
                 .virtual_services
                 .push(virtual_service::read(metadata, spec, scope, claimed)?),
             Kind::BackendTrafficPolicy => self.backend_policies.push(backend_policy::read(&metadata, spec)?),
+            Kind::RateLimitPolicy => self.rate_limits.push(rate_limit::read(&metadata, spec, &scope.file)?),
             Kind::DestinationRule => {
                 let rule = destination_rule::read(&metadata, spec, &scope.file, claimed)?;
                 self.destination_rules.push(rule);

@@ -4,6 +4,9 @@
 //! or header value by itself, in a table whose size never changes. For limits that several proxies
 //! share, [`Descriptors`] say what a rate limit service (Envoy's RLS protocol) is asked about.
 //!
+//! A [`RateLimitPolicy`] says so for services and for rules of routes; a [`Limiter`] is what it comes
+//! to for one of them.
+//!
 //! Ask the narrower limit first: a client that is over its own limit then takes nothing out of
 //! everybody's.
 //!
@@ -27,8 +30,12 @@ pub use self::{
     bucket::{Allowance, Bucket, Limit, Limited},
     descriptor::{Action, Clusters, Descriptors, Entry},
     keyed::{Key, KeyedBuckets},
+    limiter::{LimitReached, Limiter},
+    policy::{LimitKey, LimitTarget, LocalLimit, RateLimitPolicy},
 };
 
 mod bucket;
 mod descriptor;
 mod keyed;
+mod limiter;
+mod policy;
