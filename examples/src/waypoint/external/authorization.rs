@@ -101,32 +101,28 @@ impl Asked {
             let mut client = AuthorizationClient::new(channel).max_decoding_message_size(MAX_ANSWER);
             client.check(question).await
         };
-        match self.caller.call(question, asking, answer).await {
+        let reply = match self.caller.call(question, asking, answer).await {
             Ok(Answer::Allowed { request, response }) => {
                 request.apply(&mut head.headers);
                 later.then(response);
+                return Ok(Request::from_parts(head, body));
             }
             Ok(Answer::Denied(reply)) => return Err(refused(reply, Reason::Denied)),
-            Ok(Answer::Failed { status, reply }) => self.or_allow(Reply {
-                status: status.unwrap_or(self.config.status_on_error),
-                ..reply
-            })?,
             // An answer that cannot be carried out is worse than none: it was meant to have an effect.
             Err(Silence::Fault(_)) => {
                 let reply = Reply::bare(self.config.status_on_error);
                 return Err(refused(reply, Reason::AuthorizationFailed));
             }
+            Ok(Answer::Failed { status, reply }) => Reply {
+                status: status.unwrap_or(self.config.status_on_error),
+                ..reply
+            },
             Err(Silence::Overflow | Silence::Deadline { .. } | Silence::Call(_)) => {
-                self.or_allow(Reply::bare(self.config.status_on_error))?;
+                Reply::bare(self.config.status_on_error)
             }
-        }
-        Ok(Request::from_parts(head, body))
-    }
-
-    /// What becomes of a request that nobody could tell anything about.
-    fn or_allow<E>(&self, reply: Reply) -> Result<(), Unauthorized<E>> {
+        };
         match self.config.failure_mode_allow {
-            true => Ok(()),
+            true => Ok(Request::from_parts(head, body)),
             false => Err(refused(reply, Reason::AuthorizationFailed)),
         }
     }

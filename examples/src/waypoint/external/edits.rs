@@ -155,3 +155,115 @@ pub(super) enum EditFault {
     #[error("there is no append action {action}")]
     Action { action: i32 },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(key: &str, value: &str, append: Option<bool>, action: i32) -> HeaderValueOption {
+        HeaderValueOption {
+            header: Some(core::HeaderValue {
+                key: key.into(),
+                value: value.into(),
+                raw_value: Vec::new(),
+            }),
+            append,
+            append_action: action,
+            keep_empty_value: false,
+        }
+    }
+
+    fn applied(edits: &Edits, had: &[(&'static str, &'static str)]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, value) in had {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        edits.apply(&mut headers);
+        let lines = headers
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()));
+        lines.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn every_action_does_what_it_says() {
+        let had: &[_] = &[("x", "1"), ("x", "2")];
+        for (append, action, unsaid, present, absent) in [
+            (None, 0, Unsaid::Append, "x=1 x=2 x=v", "x=v"),
+            (None, 0, Unsaid::Overwrite, "x=v", "x=v"),
+            (None, 1, Unsaid::Overwrite, "x=1 x=2", "x=v"),
+            (None, 2, Unsaid::Append, "x=v", "x=v"),
+            (None, 3, Unsaid::Append, "x=v", ""),
+            (Some(true), 0, Unsaid::Overwrite, "x=1 x=2 x=v", "x=v"),
+            (Some(false), 0, Unsaid::Append, "x=v", "x=v"),
+            (Some(true), 2, Unsaid::Overwrite, "x=1 x=2 x=v", "x=v"),
+        ] {
+            let edits = Edits::of(&[option("X", "v", append, action)], unsaid).unwrap();
+            let shown = format!("{append:?} {action} {unsaid:?}");
+            assert_eq!(applied(&edits, had), present, "{shown}");
+            assert_eq!(applied(&edits, &[]), absent, "{shown}");
+        }
+    }
+
+    #[test]
+    fn lines_come_in_their_order_and_what_goes_goes_last() {
+        let options = [
+            option("x", "a", None, 2),
+            option("x", "b", None, 0),
+            option("y", "c", None, 0),
+        ];
+        let edits = Edits::of(&options, Unsaid::Append).unwrap();
+        let names = ["Y", ":path", "host", "no name", "connection"].map(String::from);
+        let edits = edits.removing(&names).unwrap();
+        assert_eq!(
+            applied(&edits, &[("host", "h"), ("connection", "c")]),
+            "host=h connection=c x=a x=b"
+        );
+    }
+
+    #[test]
+    fn an_empty_value_empties_what_a_client_wrote() {
+        let edits = Edits::of(&[option("x-user", "", None, 0)], Unsaid::Overwrite).unwrap();
+        assert_eq!(applied(&edits, &[("x-user", "admin")]), "x-user=");
+    }
+
+    #[test]
+    fn a_value_may_be_any_bytes_of_a_line() {
+        let raw = core::HeaderValue {
+            key: "x".into(),
+            value: String::new(),
+            raw_value: b"\xff".to_vec(),
+        };
+        let mut headers = HeaderMap::new();
+        Edits::adding(&[raw]).unwrap().apply(&mut headers);
+        assert_eq!(headers["x"].as_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn what_no_answer_may_change_is_refused() {
+        for name in [
+            "",
+            ":path",
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "te",
+            "connection",
+            "upgrade",
+            "a b",
+            "a\r",
+        ] {
+            let fault = EditFault::Name { name: name.into() };
+            assert_eq!(Edits::of(&[option(name, "v", None, 0)], Unsaid::Append), Err(fault));
+        }
+        let broken = Edits::of(&[option("x", "a\r\nb: c", None, 0)], Unsaid::Append);
+        assert!(matches!(broken, Err(EditFault::Value { .. })));
+        let unknown = Edits::of(&[option("x", "v", None, 4)], Unsaid::Append);
+        assert_eq!(unknown, Err(EditFault::Action { action: 4 }));
+        let many = vec![option("x", "v", None, 0); MAX_LINES + 1];
+        let count = many.len();
+        assert_eq!(Edits::of(&many, Unsaid::Append), Err(EditFault::TooMany { count }));
+        let names = vec![String::from("x"); MAX_LINES + 1];
+        assert_eq!(Edits::default().removing(&names), Err(EditFault::TooMany { count }));
+    }
+}

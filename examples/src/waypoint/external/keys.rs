@@ -4,6 +4,8 @@ mod address;
 mod driver;
 mod fetch;
 mod schedule;
+#[cfg(test)]
+mod tests;
 mod url;
 
 use std::collections::HashMap;
@@ -111,7 +113,7 @@ impl Keys {
     pub(in crate::waypoint) async fn tried(&self) {
         let mut untried = self.0.untried.subscribe();
         // The sender is in `self`.
-        let _ = untried.wait_for(|untried| *untried == 0).await;
+        untried.wait_for(|untried| *untried == 0).await.ok();
     }
 }
 

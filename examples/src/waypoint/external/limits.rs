@@ -1,6 +1,8 @@
 //! Limits that proxies share: Envoy's rate limit service over gRPC.
 
 mod answer;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -105,3 +105,198 @@ pub(super) enum AnswerFault {
     #[error("the answer cannot be carried out: {0}")]
     Edit(#[from] EditFault),
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use mesh_xds_types::core::{HeaderValue, HeaderValueOption, QueryParameter};
+    use mesh_xds_types::rpc::Status;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    fn said(code: Option<i32>, http_response: Option<HttpResponse>) -> CheckResponse {
+        CheckResponse {
+            status: code.map(|code| Status {
+                code,
+                ..Status::default()
+            }),
+            http_response,
+            dynamic_metadata: Some(prost_types::Struct::default()),
+        }
+    }
+
+    fn denied(status: Option<i32>, body: &str) -> DeniedHttpResponse {
+        DeniedHttpResponse {
+            status: status.map(|code| HttpStatus { code }),
+            headers: Vec::new(),
+            body: body.into(),
+        }
+    }
+
+    fn line(key: &str) -> HeaderValueOption {
+        HeaderValueOption {
+            header: Some(HeaderValue {
+                key: key.into(),
+                value: "v".into(),
+                raw_value: Vec::new(),
+            }),
+            ..HeaderValueOption::default()
+        }
+    }
+
+    fn reply(status: u16, body: &'static str) -> Reply {
+        Reply::bare(StatusCode::from_u16(status).unwrap()).saying(body)
+    }
+
+    fn allowed() -> Answer {
+        Answer::Allowed {
+            request: Edits::default(),
+            response: Edits::default(),
+        }
+    }
+
+    #[test]
+    fn status_and_response_must_agree() {
+        let ok = || Some(HttpResponse::OkResponse(OkHttpResponse::default()));
+        let no = || Some(HttpResponse::DeniedResponse(denied(Some(401), "no")));
+        let error = || Some(HttpResponse::ErrorResponse(denied(None, "broken")));
+        let failed = |status| Answer::Failed {
+            status,
+            reply: reply(403, "broken"),
+        };
+        for (code, response, expected) in [
+            (Some(0), None, Ok(allowed())),
+            (Some(0), ok(), Ok(allowed())),
+            (None, ok(), Ok(allowed())),
+            (None, None, Err(AnswerFault::Empty)),
+            (Some(0), no(), Err(AnswerFault::Contradiction)),
+            (None, no(), Err(AnswerFault::Contradiction)),
+            (Some(0), error(), Err(AnswerFault::Contradiction)),
+            (Some(7), None, Ok(Answer::Denied(reply(403, "")))),
+            (Some(-1), ok(), Ok(Answer::Denied(reply(403, "")))),
+            (Some(99), no(), Ok(Answer::Denied(reply(401, "no")))),
+            (Some(13), error(), Ok(failed(None))),
+        ] {
+            let shown = format!("{code:?} {response:?}");
+            assert_eq!(answer(said(code, response)), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_denial_has_a_status_that_ends_a_request() {
+        for (status, expected) in [
+            (None, 403),
+            (Some(0), 403),
+            (Some(100), 403),
+            (Some(101), 403),
+            (Some(200), 200),
+            (Some(302), 302),
+            (Some(429), 429),
+            (Some(599), 599),
+            (Some(600), 403),
+            (Some(-401), 403),
+            (Some(65_536 + 401), 403),
+        ] {
+            let answered = answer(said(Some(7), Some(HttpResponse::DeniedResponse(denied(status, "")))));
+            assert_eq!(answered, Ok(Answer::Denied(reply(expected, ""))), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_denial_keeps_of_its_lines_what_can_be_sent() {
+        let headers = vec![
+            line("set-cookie"),
+            line("content-length"),
+            line("a b"),
+            line("set-cookie"),
+        ];
+        let denied = DeniedHttpResponse {
+            headers,
+            ..denied(None, "")
+        };
+        let Ok(Answer::Denied(reply)) = answer(said(Some(7), Some(HttpResponse::DeniedResponse(denied)))) else {
+            panic!()
+        };
+        assert_eq!(
+            reply.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["set-cookie"; 2]
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_lets_nothing_pass() {
+        let parameter = QueryParameter {
+            key: "k".into(),
+            value: "v".into(),
+        };
+        for (ok, expected) in [
+            (
+                OkHttpResponse {
+                    query_parameters_to_set: vec![parameter],
+                    ..OkHttpResponse::default()
+                },
+                AnswerFault::Query,
+            ),
+            (
+                OkHttpResponse {
+                    query_parameters_to_remove: vec!["k".into()],
+                    ..OkHttpResponse::default()
+                },
+                AnswerFault::Query,
+            ),
+            (
+                OkHttpResponse {
+                    headers: vec![line(":path")],
+                    ..OkHttpResponse::default()
+                },
+                AnswerFault::Edit(EditFault::Name { name: ":path".into() }),
+            ),
+            (
+                OkHttpResponse {
+                    response_headers_to_add: vec![line("Upgrade")],
+                    ..OkHttpResponse::default()
+                },
+                AnswerFault::Edit(EditFault::Name { name: "Upgrade".into() }),
+            ),
+        ] {
+            assert_eq!(answer(said(Some(0), Some(HttpResponse::OkResponse(ok)))), Err(expected));
+        }
+    }
+
+    #[test]
+    fn what_a_provider_vouches_for_takes_the_place_of_what_a_client_wrote() {
+        let ok = OkHttpResponse {
+            headers: vec![line("x-user")],
+            response_headers_to_add: vec![line("set-cookie")],
+            ..OkHttpResponse::default()
+        };
+        let Ok(Answer::Allowed { request, response }) = answer(said(Some(0), Some(HttpResponse::OkResponse(ok))))
+        else {
+            panic!()
+        };
+        let mut headers = HeaderMap::new();
+        for name in ["x-user", "set-cookie"] {
+            headers.insert(name, http::HeaderValue::from_static("forged"));
+        }
+        request.apply(&mut headers);
+        response.apply(&mut headers);
+        assert_eq!(headers.get_all("x-user").iter().collect::<Vec<_>>(), ["v"]);
+        assert_eq!(
+            headers.get_all("set-cookie").iter().collect::<Vec<_>>(),
+            ["forged", "v"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(response) = CheckResponse::decode(bytes.as_slice()) {
+                let may_pass = response.status.as_ref().is_none_or(|status| status.code == 0);
+                let is_allowed = matches!(answer(response), Ok(Answer::Allowed { .. }));
+                prop_assert!(may_pass || !is_allowed);
+            }
+        }
+    }
+}

@@ -137,3 +137,164 @@ fn timestamp(time: SystemTime) -> Option<Timestamp> {
         nanos: i32::try_from(since.subsec_nanos()).ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::Request;
+    use mesh_identity::SpiffeId;
+
+    use super::*;
+
+    fn provider(more: &str) -> Authorization {
+        toml::from_str(&format!("name = 'opa'\nserver = {{ address = 'opa:9191' }}\n{more}")).unwrap()
+    }
+
+    fn head(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Parts {
+        build(Request::builder()).body(()).unwrap().into_parts().0
+    }
+
+    fn ask(provider: &Authorization, head: &Parts, size: Option<u64>, body: Option<&Beginning>) -> AttributeContext {
+        let client: SpiffeId = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
+        let about = About {
+            source: End {
+                address: "[::ffff:10.0.0.7]:4711".parse().unwrap(),
+                identity: Some(&client),
+            },
+            destination: End {
+                address: "10.96.0.1:80".parse().unwrap(),
+                identity: None,
+            },
+            authority: "items.shop:80",
+            id: "7",
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
+        };
+        question(provider, head, &about, size, body).attributes.unwrap()
+    }
+
+    fn http(attributes: AttributeContext) -> HttpRequest {
+        attributes.request.unwrap().http.unwrap()
+    }
+
+    #[test]
+    fn a_request_is_told_with_both_ends() {
+        let head = head(|head| {
+            let head = head.method("PUT").uri("/a%20b?c=d").version(Version::HTTP_2);
+            head.header("host", "other").header("x-a", "1").header("X-A", "2")
+        });
+        let attributes = ask(&provider("context_extensions = { k = 'v' }"), &head, None, None);
+        let ends = [&attributes.source, &attributes.destination].map(|end| {
+            let end = end.as_ref().unwrap();
+            let Some(Address {
+                address: Some(address::Address::SocketAddress(socket)),
+            }) = &end.address
+            else {
+                panic!()
+            };
+            let Some(socket_address::PortSpecifier::PortValue(port)) = socket.port_specifier else {
+                panic!()
+            };
+            (socket.address.as_str(), port, end.principal.as_str())
+        });
+        assert_eq!(
+            ends,
+            [
+                ("10.0.0.7", 4711, "spiffe://cluster.local/ns/shop/sa/cart"),
+                ("10.96.0.1", 80, "")
+            ]
+        );
+        assert_eq!(attributes.context_extensions, HashMap::from([("k".into(), "v".into())]));
+        let time = attributes.request.as_ref().unwrap().time;
+        assert_eq!(time.map(|time| (time.seconds, time.nanos)), Some((1, 500_000_000)));
+        let headers = [
+            (":method", "PUT"),
+            (":path", "/a%20b?c=d"),
+            (":authority", "items.shop:80"),
+            (":scheme", "http"),
+            ("x-a", "1,2"),
+        ];
+        assert_eq!(
+            http(attributes),
+            HttpRequest {
+                id: "7".into(),
+                method: "PUT".into(),
+                headers: headers.map(|(name, value)| (name.into(), value.into())).into(),
+                path: "/a%20b?c=d".into(),
+                host: "items.shop:80".into(),
+                scheme: "http".into(),
+                size: -1,
+                protocol: "HTTP/2".into(),
+                ..HttpRequest::default()
+            }
+        );
+    }
+
+    #[test]
+    fn only_headers_that_are_to_be_told_are() {
+        let head = head(|head| {
+            head.header("authorization", "secret")
+                .header("x-a", "1")
+                .header("x-b", "2")
+        });
+        for (more, expected) in [
+            ("allowed_headers = ['x-*']", "x-a x-b"),
+            (
+                "allowed_headers = ['x-*', ':path']\ndisallowed_headers = ['X-B']",
+                ":path x-a",
+            ),
+            ("disallowed_headers = ['authorization', ':*']", "x-a x-b"),
+            ("allowed_headers = []", ""),
+        ] {
+            let told = http(ask(&provider(more), &head, None, None)).headers;
+            let mut told: Vec<_> = told.keys().map(String::as_str).collect();
+            told.sort_unstable();
+            assert_eq!(told.join(" "), expected, "{more}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_name_are_one_and_text() {
+        let head = head(|head| {
+            let head = head.header("cookie", "a=1").header("cookie", "b=2");
+            head.header("x-raw", &b"a\xff\xe4b"[..])
+                .header("x-envoy-auth-partial-body", "forged")
+        });
+        let told = http(ask(&provider(""), &head, None, None)).headers;
+        assert_eq!((told["cookie"].as_str(), told["x-raw"].as_str()), ("a=1; b=2", "a!!b"));
+        assert!(!told.contains_key("x-envoy-auth-partial-body"));
+    }
+
+    #[test]
+    fn a_body_is_told_as_text_or_as_bytes() {
+        let head = head(|head| head.header("x-envoy-auth-partial-body", "forged"));
+        for (pack, is_partial, text, bytes) in [(false, true, "a!", &b""[..]), (true, false, "", b"a\xff")] {
+            let provider = provider(&format!(
+                "[with_request_body]\nmax_request_bytes = 2\npack_as_bytes = {pack}"
+            ));
+            let body = Beginning {
+                bytes: Bytes::from_static(b"a\xff"),
+                is_partial,
+            };
+            let told = http(ask(&provider, &head, Some(9), Some(&body)));
+            assert_eq!(
+                (told.body.as_str(), told.raw_body.as_slice(), told.size),
+                (text, bytes, 9)
+            );
+            assert_eq!(told.headers["x-envoy-auth-partial-body"], is_partial.to_string());
+        }
+    }
+
+    #[test]
+    fn versions_are_named_as_envoy_names_them() {
+        for (version, name) in [
+            (Version::HTTP_10, "HTTP/1.0"),
+            (Version::HTTP_11, "HTTP/1.1"),
+            (Version::HTTP_2, "HTTP/2"),
+        ] {
+            let head = head(|head| head.version(version));
+            assert_eq!(http(ask(&provider(""), &head, None, None)).protocol, name);
+        }
+    }
+}

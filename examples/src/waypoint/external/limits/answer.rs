@@ -1,6 +1,5 @@
 //! What the answer of a service that counts requests comes to.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,11 +119,10 @@ fn quota(policy: &mut String, limit: &RateLimit) {
         Unit::Month => 30 * 86_400,
         Unit::Year => 365 * 86_400,
     };
-    // Writing to a string does not fail.
-    let _ = write!(policy, ", {requests_per_unit};w={window}");
+    policy.push_str(&format!(", {requests_per_unit};w={window}"));
     // A name that would end its quotes is left out.
     if !name.is_empty() && !name.contains(['"', '\\']) {
-        let _ = write!(policy, ";name=\"{name}\"");
+        policy.push_str(&format!(";name=\"{name}\""));
     }
 }
 
@@ -135,4 +133,166 @@ pub(super) enum AnswerFault {
     Code { code: i32 },
     #[error("the answer cannot be carried out: {0}")]
     Edit(#[from] EditFault),
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use mesh_xds_types::core;
+
+    use super::*;
+
+    fn status(code: Code, limit: Option<(u32, Unit, &str)>, remaining: u32, reset: Option<f64>) -> DescriptorStatus {
+        DescriptorStatus {
+            code: code.into(),
+            current_limit: limit.map(|(requests_per_unit, unit, name)| RateLimit {
+                name: name.into(),
+                requests_per_unit,
+                unit: unit.into(),
+            }),
+            limit_remaining: remaining,
+            duration_until_reset: reset.map(|seconds| prost_types::Duration {
+                seconds: seconds as i64,
+                nanos: (seconds.fract() * 1e9) as i32,
+            }),
+            quota: None,
+        }
+    }
+
+    fn said(code: Code, statuses: Vec<DescriptorStatus>) -> RateLimitResponse {
+        RateLimitResponse {
+            overall_code: code.into(),
+            statuses,
+            ..RateLimitResponse::default()
+        }
+    }
+
+    fn line(key: &str, value: &str) -> core::HeaderValue {
+        core::HeaderValue {
+            key: key.into(),
+            value: value.into(),
+            raw_value: Vec::new(),
+        }
+    }
+
+    /// The headers that a response has in the end, if it had these.
+    fn response(answer: Answer, had: &[(&'static str, &'static str)]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, value) in had {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        match answer {
+            Answer::Within { response, .. } => response.apply(&mut headers),
+            Answer::Over(reply) => headers = reply.headers,
+        }
+        let lines = headers.iter();
+        let mut lines: Vec<_> = lines
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_limit_that_is_nearest_to_its_end_comes_first_and_all_follow() {
+        let statuses = vec![
+            status(Code::Ok, None, 0, None),
+            status(Code::Ok, Some((1000, Unit::Hour, "")), 900, Some(1800.0)),
+            status(Code::Ok, Some((10, Unit::Second, "per-ip")), 4, Some(0.25)),
+            status(Code::Ok, Some((7, Unit::Unknown, "")), 5, None),
+            status(Code::Ok, Some((70, Unit::Week, "a\"b")), 50, None),
+        ];
+        let answered = answer(said(Code::Ok, statuses), true).unwrap();
+        assert_eq!(
+            response(answered, &[("x-ratelimit-limit", "the service's own")]),
+            "x-ratelimit-limit: 10, 1000;w=3600, 10;w=1;name=\"per-ip\", 70;w=604800\n\
+             x-ratelimit-remaining: 4\n\
+             x-ratelimit-reset: 1"
+        );
+    }
+
+    #[test]
+    fn limits_are_told_only_if_that_is_wanted_and_there_are_any() {
+        let limited = vec![status(Code::Ok, Some((10, Unit::Second, "")), 4, None)];
+        assert_eq!(response(answer(said(Code::Ok, limited), false).unwrap(), &[]), "");
+        let unlimited = vec![status(Code::Ok, None, 0, None)];
+        assert_eq!(response(answer(said(Code::Ok, unlimited), true).unwrap(), &[]), "");
+    }
+
+    #[test]
+    fn a_client_is_told_to_wait_for_the_last_of_the_limits_it_is_over() {
+        let over = |reset| status(Code::OverLimit, None, 0, reset);
+        for (statuses, expected) in [
+            (vec![], ""),
+            (vec![over(Some(2.0))], "retry-after: 2"),
+            (vec![over(Some(2.1)), over(Some(1.0))], "retry-after: 3"),
+            (
+                vec![over(Some(2.0)), status(Code::Ok, None, 0, Some(9.0))],
+                "retry-after: 2",
+            ),
+            (vec![over(Some(2.0)), over(None)], ""),
+            (vec![over(Some(-2.0))], ""),
+        ] {
+            let answered = answer(said(Code::OverLimit, statuses), false).unwrap();
+            assert_eq!(response(answered, &[]), expected);
+        }
+        let own = RateLimitResponse {
+            response_headers_to_add: vec![line("Retry-After", "99")],
+            ..said(Code::OverLimit, vec![over(Some(2.0))])
+        };
+        assert_eq!(response(answer(own, false).unwrap(), &[]), "retry-after: 99");
+    }
+
+    #[test]
+    fn lines_and_bodies_are_passed_on() {
+        let within = RateLimitResponse {
+            response_headers_to_add: vec![line("x-a", "1")],
+            request_headers_to_add: vec![line("x-b", "2")],
+            raw_body: b"unused".to_vec(),
+            ..said(Code::Ok, Vec::new())
+        };
+        let Answer::Within {
+            request,
+            response: later,
+        } = answer(within, false).unwrap()
+        else {
+            panic!()
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-b", HeaderValue::from_static("1"));
+        request.apply(&mut headers);
+        assert_eq!(headers.get_all("x-b").iter().collect::<Vec<_>>(), ["1", "2"]);
+        later.apply(&mut headers);
+        assert_eq!(headers["x-a"], "1");
+
+        let over = RateLimitResponse {
+            raw_body: b"slow down".to_vec(),
+            ..said(Code::OverLimit, Vec::new())
+        };
+        assert_eq!(
+            answer(over, false),
+            Ok(Answer::Over(
+                Reply::bare(StatusCode::TOO_MANY_REQUESTS).saying("slow down")
+            ))
+        );
+    }
+
+    #[test]
+    fn what_says_neither_yes_nor_no_is_no_answer() {
+        for code in [0, 3, -1] {
+            let answered = answer(
+                RateLimitResponse {
+                    overall_code: code,
+                    ..RateLimitResponse::default()
+                },
+                false,
+            );
+            assert_eq!(answered, Err(AnswerFault::Code { code }));
+        }
+        let forbidden = RateLimitResponse {
+            request_headers_to_add: vec![line("host", "elsewhere")],
+            ..said(Code::Ok, Vec::new())
+        };
+        assert!(matches!(answer(forbidden, false), Err(AnswerFault::Edit(_))));
+    }
 }
