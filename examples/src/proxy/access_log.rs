@@ -1,4 +1,4 @@
-//! Ended connections as lines on stdout.
+//! Ended connections and requests as lines on stdout.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -29,8 +29,10 @@ struct Writing {
     ended: Receiver<io::Result<()>>,
 }
 
-/// What became of a connection: fields in the order of ztunnel's access log.
+/// What became of a connection or request: fields in the order of ztunnel's access log.
 pub(crate) struct Record {
+    /// What ended: `connection` or `request`.
+    pub(crate) subject: &'static str,
     pub(crate) is_failure: bool,
     pub(crate) fields: Vec<(&'static str, Value)>,
 }
@@ -148,7 +150,7 @@ impl Record {
     }
 
     fn to_text(&self, time: &str) -> String {
-        let mut line = format!("{time}\t{}\taccess\tconnection complete\t", self.level());
+        let mut line = format!("{time}\t{}\taccess\t{} complete\t", self.level(), self.subject);
         for (place, (name, value)) in self.fields.iter().enumerate() {
             let space = if place == 0 { "" } else { " " };
             let written = match value {
@@ -179,7 +181,7 @@ impl Serialize for Line<'_> {
         map.serialize_entry("level", self.record.level())?;
         map.serialize_entry("time", self.time)?;
         map.serialize_entry("scope", "access")?;
-        map.serialize_entry("message", "connection complete")?;
+        map.serialize_entry("message", &format_args!("{} complete", self.record.subject))?;
         for (name, value) in &self.record.fields {
             match value {
                 Value::Text(text) | Value::Word(text) => map.serialize_entry(name, text)?,
@@ -198,6 +200,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
+            subject: "connection",
             is_failure: true,
             fields: vec![
                 ("src.addr", Value::Word("10.0.0.1:5".to_owned())),

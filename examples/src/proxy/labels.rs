@@ -6,22 +6,25 @@ use mesh_xds::store::Service;
 
 use super::party::Party;
 
-/// The labels that ztunnel puts on what it counts of connections.
+/// The labels that Istio's proxies put on what they count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Labels {
     pub(crate) reporter: Reporter,
     pub(crate) source: Party,
     pub(crate) destination: Party,
     pub(crate) service: Option<ServiceName>,
+    pub(crate) protocol: &'static str,
     pub(crate) flags: &'static str,
     pub(crate) is_mutual_tls: bool,
 }
 
-/// Which end of a connection counts it.
+/// Who counts: which end, as a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reporter {
     Source,
     Destination,
+    /// Neither end.
+    Waypoint,
 }
 
 /// The service that a connection is for.
@@ -37,6 +40,7 @@ impl Reporter {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
+            Self::Waypoint => "waypoint",
         }
     }
 }
@@ -49,6 +53,7 @@ impl Labels {
             source: Party::default(),
             destination: Party::default(),
             service: None,
+            protocol: "tcp",
             flags,
             is_mutual_tls: false,
         }
@@ -84,7 +89,7 @@ impl Labels {
             ("destination_app", &destination.canonical_name),
             ("destination_version", &destination.canonical_revision),
             ("destination_cluster", &destination.cluster),
-            ("request_protocol", "tcp"),
+            ("request_protocol", self.protocol),
             ("response_flags", self.flags),
         ];
         for (name, value) in labels {

@@ -141,11 +141,17 @@ impl Metrics {
 
     /// All of it, in the text format of OpenMetrics.
     pub(crate) fn to_text(&self) -> Result<String, fmt::Error> {
+        let mut encoded = String::new();
+        self.encode(&mut encoded)?;
+        text::encode_eof(&mut encoded)?;
+        Ok(encoded)
+    }
+
+    /// As [`to_text`](Self::to_text), for others to follow.
+    pub(crate) fn encode(&self, text: &mut String) -> Result<(), fmt::Error> {
         let open: Vec<_> = self.lock().connections.values().cloned().collect();
         open.iter().for_each(|counted| counted.report());
-        let mut encoded = String::new();
-        text::encode(&mut encoded, &self.registry)?;
-        Ok(encoded)
+        text::encode_registry(text, &self.registry)
     }
 
     fn bounded(&self, labels: Labels, is_claimed: bool) -> Labels {

@@ -68,6 +68,7 @@ impl Telemetry {
             source: ends.source.clone().of_any_pod(),
             destination: ends.destination.clone().of_any_pod(),
             service: ends.service.clone(),
+            protocol: "tcp",
             flags: "-",
             is_mutual_tls: ends.is_mutual_tls,
         };
@@ -102,7 +103,7 @@ impl Traffic {
         // Seen from this node: what it sent on, and what it got back.
         let (direction, sent, received) = match self.ends.reporter {
             Reporter::Source => ("outbound", self.counted.received(), self.counted.sent()),
-            Reporter::Destination => ("inbound", self.counted.sent(), self.counted.received()),
+            Reporter::Destination | Reporter::Waypoint => ("inbound", self.counted.sent(), self.counted.received()),
         };
         let text = |name, value: &str| (name, Value::Text(value.to_owned()));
         let is_failure = failure.is_some();
@@ -132,7 +133,11 @@ impl Traffic {
             text("error", &failure.map(|failure| failure.reason).unwrap_or_default()),
         ];
         fields.retain(|(_, value)| !matches!(value, Value::Text(text) | Value::Word(text) if text.is_empty()));
-        Record { is_failure, fields }
+        Record {
+            subject: "connection",
+            is_failure,
+            fields,
+        }
     }
 }
 

@@ -1,0 +1,277 @@
+//! Requests as they are told: counted and logged when their answers have ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Response, Version};
+use mesh_xds::store::Workload;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::body::{Body, BodyError};
+use super::gateway::Gateway;
+use super::headers::REQUEST_ID;
+use super::requests::{Measures, RequestLabels};
+use crate::proxy::access_log::{Record, Value};
+use crate::proxy::labels::{Labels, Reporter, ServiceName};
+use crate::proxy::party::Party;
+
+/// The longest part of a request that is logged.
+const MAX_TOLD: usize = 1024;
+
+/// Who speaks to whom.
+#[derive(Clone)]
+pub(super) struct Parties {
+    pub(super) source: Party,
+    pub(super) source_addr: String,
+    pub(super) service: ServiceName,
+}
+
+/// A request that is being told.
+pub(super) struct Account {
+    gateway: Arc<Gateway>,
+    parties: Parties,
+    protocol: &'static str,
+    head: Vec<(&'static str, Value)>,
+    began: Instant,
+    received: Arc<AtomicU64>,
+    sent: u64,
+    status: u16,
+    grpc_status: Option<u16>,
+    flags: &'static str,
+    reason: String,
+    route: String,
+    destination: Party,
+    attempts: u32,
+    is_told: bool,
+    /// Its room among the requests.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Account {
+    pub(super) fn begin(gateway: Arc<Gateway>, parties: Parties, head: &Parts, room: OwnedSemaphorePermit) -> Self {
+        let is_grpc = is_grpc(&head.headers);
+        let text = |text: &str| Value::Text(text.chars().take(MAX_TOLD).collect());
+        let line = |name: &str| {
+            let value = head.headers.get(name).and_then(|value| value.to_str().ok());
+            text(value.unwrap_or_default())
+        };
+        let version = match head.version {
+            Version::HTTP_2 => "HTTP/2",
+            Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        };
+        let authority = head.uri.authority().map(|authority| text(authority.as_str()));
+        Self {
+            protocol: if is_grpc { "grpc" } else { "http" },
+            head: vec![
+                ("http.method", text(head.method.as_str())),
+                ("http.path", text(head.uri.path())),
+                ("http.authority", authority.unwrap_or_else(|| line("host"))),
+                ("http.protocol", text(version)),
+                ("http.user_agent", line("user-agent")),
+                ("http.request_id", line(REQUEST_ID.as_str())),
+            ],
+            gateway,
+            parties,
+            began: Instant::now(),
+            received: Arc::default(),
+            sent: 0,
+            status: 0,
+            grpc_status: None,
+            flags: "-",
+            reason: String::new(),
+            route: String::new(),
+            destination: Party::default(),
+            attempts: 0,
+            is_told: false,
+            _room: room,
+        }
+    }
+
+    /// Why the answer is not an endpoint's, or not whole.
+    pub(super) fn fail(&mut self, flags: &'static str, reason: String) {
+        self.flags = flags;
+        self.reason = reason;
+    }
+
+    /// Which route the request takes.
+    pub(super) fn takes(&mut self, route: String) {
+        self.route = route;
+    }
+
+    /// Which endpoint answered.
+    pub(super) fn answered_by(&mut self, endpoint: &Workload, attempts: u32) {
+        let id = endpoint.identity.spiffe_id().parse().ok();
+        self.destination = Party::from(endpoint).authenticated(id.as_ref());
+        self.attempts = attempts;
+    }
+
+    /// Counts what the client sends.
+    pub(super) fn counting(&self, body: Body) -> Body {
+        use http_body_util::BodyExt;
+        let received = Arc::clone(&self.received);
+        body.map_frame(move |frame| {
+            if let Some(data) = frame.data_ref() {
+                received.fetch_add(data.len() as u64, Ordering::Relaxed);
+            }
+            frame
+        })
+        .boxed()
+    }
+
+    /// Tells the request when its answer has ended.
+    pub(super) fn attach(mut self, response: Response<Body>) -> Response<Told> {
+        self.status = response.status().as_u16();
+        self.grpc_status = grpc_status(response.headers());
+        response.map(|body| Told { body, account: self })
+    }
+
+    /// The connection has gone on by another protocol, and ended.
+    pub(super) fn end_upgraded(mut self, received: u64, sent: u64) {
+        self.status = 101;
+        self.received.fetch_add(received, Ordering::Relaxed);
+        self.sent = sent;
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        self.is_told = true;
+        let duration = self.began.elapsed();
+        let received = self.received.load(Ordering::Relaxed);
+        let labels = Labels {
+            reporter: Reporter::Waypoint,
+            source: self.parties.source.clone().of_any_pod(),
+            destination: self.destination.clone().of_any_pod(),
+            service: Some(self.parties.service.clone()),
+            protocol: self.protocol,
+            flags: self.flags,
+            is_mutual_tls: true,
+        };
+        let labels = RequestLabels {
+            labels,
+            status: self.status,
+            grpc_status: self.grpc_status,
+        };
+        let measures = Measures {
+            duration,
+            received,
+            sent: self.sent,
+        };
+        self.gateway.requests.count(labels, measures);
+        self.gateway.telemetry.log.write(&self.record(measures));
+    }
+
+    fn record(&mut self, measures: Measures) -> Record {
+        let Parties {
+            source,
+            source_addr,
+            service,
+        } = &self.parties;
+        let destination = &self.destination;
+        let identity = |party: &Party| party.identity.as_ref().map(ToString::to_string).unwrap_or_default();
+        let text = |name, value: &str| (name, Value::Text(value.to_owned()));
+        let mut fields = vec![
+            ("src.addr", Value::Word(source_addr.clone())),
+            text("src.workload", &source.name),
+            text("src.namespace", &source.namespace),
+            text("src.identity", &identity(source)),
+            text("dst.service", &service.hostname),
+            text("dst.workload", &destination.name),
+            text("dst.namespace", &destination.namespace),
+            text("dst.identity", &identity(destination)),
+        ];
+        fields.append(&mut self.head);
+        fields.extend([
+            ("http.status", Value::Number(self.status.into())),
+            text("grpc.status", &self.grpc_status.map(|status| status.to_string()).unwrap_or_default()),
+            text("flags", self.flags),
+            text("route", &self.route),
+            ("attempts", Value::Number(self.attempts.into())),
+            ("bytes_sent", Value::Number(measures.sent)),
+            ("bytes_recv", Value::Number(measures.received)),
+            text("duration", &format!("{}ms", measures.duration.as_millis())),
+            text("error", &self.reason),
+        ]);
+        fields.retain(|(_, value)| !matches!(value, Value::Text(text) | Value::Word(text) if text.is_empty()));
+        Record {
+            subject: "request",
+            is_failure: self.flags != "-" || self.status >= 500,
+            fields,
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if !self.is_told {
+            if self.flags == "-" {
+                self.fail("DC", "the client did not wait for the end".to_owned());
+            }
+            self.tell();
+        }
+    }
+}
+
+/// An answer whose end is told.
+pub(super) struct Told {
+    body: Body,
+    account: Account,
+}
+
+impl HttpBody for Told {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let account = &mut self.account;
+        match &frame {
+            Some(Ok(frame)) => {
+                account.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Some(trailers) = frame.trailers_ref() {
+                    account.grpc_status = grpc_status(trailers).or(account.grpc_status);
+                }
+            }
+            Some(Err(error)) => {
+                account.fail("UC", error.to_string());
+                account.tell();
+            }
+            None => account.tell(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Who sees that nothing comes does not ask again.
+        if self.body.is_end_stream() && !self.account.is_told {
+            self.account.tell();
+        }
+    }
+}
+
+/// Whether a message is one of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(hyper::header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| rest.is_empty() || matches!(rest.first(), Some(b'+' | b';')))
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,154 @@
+//! Requests as they are counted.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::proxy::labels::{Labels, Reporter};
+
+/// Series of one counter. Requests that would need more are counted without names.
+const MAX_SERIES: usize = 2_000;
+
+/// Upper bounds of what is counted together: milliseconds, and bytes.
+const DURATIONS: [f64; 16] = [
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
+    300_000.0,
+];
+const SIZES: [f64; 9] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
+
+/// What is counted of requests, by Istio's names.
+pub(super) struct Requests {
+    registry: Registry,
+    total: Family<RequestLabels, Counter>,
+    duration: Histograms,
+    received: Histograms,
+    sent: Histograms,
+    series: Mutex<HashSet<RequestLabels>>,
+}
+
+type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
+
+/// What tells series apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RequestLabels {
+    pub(super) labels: Labels,
+    pub(super) status: u16,
+    pub(super) grpc_status: Option<u16>,
+}
+
+/// What is known of a request at its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measures {
+    pub(super) duration: Duration,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+}
+
+impl Requests {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("istio");
+        let total = Family::default();
+        registry.register("requests", "Requests", total.clone());
+        let mut histogram = |name, help, make: fn() -> Histogram| {
+            let family: Histograms = Family::new_with_constructor(make);
+            registry.register(name, help, family.clone());
+            family
+        };
+        let duration = histogram("request_duration_milliseconds", "Time from request to end of answer", || {
+            Histogram::new(DURATIONS)
+        });
+        let received = histogram("request_bytes", "Bytes of requests' contents", || Histogram::new(SIZES));
+        let sent = histogram("response_bytes", "Bytes of answers' contents", || Histogram::new(SIZES));
+        Self {
+            registry,
+            total,
+            duration,
+            received,
+            sent,
+            series: Mutex::default(),
+        }
+    }
+
+    /// A request has ended.
+    pub(super) fn count(&self, labels: RequestLabels, measures: Measures) {
+        let labels = self.bounded(labels);
+        self.total.get_or_create(&labels).inc();
+        for (family, value) in [
+            (&self.duration, measures.duration.as_secs_f64() * 1e3),
+            (&self.received, measures.received as f64),
+            (&self.sent, measures.sent as f64),
+        ] {
+            family.get_or_create(&labels).observe(value);
+        }
+    }
+
+    /// All of it, in the text format of OpenMetrics, without its end.
+    pub(super) fn encode(&self, text: &mut String) -> Result<(), fmt::Error> {
+        text::encode_registry(text, &self.registry)
+    }
+
+    fn bounded(&self, labels: RequestLabels) -> RequestLabels {
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if series.contains(&labels) {
+            return labels;
+        }
+        if series.len() < MAX_SERIES {
+            series.insert(labels.clone());
+            return labels;
+        }
+        RequestLabels {
+            labels: Labels {
+                protocol: labels.labels.protocol,
+                ..Labels::unnamed(Reporter::Waypoint, "-")
+            },
+            // Whoever answers could think of ever new ones.
+            status: labels.status / 100 * 100,
+            grpc_status: None,
+        }
+    }
+}
+
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        self.labels
+            .visit(&mut |name, value| (name, value).encode(encoder.encode_label()))?;
+        ("response_code", &*self.status.to_string()).encode(encoder.encode_label())?;
+        let grpc = self.grpc_status.map(|status| status.to_string());
+        ("grpc_response_status", grpc.as_deref().unwrap_or_default()).encode(encoder.encode_label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_cannot_take_all_memory() {
+        let requests = Requests::new();
+        let measures = Measures {
+            duration: Duration::from_millis(3),
+            received: 0,
+            sent: 7,
+        };
+        for number in 0..MAX_SERIES + 50 {
+            let labels = RequestLabels {
+                labels: Labels::unnamed(Reporter::Waypoint, "-"),
+                status: 200 + u16::try_from(number % 400).unwrap(),
+                grpc_status: Some(u16::try_from(number).unwrap()),
+            };
+            requests.count(labels, measures);
+        }
+        let mut text = String::new();
+        requests.encode(&mut text).unwrap();
+        let total = text.lines().filter(|line| line.starts_with("istio_requests_total{")).count();
+        assert!(total <= MAX_SERIES + 4, "{total}");
+        assert!(text.contains("reporter=\"waypoint\""));
+    }
+}
