@@ -269,6 +269,19 @@ impl State {
         })
     }
 
+    /// Requests under way to all endpoints.
+    #[cfg(test)]
+    pub(super) fn requests_under_way(&self) -> u64 {
+        let ids = self.set.endpoints().map(|(id, _)| id);
+        ids.filter_map(|id| self.set.requests_under_way(id)).sum()
+    }
+
+    /// How many endpoints are left alone.
+    #[cfg(test)]
+    pub(super) fn ejected(&self) -> u32 {
+        self.detector.as_ref().map_or(0, |detector| detector.ejected())
+    }
+
     /// Whether another mesh has the same to say.
     fn is_of(&self, ground: Ground<'_>, service: &Arc<Service>, port: u16) -> bool {
         let found = members(ground, service, port, &self.destination);

@@ -1,1 +1,8 @@
+//! Requests to applications behind streams in memory, in virtual time.
 
+mod attempts;
+mod bodies;
+mod connections;
+mod limits;
+mod outliers;
+mod world;
