@@ -4,16 +4,20 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use mesh_policy::traffic::balance::{
-    Ask, Endpoint, EndpointId, EndpointSet, Health, InFlight, InvalidSet, Locality, NoEndpoint,
+    Ask, Endpoint, EndpointId, EndpointSet, Health, InFlight, InvalidSet, Locality, NoEndpoint, Warmup,
 };
-use mesh_policy::traffic::breaker::Breaker;
+use mesh_policy::traffic::breaker::{Breaker, Permit, Resource};
 use mesh_policy::traffic::outlier::{Accrual, Admission, Change, Detection, Detector, Gate, Monitor, Outcome};
+use mesh_policy::traffic::retry::Budget;
 use mesh_policy::traffic::upstream::{Places, Settings, UnknownSubset};
-use mesh_policy::traffic::{DestinationRule, HostPattern};
 use mesh_xds::store::{Mode, Service, Snapshot, Workload};
 
 use super::destination;
+use super::order::{Order, Words};
 use super::site::{Here, Site, SiteIds, Way, label, locality, shares};
+
+/// How often weights are looked at that change with time.
+pub(super) const WARM: Duration = Duration::from_secs(1);
 
 /// The endpoints of a port of a service, or of a subset of it, and what is known about them.
 ///
@@ -32,9 +36,11 @@ pub(super) struct Cluster {
 #[derive(Debug)]
 pub(super) struct State {
     service: Arc<Service>,
-    rule: Option<Arc<DestinationRule>>,
+    words: Words,
     pub(super) destination: Arc<Settings>,
     pub(super) breaker: Breaker,
+    /// For retries in an interval.
+    budget: Option<Arc<Budget>>,
     set: EndpointSet<Arc<Target>>,
     detector: Option<Arc<Detector>>,
 }
@@ -44,6 +50,8 @@ pub(super) struct State {
 pub(super) struct Target {
     pub(super) site: Arc<Site>,
     watch: Option<Watch>,
+    /// Since when it is there.
+    since: Duration,
 }
 
 /// Looks whether an endpoint is ill.
@@ -69,6 +77,7 @@ pub(super) struct Ground<'a> {
     pub(super) mesh: &'a Snapshot,
     pub(super) here: &'a Here,
     pub(super) ids: &'a SiteIds,
+    pub(super) now: Duration,
 }
 
 impl Cluster {
@@ -76,10 +85,10 @@ impl Cluster {
         ground: Ground<'_>,
         service: &Arc<Service>,
         (port, subset): (u16, Option<&str>),
-        rule: Option<&Arc<DestinationRule>>,
+        words: Words,
     ) -> Result<Self, ClusterError> {
-        let destination = settings(rule, port, subset)?;
-        let state = State::new(ground, (service, port), (rule, Arc::new(destination)), None)?;
+        let destination = Arc::new(words.settings(port, subset)?);
+        let state = State::new(ground, (service, port), (words, destination), None)?;
         Ok(Self {
             port,
             subset: subset.map(Into::into),
@@ -98,35 +107,38 @@ impl Cluster {
             if before.is_of(ground, service, self.port) {
                 return None;
             }
-            let rule = (before.rule.as_ref(), Arc::clone(&before.destination));
-            said(State::new(ground, (service, self.port), rule, Some(before)), service)
+            let rules = (before.words.clone(), Arc::clone(&before.destination));
+            said(State::new(ground, (service, self.port), rules, Some(before)), service)
         });
     }
 
-    /// Whether it goes by a rule.
-    pub(super) fn is_by(&self, rule: Option<&Arc<DestinationRule>>) -> bool {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.rule.as_ref().map(Arc::as_ptr) == rule.map(Arc::as_ptr)
+    /// Whether it goes by what an order does.
+    pub(super) fn is_by(&self, order: &Order) -> bool {
+        order.is_by(&self.state.read().unwrap_or_else(PoisonError::into_inner).words)
     }
 
-    /// Takes another rule; `make` makes a state of it. What cannot be taken leaves what was before.
+    /// Takes other rules; `make` makes a state of them. What cannot be taken leaves what was before.
     pub(super) fn follow(
         &self,
-        rule: Option<&Arc<DestinationRule>>,
-        make: impl FnOnce(&Arc<Service>, Arc<Settings>, &State) -> Result<State, InvalidSet>,
+        words: Words,
+        make: impl FnOnce(&Arc<Service>, (Words, Arc<Settings>), &State) -> Result<State, InvalidSet>,
     ) {
         self.change(|before| {
-            let found = settings(rule, self.port, self.subset.as_deref());
-            let made = match found {
-                Ok(destination) if destination != *before.destination => {
-                    make(&before.service, Arc::new(destination), before).map_err(ClusterError::from)
+            let made = match words.settings(self.port, self.subset.as_deref()) {
+                Ok(settings) if settings != *before.destination => {
+                    make(&before.service, (words.clone(), Arc::new(settings)), before).map_err(ClusterError::from)
                 }
-                Ok(_) => Ok(before.by(rule.cloned())),
+                Ok(_) => Ok(before.by(words.clone())),
                 Err(reason) => Err(reason.into()),
             };
             // It is asked for again and again, and no better for that.
-            Some(said(made, &before.service).unwrap_or_else(|| before.by(rule.cloned())))
+            Some(said(made, &before.service).unwrap_or_else(|| before.by(words)))
         });
+    }
+
+    /// Gives endpoints more that have not been there for long.
+    pub(super) fn warm(&self, now: Duration) {
+        self.change(|before| said(before.warmer(now)?, &before.service));
     }
 
     /// An attempt by this endpoint has ended so.
@@ -192,7 +204,7 @@ impl State {
     pub(super) fn new(
         ground: Ground<'_>,
         (service, port): (&Arc<Service>, u16),
-        (rule, destination): (Option<&Arc<DestinationRule>>, Arc<Settings>),
+        (words, destination): (Words, Arc<Settings>),
         before: Option<&Self>,
     ) -> Result<Self, InvalidSet> {
         let found = members(ground, service, port, &destination);
@@ -216,16 +228,25 @@ impl State {
                     way,
                     known.get(&*workload.uid).map(|before| &*before.site),
                 );
-                let before = known.get(&*workload.uid).and_then(|before| before.watch.as_ref());
+                let known = known.get(&*workload.uid);
+                let before_watch = known.and_then(|before| before.watch.as_ref());
                 let watch = detector
                     .as_ref()
-                    .and_then(|detector| Watch::new(detector, &workload.uid, &destination, before));
+                    .and_then(|detector| Watch::new(detector, &workload.uid, &destination, before_watch));
+                // Those that were there from the beginning are no newer than others.
+                let since = match (known, before) {
+                    (Some(known), _) => known.since,
+                    (None, Some(_)) => ground.now,
+                    (None, None) => Duration::ZERO,
+                };
                 let target = Target {
                     site: Arc::new(site),
                     watch,
+                    since,
                 };
+                let weight = target.weight(&destination, ground.now);
                 Endpoint::new(&*workload.uid, Arc::new(target))
-                    .weight(workload.capacity)
+                    .weight(weight)
                     .priority(place.priority)
                     .locality(place.locality)
                     .locality_share(place.share)
@@ -243,7 +264,8 @@ impl State {
                 Some(before) => before.breaker.with_limits(destination.limits),
                 None => Breaker::new(destination.limits),
             },
-            rule: rule.cloned(),
+            budget: budget(&destination, before),
+            words,
             destination,
             detector,
         })
@@ -282,6 +304,20 @@ impl State {
         self.detector.as_ref().map_or(0, |detector| detector.ejected())
     }
 
+    /// A request is sent for the first time.
+    pub(super) fn count(&self, now: Duration) {
+        if let Some(budget) = &self.budget {
+            budget.request(now);
+        }
+    }
+
+    /// A place for a retry, if there is one.
+    pub(super) fn retry(&self, now: Duration) -> Option<Permit> {
+        let permit = self.breaker.acquire(Resource::Retries).ok()?;
+        let is_within = self.budget.as_ref().is_none_or(|budget| budget.retry(now));
+        is_within.then_some(permit)
+    }
+
     /// Whether another mesh has the same to say.
     fn is_of(&self, ground: Ground<'_>, service: &Arc<Service>, port: u16) -> bool {
         let found = members(ground, service, port, &self.destination);
@@ -297,7 +333,8 @@ impl State {
         let health = |endpoint: &Endpoint<Arc<Target>>| health(self.detector.as_deref(), endpoint.key());
         Self {
             service: Arc::clone(&self.service),
-            rule: self.rule.clone(),
+            words: self.words.clone(),
+            budget: self.budget.clone(),
             destination: Arc::clone(&self.destination),
             breaker: self.breaker.clone(),
             set: self.set.with_health(health),
@@ -305,12 +342,33 @@ impl State {
         }
     }
 
-    /// The same by another rule.
-    fn by(&self, rule: Option<Arc<DestinationRule>>) -> Self {
+    /// The same by other rules.
+    fn by(&self, words: Words) -> Self {
         Self {
-            rule,
+            words,
             ..self.look_again()
         }
+    }
+
+    /// The same with the weights of the moment. `None` if they do not change any more.
+    fn warmer(&self, now: Duration) -> Option<Result<Self, InvalidSet>> {
+        let targets = || self.set.endpoints().map(|(_, endpoint)| endpoint);
+        let warmup = self.destination.warmup.as_ref()?;
+        // Once more after the end, for what is left of it.
+        let is_new = |since: Duration| warmup.is_warming(now.saturating_sub(since).saturating_sub(WARM));
+        if !targets().any(|endpoint| is_new(endpoint.target().since)) {
+            return None;
+        }
+        let warmed = targets().map(|endpoint| {
+            let weight = endpoint.target().weight(&self.destination, now);
+            let health = health(self.detector.as_deref(), endpoint.key());
+            endpoint.clone().weight(weight).health(health)
+        });
+        let set = self.set.with_endpoints(warmed);
+        Some(set.map(|set| Self {
+            set,
+            ..self.look_again()
+        }))
     }
 
     fn by_uid(&self) -> HashMap<&str, &Target> {
@@ -334,6 +392,25 @@ pub(super) enum ClusterError {
     Subset(#[from] UnknownSubset),
     #[error(transparent)]
     Set(#[from] InvalidSet),
+}
+
+impl Target {
+    fn weight(&self, destination: &Settings, now: Duration) -> u32 {
+        let capacity = self.site.workload.capacity;
+        match &destination.warmup {
+            Some(warmup) if self.since > Duration::ZERO => warmup.weight(capacity, now.saturating_sub(self.since)),
+            Some(_) => capacity.saturating_mul(Warmup::UNIT),
+            None => capacity,
+        }
+    }
+}
+
+/// The budget of before, if it is still the same.
+fn budget(destination: &Settings, before: Option<&State>) -> Option<Arc<Budget>> {
+    let constraint = destination.retry_constraint.as_ref()?;
+    let alike = before.filter(|before| before.destination.retry_constraint.as_ref() == Some(constraint));
+    let budget = alike.and_then(|before| before.budget.clone());
+    Some(budget.unwrap_or_else(|| Arc::new(constraint.budget())))
 }
 
 impl Watch {
@@ -369,12 +446,6 @@ fn probation(detection: &Detection) -> Accrual {
 
 fn health(detector: Option<&Detector>, uid: &str) -> Health {
     detector.map_or(Health::Healthy, |detector| detector.health(uid))
-}
-
-/// What a rule says about a port of its host and a subset of it; without a rule what holds for all.
-fn settings(rule: Option<&Arc<DestinationRule>>, port: u16, subset: Option<&str>) -> Result<Settings, UnknownSubset> {
-    let nothing = DestinationRule::new("", "", HostPattern::ANY);
-    Settings::of(rule.map_or(&nothing, |rule| rule), port, subset)
 }
 
 /// The workloads of a service that can be asked for a port, and how, in the order of their uids.

@@ -7,7 +7,7 @@ use mesh_xds::store::{self, Identity, Store};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
-use super::cluster::{Cluster, Ground, State};
+use super::cluster::{Cluster, Ground, State, WARM};
 use super::order::Order;
 use super::site::{Here, SiteIds};
 use crate::proxy::chance::Chance;
@@ -69,12 +69,7 @@ impl Endpoints {
     pub(super) fn take(&self, mesh: store::Snapshot, here: Here) {
         let next = Arc::new((mesh, here));
         *self.ground.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
-        let (mesh, here) = &*next;
-        let ground = Ground {
-            mesh,
-            here,
-            ids: &self.ids,
-        };
+        let (mesh, ground) = (&next.0, self.on(&next));
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
         clusters.retain(|key, _| mesh.service(key).is_some());
         let known: Vec<_> = clusters.iter().map(|(key, of)| (Arc::clone(key), of.clone())).collect();
@@ -99,6 +94,7 @@ impl Endpoints {
             let clusters = self.all();
             let mut kept = HashMap::with_capacity(due.len());
             for cluster in &clusters {
+                cluster.warm(self.clock.now());
                 let Some(interval) = cluster.sweep_interval() else {
                     continue;
                 };
@@ -113,8 +109,8 @@ impl Endpoints {
                 kept.insert(Arc::as_ptr(cluster).addr(), at);
             }
             due = kept;
-            // Clusters that are made meanwhile are seen no later than this.
-            sleep_until(next.min(now + Duration::from_secs(1))).await;
+            // Clusters that are made meanwhile are seen no later than weights are.
+            sleep_until(next.min(now + WARM)).await;
         }
     }
 
@@ -132,11 +128,10 @@ impl Endpoints {
         let Some(cluster) = known else {
             return self.make(order, is_it);
         };
-        if !cluster.is_by(order.rule.as_ref()) {
-            cluster.follow(order.rule.as_ref(), |service, destination, before| {
+        if !cluster.is_by(order) {
+            cluster.follow(order.words(), |service, rules, before| {
                 let ground = self.ground();
-                let rule = (order.rule.as_ref(), destination);
-                State::new(self.on(&ground), (service, order.port), rule, Some(before))
+                State::new(self.on(&ground), (service, order.port), rules, Some(before))
             });
         }
         Some(cluster)
@@ -153,7 +148,7 @@ impl Endpoints {
             return Some(Arc::clone(cluster));
         }
         let part = (order.port, order.subset.as_deref());
-        let made = Cluster::new(self.on(&ground), service, part, order.rule.as_ref());
+        let made = Cluster::new(self.on(&ground), service, part, order.words());
         let made = made.inspect_err(|reason| tracing::error!(service = %service.key, %reason, "no endpoints"));
         let cluster = Arc::new(made.ok()?);
         of.push(Arc::clone(&cluster));
@@ -174,6 +169,7 @@ impl Endpoints {
             mesh: &ground.0,
             here: &ground.1,
             ids: &self.ids,
+            now: self.clock.now(),
         }
     }
 }

@@ -62,6 +62,9 @@ impl<D: Dial> Exchange<'_, D> {
         loop {
             attempts += 1;
             let state = self.cluster.state();
+            if attempts == 1 {
+                state.count(self.endpoints.clock.now());
+            }
             let attempt = self.attempt(&state, attempts, &tried).await;
             drop(held.take());
             let decision = self.decide(&state, attempts, &attempt);
@@ -238,7 +241,7 @@ impl<D: Dial> Exchange<'_, D> {
         let is_unsent = outcome == retry::Outcome::Failure(retry::Failure::Connect);
         let admit = || match is_unsent {
             true => Some(None),
-            false => state.breaker.acquire(Resource::Retries).ok().map(Some),
+            false => state.retry(now).map(Some),
         };
         let call = self.call(attempts).can_be_sent_again(self.replay.can_be_played());
         self.policy

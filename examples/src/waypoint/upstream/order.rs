@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Response;
-use mesh_policy::traffic::{DestinationRule, Retries, Timeouts};
+use mesh_policy::traffic::upstream::{BackendTrafficPolicy, Settings, UnknownSubset};
+use mesh_policy::traffic::{DestinationRule, HostPattern, Retries, Timeouts};
 use mesh_xds::store::{Service, Workload};
 
 use super::error::Flags;
@@ -18,6 +19,8 @@ pub(in crate::waypoint) struct Order {
     pub(in crate::waypoint) subset: Option<Box<str>>,
     /// How requests reach the service.
     pub(in crate::waypoint) rule: Option<Arc<DestinationRule>>,
+    /// What the service's own policy says, beside that.
+    pub(in crate::waypoint) policy: Option<Arc<BackendTrafficPolicy>>,
     pub(in crate::waypoint) timeouts: Timeouts,
     /// `None` is Istio's default.
     pub(in crate::waypoint) retries: Option<Retries>,
@@ -52,6 +55,42 @@ pub(in crate::waypoint) struct Sent {
     pub(in crate::waypoint) flags: Flags,
 }
 
+/// What was written about a service.
+#[derive(Clone, Debug)]
+pub(super) struct Words {
+    rule: Option<Arc<DestinationRule>>,
+    policy: Option<Arc<BackendTrafficPolicy>>,
+}
+
+impl Order {
+    pub(super) fn words(&self) -> Words {
+        Words {
+            rule: self.rule.clone(),
+            policy: self.policy.clone(),
+        }
+    }
+
+    /// Whether these are the words of this order: the same ones, not alike.
+    pub(super) fn is_by(&self, words: &Words) -> bool {
+        let rules = (&self.rule, &words.rule);
+        let policies = (&self.policy, &words.policy);
+        rules.0.as_ref().map(Arc::as_ptr) == rules.1.as_ref().map(Arc::as_ptr)
+            && policies.0.as_ref().map(Arc::as_ptr) == policies.1.as_ref().map(Arc::as_ptr)
+    }
+}
+
+impl Words {
+    /// What they come to for a port and a subset; without any it is what holds for all.
+    pub(super) fn settings(&self, port: u16, subset: Option<&str>) -> Result<Settings, UnknownSubset> {
+        let nothing = DestinationRule::new("", "", HostPattern::ANY);
+        let settings = Settings::of(self.rule.as_deref().unwrap_or(&nothing), port, subset)?;
+        Ok(match &self.policy {
+            Some(policy) => settings.with_policy(policy),
+            None => settings,
+        })
+    }
+}
+
 impl From<Shadow> for Order {
     /// Once, and for no longer than others wait by default.
     fn from(shadow: Shadow) -> Self {
@@ -60,6 +99,7 @@ impl From<Shadow> for Order {
             port: shadow.port,
             subset: shadow.subset,
             rule: shadow.rule,
+            policy: None,
             timeouts: Timeouts::new(Some(SHADOW_TIMEOUT), None),
             retries: Some(Retries::default()),
             is_http2: shadow.is_http2,

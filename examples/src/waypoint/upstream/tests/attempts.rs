@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Frame;
-use mesh_policy::traffic::{BalanceRule, Timeouts};
+use mesh_policy::traffic::Timeouts;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::world::{App, Gone, Log, World, answer, get, post, retries, rule};
+use super::world::{App, Gone, Log, World, answer, get, in_turn, post, retries, rule};
 use crate::waypoint::body;
 use crate::waypoint::upstream::error::Fault;
 use crate::waypoint::upstream::order::Shadow;
@@ -67,7 +67,7 @@ async fn an_answer_is_a_reason_to_try_elsewhere_if_that_is_safe() {
             ],
         );
         let mut order = world.order();
-        order.rule = rule(|policy| policy.balance = Some(BalanceRule::RoundRobin));
+        order.rule = rule(in_turn);
         for number in 0..20 {
             let (status, ..) = world.ask(get(number), &order).await;
             assert_eq!(status, 200);

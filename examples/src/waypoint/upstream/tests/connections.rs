@@ -3,11 +3,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::Request;
-use mesh_policy::traffic::BalanceRule;
 use mesh_policy::traffic::breaker::Resource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::world::{App, Gone, Log, World, get, post, retries, rule};
+use super::world::{App, Gone, Log, World, get, in_turn, limits, post, retries, rule};
 use crate::waypoint::body;
 use crate::waypoint::upstream::error::Fault;
 
@@ -32,14 +31,14 @@ async fn connections_are_used_again() {
             assert_eq!(world.ask(get(number), &order).await.0, 200);
         }
         assert_eq!(world.net.dials("app"), 1);
-        order.rule = rule(|policy| policy.limits.idle_timeout = Some(5 * SECOND));
+        order.rule = limits(|limits| limits.idle_timeout = Some(5 * SECOND));
         tokio::time::sleep(4 * SECOND).await;
         world.ask(get(10), &order).await;
         assert_eq!(world.net.dials("app"), 1);
         tokio::time::sleep(20 * SECOND).await;
         world.ask(get(11), &order).await;
         assert_eq!(world.net.dials("app"), 2);
-        order.rule = rule(|policy| policy.limits.requests_per_connection = Some(2));
+        order.rule = limits(|limits| limits.requests_per_connection = Some(2));
         for number in 0..8 {
             world.ask(get(number), &order).await;
         }
@@ -154,7 +153,7 @@ async fn what_a_peer_of_http2_did_not_take_goes_elsewhere() {
         );
         let mut order = world.order();
         order.retries = retries(2, "reset");
-        order.rule = rule(|policy| policy.balance = Some(BalanceRule::RoundRobin));
+        order.rule = rule(in_turn);
         let mut statuses = Vec::new();
         for number in 0..10 {
             statuses.push(world.ask(post(number, "text"), &order).await.0);

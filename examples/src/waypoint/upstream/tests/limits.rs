@@ -5,7 +5,7 @@ use mesh_policy::traffic::breaker::Resource;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::world::{App, Gone, Log, World, answer, get, retries, rule};
+use super::world::{App, Gone, Log, World, answer, get, limits, retries};
 
 /// Answers as it is allowed to.
 fn gated(gate: &Arc<Semaphore>) -> App {
@@ -25,7 +25,7 @@ async fn a_breaker_opens_and_recovers() {
         let gate = Arc::new(Semaphore::new(0));
         let world = Arc::new(World::new(is_http2, [("app", gated(&gate))]));
         let mut order = world.order();
-        order.rule = rule(|policy| policy.limits.requests = Some(2));
+        order.rule = limits(|limits| limits.requests = Some(2));
         let mut held = JoinSet::new();
         for number in 0..2 {
             let (world, order) = (Arc::clone(&world), order.clone());
@@ -74,9 +74,9 @@ async fn who_finds_no_connection_waits_as_far_as_there_is_room() {
     let gate = Arc::new(Semaphore::new(0));
     let world = Arc::new(World::new(false, [("app", gated(&gate))]));
     let mut order = world.order();
-    order.rule = rule(|policy| {
-        policy.limits.connections = Some(1);
-        policy.limits.pending_requests = Some(2);
+    order.rule = limits(|limits| {
+        limits.connections = Some(1);
+        limits.pending_requests = Some(2);
     });
     let mut asking = JoinSet::new();
     for number in 0..4 {
@@ -99,10 +99,10 @@ async fn retries_have_a_budget() {
     let world = World::new(false, [("ill", App::answering(503, "ill", &log))]);
     let mut order = world.order();
     order.retries = retries(3, "5xx");
-    order.rule = rule(|policy| policy.limits.retries = Some(0));
+    order.rule = limits(|limits| limits.retries = Some(0));
     let sent = world.send(get(1), &order).await.unwrap();
     assert_eq!((sent.attempts, sent.flags.to_string()), (1, "UO".to_owned()));
-    order.rule = rule(|policy| policy.limits.retries = Some(1));
+    order.rule = limits(|limits| limits.retries = Some(1));
     let sent = world.send(get(1), &order).await.unwrap();
     assert_eq!(sent.attempts, 4);
     let state = world.cluster(&order).state();

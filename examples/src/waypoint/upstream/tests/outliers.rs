@@ -6,7 +6,7 @@ use mesh_policy::traffic::OutlierRule;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::world::{App, Gone, Log, World, answer, get, retries, rule};
+use super::world::{App, Gone, Log, World, answer, get, in_turn, retries, rule};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -39,7 +39,7 @@ async fn an_endpoint_that_fails_is_left_alone_and_comes_back_by_one_request() {
     let mut order = world.order();
     order.retries = retries(0, "");
     order.rule = rule(|policy| {
-        policy.balance = Some(mesh_policy::traffic::BalanceRule::RoundRobin);
+        in_turn(policy);
         let mut outliers = OutlierRule::default();
         outliers.consecutive_5xx = 3;
         outliers.interval = SECOND;

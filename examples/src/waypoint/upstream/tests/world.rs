@@ -10,7 +10,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use mesh_policy::traffic::{DestinationRule, Retries, Timeouts};
+use mesh_policy::traffic::{BalanceRule, ConnectionLimits, DestinationRule, PortPolicy, Retries, Timeouts};
 use mesh_testkit::xds::{in_service, service, workload};
 use mesh_xds::store::{Identity, Service, Store};
 use tokio::io::DuplexStream;
@@ -218,6 +218,7 @@ impl World {
             port: 80,
             subset: None,
             rule: None,
+            policy: None,
             timeouts: Timeouts::default(),
             retries: None,
             is_http2: self.net.lock().is_http2,
@@ -290,8 +291,17 @@ pub(super) fn retries(attempts: u32, conditions: &str) -> Option<Retries> {
     Some(retries)
 }
 
-pub(super) fn rule(change: impl FnOnce(&mut mesh_policy::traffic::PortPolicy)) -> Option<Arc<DestinationRule>> {
-    let mut rule = DestinationRule::new("default", "shop", "shop");
+pub(super) fn rule(change: impl FnOnce(&mut PortPolicy)) -> Option<Arc<DestinationRule>> {
+    let mut rule = DestinationRule::new("default", "shop", "shop".parse().unwrap());
     change(&mut rule.policy.general);
     Some(Arc::new(rule))
+}
+
+pub(super) fn limits(change: impl FnOnce(&mut ConnectionLimits)) -> Option<Arc<DestinationRule>> {
+    rule(|policy| change(policy.limits.get_or_insert_default()))
+}
+
+/// Endpoints get requests in turn.
+pub(super) fn in_turn(policy: &mut PortPolicy) {
+    policy.balancer.get_or_insert_default().algorithm = Some(BalanceRule::RoundRobin);
 }
