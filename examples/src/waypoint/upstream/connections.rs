@@ -9,12 +9,12 @@ use mesh_policy::traffic::breaker::{Breaker, Permit, Resource};
 use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
-use super::destination::Terms;
 use super::dial::{Dial, DialError};
 use super::error::Fault;
 use super::shelf::{Lease, Make, Making, One, Shelf};
 use super::site::Site;
 use super::tasks::Tasks;
+use super::terms::Terms;
 use super::wire::{Berth, Count, Wire};
 
 /// The most lines and bytes that the head of an answer may have, as in Envoy.
@@ -25,7 +25,7 @@ const TIDY: Duration = Duration::from_secs(10);
 
 /// A worker's connections to endpoints.
 pub(super) struct Connections<D> {
-    dial: Arc<D>,
+    pub(super) dial: D,
     clock: Clock,
     /// By the numbers of sites.
     shelves: Arc<Shelves>,
@@ -38,12 +38,17 @@ type Shelves = Mutex<HashMap<u64, Arc<Shelf>>>;
 impl<D: Dial> Connections<D> {
     pub(super) fn new(dial: D, clock: Clock) -> Self {
         Self {
-            dial: Arc::new(dial),
+            dial,
             clock,
             shelves: Arc::default(),
             tasks: Tasks::default(),
             is_kept: AtomicBool::new(false),
         }
+    }
+
+    /// A stream to an endpoint, for what is no HTTP.
+    pub(super) async fn reach(&self, site: &Site) -> Result<D::Io, DialError> {
+        self.dial.dial(site).await
     }
 
     /// A connection to an endpoint that is ready for a request. Nothing of a request is written
