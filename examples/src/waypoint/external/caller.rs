@@ -1,13 +1,12 @@
 //! Calls of one service, over one connection of a worker.
 
 use std::fmt::Display;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hbone::Authority;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -21,6 +20,9 @@ pub(super) const MAX_ANSWER: usize = 256 * 1024;
 /// that is silently gone fails requests for no longer than that.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
 
+/// Time between two lines about one service's failures.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// A service, as all workers share it.
 #[derive(Clone)]
 pub(super) struct Called {
@@ -29,7 +31,7 @@ pub(super) struct Called {
     dial: Dial,
     timeout: Duration,
     places: Arc<Semaphore>,
-    is_lost: Arc<AtomicBool>,
+    complaints: Arc<Complaints>,
 }
 
 impl Called {
@@ -49,7 +51,7 @@ impl Called {
             dial: Dial::new(&server.into())?,
             timeout,
             places: Arc::new(Semaphore::new(calls)),
-            is_lost: Arc::new(AtomicBool::new(false)),
+            complaints: Arc::default(),
         })
     }
 
@@ -88,8 +90,7 @@ impl Caller {
             Ok(answer) => read(answer).map_err(Silence::Fault),
             Err(silence) => Err(silence),
         };
-        self.note(answer.as_ref().err());
-        answer
+        answer.inspect_err(|silence| self.note(silence))
     }
 
     async fn wait<Q, A, F>(
@@ -110,18 +111,38 @@ impl Caller {
         }
     }
 
-    /// Tells operators when answers cease and when they come again, and not of each.
-    fn note<F: Display>(&self, silence: Option<&Silence<F>>) {
-        let Called { name, is_lost, .. } = &self.called;
-        match silence {
-            Some(reason) if !is_lost.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(service = &**name, %reason, "external service gives no answer");
-            }
-            None if is_lost.load(Ordering::Relaxed) && is_lost.swap(false, Ordering::Relaxed) => {
-                tracing::info!(service = &**name, "external service answers again");
-            }
-            _ => {}
+    /// Tells operators of a failure, and for a while of no more.
+    fn note<F: Display>(&self, silence: &Silence<F>) {
+        let Called { name, complaints, .. } = &self.called;
+        if let Some(unsaid) = complaints.next(Instant::now().into_std()) {
+            tracing::warn!(service = &**name, reason = %silence, unsaid, "external service gives no answer");
         }
+    }
+}
+
+/// Failures that operators are told of from time to time.
+#[derive(Default)]
+struct Complaints(Mutex<Unsaid>);
+
+#[derive(Default)]
+struct Unsaid {
+    said: Option<std::time::Instant>,
+    since: u64,
+}
+
+impl Complaints {
+    /// One more. If it is time to say something, how many there were of which nothing was said.
+    fn next(&self, now: std::time::Instant) -> Option<u64> {
+        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsaid
+            .said
+            .is_some_and(|said| now.saturating_duration_since(said) < QUIET)
+        {
+            unsaid.since += 1;
+            return None;
+        }
+        unsaid.said = Some(now);
+        Some(std::mem::take(&mut unsaid.since))
     }
 }
 
@@ -137,4 +158,17 @@ pub(super) enum Silence<F> {
     /// There was one, and it is of no use.
     #[error("{0}")]
     Fault(F),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_service_is_not_told_of_with_every_request() {
+        let complaints = Complaints::default();
+        let now = Instant::now().into_std();
+        let told = [0, 1, 9, 10, 11, 30].map(|second| complaints.next(now + Duration::from_secs(second)));
+        assert_eq!(told, [Some(0), None, None, Some(2), None, Some(1)]);
+    }
 }

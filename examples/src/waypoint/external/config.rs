@@ -301,3 +301,116 @@ fn within<'de, D: Deserializer<'de>>(deserializer: D, least: u32, most: u32) -> 
         false => Err(D::Error::custom(format_args!("not from {least} to {most}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("config.toml");
+
+    #[derive(Debug, Deserialize)]
+    struct File {
+        external: Config,
+    }
+
+    /// The example with its tables, which are comments, and without its sentences.
+    fn example() -> String {
+        let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix("# "));
+        let is_sentence = |line: &&str| line.ends_with('.') || line.ends_with(':');
+        lines.filter(|line| !is_sentence(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    fn read(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str::<File>(text).map(|file| file.external)
+    }
+
+    #[test]
+    fn what_is_commented_out_in_the_example_is_understood() {
+        let mut config = read(&example()).unwrap();
+        assert_eq!(config.paths().len(), 2);
+        let [provider] = config.authorization.try_into().unwrap();
+        assert!(provider.with_request_body.is_some());
+        let limits = config.limits.unwrap();
+        assert_eq!(limits.rules[0].actions.len(), 8);
+        let actions: Vec<Action> = limits.rules[0].actions.iter().map(Action::from).collect();
+        assert!(actions.contains(&Action::MaskedRemoteAddress { v4: 24, v6: 64 }));
+        assert_eq!(config.keys.allowed.len(), 1);
+    }
+
+    /// What the example says of defaults is so.
+    #[test]
+    fn the_example_has_the_defaults() {
+        let given = read(&example()).unwrap();
+        let least = "[[external.authorization]]\nname = 'opa'\nserver = { address = 'opa:1' }\n\
+            [external.authorization.with_request_body]\nmax_request_bytes = 8192\n\
+            [external.limits]\nserver = { address = 'limits:1' }\ndomain = 'mesh'\nrules = []";
+        let default = read(least).unwrap();
+        let ([given_provider], [provider]) = (
+            <[_; 1]>::try_from(given.authorization).unwrap(),
+            <[_; 1]>::try_from(default.authorization).unwrap(),
+        );
+        let shown = |provider: Authorization| {
+            let Authorization {
+                name,
+                server: _,
+                timeout,
+                max_in_flight,
+                failure_mode_allow,
+                status_on_error,
+                with_request_body,
+                allowed_headers,
+                disallowed_headers,
+                context_extensions,
+            } = provider;
+            let numbers = (name, timeout, max_in_flight, failure_mode_allow, status_on_error);
+            let told = (
+                with_request_body,
+                allowed_headers,
+                disallowed_headers,
+                context_extensions,
+            );
+            format!("{numbers:?} {told:?}")
+        };
+        assert_eq!(shown(given_provider), shown(provider));
+        let shown = |limits: Limits| {
+            let Limits {
+                server: _,
+                domain,
+                timeout,
+                max_in_flight,
+                failure_mode_deny,
+                status_on_error,
+                x_ratelimit_headers,
+                rules: _,
+            } = limits;
+            let bounds = (domain, timeout, max_in_flight);
+            format!("{bounds:?} {failure_mode_deny} {status_on_error} {x_ratelimit_headers}")
+        };
+        assert_eq!(shown(given.limits.unwrap()), shown(default.limits.unwrap()));
+        assert!(default.keys.roots.is_none() && default.keys.allowed.is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let example = example();
+        for (from, to, expected) in [
+            ("timeout_ms = 200 ", "timeout_ms = 0 ", "not from 1 to 60000"),
+            ("max_in_flight = 1024", "max_in_flight = 0", "not from 1 to 65536"),
+            ("status_on_error = 403", "status_on_error = 200", "not from 400 to 599"),
+            (
+                "max_request_bytes = 8192",
+                "max_request_bytes = 4000000",
+                "not from 1 to 3145728",
+            ),
+            ("[\"*\"]", "[\"a*b\"]", "`a*b`"),
+            ("[\"127.0.0.0/8\"]", "[\"127.0.0.0/33\"]", "no block of addresses"),
+            ("failure_mode_allow", "failure_mode", "unknown field"),
+            ("\"source_cluster\"", "\"source\"", "unknown variant"),
+            ("opa.shop.svc:9191", "opa.shop.svc", "address"),
+        ] {
+            assert!(example.contains(from), "{from}");
+            let fault = read(&example.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(fault.contains(expected), "{from}: {fault}");
+        }
+    }
+}

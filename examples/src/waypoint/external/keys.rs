@@ -108,8 +108,8 @@ impl Keys {
         });
     }
 
-    /// Waits until each place was called once, whether or not keys came of it. Takes as long as the
-    /// slowest place may.
+    /// Waits until each place was called once, whether or not keys came of it: seconds, if a place
+    /// does not answer. Nothing is lost by giving up before.
     pub(in crate::waypoint) async fn tried(&self) {
         let mut untried = self.0.untried.subscribe();
         // The sender is in `self`.
