@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{edit::HeaderEdits, fraction::share};
+use super::{edit::HeaderEdits, fraction::share, redirect::Redirect, rewrite::Rewrite};
 
 /// Where a rule sends requests, with weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +52,10 @@ pub struct Backend {
     pub request_headers: HeaderEdits,
     /// What becomes of the headers of its answers.
     pub response_headers: HeaderEdits,
+    /// Where clients are sent instead of there.
+    pub redirect: Option<Redirect>,
+    /// What target and authority become, in place of what the rule makes of them.
+    pub rewrite: Option<Rewrite>,
     /// Why nothing can be sent there. Its share of the requests fails: that of an invalid backend
     /// must not go to others.
     pub unresolved: Option<Unresolved>,
@@ -67,6 +71,8 @@ impl Backend {
             weight: 1,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
+            redirect: None,
+            rewrite: None,
             unresolved: None,
             invalid: None,
         }

@@ -7,6 +7,7 @@ use super::{
     fault::Abort,
     filter::{DirectResponse, Filters, Mirror},
     model::{RouteKind, Rule},
+    redirect::Redirect,
     request::RouteRequest,
     rewrite::PathChange,
     route::Choice,
@@ -198,18 +199,12 @@ impl<'t> Choice<'t> {
         request: &RouteRequest<'_>,
         mut draw: impl FnMut() -> u64,
     ) -> Step<'t> {
-        let matched = self.matched().path.as_ref();
         let mut answer = AnswerEdits {
             edits: [None, Some(&filters.response_headers)],
             cors,
         };
         if let Some(redirect) = &filters.redirect {
-            let (status, location) = (redirect.status, redirect.location(request, matched));
-            return Step::Redirect {
-                status,
-                location,
-                answer,
-            };
+            return self.redirect(redirect, request, answer);
         }
         if let Some(response) = &filters.respond {
             return Step::Respond { response, answer };
@@ -219,7 +214,10 @@ impl<'t> Choice<'t> {
             Err(cause) => return self.fail(cause),
         };
         answer.edits = [Some(&backend.response_headers), Some(&filters.response_headers)];
-        let rewrite = filters.rewrite.as_ref();
+        if let Some(redirect) = &backend.redirect {
+            return self.redirect(redirect, request, answer);
+        }
+        let rewrite = backend.rewrite.as_ref().or(filters.rewrite.as_ref());
         let change = rewrite.and_then(|rewrite| rewrite.path.as_ref());
         Step::Forward(Forward {
             backend,
@@ -229,6 +227,14 @@ impl<'t> Choice<'t> {
             mirrors: Mirrors::drawn(&filters.mirrors, draw),
             answer,
         })
+    }
+
+    fn redirect(&self, redirect: &Redirect, request: &RouteRequest<'_>, answer: AnswerEdits<'t>) -> Step<'t> {
+        Step::Redirect {
+            status: redirect.status,
+            location: redirect.location(request, self.matched().path.as_ref()),
+            answer,
+        }
     }
 
     fn backend(&self, draw: u64) -> Result<&'t Backend, FailureCause<'t>> {

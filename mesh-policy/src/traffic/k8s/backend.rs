@@ -38,6 +38,8 @@ fn backend(mut object: Object, kind: RouteKind, namespace: &str, scope: &mut Sco
         Ok(filters) => {
             backend.request_headers = filters.request_headers;
             backend.response_headers = filters.response_headers;
+            backend.redirect = filters.redirect;
+            backend.rewrite = filters.rewrite;
         }
         Err(problem) => backend.invalid = Some(scope.invalid(problem)),
     }
@@ -45,13 +47,15 @@ fn backend(mut object: Object, kind: RouteKind, namespace: &str, scope: &mut Sco
     Ok(backend)
 }
 
-/// The filters of a backend, which change headers and nothing else.
+/// The filters of a backend, which do not concern others.
 fn filters(object: &mut Object, kind: RouteKind, namespace: &str) -> Result<Filters, Problem> {
     let (line, field) = (object.line_of("filters"), object.path("filters").into());
     let filters = filter::read(object, kind, namespace)?;
     let rest = Filters {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
+        redirect: None,
+        rewrite: None,
         ..filters.clone()
     };
     if rest != Filters::default() {

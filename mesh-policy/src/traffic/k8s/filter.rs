@@ -8,7 +8,7 @@ use super::{
 use crate::{
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
-        filter::{Filters, Mirror},
+        filter::{DirectResponse, Filters, Mirror},
         fraction::Fraction,
         model::RouteKind,
         redirect::{Redirect, RedirectPort, Scheme},
@@ -20,13 +20,14 @@ use crate::{
 const MAX_ENTRIES: usize = 16;
 
 /// Filters by their type, and the field that each has.
-const TYPES: [(&str, &str); 8] = [
+const TYPES: [(&str, &str); 9] = [
     ("RequestHeaderModifier", "requestHeaderModifier"),
     ("ResponseHeaderModifier", "responseHeaderModifier"),
     ("RequestMirror", "requestMirror"),
     ("RequestRedirect", "requestRedirect"),
     ("URLRewrite", "urlRewrite"),
     ("CORS", "cors"),
+    ("DirectResponse", "directResponse"),
     ("ExtensionRef", "extensionRef"),
     ("ExternalAuth", "externalAuth"),
 ];
@@ -60,11 +61,17 @@ pub(super) fn read(owner: &mut Object, kind: RouteKind, namespace: &str) -> Resu
             "ResponseHeaderModifier" => filters.response_headers = edits(content, lines)?,
             "RequestMirror" => filters.mirrors.push(mirror(content, namespace)?),
             "RequestRedirect" => filters.redirect = Some(redirect(content)?),
+            "DirectResponse" => filters.respond = Some(direct_response(content)?),
             "URLRewrite" => filters.rewrite = Some(rewrite(content)?),
             _ => filters.cors = Some(cors::gateway_api(content)?),
         }
-        if filters.redirect.is_some() && filters.rewrite.is_some() {
-            let (field, other) = ("requestRedirect".into(), "urlRewrite".into());
+        let others = [
+            ("urlRewrite", filters.rewrite.is_some()),
+            ("directResponse", filters.respond.is_some()),
+        ];
+        let other = others.into_iter().find(|(_, is_there)| *is_there);
+        if let (Some(_), Some((other, _))) = (&filters.redirect, other) {
+            let (field, other) = ("requestRedirect".into(), other.into());
             return Err((line, ReadFault::Excluded { field, other }));
         }
     }
@@ -143,6 +150,20 @@ fn rewrite(mut object: Object) -> Result<Rewrite, Problem> {
     };
     object.finish()?;
     Ok(rewrite)
+}
+
+fn direct_response(mut object: Object) -> Result<DirectResponse, Problem> {
+    let (line, field) = (object.line(), object.path("statusCode").into());
+    let status = object.mapped("statusCode", |text| {
+        text.parse().ok().filter(|status| (200..=599).contains(status))
+    })?;
+    let mut response = DirectResponse::new(status.ok_or((line, ReadFault::Missing { field }))?);
+    if let Some(mut body) = object.object("body")? {
+        response.body = body.required_text("string")?.into_bytes().into();
+        body.finish()?;
+    }
+    object.finish()?;
+    Ok(response)
 }
 
 fn path_change(mut object: Object) -> Result<PathChange, Problem> {

@@ -11,7 +11,6 @@ use crate::{
     facts::header::is_token,
     manifest::{Object, Problem, ReadFault, object::unfit},
     traffic::{
-        filter::Filters,
         header::{HeaderMatch, HeaderTest},
         matching::{PathMatch, RouteMatch, SegmentPrefix},
         model::{Retries, Route, RouteKind, Rule},
@@ -73,13 +72,13 @@ fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, 
 /// What becomes of the rule's requests.
 fn outcome(rule: &mut Rule, mut object: Object, namespace: &str, scope: &mut Scope) -> Result<(), Problem> {
     let (line, field) = (object.line_of("filters"), object.path("filters"));
+    let line_of_backends = object.line_of("backendRefs");
     rule.filters = filter::read(&mut object, RouteKind::Http, namespace)?;
-    check_prefix(rule, line, &field)?;
-    let line = object.line_of("backendRefs");
     rule.backends = backends(&mut object, RouteKind::Http, namespace, scope)?;
+    check_prefix(rule, line, &field)?;
     if rule.filters.redirect.is_some() && !rule.backends.as_slice().is_empty() {
         let (field, other) = (object.path("backendRefs").into(), "requestRedirect".into());
-        return Err((line, ReadFault::Excluded { field, other }));
+        return Err((line_of_backends, ReadFault::Excluded { field, other }));
     }
     rule.timeouts = object
         .object("timeouts")?
@@ -93,15 +92,14 @@ fn outcome(rule: &mut Rule, mut object: Object, namespace: &str, scope: &mut Sco
 
 /// What is replaced has to be the same for all requests of the rule: one prefix.
 fn check_prefix(rule: &Rule, line: u32, field: &str) -> Result<(), Problem> {
-    let Filters { redirect, rewrite, .. } = &rule.filters;
-    let changes = [
-        redirect.as_ref().and_then(|redirect| redirect.path.as_ref()),
-        rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()),
-    ];
-    let replaces = changes
-        .iter()
-        .flatten()
-        .any(|change| matches!(change, PathChange::Prefix(_)));
+    let of_backends = rule.backends.as_slice().iter();
+    let of_backends = of_backends.map(|backend| (&backend.redirect, &backend.rewrite));
+    let all = of_backends.chain([(&rule.filters.redirect, &rule.filters.rewrite)]);
+    let mut changes = all.flat_map(|(redirect, rewrite)| {
+        let redirect = redirect.as_ref().and_then(|redirect| redirect.path.as_ref());
+        [redirect, rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref())]
+    });
+    let replaces = changes.any(|change| matches!(change, Some(PathChange::Prefix(_))));
     let is_one = match rule.matches.as_slice() {
         [] => true,
         [asked] => matches!(asked.path, None | Some(PathMatch::Segments(_))),
