@@ -10,6 +10,7 @@ use hbone::{Authority, Host};
 use mesh_policy::authz::PolicySet;
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
+use mesh_policy::traffic::upstream::BackendTrafficPolicy;
 use mesh_policy::traffic::{DestinationRule, RouteTable, Target};
 use mesh_xds::store::{self, NetworkAddress, Service, Workload};
 
@@ -25,6 +26,8 @@ pub(super) struct Snapshot {
     targets: HashMap<Target, Destination>,
     /// How requests reach services, by the services' keys.
     rules: HashMap<Arc<str>, Arc<DestinationRule>>,
+    /// What is said about the services themselves, by the same keys.
+    backend_policies: HashMap<Arc<str>, Arc<BackendTrafficPolicy>>,
     /// What is wrong with objects.
     pub(super) problems: Vec<String>,
 }
@@ -71,6 +74,7 @@ pub(super) struct Destination {
     pub(super) port: u16,
     pub(super) subset: Option<Box<str>>,
     pub(super) rule: Option<Arc<DestinationRule>>,
+    pub(super) policy: Option<Arc<BackendTrafficPolicy>>,
 }
 
 impl Snapshot {
@@ -106,6 +110,11 @@ impl Snapshot {
     /// Where a route leads.
     pub(super) fn destination(&self, target: &Target) -> Option<&Destination> {
         self.targets.get(target)
+    }
+
+    /// What is said about a service itself.
+    pub(super) fn backend_policy(&self, service: &str) -> Option<&Arc<BackendTrafficPolicy>> {
+        self.backend_policies.get(service)
     }
 
     /// How requests reach a service.

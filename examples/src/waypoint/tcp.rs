@@ -44,6 +44,7 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
         port: client.port,
         subset: None,
         rule: snapshot.rule(&served.service.key).cloned(),
+        policy: None,
         timeouts: Timeouts::default(),
         retries: None,
         is_http2: false,
@@ -52,14 +53,14 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     };
     drop(snapshot);
     // Boxed, so that a connection that is open does not keep the room for its opening.
-    let passage = match Box::pin(client.worker.upstream.connect(&order)).await {
+    let passage = match Box::pin(client.worker.upstream.open(&order)).await {
         Ok(passage) => passage,
         Err(error) => {
             return traffic(error.endpoint.as_deref()).end(Some(Failure::of_connection(&error)));
         }
     };
     let traffic = traffic(Some(&passage.endpoint));
-    let mut far = passage.io;
+    let mut far = passage;
     let mut near = Counting {
         stream,
         progress: Arc::clone(&progress),

@@ -16,7 +16,6 @@ mod head;
 mod link;
 mod members;
 mod order;
-mod pass;
 mod replay;
 mod shelf;
 mod site;

@@ -11,13 +11,28 @@ async fn no_ambiguous_request_reaches_an_endpoint() {
     let target = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(70_000));
     for (request, status) in [
         // What a message's end is, said in two ways.
-        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", 400),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+            400,
+        ),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 4\r\n\r\nabcd", 400),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +3\r\n\r\nabc", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
-        ("POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+        (
+            "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         // Lines that end or begin otherwise.
         ("GET / HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nhost: a\r\nx : a\r\n\r\n", 400),
@@ -69,7 +84,10 @@ async fn what_is_sent_on_is_framed_anew() {
 async fn what_is_no_http_is_not_taken_for_it() {
     let cluster = Cluster::start(crate::policy::DENY_ADMIN).await;
     let caller = cluster.call("cart").await;
-    for request in ["\r\nGET /admin HTTP/1.1\r\nhost: a\r\n\r\n", "get /admin HTTP/1.1\r\nhost: a\r\n\r\n"] {
+    for request in [
+        "\r\nGET /admin HTTP/1.1\r\nhost: a\r\n\r\n",
+        "get /admin HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
         let answer = caller.raw(request.as_bytes()).await;
         assert_eq!(answer, "", "{request:?}");
     }
