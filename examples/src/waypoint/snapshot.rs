@@ -26,7 +26,6 @@ pub(super) struct Snapshot {
     targets: HashMap<Target, Destination>,
     /// How requests reach services, by the services' keys.
     rules: HashMap<Arc<str>, Arc<DestinationRule>>,
-    /// What is said about the services themselves, by the same keys.
     backend_policies: HashMap<Arc<str>, Arc<BackendTrafficPolicy>>,
     /// What is wrong with objects.
     pub(super) problems: Vec<String>,
@@ -120,6 +119,11 @@ impl Snapshot {
     /// How requests reach a service.
     pub(super) fn rule(&self, service: &str) -> Option<&Arc<DestinationRule>> {
         self.rules.get(service)
+    }
+
+    /// What the service's own policy says about that.
+    pub(super) fn backend_policy(&self, service: &str) -> Option<&Arc<BackendTrafficPolicy>> {
+        self.backend_policies.get(service)
     }
 
     /// Whoever has an address.

@@ -53,14 +53,14 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     };
     drop(snapshot);
     // Boxed, so that a connection that is open does not keep the room for its opening.
-    let passage = match Box::pin(client.worker.upstream.open(&order)).await {
+    let passage = match Box::pin(client.worker.upstream.connect(&order)).await {
         Ok(passage) => passage,
         Err(error) => {
             return traffic(error.endpoint.as_deref()).end(Some(Failure::of_connection(&error)));
         }
     };
     let traffic = traffic(Some(&passage.endpoint));
-    let mut far = passage;
+    let mut far = passage.io;
     let mut near = Counting {
         stream,
         progress: Arc::clone(&progress),

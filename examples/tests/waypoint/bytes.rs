@@ -18,7 +18,8 @@ spec:
 
 /// An application that takes what is no HTTP for an end.
 async fn is_carried(cluster: &Cluster, account: &str) -> bool {
-    let mut tunnel = cluster.call(account).await.open().await.unwrap();
+    let caller = cluster.call(account).await;
+    let mut tunnel = caller.open().await.unwrap();
     tunnel.write_all(b"hello, no HTTP\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     drop(soon("end", tunnel.read_to_end(&mut answer)).await);
@@ -30,13 +31,9 @@ async fn bytes_pass_as_far_as_policies_let_connections_pass() {
     let cluster = Cluster::start(DENY_SPY).await;
     assert!(is_carried(&cluster, "cart").await);
     assert!(!is_carried(&cluster, "spy").await);
-    let record = cluster
-        .tells("a connection", |record| record["message"] == "connection complete")
-        .await;
+    let record = cluster.tells("a connection", |record| record["message"] == "connection complete").await;
     assert_eq!(record["dst.service"], "till.shop.svc");
-    cluster
-        .tells("a refusal", |record| record["error"].to_string().contains("no-spy"))
-        .await;
+    cluster.tells("a refusal", |record| record["error"].to_string().contains("no-spy")).await;
 }
 
 #[tokio::test]

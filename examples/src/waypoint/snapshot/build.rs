@@ -41,6 +41,7 @@ pub(super) fn build(
     });
     let backend_policies = BackendTrafficPolicies::new(objects.backend_policies().cloned());
     let rules = DestinationRules::new(&terms.root_namespace, objects.destination_rules().cloned());
+    let backend_policies = BackendTrafficPolicies::new(objects.backend_policies().cloned());
     let mut builder = Builder {
         terms,
         mesh,
@@ -91,8 +92,11 @@ pub(super) fn build(
             snapshot.rules.insert(Arc::clone(&service.key), Arc::new(rule.clone()));
         }
         if let Some(policy) = backend_policies.find(&service.namespace, &service.name) {
-            let kept = snapshot.backend_policies.entry(Arc::clone(&service.key));
-            kept.or_insert_with(|| Arc::new(policy.clone()));
+            let policy = || Arc::new(policy.clone());
+            snapshot
+                .backend_policies
+                .entry(Arc::clone(&service.key))
+                .or_insert_with(policy);
         }
     }
     for target in targets {
