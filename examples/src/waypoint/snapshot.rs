@@ -111,11 +111,6 @@ impl Snapshot {
         self.targets.get(target)
     }
 
-    /// What is said about a service itself.
-    pub(super) fn backend_policy(&self, service: &str) -> Option<&Arc<BackendTrafficPolicy>> {
-        self.backend_policies.get(service)
-    }
-
     /// How requests reach a service.
     pub(super) fn rule(&self, service: &str) -> Option<&Arc<DestinationRule>> {
         self.rules.get(service)

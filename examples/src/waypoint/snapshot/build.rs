@@ -39,7 +39,6 @@ pub(super) fn build(
         }
         ControlFlow::<()>::Continue(())
     });
-    let backend_policies = BackendTrafficPolicies::new(objects.backend_policies().cloned());
     let rules = DestinationRules::new(&terms.root_namespace, objects.destination_rules().cloned());
     let backend_policies = BackendTrafficPolicies::new(objects.backend_policies().cloned());
     let mut builder = Builder {

@@ -118,11 +118,9 @@ fn authenticator(rules: Vec<JwtRule>) -> Authenticator {
 
 /// Keys that are fetched for as long as the second is kept.
 fn keys(config: &str) -> (Keys, JoinSet<()>) {
-    let (keys, fetching) = Keys::new(&toml::from_str(config).unwrap());
+    let (keys, _) = Keys::new(&toml::from_str(config).unwrap());
     let mut driving = JoinSet::new();
-    driving.spawn(async {
-        fetching.await;
-    });
+    driving.spawn(driver::drive(Arc::clone(&keys.0)));
     (keys, driving)
 }
 
