@@ -188,3 +188,37 @@ fn described(error: &DialSetupError) -> String {
         DialSetupError::Roots { file, error } => format!("server.roots: {}: {error}", file.display()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_told_with_service_and_field() {
+        let provider =
+            |more: &str| format!("[[authorization]]\nname = 'opa'\nserver = {{ address = 'opa:1'{more} }}\n");
+        let limits =
+            "[limits]\ndomain = 'mesh'\nrules = []\nserver = { address = 'a:1', roots = '/nowhere' }".to_owned();
+        for (config, expected) in [
+            (
+                provider("") + &provider(""),
+                "external.authorization: `opa` is there twice",
+            ),
+            (
+                provider(", roots = '/nowhere'"),
+                "external.authorization `opa`: server.roots: /nowhere: ",
+            ),
+            (
+                provider(", roots = '/nowhere', server_name = 'a b'"),
+                "external.authorization `opa`: server.server_name: ",
+            ),
+            (limits, "external.limits: server.roots: /nowhere: "),
+        ] {
+            let config: Config = toml::from_str(&config).unwrap();
+            let Err(error) = Services::new(&config) else {
+                panic!("{expected}")
+            };
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
+    }
+}
