@@ -9,6 +9,7 @@ mod tests;
 mod url;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use tokio::sync::watch;
 pub(super) use self::address::Block;
 use self::fetch::Fetcher;
 use super::config;
-use crate::workers::Driver;
 
 /// The most places that keys are fetched from. Policies may name more; those issuers' tokens are
 /// refused.
@@ -58,14 +58,14 @@ struct PlaceName {
 
 impl Keys {
     /// None yet, and what fetches them for as long as it is polled.
-    pub(super) fn new(config: &config::Keys) -> (Self, Driver) {
+    pub(super) fn new(config: &config::Keys) -> (Self, impl Future<Output = Infallible> + Send + use<>) {
         let shared = Arc::new(Shared {
             held: RwLock::default(),
             untried: watch::Sender::new(0),
             fetcher: Fetcher::new(config),
         });
-        let driver = Driver::new("keys of tokens", driver::drive(Arc::clone(&shared)));
-        (Self(shared), driver)
+        let driving = driver::drive(Arc::clone(&shared));
+        (Self(shared), driving)
     }
 
     /// Fetches these keys from now on, and no others. Those that are held stay.

@@ -118,9 +118,11 @@ fn authenticator(rules: Vec<JwtRule>) -> Authenticator {
 
 /// Keys that are fetched for as long as the second is kept.
 fn keys(config: &str) -> (Keys, JoinSet<()>) {
-    let (keys, _) = Keys::new(&toml::from_str(config).unwrap());
+    let (keys, fetching) = Keys::new(&toml::from_str(config).unwrap());
     let mut driving = JoinSet::new();
-    driving.spawn(driver::drive(Arc::clone(&keys.0)));
+    driving.spawn(async {
+        fetching.await;
+    });
     (keys, driving)
 }
 
