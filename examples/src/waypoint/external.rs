@@ -59,7 +59,7 @@ use self::limits::Limits;
 pub(super) use self::limits::Within;
 pub(super) use self::refused::Refused;
 pub(super) use self::reply::Reply;
-pub(super) use self::spans::{Attribute, Ended, Spans};
+pub(super) use self::spans::{Attribute, Ended, Open, Spans};
 use crate::proxy::control_plane::DialSetupError;
 use crate::workers::Driver;
 

@@ -17,7 +17,7 @@ const MAX_CALLS: usize = 8;
 
 pub(super) async fn drive(shared: Arc<Shared>) -> Infallible {
     let chance = Chance::new();
-    let mut changed = shared.untried.subscribe();
+    let mut changed = shared.changed.subscribe();
     let mut schedule = Schedule::default();
     let mut calls = JoinSet::new();
     loop {
