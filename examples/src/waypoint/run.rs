@@ -108,6 +108,7 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         tunnels,
         timers: signals.timers(),
         endpoints,
+        spans: services.spans(),
         services,
         requests: Requests::new(),
         keys,

@@ -228,7 +228,7 @@ mod tests {
                 attributes: Vec::new(),
                 is_failure: false,
             };
-            open.end(ended, SystemTime::UNIX_EPOCH);
+            open.end(ended, Duration::ZERO);
         }
         let mut exporting = JoinSet::new();
         exporting.spawn(async {

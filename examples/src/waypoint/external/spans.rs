@@ -1,7 +1,7 @@
 //! Where requests are in traces (W3C Trace Context), and what is told of them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hbone::metadata::TraceParent;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -39,7 +39,7 @@ pub(in crate::waypoint) struct Open {
 
 /// What came of a request.
 pub(in crate::waypoint) struct Ended {
-    /// What kind of request it was: its method, and what its route is called.
+    /// What kind of request it was. There should be few.
     pub(in crate::waypoint) name: String,
     /// By their names in OpenTelemetry's semantic conventions.
     pub(in crate::waypoint) attributes: Vec<(&'static str, Attribute)>,
@@ -115,8 +115,8 @@ impl Spans {
 }
 
 impl Open {
-    /// Tells what came of the request.
-    pub(in crate::waypoint) fn end(self, ended: Ended, now: SystemTime) {
+    /// Tells what came of the request, and how long it took.
+    pub(in crate::waypoint) fn end(self, ended: Ended, took: Duration) {
         let Self {
             spans,
             trace_id,
@@ -137,7 +137,7 @@ impl Open {
             tracestate,
             name,
             began,
-            ended: now.max(began),
+            ended: began + took,
             attributes,
             is_failure,
         };
@@ -155,8 +155,6 @@ fn context(headers: &HeaderMap) -> Option<TraceParent> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const TRACED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -188,7 +186,7 @@ mod tests {
             attributes: attributes.clone(),
             is_failure: true,
         };
-        open.end(ended, START + Duration::from_secs(1));
+        open.end(ended, Duration::from_secs(1));
         let span = collected.try_recv().unwrap();
         let expected = Span {
             trace_id: before.trace_id().get(),
@@ -250,7 +248,7 @@ mod tests {
                 attributes: Vec::new(),
                 is_failure: false,
             };
-            open.end(ended, START);
+            open.end(ended, Duration::ZERO);
         }
         let mut count = 0;
         while collected.try_recv().is_ok() {
