@@ -5,7 +5,7 @@ mod route;
 mod upgrade;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
