@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-
 #![allow(
     clippy::indexing_slicing,
     clippy::missing_errors_doc,
