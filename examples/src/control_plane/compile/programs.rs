@@ -3,18 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mesh_policy::authz::attach::{self, Recipient};
+use mesh_policy::authz::attach::{self, Recipient, ServiceKind};
 use mesh_policy::traffic::attach::virtual_services;
-use mesh_policy::traffic::{
-    DestinationRule, HostPattern, ParentRef, ReferenceGrant, Referrer, Route, Target, VirtualService,
-};
+use mesh_policy::traffic::{DestinationRule, HostPattern, ReferenceGrant, Referrer, Route, Target, VirtualService};
 
 use mesh_xds_types::workload::Service as Message;
 
 use super::super::objects::{Key, Meaning, Name, Objects, Told};
 use super::hostname;
 use super::services::{ByWaypoint, Service};
-use super::status::Judge;
+use super::status::{Judge, service_of};
 
 /// What a waypoint is told, by names.
 pub(in crate::control_plane) type Program = BTreeMap<Name, Arc<Told>>;
@@ -37,16 +35,13 @@ pub(super) fn compile(
         .collect()
 }
 
-/// What a route wants to be attached to: kind, namespace and name.
-type Parent<'o> = (&'o str, &'o str, &'o str);
-
 /// Everything that waypoints could be told.
 struct Library<'o> {
     told: &'o Program,
     judge: &'o Judge<'o>,
     root_namespace: &'o str,
-    /// By what they want to be attached to.
-    routes: BTreeMap<Parent<'o>, Vec<(&'o Arc<Told>, &'o Route)>>,
+    /// By the services that they want to be attached to.
+    routes: BTreeMap<Key, Vec<(&'o Arc<Told>, &'o Route)>>,
     /// The namespaces of services, by hostname.
     homes: BTreeMap<&'o str, &'o str>,
     /// By namespace.
@@ -72,9 +67,9 @@ impl<'o> Library<'o> {
         for told in library.told.values() {
             match &told.meaning {
                 Meaning::Route(route) => {
-                    let parents: BTreeSet<_> = route.parents.iter().map(parent).collect();
-                    for parent in parents {
-                        library.routes.entry(parent).or_default().push((told, route));
+                    let parents: BTreeSet<_> = route.parents.iter().filter_map(service_of).collect();
+                    for service in parents {
+                        library.routes.entry(service).or_default().push((told, route));
                     }
                 }
                 Meaning::VirtualService(service) => {
@@ -89,23 +84,24 @@ impl<'o> Library<'o> {
 
     fn program(&self, gateway: &Key, services: &[Service]) -> Program {
         let mut chosen = Chosen::default();
-        for route in self.routes_to("Gateway", gateway) {
-            chosen.add_route(route, gateway, &self.homes);
-        }
         for service in services {
-            if service.kind == attach::ServiceKind::Service {
-                for route in self.routes_to("Service", &service.key) {
-                    chosen.add_route(route, gateway, &self.homes);
-                }
+            let routes = match service.kind {
+                ServiceKind::Service => self.routes_of(&service.key),
+                ServiceKind::ServiceEntry => Vec::new(),
+            };
+            // A port that has routes has no VirtualService.
+            if !routes.iter().any(|(_, route)| is_for_all_ports(route, &service.key)) {
+                self.add_virtual_services(service, &mut chosen);
             }
-            self.add_virtual_services(service, &mut chosen);
+            for route in routes {
+                chosen.add_route(route, &self.homes);
+            }
             chosen
                 .hosts
                 .insert((service.key.namespace.clone(), service.hostname.clone()));
         }
         let is_chosen = |told: &&Arc<Told>| match &told.meaning {
-            Meaning::Gateway(_) => told.name.key == *gateway,
-            Meaning::Namespace => chosen.namespaces.contains(&*told.name.key.name),
+            Meaning::Gateway => told.name.key == *gateway,
             Meaning::DestinationRule(rule) => {
                 let mut hosts = chosen.hosts.iter();
                 hosts.any(|(namespace, host)| self.is_about(rule, namespace, host, gateway))
@@ -143,11 +139,10 @@ impl<'o> Library<'o> {
         chosen.map(|told| (told.name.clone(), Arc::clone(told))).collect()
     }
 
-    /// The routes of a service or waypoint, which are not all that want to be.
-    fn routes_to(&self, kind: &'static str, to: &Key) -> Vec<(&'o Arc<Told>, &'o Route)> {
-        let routes = self.routes.get(&(kind, to.namespace.as_str(), to.name.as_str()));
-        let mut routes = routes.cloned().unwrap_or_default();
-        routes.retain(|(_, route)| self.judge.is_accepted(route, kind, to));
+    /// The routes of a service, which are not all that want to be.
+    fn routes_of(&self, service: &Key) -> Vec<(&'o Arc<Told>, &'o Route)> {
+        let mut routes = self.routes.get(service).cloned().unwrap_or_default();
+        routes.retain(|(_, route)| self.judge.is_accepted(route, service));
         routes
     }
 
@@ -180,18 +175,13 @@ impl<'o> Library<'o> {
 #[derive(Default)]
 struct Chosen<'o> {
     routes: BTreeSet<Name>,
-    /// Namespaces whose labels say whether their routes are admitted.
-    namespaces: BTreeSet<&'o str>,
     /// With their namespaces: where requests go.
     hosts: BTreeSet<(String, String)>,
     references: Vec<Reference<'o>>,
 }
 
 impl<'o> Chosen<'o> {
-    fn add_route(&mut self, (told, route): (&Arc<Told>, &'o Route), gateway: &Key, homes: &BTreeMap<&str, &str>) {
-        if *route.id.namespace != *gateway.namespace {
-            self.namespaces.insert(&route.id.namespace);
-        }
+    fn add_route(&mut self, (told, route): (&Arc<Told>, &'o Route), homes: &BTreeMap<&str, &str>) {
         for target in targets(route) {
             if let Target::Object { namespace, name, .. } = target
                 && *namespace != route.id.namespace
@@ -246,8 +236,10 @@ fn targets(route: &Route) -> impl Iterator<Item = &Target> {
     })
 }
 
-fn parent(parent: &ParentRef) -> Parent<'_> {
-    (&parent.kind, &parent.namespace, &parent.name)
+/// Whether a route wants to be attached to a service whatever the port.
+fn is_for_all_ports(route: &Route, service: &Key) -> bool {
+    let mut parents = route.parents.iter().filter(|parent| parent.port.is_none());
+    parents.any(|parent| service_of(parent).as_ref() == Some(service))
 }
 
 /// What policies may name to mean the waypoint.

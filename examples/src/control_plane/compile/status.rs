@@ -1,10 +1,10 @@
 //! What became of what waypoints are told, by the conditions of the Gateway API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mesh_policy::authz::{self, Labels};
 use mesh_policy::traffic::attach::{self, Cluster, NotAccepted, ParentStatus};
-use mesh_policy::traffic::{ParentRef, ReferenceGrant, Route, RouteId, Target, Unresolved};
+use mesh_policy::traffic::{ParentRef, ReferenceGrant, Route, Target, Unresolved};
 
 use super::super::objects::{Gateway, Key, Meaning, Name, Objects, Place, Told};
 use super::programs::Program;
@@ -58,48 +58,23 @@ impl Status {
     }
 }
 
-/// Who knows what is there, and says which route is for which service or waypoint.
+/// Who knows what is there, and says which route is for which service.
 pub(super) struct Judge<'o> {
     objects: &'o Objects,
     grants: Vec<ReferenceGrant>,
-    /// Of routes for waypoints.
-    at_gateways: BTreeMap<(RouteId, ParentRef), ParentStatus>,
 }
 
 impl<'o> Judge<'o> {
     pub(super) fn new(objects: &'o Objects) -> Self {
-        let told = || objects.traffic.told.values();
-        let grants = told().filter_map(|told| match &told.meaning {
+        let told = objects.traffic.told.values();
+        let grants = told.filter_map(|told| match &told.meaning {
             Meaning::Grant(grant) => Some(grant.clone()),
             _ => None,
         });
-        let mut judge = Self {
+        Self {
             objects,
             grants: grants.collect(),
-            at_gateways: BTreeMap::new(),
-        };
-        let mut by_gateway: BTreeMap<(&str, &str), Vec<Route>> = BTreeMap::new();
-        for told in told() {
-            if let Meaning::Route(route) = &told.meaning {
-                let gateways = route.parents.iter().filter(|parent| &*parent.kind == "Gateway");
-                let gateways: BTreeSet<_> = gateways.map(|parent| (&*parent.namespace, &*parent.name)).collect();
-                for gateway in gateways {
-                    by_gateway.entry(gateway).or_default().push(route.clone());
-                }
-            }
         }
-        for told in told() {
-            if let Meaning::Gateway(gateway) = &told.meaning {
-                let routes = by_gateway
-                    .remove(&(&*gateway.namespace, &*gateway.name))
-                    .unwrap_or_default();
-                let attached = attach::gateway(gateway, &routes, &judge.grants, objects);
-                let statuses = attached.statuses.into_iter();
-                let named = statuses.map(|status| ((status.route.clone(), status.parent.clone()), status));
-                judge.at_gateways.extend(named);
-            }
-        }
-        judge
     }
 
     /// What became of all that waypoints could be told.
@@ -120,12 +95,12 @@ impl<'o> Judge<'o> {
             .collect()
     }
 
-    /// Whether a route is for a service or a waypoint that it refers to.
-    pub(super) fn is_accepted(&self, route: &Route, kind: &str, to: &Key) -> bool {
-        let is_meant = |parent: &&ParentRef| {
-            *parent.kind == *kind && *parent.namespace == *to.namespace && *parent.name == *to.name
-        };
-        let mut parents = route.parents.iter().filter(is_meant);
+    /// Whether a route is for a service.
+    pub(super) fn is_accepted(&self, route: &Route, service: &Key) -> bool {
+        let mut parents = route
+            .parents
+            .iter()
+            .filter(|parent| service_of(parent).as_ref() == Some(service));
         parents.any(|parent| self.parent(route, parent).is_some_and(|status| status.accepted.is_ok()))
     }
 
@@ -138,21 +113,15 @@ impl<'o> Judge<'o> {
         match &told.meaning {
             Meaning::Route(route) => {
                 for parent in &route.parents {
-                    // The other parents have controllers of their own.
-                    if let Some(judged) = self.parent(route, parent) {
-                        let accepted = accepted_if(&judged.accepted);
-                        let resolved = resolved_if(&judged.unresolved);
-                        let programmed = match accepted.is_true {
-                            true => programmed.clone(),
-                            false => Condition::is_not("Programmed", "NotAccepted", ""),
-                        };
-                        let mut conditions = vec![accepted, resolved, programmed];
+                    // The others have controllers of their own.
+                    let judged = self.judge(route, parent, &programmed);
+                    parents.extend(judged.map(|mut conditions| {
                         conditions.extend(partly_invalid(told));
-                        parents.push((shown(parent), conditions));
-                    }
+                        (shown(parent), conditions)
+                    }));
                 }
             }
-            Meaning::Gateway(_) => {
+            Meaning::Gateway => {
                 let gateway = self.objects.gateways.get(&told.name.key);
                 conditions.push(Condition::is_so("Accepted"));
                 conditions.extend(gateway.map(|gateway| self.programmed(gateway)));
@@ -172,30 +141,46 @@ impl<'o> Judge<'o> {
     }
 
     /// What became of a route's reference to a service or a waypoint.
-    fn parent(&self, route: &Route, parent: &ParentRef) -> Option<ParentStatus> {
+    fn judge(&self, route: &Route, parent: &ParentRef, programmed: &Condition) -> Option<Vec<Condition>> {
+        let not_programmed = || Condition::is_not("Programmed", "NotAccepted", "");
+        if self.is_waypoint(parent) {
+            let message = "a waypoint has the routes of its services, and none of its own";
+            let accepted = Condition::is_not("Accepted", "NotAllowedByListeners", message);
+            return Some(vec![accepted, not_programmed()]);
+        }
+        let status = self.parent(route, parent)?;
+        let accepted = accepted_if(&status.accepted);
+        let programmed = match accepted.is_true {
+            true => programmed.clone(),
+            false => not_programmed(),
+        };
+        Some(vec![accepted, resolved_if(&status.unresolved), programmed])
+    }
+
+    fn is_waypoint(&self, parent: &ParentRef) -> bool {
         let key = Key {
             namespace: parent.namespace.to_string(),
             name: parent.name.to_string(),
         };
-        match (&*parent.group, &*parent.kind) {
-            ("" | "core", "Service") => {
-                let service = self.objects.services.get(&key);
-                let mut ports = service.into_iter().flat_map(|service| &service.ports);
-                let port = ports.find(|port| parent.port.is_none_or(|wanted| wanted == port.number));
-                let routes = std::slice::from_ref(route);
-                // No port is 0, so a service that is not there has none that the route could mean.
-                let number = port.map_or(0, |port| port.number);
-                let (namespace, name) = (&key.namespace, &key.name);
-                let attached = attach::service(namespace, name, number, routes, &self.grants, self.objects);
-                let mut status = attached.statuses.into_iter().find(|status| status.parent == *parent)?;
-                if port.is_none() && status.accepted.is_ok() {
-                    status.accepted = Err(NotAccepted::NoMatchingParent);
-                }
-                Some(status)
-            }
-            (_, "Gateway") => self.at_gateways.get(&(route.id.clone(), parent.clone())).cloned(),
-            _ => None,
+        &*parent.kind == "Gateway" && self.objects.gateways.contains_key(&key)
+    }
+
+    /// What became of a route's reference to a service.
+    fn parent(&self, route: &Route, parent: &ParentRef) -> Option<ParentStatus> {
+        let key = service_of(parent)?;
+        let service = self.objects.services.get(&key);
+        let mut ports = service.into_iter().flat_map(|service| &service.ports);
+        let port = ports.find(|port| parent.port.is_none_or(|wanted| wanted == port.number));
+        let routes = std::slice::from_ref(route);
+        // No port is 0, so a service that is not there has none that the route could mean.
+        let number = port.map_or(0, |port| port.number);
+        let (namespace, name) = (&key.namespace, &key.name);
+        let attached = attach::service(namespace, name, number, routes, &self.grants, self.objects);
+        let mut status = attached.statuses.into_iter().find(|status| status.parent == *parent)?;
+        if port.is_none() && status.accepted.is_ok() {
+            status.accepted = Err(NotAccepted::NoMatchingParent);
         }
+        Some(status)
     }
 
     fn programmed(&self, gateway: &Gateway) -> Condition {
@@ -209,6 +194,15 @@ impl<'o> Judge<'o> {
             }
         }
     }
+}
+
+/// The service that a route refers to.
+pub(super) fn service_of(parent: &ParentRef) -> Option<Key> {
+    let is_service = ["", "core"].contains(&&*parent.group) && &*parent.kind == "Service";
+    is_service.then(|| Key {
+        namespace: parent.namespace.to_string(),
+        name: parent.name.to_string(),
+    })
 }
 
 impl Cluster for Objects {
@@ -233,7 +227,7 @@ impl Cluster for Objects {
 /// Whether there is something to say of an object, and it is for waypoints.
 fn has_status(meaning: &Meaning) -> bool {
     match meaning {
-        Meaning::Namespace | Meaning::Grant(_) => false,
+        Meaning::Grant(_) => false,
         Meaning::Authorization(policy) => is_of_waypoints(policy.target()),
         Meaning::RequestAuthentication(authentication) => is_of_waypoints(&authentication.target),
         _ => true,

@@ -11,7 +11,7 @@ use mesh_policy::manifest::{Item, Problem};
 use mesh_policy::traffic::k8s::{self, Manifests};
 use mesh_policy::traffic::rate::RateLimitPolicy;
 use mesh_policy::traffic::upstream::BackendTrafficPolicy;
-use mesh_policy::traffic::{DestinationRule, Gateway, ReferenceGrant, Route, VirtualService};
+use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualService};
 use serde_json::json;
 
 use super::{Key, Place, metadata};
@@ -57,12 +57,11 @@ pub(in crate::control_plane) enum Meaning {
     DestinationRule(Box<DestinationRule>),
     BackendPolicy(BackendTrafficPolicy),
     RateLimit(RateLimitPolicy),
-    Gateway(Gateway),
+    /// What it says is known elsewhere.
+    Gateway,
     Grant(ReferenceGrant),
     Authorization(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
-    /// Its labels, which are known elsewhere.
-    Namespace,
 }
 
 /// An object that is not taken, and that stays as it was.
@@ -147,7 +146,7 @@ pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
         ..
     } = k8s::read_items(file, [item.clone()], &Budget::new());
     let mut meanings = (routes.into_iter().map(Meaning::Route))
-        .chain(gateways.into_iter().map(Meaning::Gateway))
+        .chain(gateways.into_iter().map(|_| Meaning::Gateway))
         .chain(grants.into_iter().map(Meaning::Grant))
         .chain(virtual_services.into_iter().map(Meaning::VirtualService))
         .chain(backend_policies.into_iter().map(Meaning::BackendPolicy))
