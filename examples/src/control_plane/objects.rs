@@ -198,8 +198,6 @@ impl Objects {
                 object.pass_over(&["spec", "status"]);
                 object.finish().map_err(at)?;
                 let namespace = metadata.without_namespace();
-                let told = traffic::tell(file, &whole, namespace.key.clone(), Meaning::Namespace);
-                self.add_traffic(told, &whole)?;
                 declare(&mut self.namespaces, "Namespace", Namespace(namespace), |found| {
                     &found.0
                 })
