@@ -8,7 +8,7 @@ use mesh_xds_types::core::Node;
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
 
 use super::compile::{Mesh, Settings, compile};
-use super::objects::Objects;
+use super::objects::{Name, Objects};
 use super::{dump, publish};
 
 /// Reads a file of Kubernetes objects and compiles it, always to the same; and a node takes
@@ -26,6 +26,9 @@ pub fn objects(text: &str, now: Instant) -> bool {
         }
     };
     assert_eq!(Ok(dump::dump(&mesh)), compiled(text).map(|again| dump::dump(&again)));
+    for (name, told) in &mesh.traffic.told {
+        check_told(name, &told.text);
+    }
     let mut store = Store::new();
     let refused = deliver(&mesh, &mut store, now);
     assert!(refused.is_empty(), "a node refuses {refused:?}");
@@ -46,6 +49,15 @@ fn compiled(text: &str) -> Result<Mesh, String> {
     let mut objects = Objects::default();
     objects.add("fuzz.yaml", text).map_err(|error| error.to_string())?;
     compile(&objects, &settings).map_err(|error| error.to_string())
+}
+
+/// Checks that a waypoint reads what it is told as it was read here, and would be told it again.
+fn check_told(name: &Name, text: &str) {
+    let mut objects = Objects::default();
+    let added = objects.add("told.json", text);
+    assert!(added.is_ok(), "{name}: {added:?}");
+    let again = objects.traffic.told.get(name).map(|told| &*told.text);
+    assert_eq!(again, Some(text), "{name}: {:?}", objects.traffic.rejected);
 }
 
 /// Has a node hear of a mesh; answers with what it refuses.
