@@ -18,7 +18,7 @@ use crate::plane::{NEAR, Plane, namespace, service};
 use crate::world::{eventually, soon};
 
 /// A waypoint with a service account and a token, and with an address for its services.
-fn waypoint(namespace: &str, name: &str, ip: &str) -> String {
+pub fn waypoint(namespace: &str, name: &str, ip: &str) -> String {
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
          spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}], \
@@ -32,7 +32,7 @@ fn waypoint(namespace: &str, name: &str, ip: &str) -> String {
     )
 }
 
-fn token(namespace: &str, name: &str) -> String {
+pub fn token(namespace: &str, name: &str) -> String {
     format!("token-of-the-waypoint-{namespace}-{name}")
 }
 
