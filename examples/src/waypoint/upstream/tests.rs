@@ -6,5 +6,4 @@ mod connections;
 mod limits;
 mod outliers;
 mod places;
-mod simulation;
 mod world;
