@@ -139,6 +139,6 @@ mod tests {
                 taken(&changed);
             }
         }
-        assert!(read > 100);
+        assert!(read > 10, "{read}");
     }
 }

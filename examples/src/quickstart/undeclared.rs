@@ -36,7 +36,7 @@ pub(super) enum Undeclared {
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
     #[error("HTTP: {0}")]
-    Unasked(#[from] hyper::http::Error),
+    Unasked(#[from] http::Error),
     #[error(transparent)]
     TrustDomain(#[from] TrustDomainError),
     #[error(transparent)]

@@ -16,7 +16,6 @@ use hyper::{Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
 use mesh_policy::authz::Permit;
 
-
 use self::judge::{Admission, judge};
 use self::route::Passing;
 use super::account::{Account, Told, is_grpc};
