@@ -149,7 +149,7 @@ fn places_come_in_order_where_failures_are_detected() {
         [("a/z1".parse().unwrap(), 80), ("b".parse().unwrap(), 20)],
     );
     for (setting, without, with) in [
-        (None, Places::Unsaid, Places::Near(Failover::new())),
+        (None, Places::Unsaid, Places::Unsaid),
         (Some("enabled: false"), Places::Alike, Places::Alike),
         (Some("enabled: true"), Places::Unsaid, Places::Near(Failover::new())),
         (
@@ -230,7 +230,6 @@ fn limits_are_those_of_the_connection_pool() {
 
 #[test]
 fn outliers_are_detected_as_written() {
-    let near = Places::Near(Failover::new());
     for (said, detection, panic) in [
         ("", Detection::new(), 0),
         (
@@ -260,7 +259,6 @@ fn outliers_are_detected_as_written() {
         check(&format!("outlierDetection: {{{said}}}"), |settings| {
             settings.detection = Some(detection);
             settings.balance = Balance::new().panic_threshold(panic);
-            settings.places = near.clone();
         });
     }
 }

@@ -61,7 +61,9 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Places {
-    /// None is said here to be: the service itself may prefer some.
+    /// None is said here to be: the service itself may prefer some. If it does not either, Istio takes
+    /// near ones first where failures are [detected](Settings::detection), unless its mesh's
+    /// configuration says otherwise.
     #[default]
     Unsaid,
     /// None, whatever the service prefers.
@@ -202,14 +204,14 @@ fn affinity(rule: &BalanceRule) -> Option<AffinityKey> {
     })
 }
 
-/// Istio turns to other places only where it is found out which endpoints fail.
+/// Istio turns to other places only where it is found out which endpoints fail. What a rule does not
+/// say is not said here: the service's own word may be that no other place is asked.
 fn places(rule: Option<LocalityRule>, detects: bool) -> Places {
     match rule {
         Some(LocalityRule::Ignored) => Places::Alike,
         Some(LocalityRule::Divided(distribution)) => Places::Divided(distribution),
         Some(LocalityRule::Labels(order)) if detects => Places::Labels(order),
         Some(LocalityRule::Near(failover)) if detects => Places::Near(failover),
-        None if detects => Places::Near(Failover::new()),
         _ => Places::Unsaid,
     }
 }
