@@ -190,7 +190,7 @@ impl Objects {
 
     fn read(&mut self, kind: Kind, file: &Arc<str>, item: Item) -> Result<(), ObjectError> {
         let at = |problem| at(file, problem);
-        let whole = item.clone();
+        let whole = matches!(kind, Kind::Gateway).then(|| item.clone());
         let mut object = item.object;
         let metadata = metadata::read(file, &mut object).map_err(at)?;
         match kind {
@@ -234,7 +234,9 @@ impl Objects {
             }
             Kind::Gateway => match gateway::read(metadata, object).map_err(at)? {
                 Some(gateway) => {
-                    self.add_traffic(traffic::read(file, &whole), &whole)?;
+                    if let Some(whole) = &whole {
+                        self.add_traffic(traffic::read(file, whole), whole)?;
+                    }
                     declare(&mut self.gateways, "Gateway", gateway, |found| &found.metadata)
                 }
                 None => {
