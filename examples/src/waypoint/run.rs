@@ -266,6 +266,7 @@ async fn carry(gateway: Arc<Gateway>, share: Vec<std::net::TcpListener>, stop: S
     let began = Instant::now();
     // Requests that are under way still need tunnels.
     while serving.join_next().await.is_some() {}
+    worker.upstream.close();
     worker.tunnels.drain(drain.saturating_sub(began.elapsed())).await;
     Ok(())
 }

@@ -119,6 +119,11 @@ impl<D: Dial> Upstream<D> {
         self.inner.send(&head, &replay, order).await
     }
 
+    /// Ends the connections that carry nothing, and each of the others with what it carries.
+    pub(super) fn close(&self) {
+        self.inner.connections.close();
+    }
+
     fn kept(&self, order: &Order) -> usize {
         let is_once = order.retries.as_ref().is_some_and(|retries| retries.attempts == 0);
         if is_once && order.shadows.is_empty() {
@@ -155,8 +160,9 @@ impl<D: Dial> Inner<D> {
         let is_grpc = head.is_grpc();
         let timeouts = exchange::timeouts(order, head, is_grpc);
         let now = self.endpoints.clock.now();
-        let key = cluster.state().settings.affinity.clone();
-        let affinity = key.and_then(|key| affinity::Affinity::of(&key, head, order, self.endpoints.chance.draw()));
+        let settings = Arc::clone(&cluster.state().settings);
+        let key = settings.affinity.as_ref();
+        let affinity = key.and_then(|key| affinity::Affinity::of(key, head, order, self.endpoints.chance.draw()));
         let exchange = Exchange {
             endpoints: &self.endpoints,
             connections: &self.connections,
@@ -166,7 +172,7 @@ impl<D: Dial> Inner<D> {
             replay,
             is_grpc,
             affinity: affinity.as_ref().map(|affinity| affinity.hash),
-            policy: exchange::policy(order.retries.as_ref(), &timeouts, &self.conditions),
+            policy: exchange::policy(&settings, order, &timeouts, &self.conditions),
             deadline: timeouts.request.map(|timeout| now.saturating_add(timeout)),
         };
         let mut sent = exchange.run().await?;

@@ -167,6 +167,12 @@ impl<D: Dial> Connections<D> {
         Ok((TokioIo::new(wire), count))
     }
 
+    /// Ends connections as soon as they carry nothing.
+    pub(super) fn close(&self) {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        shelves.drain().for_each(|(_, shelf)| shelf.close());
+    }
+
     fn shelf(&self, site: &Site) -> Arc<Shelf> {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_kept.swap(true, Ordering::Relaxed) {

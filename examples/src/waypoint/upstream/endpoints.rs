@@ -154,7 +154,8 @@ impl Endpoints {
         }
         let part = (order.port, order.subset.as_deref());
         let made = Cluster::new(self.on(&ground), service, part, order.words());
-        let made = made.inspect_err(|reason| tracing::error!(service = %service.key, %reason, "no endpoints"));
+        // Requests ask again and again; who reads a rule says what is wrong with it.
+        let made = made.inspect_err(|reason| tracing::debug!(service = %service.key, %reason, "no endpoints"));
         let cluster = Arc::new(made.ok()?);
         of.push(Arc::clone(&cluster));
         Some(cluster)

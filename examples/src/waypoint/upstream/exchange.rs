@@ -8,7 +8,8 @@ use mesh_policy::traffic::balance::{Ask, EndpointId};
 use mesh_policy::traffic::breaker::{Permit, Resource};
 use mesh_policy::traffic::outlier::{self, Admission};
 use mesh_policy::traffic::retry::{self, Call, Conditions, Decision, Policy, Pushback, Stop};
-use mesh_policy::traffic::{Retries, Timeouts, grpc_timeout};
+use mesh_policy::traffic::upstream::Settings;
+use mesh_policy::traffic::{Timeouts, grpc_timeout};
 use mesh_xds::store::Workload;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
@@ -27,6 +28,9 @@ use super::state::{Chosen, State};
 use super::terms::Terms;
 use crate::waypoint::body::Body;
 
+/// For how long a client is kept waiting because an endpoint wants to be left alone. Who wants more
+/// is passed on to the client, who is told for how long.
+const PUSHBACK: Duration = Duration::from_secs(1);
 /// How many connections in a row may turn out to be gone before a request fails by it.
 const MOST_STALE: u32 = 16;
 /// How long others wait for the answer to the one request that tries an endpoint.
@@ -98,18 +102,20 @@ impl<D: Dial> Exchange<'_, D> {
         stop: Stop,
     ) -> Result<Sent, SendError> {
         let endpoint = endpoint.map(|(_, workload)| workload);
+        // A request that may be sent once has no retries to use up.
+        let stop = Some(stop).filter(|stop| attempts > 1 || *stop != Stop::Attempts);
         match (end, places, endpoint) {
             (Ok(response), Some(places), Some(endpoint)) => Ok(Sent {
                 response: self.answer(response, places),
                 endpoint,
                 attempts,
-                flags: Flags::of_answer(Some(stop)),
+                flags: Flags::of_answer(stop),
             }),
             (end, _, endpoint) => Err(SendError {
                 fault: end.err().unwrap_or(Fault::Timeout),
                 attempts,
                 endpoint,
-                stop: Some(stop),
+                stop,
             }),
         }
     }
@@ -297,25 +303,14 @@ impl Probe {
     }
 }
 
-/// How a rule's retries are made; without any it is Istio's default, and what never reached an
-/// application is tried again by whatever conditions there are.
-pub(super) fn policy(retries: Option<&Retries>, timeouts: &Timeouts, by_default: &Conditions) -> Policy {
-    let Some(retries) = retries else {
-        return Policy::new()
-            .conditions(by_default.clone())
-            .attempt_timeout(timeouts.attempt);
-    };
-    let mut policy = Policy::new()
-        .retries(retries.attempts)
-        .attempt_timeout(retries.attempt_timeout.or(timeouts.attempt));
-    policy = policy.conditions(retries.conditions.as_ref().unwrap_or(by_default).clone());
-    if let Some(backoff) = retries.backoff {
-        policy = policy.backoff(backoff);
+/// How a request is tried again; after which ends, if no rule says so, is `by_default`.
+pub(super) fn policy(settings: &Settings, order: &Order, timeouts: &Timeouts, by_default: &Conditions) -> Policy {
+    let retries = order.retries.as_ref();
+    let policy = settings.retry_policy(retries, timeouts).longest_pushback(PUSHBACK);
+    match retries.and_then(|retries| retries.conditions.as_ref()) {
+        Some(_) => policy,
+        None => policy.conditions(by_default.clone()),
     }
-    if let Some(elsewhere) = retries.ignore_previous_hosts {
-        policy = policy.elsewhere(elsewhere);
-    }
-    policy
 }
 
 /// The times of a request, with what its client says.

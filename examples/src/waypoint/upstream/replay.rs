@@ -307,3 +307,108 @@ impl hyper::body::Body for Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::future::poll_fn;
+
+    use http_body_util::BodyExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Chunks, and trailers behind them.
+    struct Source(VecDeque<Frame<Bytes>>);
+
+    impl hyper::body::Body for Source {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Ready(self.0.pop_front().map(Ok))
+        }
+    }
+
+    fn body(chunks: &[Vec<u8>], has_trailers: bool) -> Body {
+        let trailers = || HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]);
+        let chunks = chunks.iter().map(|chunk| Frame::data(Bytes::copy_from_slice(chunk)));
+        let trailers = has_trailers.then(|| Frame::trailers(trailers()));
+        Body::new(Source(chunks.chain(trailers).collect()))
+    }
+
+    async fn read(outgoing: Outgoing) -> (Vec<u8>, bool) {
+        let collected = outgoing.collect().await.unwrap();
+        let has_trailers = collected.trailers().is_some();
+        (collected.to_bytes().to_vec(), has_trailers)
+    }
+
+    proptest! {
+        #[test]
+        fn each_attempt_sends_all_or_none_can(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+            has_trailers in any::<bool>(),
+            bound in 0_usize..400,
+            given_up in prop::collection::vec(0_usize..8, 0..4),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let replay = Replay::new(body(&chunks, has_trailers), bound);
+                let mut whole = replay.tap();
+                for frames in given_up {
+                    let mut outgoing = replay.play();
+                    for _ in 0..frames {
+                        drop(poll_fn(|cx| Pin::new(&mut outgoing).poll_frame(cx)).await);
+                    }
+                }
+                let cost: usize = chunks.iter().filter(|chunk| !chunk.is_empty()).map(|chunk| chunk.len() + CHUNK_COST).sum();
+                let fits = cost <= bound + CHUNK_COST;
+                if replay.can_be_played() {
+                    let sent = read(replay.play()).await;
+                    assert_eq!(sent, (chunks.concat(), has_trailers));
+                    assert_eq!(replay.can_be_played(), fits);
+                    match whole.try_recv() {
+                        Ok(whole) => assert_eq!(read(Replay::from(whole).play()).await, (chunks.concat(), has_trailers)),
+                        Err(_) => assert!(!fits),
+                    }
+                } else {
+                    assert!(!fits);
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_was_given_up_takes_nothing_from_the_next() {
+        let replay = Replay::new(body(&[b"one".to_vec(), b"two".to_vec()], false), 1_000);
+        let mut first = replay.play();
+        assert!(poll_fn(|cx| Pin::new(&mut first).poll_frame(cx)).await.unwrap().is_ok());
+        let second = replay.play();
+        let end = poll_fn(|cx| Pin::new(&mut first).poll_frame(cx)).await.unwrap();
+        assert!(matches!(end, Err(PlayError::Superseded)));
+        assert_eq!(read(second).await.0, b"onetwo");
+    }
+
+    #[tokio::test]
+    async fn lengths_are_those_of_what_is_still_to_come() {
+        let replay = Replay::new(crate::waypoint::body::whole("four"), 1_000);
+        for _ in 0..2 {
+            let mut outgoing = replay.play();
+            assert_eq!(
+                (outgoing.size_hint().exact(), outgoing.is_end_stream()),
+                (Some(4), false)
+            );
+            assert!(
+                poll_fn(|cx| Pin::new(&mut outgoing).poll_frame(cx))
+                    .await
+                    .unwrap()
+                    .is_ok()
+            );
+            assert_eq!(
+                (outgoing.size_hint().exact(), outgoing.is_end_stream()),
+                (Some(0), true)
+            );
+        }
+        assert!(Replay::new(crate::waypoint::body::whole(""), 0).play().is_end_stream());
+    }
+}

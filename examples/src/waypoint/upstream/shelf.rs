@@ -35,6 +35,7 @@ struct Stock {
     making: Option<watch::Receiver<Option<Arc<DialError>>>>,
     /// What the rule said last.
     idle_timeout: Option<Duration>,
+    is_closed: bool,
 }
 
 /// A connection of HTTP/1.1.
@@ -172,9 +173,17 @@ impl Shelf {
         is_there || !self.quay.is_empty()
     }
 
+    /// Drops all that carry nothing, and takes none back.
+    pub(super) fn close(&self) {
+        let mut stock = self.lock();
+        stock.is_closed = true;
+        stock.idle.clear();
+        stock.shared.clear();
+    }
+
     fn put(&self, one: One, now: Duration) {
         let mut stock = self.lock();
-        if stock.idle.len() < MOST_IDLE && !one.sender.is_closed() {
+        if stock.idle.len() < MOST_IDLE && !stock.is_closed && !one.sender.is_closed() {
             stock.idle.push((one, now));
         }
         drop(stock);

@@ -85,6 +85,24 @@ async fn an_answer_is_a_reason_to_try_elsewhere_if_that_is_safe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_wants_to_be_left_alone_is() {
+    for (after, attempts) in [("1", 2), ("60", 1), ("soon", 2)] {
+        let busy = App::http(move |_| async move {
+            let mut answer = answer(503, "busy");
+            answer.headers_mut().insert("retry-after", after.parse().unwrap());
+            Ok(answer)
+        });
+        let world = World::new(false, [("busy", busy)]);
+        let mut order = world.order();
+        order.retries = retries(1, "503");
+        let began = Instant::now();
+        let (status, _, tried) = world.ask(get(1), &order).await;
+        assert_eq!((status, tried), (503, attempts), "{after}");
+        assert!(began.elapsed() < 2 * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_all_endpoints_answer_is_the_answer() {
     let log = Log::default();
     let world = World::new(false, [("one", App::answering(503, "one", &log))]);

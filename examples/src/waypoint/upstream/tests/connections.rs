@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use hyper::Request;
 use mesh_policy::traffic::breaker::Resource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -193,6 +194,26 @@ async fn requests_that_are_given_up_leave_nothing() {
         assert_eq!(state.requests_under_way(), 0);
         // An HTTP/1.1 connection ends with its request, one of HTTP/2 is for others.
         assert!(state.breaker.in_use(Resource::Connections) <= u32::from(is_http2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_end_with_what_they_carry_when_all_is_to_end() {
+    for is_http2 in [false, true] {
+        let app = App::http(async |_| Ok(answer(200, "x".repeat(100_000))));
+        let world = World::new(is_http2, [("app", app)]);
+        let order = world.order();
+        world.ask(get(1), &order).await;
+        let sent = world.send(get(2), &order).await.unwrap();
+        world.upstream.close();
+        let breaker = &world.cluster(&order).state().breaker;
+        assert_eq!(breaker.in_use(Resource::Connections), 1);
+        assert_eq!(
+            sent.response.into_body().collect().await.unwrap().to_bytes().len(),
+            100_000
+        );
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(breaker.in_use(Resource::Connections), 0);
     }
 }
 

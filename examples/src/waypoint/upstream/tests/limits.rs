@@ -105,6 +105,9 @@ async fn retries_have_a_budget() {
     order.rule = limits(|limits| limits.retries = Some(1));
     let sent = world.send(get(1), &order).await.unwrap();
     assert_eq!(sent.attempts, 4);
+    order.retries = retries(0, "5xx");
+    let sent = world.send(get(1), &order).await.unwrap();
+    assert_eq!((sent.attempts, sent.flags.to_string()), (1, "-".to_owned()));
     let state = world.cluster(&order).state();
     assert_eq!(state.breaker.in_use(Resource::Retries), 0);
 }
