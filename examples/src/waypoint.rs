@@ -1,18 +1,27 @@
 //! `waypoint`: the proxy that the requests to services pass, what Istio's waypoint is.
 
+mod account;
+mod answer;
 mod args;
 mod body;
+mod client;
 mod config;
 mod dump;
-#[allow(dead_code, unused_imports, reason = "nothing on a request's way asks yet")]
+mod exchange;
 mod external;
 mod gateway;
+mod headers;
+mod http;
 mod inbound;
 mod objects;
 mod prefixed;
 mod ready;
+mod requests;
 mod run;
 mod snapshot;
+mod sniff;
+mod strict;
+mod tcp;
 mod upstream;
 
 use std::ffi::OsString;
@@ -23,6 +32,7 @@ use mesh_identity::SpiffeIdError;
 
 use self::args::Args;
 use self::config::Config;
+use self::external::ServicesError;
 use self::objects::ObjectsError;
 use crate::proxy::config::{self as file, ConfigError};
 use crate::proxy::control_plane::DialSetupError;
@@ -66,6 +76,8 @@ enum Failure {
     Identity(#[from] SpiffeIdError),
     #[error("traffic.objects: {0}")]
     Objects(#[from] ObjectsError),
+    #[error(transparent)]
+    Services(#[from] ServicesError),
     #[error("{field}: {error}")]
     Bind {
         field: &'static str,
@@ -89,6 +101,7 @@ impl Failure {
             | Self::Mesh(_)
             | Self::Identity(_)
             | Self::Objects(_)
+            | Self::Services(_)
             | Self::Bind { .. } => USAGE,
             Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
         }

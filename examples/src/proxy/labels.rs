@@ -1,5 +1,6 @@
 //! What tells series of a counter apart.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use mesh_xds::store::Service;
@@ -14,7 +15,7 @@ pub(crate) struct Labels {
     pub(crate) destination: Party,
     pub(crate) service: Option<ServiceName>,
     pub(crate) protocol: &'static str,
-    pub(crate) flags: &'static str,
+    pub(crate) flags: Cow<'static, str>,
     pub(crate) is_mutual_tls: bool,
 }
 
@@ -47,14 +48,14 @@ impl Reporter {
 
 impl Labels {
     /// A connection between nobody that is named.
-    pub(crate) fn unnamed(reporter: Reporter, flags: &'static str) -> Self {
+    pub(crate) fn unnamed(reporter: Reporter, flags: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reporter,
             source: Party::default(),
             destination: Party::default(),
             service: None,
             protocol: "tcp",
-            flags,
+            flags: flags.into(),
             is_mutual_tls: false,
         }
     }
@@ -90,7 +91,7 @@ impl Labels {
             ("destination_version", &destination.canonical_revision),
             ("destination_cluster", &destination.cluster),
             ("request_protocol", self.protocol),
-            ("response_flags", self.flags),
+            ("response_flags", &self.flags),
         ];
         for (name, value) in labels {
             each(name, if value.is_empty() { "unknown" } else { value })?;

@@ -124,7 +124,13 @@ impl Metrics {
         let labels = match flags {
             Some(flags) => {
                 let labels = counted.labels.clone();
-                self.bounded(Labels { flags, ..labels }, counted.is_claimed)
+                self.bounded(
+                    Labels {
+                        flags: flags.into(),
+                        ..labels
+                    },
+                    counted.is_claimed,
+                )
             }
             None => counted.labels.clone(),
         };

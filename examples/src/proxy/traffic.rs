@@ -69,7 +69,7 @@ impl Telemetry {
             destination: ends.destination.clone().of_any_pod(),
             service: ends.service.clone(),
             protocol: "tcp",
-            flags: "-",
+            flags: "-".into(),
             is_mutual_tls: ends.is_mutual_tls,
         };
         Traffic {

@@ -1,11 +1,13 @@
 //! Requests as they are told: counted and logged when their answers have ended.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Response, Version};
@@ -14,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::body::{Body, BodyError};
+use super::client::Client;
 use super::gateway::Gateway;
 use super::headers::REQUEST_ID;
 use super::requests::{Measures, RequestLabels};
@@ -43,18 +46,18 @@ pub(super) struct Account {
     sent: u64,
     status: u16,
     grpc_status: Option<u16>,
-    flags: &'static str,
+    flags: Cow<'static, str>,
     reason: String,
     route: String,
     destination: Party,
     attempts: u32,
     is_told: bool,
     /// Its room among the requests.
-    _room: OwnedSemaphorePermit,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Account {
-    pub(super) fn begin(gateway: Arc<Gateway>, parties: Parties, head: &Parts, room: OwnedSemaphorePermit) -> Self {
+    pub(super) fn begin(client: &Client, head: &Parts, room: Option<OwnedSemaphorePermit>) -> Self {
         let is_grpc = is_grpc(&head.headers);
         let text = |text: &str| Value::Text(text.chars().take(MAX_TOLD).collect());
         let line = |name: &str| {
@@ -77,14 +80,14 @@ impl Account {
                 ("http.user_agent", line("user-agent")),
                 ("http.request_id", line(REQUEST_ID.as_str())),
             ],
-            gateway,
-            parties,
+            gateway: Arc::clone(&client.worker.gateway),
+            parties: client.parties.clone(),
             began: Instant::now(),
             received: Arc::default(),
             sent: 0,
             status: 0,
             grpc_status: None,
-            flags: "-",
+            flags: "-".into(),
             reason: String::new(),
             route: String::new(),
             destination: Party::default(),
@@ -95,8 +98,8 @@ impl Account {
     }
 
     /// Why the answer is not an endpoint's, or not whole.
-    pub(super) fn fail(&mut self, flags: &'static str, reason: String) {
-        self.flags = flags;
+    pub(super) fn fail(&mut self, flags: impl Into<Cow<'static, str>>, reason: String) {
+        self.flags = flags.into();
         self.reason = reason;
     }
 
@@ -105,16 +108,23 @@ impl Account {
         self.route = route;
     }
 
-    /// Which endpoint answered.
-    pub(super) fn answered_by(&mut self, endpoint: &Workload, attempts: u32) {
-        let id = endpoint.identity.spiffe_id().parse().ok();
-        self.destination = Party::from(endpoint).authenticated(id.as_ref());
+    /// Which endpoint answered, and what there is to say about how often it was tried.
+    pub(super) fn answered_by(&mut self, endpoint: &Workload, attempts: u32, flags: String) {
+        self.tried(Some(endpoint), attempts);
+        self.flags = flags.into();
+    }
+
+    /// Which endpoint was tried last.
+    pub(super) fn tried(&mut self, endpoint: Option<&Workload>, attempts: u32) {
         self.attempts = attempts;
+        if let Some(endpoint) = endpoint {
+            let id = endpoint.identity.spiffe_id().parse().ok();
+            self.destination = Party::from(endpoint).authenticated(id.as_ref());
+        }
     }
 
     /// Counts what the client sends.
     pub(super) fn counting(&self, body: Body) -> Body {
-        use http_body_util::BodyExt;
         let received = Arc::clone(&self.received);
         body.map_frame(move |frame| {
             if let Some(data) = frame.data_ref() {
@@ -129,7 +139,10 @@ impl Account {
     pub(super) fn attach(mut self, response: Response<Body>) -> Response<Told> {
         self.status = response.status().as_u16();
         self.grpc_status = grpc_status(response.headers());
-        response.map(|body| Told { body, account: self })
+        response.map(|body| Told {
+            body,
+            account: Some(self),
+        })
     }
 
     /// The connection has gone on by another protocol, and ended.
@@ -150,7 +163,7 @@ impl Account {
             destination: self.destination.clone().of_any_pod(),
             service: Some(self.parties.service.clone()),
             protocol: self.protocol,
-            flags: self.flags,
+            flags: self.flags.clone(),
             is_mutual_tls: true,
         };
         let labels = RequestLabels {
@@ -164,7 +177,8 @@ impl Account {
             sent: self.sent,
         };
         self.gateway.requests.count(labels, measures);
-        self.gateway.telemetry.log.write(&self.record(measures));
+        let record = self.record(measures);
+        self.gateway.telemetry.log.write(&record);
     }
 
     fn record(&mut self, measures: Measures) -> Record {
@@ -189,8 +203,11 @@ impl Account {
         fields.append(&mut self.head);
         fields.extend([
             ("http.status", Value::Number(self.status.into())),
-            text("grpc.status", &self.grpc_status.map(|status| status.to_string()).unwrap_or_default()),
-            text("flags", self.flags),
+            text(
+                "grpc.status",
+                &self.grpc_status.map(|status| status.to_string()).unwrap_or_default(),
+            ),
+            text("flags", &self.flags),
             text("route", &self.route),
             ("attempts", Value::Number(self.attempts.into())),
             ("bytes_sent", Value::Number(measures.sent)),
@@ -221,7 +238,14 @@ impl Drop for Account {
 /// An answer whose end is told.
 pub(super) struct Told {
     body: Body,
-    account: Account,
+    account: Option<Account>,
+}
+
+impl Told {
+    /// An answer whose request goes on.
+    pub(super) fn untold(response: Response<Body>) -> Response<Self> {
+        response.map(|body| Self { body, account: None })
+    }
 }
 
 impl HttpBody for Told {
@@ -230,7 +254,9 @@ impl HttpBody for Told {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let account = &mut self.account;
+        let Some(account) = &mut self.account else {
+            return Poll::Ready(frame);
+        };
         match &frame {
             Some(Ok(frame)) => {
                 account.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -259,8 +285,10 @@ impl HttpBody for Told {
 impl Drop for Told {
     fn drop(&mut self) {
         // Who sees that nothing comes does not ask again.
-        if self.body.is_end_stream() && !self.account.is_told {
-            self.account.tell();
+        if self.body.is_end_stream()
+            && let Some(account) = self.account.as_mut().filter(|account| !account.is_told)
+        {
+            account.tell();
         }
     }
 }

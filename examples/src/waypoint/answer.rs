@@ -1,9 +1,14 @@
 //! Answers that no endpoint is asked for.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 use super::body::{self, Body};
+use super::external::{Refused, Reply};
+use super::upstream::SendError;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -16,24 +21,27 @@ const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// What the client is told beside the status.
-    message: &'static str,
+    message: Cow<'static, str>,
     header: Option<(HeaderName, HeaderValue)>,
+    /// Another program's answer, which counts as it is.
+    whole: Option<Reply>,
     /// The status for gRPC, where it does not follow from HTTP's.
     grpc_status: Option<u16>,
     /// What telemetry calls it, by the names that Envoy has for that.
-    pub(super) flags: &'static str,
+    pub(super) flags: Cow<'static, str>,
     /// For the log.
     pub(super) reason: String,
 }
 
 impl Answer {
-    pub(super) fn new(status: StatusCode, flags: &'static str, reason: impl ToString) -> Self {
+    pub(super) fn new(status: StatusCode, flags: impl Into<Cow<'static, str>>, reason: impl ToString) -> Self {
         Self {
             status,
-            message: "",
+            message: "".into(),
             header: None,
+            whole: None,
             grpc_status: None,
-            flags,
+            flags: flags.into(),
             reason: reason.to_string(),
         }
     }
@@ -41,7 +49,10 @@ impl Answer {
     /// The request is not one that is sent on.
     pub(super) fn malformed(status: StatusCode, reason: impl ToString) -> Self {
         let upgrade = (UPGRADE, HeaderValue::from_static("HTTP/1.1"));
-        let allow = (ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        let allow = (
+            ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        );
         let header = match status {
             StatusCode::UPGRADE_REQUIRED => Some(upgrade),
             StatusCode::METHOD_NOT_ALLOWED => Some(allow),
@@ -56,15 +67,15 @@ impl Answer {
     /// Policies forbid it.
     pub(super) fn denied(reason: impl ToString) -> Self {
         Self {
-            message: "RBAC: access denied",
-            ..Self::new(StatusCode::FORBIDDEN, "UAEX", reason)
+            message: "RBAC: access denied".into(),
+            ..Self::new(StatusCode::FORBIDDEN, "-", reason)
         }
     }
 
     /// Its token is not believed.
     pub(super) fn unauthenticated(status: StatusCode, challenge: &'static str, reason: impl ToString) -> Self {
         Self {
-            message: "Jwt verification fails",
+            message: "Jwt verification fails".into(),
             header: Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))),
             ..Self::new(status, "UAEX", reason)
         }
@@ -73,7 +84,7 @@ impl Answer {
     /// There is no room for it.
     pub(super) fn overloaded(flags: &'static str, reason: impl ToString) -> Self {
         Self {
-            message: "overload",
+            message: "overload".into(),
             header: Some((OVERLOADED, HeaderValue::from_static("true"))),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, flags, reason)
         }
@@ -81,9 +92,12 @@ impl Answer {
 
     /// There have been too many like it.
     pub(super) fn limited(after: std::time::Duration, reason: impl ToString) -> Self {
-        let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1);
+        let seconds = after
+            .as_secs()
+            .saturating_add(u64::from(after.subsec_nanos() > 0))
+            .max(1);
         Self {
-            message: "local_rate_limited",
+            message: "local_rate_limited".into(),
             header: Some((RETRY_AFTER, seconds.into())),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "RL", reason)
         }
@@ -99,6 +113,9 @@ impl Answer {
 
     /// As the client can read it: gRPC has statuses of its own, in headers of an answer with 200.
     pub(super) fn into_response(self, is_grpc: bool) -> Response<Body> {
+        if let Some(reply) = self.whole {
+            return Response::<Bytes>::from(reply).map(body::whole);
+        }
         let mut response = Response::new(body::whole(""));
         let headers = response.headers_mut();
         headers.extend(self.header);
@@ -106,15 +123,39 @@ impl Answer {
             let status = self.grpc_status.unwrap_or_else(|| grpc_status(self.status));
             headers.insert(CONTENT_TYPE, GRPC);
             headers.insert(GRPC_STATUS, status.into());
-            headers.insert(GRPC_MESSAGE, HeaderValue::from_static(self.message));
+            if let Ok(message) = HeaderValue::from_str(&self.message) {
+                headers.insert(GRPC_MESSAGE, message);
+            }
             return response;
         }
         if !self.message.is_empty() {
             headers.insert(CONTENT_TYPE, TEXT);
-            *response.body_mut() = body::whole(self.message);
+            *response.body_mut() = body::whole(self.message.into_owned());
         }
         *response.status_mut() = self.status;
         response
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        let Refused { reply, reason } = refused;
+        Self {
+            whole: Some(reply.clone()),
+            ..Self::new(reply.status, reason.flag(), reason.details())
+        }
+    }
+}
+
+impl From<SendError> for Answer {
+    fn from(error: SendError) -> Self {
+        let overloaded = (OVERLOADED, HeaderValue::from_static("true"));
+        Self {
+            message: error.text().into(),
+            header: error.is_overload().then_some(overloaded),
+            ..Self::new(error.status(), error.flags().to_string(), &error)
+        }
+        .with_grpc_status(Some(error.grpc_status().into()))
     }
 }
 
@@ -138,10 +179,16 @@ mod tests {
     fn grpc_is_answered_in_its_own_way() {
         let response = Answer::denied("by `p`").into_response(true);
         let headers = response.headers();
-        assert_eq!((response.status(), &headers["grpc-status"]), (StatusCode::OK, &HeaderValue::from(7)));
+        assert_eq!(
+            (response.status(), &headers["grpc-status"]),
+            (StatusCode::OK, &HeaderValue::from(7))
+        );
         assert_eq!(headers["grpc-message"], "RBAC: access denied");
         let response = Answer::denied("by `p`").into_response(false);
-        assert_eq!((response.status(), response.headers().get("grpc-status")), (StatusCode::FORBIDDEN, None));
+        assert_eq!(
+            (response.status(), response.headers().get("grpc-status")),
+            (StatusCode::FORBIDDEN, None)
+        );
     }
 
     #[test]

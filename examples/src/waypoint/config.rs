@@ -8,6 +8,7 @@ use mesh_identity::TrustDomain;
 use mesh_policy::PathNormalization;
 use serde::Deserialize;
 
+use super::external;
 use crate::proxy::config::{Admin, Configuration, IdentitySource, LogFormat, MeshSource, parsed, threads};
 
 /// What a file says. `config.toml` beside this file explains each field.
@@ -26,6 +27,8 @@ pub(super) struct Config {
     pub(super) admin: Option<Admin>,
     #[serde(default)]
     pub(super) traffic: Traffic,
+    #[serde(default)]
+    pub(super) external: external::Config,
     #[serde(default)]
     pub(super) settings: Settings,
 }
@@ -144,6 +147,7 @@ impl Configuration for Config {
         let mut paths = self.mesh.paths();
         paths.extend(self.identity.paths());
         paths.extend(&mut self.traffic.objects);
+        paths.extend(self.external.paths());
         paths
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use prometheus_client::encoding::text;
 use serde_json::{Value, json};
 
 use super::gateway::Gateway;
@@ -14,7 +15,11 @@ impl Operated for Gateway {
     }
 
     fn metrics(&self) -> Result<String, fmt::Error> {
-        self.telemetry.metrics.to_text()
+        let mut encoded = String::new();
+        self.telemetry.metrics.encode(&mut encoded)?;
+        self.requests.encode(&mut encoded)?;
+        text::encode_eof(&mut encoded)?;
+        Ok(encoded)
     }
 
     fn dump(&self) -> Value {

@@ -45,7 +45,7 @@ pub(super) use self::edits::Edits;
 pub(super) use self::keys::Keys;
 use self::limits::Limits;
 pub(super) use self::limits::Within;
-pub(super) use self::refused::{Reason, Refused};
+pub(super) use self::refused::Refused;
 pub(super) use self::reply::Reply;
 use crate::proxy::control_plane::DialSetupError;
 use crate::workers::Driver;
@@ -148,15 +148,20 @@ impl External {
     /// # Cancel safety
     ///
     /// The request may have been counted.
-    pub(super) async fn limit(
-        &self,
+    pub(super) fn limit<'s>(
+        &'s self,
         service: &str,
         facts: Facts<'_>,
         clusters: Clusters<'_>,
-    ) -> Result<Within, Refused> {
-        match &self.limits {
-            Some(limits) => limits.ask(service, facts, clusters).await,
-            None => Ok(Within::default()),
+    ) -> impl Future<Output = Result<Within, Refused>> + Send + use<'s> {
+        let limits = self.limits.as_ref();
+        // Before anybody waits: facts are for one thread.
+        let asking = limits.map(|limits| (limits, limits.descriptors(service, facts, clusters)));
+        async move {
+            match asking {
+                Some((limits, descriptors)) => limits.ask(descriptors).await,
+                None => Ok(Within::default()),
+            }
         }
     }
 }

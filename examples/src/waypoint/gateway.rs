@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use mesh_identity::SpiffeId;
 use mesh_policy::PathNormalization;
+use rustls::pki_types::SignatureVerificationAlgorithm;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::config::Underscores;
+use super::external::{Keys, Services};
+use super::requests::Requests;
 use super::snapshot::Snapshot;
 use super::upstream::Endpoints;
 use crate::proxy::chance::Chance;
@@ -25,6 +29,17 @@ pub(super) struct Gateway {
     pub(super) timers: hbone::Timers,
     /// What is known about endpoints.
     pub(super) endpoints: Arc<Endpoints>,
+    /// Who else has a say in requests.
+    pub(super) services: Services,
+    pub(super) requests: Requests,
+    /// The keys of tokens.
+    pub(super) keys: Keys,
+    /// What implements their signatures.
+    pub(super) algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
+    /// What services outside call this proxy's cluster.
+    pub(super) cluster: String,
+    /// When this program began: limits count from then.
+    pub(super) began: Instant,
     pub(super) chance: Chance,
     pub(super) normalization: PathNormalization,
     pub(super) underscores: Underscores,

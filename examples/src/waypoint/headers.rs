@@ -1,8 +1,6 @@
 //! The headers of messages that pass.
 
-use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use hyper::{HeaderMap, Version};
 use mesh_identity::SpiffeId;
 use mesh_policy::Headers;
@@ -21,7 +19,10 @@ pub(super) struct Lines<'a>(pub(super) &'a HeaderMap);
 
 impl Headers for Lines<'_> {
     fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.get_all(name).iter().any(|value| test(value.as_bytes().trim_ascii()))
+        self.0
+            .get_all(name)
+            .iter()
+            .any(|value| test(value.as_bytes().trim_ascii()))
     }
 }
 
@@ -50,7 +51,10 @@ pub(super) fn wants_websocket(version: Version, headers: &HeaderMap) -> bool {
     let is_websocket = upgrades
         .next()
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    version == Version::HTTP_11 && is_websocket && upgrades.next().is_none() && named(headers).any(|name| name == UPGRADE)
+    version == Version::HTTP_11
+        && is_websocket
+        && upgrades.next().is_none()
+        && named(headers).any(|name| name == UPGRADE)
 }
 
 /// Leaves out what is between a client or endpoint and this program alone (RFC 9110 §7.6.1).
@@ -170,7 +174,10 @@ mod tests {
             ("x-forwarded-client-cert", "By=me"),
         ]);
         request_end_to_end(&mut lines);
-        let left: Vec<_> = lines.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let left: Vec<_> = lines
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         assert_eq!(left, [("x-kept", &b"2"[..]), ("te", b"trailers")]);
     }
 

@@ -3,10 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hbone::{Handler, IncomingTunnel, Listener, Rejection};
+use hbone::{Handler, IncomingTunnel, Listener, TunnelResponse};
 use tokio::net::TcpStream;
 
+use super::client::Client;
+use super::external::External;
 use super::gateway::Gateway;
+use super::http::Conversation;
+use super::prefixed::Prefixed;
+use super::sniff::{Protocol, sniff};
+use super::tcp;
 use super::upstream::Upstream;
 use crate::proxy::plain;
 use crate::proxy::tunnels::Tunnels;
@@ -18,6 +24,7 @@ pub(super) struct Worker {
     pub(super) gateway: Arc<Gateway>,
     pub(super) tunnels: Tunnels,
     pub(super) upstream: Arc<Upstream>,
+    pub(super) external: Arc<External>,
 }
 
 /// Serves one connection until it ends.
@@ -47,6 +54,22 @@ struct Inbound {
 
 impl Handler for Inbound {
     async fn handle(&self, tunnel: IncomingTunnel) {
-        tunnel.reject(Rejection::UnknownDestination);
+        let snapshot = self.worker.gateway.snapshot();
+        let client = match Client::new(&self.worker, &snapshot, &tunnel) {
+            Ok(client) => client,
+            Err(rejection) => return tunnel.reject(rejection),
+        };
+        drop(snapshot);
+        let mut stream = tunnel.accept(TunnelResponse::new());
+        let (protocol, read) = match sniff(&mut stream).await {
+            Ok(sniffed) => sniffed,
+            Err(reason) => return tracing::debug!(%reason, "tunnel ended"),
+        };
+        let stream = Prefixed::new(read, stream);
+        match protocol {
+            Protocol::Http1 => Conversation::new(client).http1(stream, self.stop.clone()).await,
+            Protocol::Http2 => Conversation::new(client).http2(stream, self.stop.clone()).await,
+            Protocol::Bytes => tcp::carry(&client, stream).await,
+        }
     }
 }

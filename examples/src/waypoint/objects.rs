@@ -9,6 +9,7 @@ mod source;
 use std::collections::BTreeMap;
 
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
+use mesh_policy::traffic::rate::RateLimitPolicy;
 use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualService};
 
 pub(super) use self::folder::ObjectsError;
@@ -61,6 +62,10 @@ impl Objects {
         self.sources
             .values()
             .flat_map(|source| &source.traffic.destination_rules)
+    }
+
+    pub(super) fn rate_limits(&self) -> impl Iterator<Item = &RateLimitPolicy> {
+        self.sources.values().flat_map(|source| &source.traffic.rate_limits)
     }
 
     pub(super) fn grants(&self) -> impl Iterator<Item = &ReferenceGrant> {

@@ -61,9 +61,11 @@ impl Requests {
             registry.register(name, help, family.clone());
             family
         };
-        let duration = histogram("request_duration_milliseconds", "Time from request to end of answer", || {
-            Histogram::new(DURATIONS)
-        });
+        let duration = histogram(
+            "request_duration_milliseconds",
+            "Time from request to end of answer",
+            || Histogram::new(DURATIONS),
+        );
         let received = histogram("request_bytes", "Bytes of requests' contents", || Histogram::new(SIZES));
         let sent = histogram("response_bytes", "Bytes of answers' contents", || Histogram::new(SIZES));
         Self {
@@ -147,7 +149,10 @@ mod tests {
         }
         let mut text = String::new();
         requests.encode(&mut text).unwrap();
-        let total = text.lines().filter(|line| line.starts_with("istio_requests_total{")).count();
+        let total = text
+            .lines()
+            .filter(|line| line.starts_with("istio_requests_total{"))
+            .count();
         assert!(total <= MAX_SERIES + 4, "{total}");
         assert!(text.contains("reporter=\"waypoint\""));
     }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mesh_identity::SpiffeId;
+use mesh_identity::{SpiffeId, provider};
 use mesh_xds::store::Identity;
-use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -15,10 +15,12 @@ use tokio::time::{Instant, timeout};
 
 use super::Failure;
 use super::config::Config;
+use super::external::Services;
 use super::gateway::Gateway;
 use super::inbound::{self, Worker};
 use super::objects::folder;
 use super::ready::Ready;
+use super::requests::Requests;
 use super::snapshot::{Frame, Terms};
 use super::upstream::{Endpoints, Upstream};
 use crate::accept;
@@ -54,7 +56,9 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
     )?;
     let id = identity(config)?;
     credentials.prefetch(vec![id.clone()]);
-    let (frame, snapshots) = Frame::new(terms(config));
+    let (services, keys, driver) = Services::new(&config.external)?;
+    drivers.push(driver);
+    let (frame, snapshots) = Frame::new(terms(config), keys.clone());
     let (sync, is_synced) = watch::channel(false);
     if !config.traffic.objects.is_empty() {
         folder::follow(&config.traffic.objects, frame.clone(), &keepers)?;
@@ -104,6 +108,12 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         tunnels,
         timers: signals.timers(),
         endpoints,
+        services,
+        requests: Requests::new(),
+        keys,
+        algorithms: provider::aws_lc_rs().signature_verification_algorithms.all,
+        cluster: format!("{}.{}", config.name, config.namespace),
+        began: Instant::now(),
         chance: Chance::new(),
         normalization: config.traffic.normalization(),
         underscores: config.traffic.underscores,
@@ -155,9 +165,13 @@ fn subscription(config: &Config) -> Subscription {
         ("WORKLOAD_NAME", &**name),
         ("CLUSTER_ID", &*config.settings.cluster),
     ];
+    let mut all = vec![AUTHORIZATION_TYPE_URL, ADDRESS_TYPE_URL];
+    if config.traffic.objects.is_empty() {
+        all.push(MANIFEST_TYPE_URL);
+    }
     Subscription {
         node: discovery::introduction(id, &fields),
-        all: vec![AUTHORIZATION_TYPE_URL, ADDRESS_TYPE_URL],
+        all,
         on_demand: Vec::new(),
     }
 }
@@ -226,6 +240,7 @@ async fn carry(gateway: Arc<Gateway>, share: Vec<std::net::TcpListener>, stop: S
     let tunnels = Tunnels::new(credentials, gateway.tunnels.clone(), gateway.timers.clone());
     let upstream = Upstream::new(Arc::clone(&gateway.endpoints), tunnels.clone(), gateway.id.clone());
     let worker = Worker {
+        external: Arc::new(gateway.services.connect()),
         upstream: Arc::new(upstream),
         tunnels,
         gateway,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hbone::{Authority, Host};
 use mesh_policy::authz::PolicySet;
 use mesh_policy::jwt::Authenticator;
+use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
 use mesh_policy::traffic::{DestinationRule, RouteTable, Target};
 use mesh_xds::store::{self, NetworkAddress, Service, Workload};
 
@@ -37,6 +38,7 @@ pub(super) struct Served {
     pub(super) protection: Protection,
     /// Whose tokens are believed, or why nobody's request can be judged.
     pub(super) authenticator: Result<Arc<Authenticator>, Arc<str>>,
+    pub(super) limits: Vec<Limits>,
 }
 
 /// The routes of a port.
@@ -45,6 +47,13 @@ pub(super) enum Routes {
     Table(Arc<RouteTable>),
     /// They cannot be carried out, so nothing is.
     Broken,
+}
+
+/// How many requests are too many, with what has been counted.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    policy: RateLimitPolicy,
+    pub(super) limiter: Arc<Limiter>,
 }
 
 /// Who may use a service.
@@ -102,11 +111,6 @@ impl Snapshot {
     /// How requests reach a service.
     pub(super) fn rule(&self, service: &str) -> Option<&Arc<DestinationRule>> {
         self.rules.get(service)
-    }
-
-    /// All that is said about that.
-    pub(super) fn rules(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<DestinationRule>)> {
-        self.rules.iter()
     }
 
     /// Whoever has an address.

@@ -58,7 +58,9 @@ fn judge(bytes: &[u8]) -> Option<Protocol> {
     if PREFACE.starts_with(bytes) {
         return None;
     }
-    let method = bytes.iter().position(|byte| !byte.is_ascii_uppercase() && *byte != b'-');
+    let method = bytes
+        .iter()
+        .position(|byte| !byte.is_ascii_uppercase() && *byte != b'-');
     match method.map(|end| (end, bytes.get(end))) {
         None if bytes.len() <= MAX_METHOD => return None,
         Some((1..=MAX_METHOD, Some(b' '))) => {}
@@ -106,7 +108,10 @@ mod tests {
             assert_eq!(judge(bytes), expected, "{}", bytes.escape_ascii());
         }
         assert_eq!(judge(&[b'A'; MAX_METHOD + 1]), Some(Protocol::Bytes));
-        assert_eq!(judge(&[&b"GET /"[..], &[b'a'; MAX_LINE]].concat()), Some(Protocol::Http1));
+        assert_eq!(
+            judge(&[&b"GET /"[..], &[b'a'; MAX_LINE]].concat()),
+            Some(Protocol::Http1)
+        );
     }
 
     proptest! {

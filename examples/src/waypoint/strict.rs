@@ -22,7 +22,11 @@ pub(super) fn check(head: &Parts, underscores: Underscores) -> Result<Authority,
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Fault::Method);
     }
-    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && !is_http2(head)) {
+    if head
+        .uri
+        .scheme()
+        .is_some_and(|scheme| *scheme != Scheme::HTTP && !is_http2(head))
+    {
         return Err(Fault::Scheme);
     }
     framing(&head.headers)?;
@@ -30,8 +34,8 @@ pub(super) fn check(head: &Parts, underscores: Underscores) -> Result<Authority,
     if underscores == Underscores::Reject && head.headers.keys().any(is_named_so) {
         return Err(Fault::Underscore);
     }
-    let expects = head.headers.get_all(EXPECT).iter();
-    if expects.clone().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    let mut expects = head.headers.get_all(EXPECT).iter();
+    if expects.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Fault::Expectation);
     }
     authority(head)
@@ -116,12 +120,9 @@ impl Fault {
             Self::Version(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Method | Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::Scheme
-            | Self::Length
-            | Self::Underscore
-            | Self::Host
-            | Self::Hosts
-            | Self::Path(_) => StatusCode::BAD_REQUEST,
+            Self::Scheme | Self::Length | Self::Underscore | Self::Host | Self::Hosts | Self::Path(_) => {
+                StatusCode::BAD_REQUEST
+            }
         }
     }
 }
@@ -151,8 +152,18 @@ mod tests {
             ("GET", "/", vec![("host", "[::1]:80")], Ok("[::1]:80")),
             ("GET", "http://till.shop/", vec![("host", "TILL.shop")], Ok("till.shop")),
             ("GET", "http://till.shop/", vec![], Ok("till.shop")),
-            ("GET", "http://till.shop/", vec![("host", "safe.shop")], Err(Fault::Hosts)),
-            ("GET", "http://till.shop/", vec![("host", "till.shop:80")], Err(Fault::Hosts)),
+            (
+                "GET",
+                "http://till.shop/",
+                vec![("host", "safe.shop")],
+                Err(Fault::Hosts),
+            ),
+            (
+                "GET",
+                "http://till.shop/",
+                vec![("host", "till.shop:80")],
+                Err(Fault::Hosts),
+            ),
             ("GET", "https://till.shop/", vec![HOST_LINE], Err(Fault::Scheme)),
             ("GET", "/", vec![], Err(Fault::Host)),
             ("GET", "/", vec![("host", "")], Err(Fault::Host)),
@@ -164,7 +175,12 @@ mod tests {
             ("GET", "/", vec![HOST_LINE, HOST_LINE], Err(Fault::Hosts)),
             ("CONNECT", "till.shop:80", vec![HOST_LINE], Err(Fault::Method)),
             ("TRACE", "/", vec![HOST_LINE], Err(Fault::Method)),
-            ("POST", "/", vec![HOST_LINE, ("transfer-encoding", "chunked")], Ok("till.shop")),
+            (
+                "POST",
+                "/",
+                vec![HOST_LINE, ("transfer-encoding", "chunked")],
+                Ok("till.shop"),
+            ),
             (
                 "POST",
                 "/",
@@ -174,7 +190,11 @@ mod tests {
             (
                 "POST",
                 "/",
-                vec![HOST_LINE, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                vec![
+                    HOST_LINE,
+                    ("transfer-encoding", "chunked"),
+                    ("transfer-encoding", "chunked"),
+                ],
                 Err(Fault::Coding),
             ),
             (
@@ -194,7 +214,11 @@ mod tests {
             ("GET", "/", vec![HOST_LINE, ("expect", "tea")], Err(Fault::Expectation)),
         ] {
             let judged = judge(Version::HTTP_11, method, uri, &lines);
-            assert_eq!(judged.as_deref(), expected.as_ref().copied(), "{method} {uri} {lines:?}");
+            assert_eq!(
+                judged.as_deref(),
+                expected.as_ref().copied(),
+                "{method} {uri} {lines:?}"
+            );
         }
         let old = judge(Version::HTTP_10, "GET", "/", &[HOST_LINE]);
         assert_eq!(old, Err(Fault::Version(Version::HTTP_10)));

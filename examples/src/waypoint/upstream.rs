@@ -15,6 +15,7 @@ mod error;
 mod exchange;
 mod head;
 mod order;
+mod pass;
 mod replay;
 mod shelf;
 mod site;

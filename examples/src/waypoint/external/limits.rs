@@ -76,11 +76,20 @@ impl Limits {
 }
 
 impl Asked {
-    /// Asks whether a request to `service` is one too many. Nobody is asked about a request that no
+    /// What is asked about a request to `service`.
+    pub(super) fn descriptors(
+        &self,
+        service: &str,
+        facts: Facts<'_>,
+        clusters: Clusters<'_>,
+    ) -> Vec<RateLimitDescriptor> {
+        self.counting.descriptors(service, facts, clusters)
+    }
+
+    /// Asks whether a request is one too many. Nobody is asked about a request that no
     /// descriptor is made of.
-    pub(super) async fn ask(&self, service: &str, facts: Facts<'_>, clusters: Clusters<'_>) -> Result<Within, Refused> {
+    pub(super) async fn ask(&self, descriptors: Vec<RateLimitDescriptor>) -> Result<Within, Refused> {
         let Counting { config, .. } = &*self.counting;
-        let descriptors = self.counting.descriptors(service, facts, clusters);
         if descriptors.is_empty() {
             return Ok(Within::default());
         }

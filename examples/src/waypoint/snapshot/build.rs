@@ -1,21 +1,22 @@
 //! Makes snapshots.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
 use mesh_policy::authz::attach::{Recipient, Service as Attached, ServiceKind};
-use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyName, TrustDomains};
+use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyName, TargetRef, TrustDomains};
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
+use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
 use mesh_policy::traffic::upstream::DestinationRules;
 use mesh_policy::traffic::{ReferenceGrant, Route, RouteTable, Target, VirtualService};
 use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
 
 use super::frame::Terms;
-use super::{Destination, Protection, Routes, Served, Snapshot};
+use super::{Destination, Limits, Protection, Routes, Served, Snapshot};
 use crate::waypoint::objects::Objects;
 
 /// A service by its namespace and name.
@@ -139,6 +140,7 @@ impl Builder<'_> {
         });
         Served {
             protection: self.protection(&recipient),
+            limits: self.limits(&service),
             authenticator,
             routes,
             service,
@@ -214,6 +216,23 @@ impl Builder<'_> {
         };
         self.policies.insert(names, protection.clone());
         protection
+    }
+
+    /// The limits of a service. What was counted counts as long as a policy stays the same.
+    fn limits(&self, service: &Service) -> Vec<Limits> {
+        let object = TargetRef::service(&service.name);
+        let before = self.before.and_then(|before| before.served(&service.key));
+        let before = before.map(|served| &*served.limits).unwrap_or_default();
+        let policies = self.objects.rate_limits();
+        let policies = policies.filter(|policy| policy.is_for(&service.namespace, &object, None));
+        let kept = |policy: &RateLimitPolicy| before.iter().find(|limits| limits.policy == *policy).cloned();
+        let made = |policy: &RateLimitPolicy| Limits {
+            limiter: Arc::new(Limiter::new(&policy.limits, RandomState::new().hash_one(0))),
+            policy: policy.clone(),
+        };
+        policies
+            .map(|policy| kept(policy).unwrap_or_else(|| made(policy)))
+            .collect()
     }
 
     fn destination(&self, snapshot: &Snapshot, target: &Target) -> Option<Destination> {

@@ -4,11 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_xds::delta::{Push, Refusal};
 use mesh_xds::store::{self, Store};
+use mesh_xds_types::traffic::Manifest;
+use prost::Message;
 use tokio::sync::watch;
 
 use super::Snapshot;
 use super::build::build;
 use crate::proxy::view::View;
+use crate::waypoint::external::Keys;
 use crate::waypoint::objects::Objects;
 
 /// What a waypoint is, for what it serves.
@@ -32,11 +35,13 @@ struct Parts {
     objects: Objects,
     /// Of the policies that were compiled last; permits carry it.
     version: u64,
+    /// Which keys are wanted is told to these.
+    keys: Keys,
     publish: watch::Sender<Arc<Snapshot>>,
 }
 
 impl Frame {
-    pub(in crate::waypoint) fn new(terms: Terms) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    pub(in crate::waypoint) fn new(terms: Terms, keys: Keys) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (mesh, objects) = (Store::new().snapshot(), Objects::default());
         let nothing = build(&terms, &mesh, &objects, 0, None);
         let (publish, snapshots) = watch::channel(Arc::new(nothing));
@@ -45,6 +50,7 @@ impl Frame {
             mesh,
             objects,
             version: 0,
+            keys,
             publish,
         };
         (Self(Arc::new(Mutex::new(parts))), snapshots)
@@ -75,6 +81,11 @@ impl Parts {
         self.version += 1;
         let before = Arc::clone(&self.publish.borrow());
         let snapshot = build(&self.terms, &self.mesh, &self.objects, self.version, Some(&before));
+        let authenticators = snapshot
+            .all_served()
+            .filter_map(|served| served.authenticator.as_ref().ok());
+        self.keys
+            .follow(authenticators.flat_map(|authenticator| authenticator.wanted_keys()));
         self.publish.send_replace(Arc::new(snapshot));
     }
 }
@@ -86,8 +97,25 @@ impl View for Frame {
         parts.publish();
     }
 
-    fn take(&mut self, _: &Push) -> Vec<Refusal> {
-        Vec::new()
+    /// Objects, each as a resource of its own. What becomes of them is published with the mesh.
+    fn take(&mut self, push: &Push) -> Vec<Refusal> {
+        let mut parts = self.lock();
+        let mut refusals = Vec::new();
+        for resource in push.resources() {
+            let body = resource.resource.as_ref().map_or(&[][..], |body| &body.value);
+            let problems = match Manifest::decode(body) {
+                Ok(manifest) => parts.objects.take(&resource.name, &manifest.text),
+                Err(error) => vec![error.to_string()],
+            };
+            refusals.extend(problems.into_iter().next().map(|reason| Refusal {
+                name: resource.name.clone(),
+                reason,
+            }));
+        }
+        for name in push.removed() {
+            parts.objects.remove(name);
+        }
+        refusals
     }
 
     fn is_wanted(&self) -> bool {

@@ -46,6 +46,11 @@ impl<D: Dial> Connections<D> {
         }
     }
 
+    /// A stream to an endpoint, for what is no HTTP.
+    pub(super) async fn reach(&self, site: &Site) -> Result<D::Io, DialError> {
+        self.dial.dial(site).await
+    }
+
     /// A connection to an endpoint that is ready for a request. Nothing of a request is written
     /// before: whatever fails here leaves it unsent.
     ///

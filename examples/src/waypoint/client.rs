@@ -1,0 +1,76 @@
+//! Who speaks in a tunnel, and to which service.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hbone::{IncomingTunnel, Rejection};
+use mesh_identity::SpiffeId;
+
+use super::account::Parties;
+use super::inbound::Worker;
+use super::snapshot::{NotServed, Served, Snapshot};
+use crate::admission::Caller;
+use crate::proxy::labels::ServiceName;
+use crate::proxy::party::Party;
+
+/// A client in its tunnel.
+pub(super) struct Client {
+    pub(super) worker: Worker,
+    /// The key of the service.
+    service: Arc<str>,
+    /// The service's port.
+    pub(super) port: u16,
+    pub(super) id: SpiffeId,
+    pub(super) addr: Option<SocketAddr>,
+    /// What the tunnel is for.
+    pub(super) authority: String,
+    /// The same, where it is an address.
+    pub(super) destination: Option<SocketAddr>,
+    /// What policies can know of the connection.
+    pub(super) caller: Caller,
+    pub(super) parties: Parties,
+    /// Whether the client's names are its own words.
+    pub(super) is_claimed: bool,
+}
+
+impl Client {
+    pub(super) fn new(worker: &Worker, snapshot: &Snapshot, tunnel: &IncomingTunnel) -> Result<Self, Rejection> {
+        let authority = tunnel.request().authority();
+        let (served, port) = snapshot.find(authority).map_err(|reason| {
+            tracing::warn!(%authority, %reason, "tunnel refused");
+            match reason {
+                NotServed::Unknown | NotServed::Elsewhere | NotServed::Port => Rejection::UnknownDestination,
+            }
+        })?;
+        let peer = tunnel.peer();
+        let id = peer.identity().map(|peer| peer.id().clone());
+        let id = id.ok_or(Rejection::Denied(hbone::DeniedStatus::Unauthorized))?;
+        let addr = peer.addr();
+        let known = addr.and_then(|addr| snapshot.workload_at(addr.ip()));
+        let known = known.filter(|workload| workload.identity.spiffe_id() == id.to_string());
+        let claimed = || tunnel.request().metadata().baggage().map(Party::of_baggage);
+        let source = known.map(|workload| Party::from(&**workload)).or_else(claimed);
+        let destination = authority.socket_addr().map(|addr| addr.ip().to_canonical());
+        Ok(Self {
+            worker: worker.clone(),
+            service: Arc::clone(&served.service.key),
+            port,
+            caller: Caller::new(Some(&id), addr.map(|addr| addr.ip().to_canonical()), destination, port),
+            parties: Parties {
+                source: source.unwrap_or_default().authenticated(Some(&id)),
+                source_addr: addr.map(|addr| addr.to_string()).unwrap_or_default(),
+                service: ServiceName::from(&*served.service),
+            },
+            is_claimed: known.is_none(),
+            id,
+            addr,
+            authority: authority.to_string(),
+            destination: authority.socket_addr(),
+        })
+    }
+
+    /// The service as it is in a snapshot.
+    pub(super) fn served<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Served>> {
+        snapshot.served(&self.service)
+    }
+}

@@ -1,0 +1,141 @@
+//! Whether a request may pass: by its token, by policies, and by how many there have been.
+
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use hyper::http::request::Parts;
+use mesh_policy::authz::{Admission as Decided, Consultation, Permit, PolicySet};
+use mesh_policy::jwt::Changes;
+use mesh_policy::traffic::rate::Clusters;
+use mesh_policy::{Claims, Facts, Known, RequestFacts};
+use rustls::pki_types::UnixTime;
+
+use super::Subject;
+use crate::admission::admit;
+use crate::waypoint::answer::Answer;
+use crate::waypoint::client::Client;
+use crate::waypoint::external::{Refused, Within};
+use crate::waypoint::headers::{self, Lines};
+use crate::waypoint::snapshot::{Protection, Served};
+
+/// What policies say.
+pub(super) enum Admission {
+    Granted {
+        permit: Permit,
+        changes: Changes,
+    },
+    /// It may, if others agree.
+    Ask {
+        consultation: Consultation,
+        set: Arc<PolicySet>,
+        changes: Changes,
+    },
+}
+
+impl Admission {
+    /// Does to the headers what the request's token asks for, and answers with another target if there
+    /// is to be one.
+    pub(super) fn apply(&self, lines: &mut HeaderMap) -> Option<Vec<u8>> {
+        let (Self::Granted { changes, .. } | Self::Ask { changes, .. }) = self;
+        headers::apply(changes, lines);
+        changes.target().map(<[u8]>::to_vec)
+    }
+}
+
+/// Has policies decide.
+pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<Admission, Answer> {
+    let set = match &served.protection {
+        Protection::Policies(set) => set,
+        Protection::Closed(reason) => return Err(Answer::denied(reason)),
+    };
+    let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
+    let gateway = &client.worker.gateway;
+    let authentication = with_facts(client, head, subject, Known::Unavailable, |facts| {
+        authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)
+    })
+    .map_err(|rejection| {
+        let status = rejection.status().try_into().unwrap_or(hyper::StatusCode::UNAUTHORIZED);
+        Answer::unauthenticated(status, rejection.challenge(), rejection)
+    })?;
+    let changes = authentication.changes().clone();
+    with_facts(client, head, subject, authentication.claims(), |facts| {
+        match set.decide(facts).admission() {
+            Decided::Ask(consultation) => Ok(Admission::Ask {
+                consultation,
+                set: Arc::clone(set),
+                changes,
+            }),
+            decided => {
+                let permit = admit(set, decided).map_err(|refusal| {
+                    explain(set, facts);
+                    Answer::denied(refusal)
+                })?;
+                Ok(Admission::Granted { permit, changes })
+            }
+        }
+    })
+}
+
+/// Tells which rule came closest to another decision.
+fn explain(set: &PolicySet, facts: &RequestFacts<'_>) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let explanation = set.explain(facts);
+    if let Some(miss) = explanation.nearest_miss() {
+        let rule = miss.rule();
+        let (policy, index) = (rule.policy().name(), rule.index());
+        let failed: Vec<_> = miss.failed().iter().map(|field| field.label()).collect();
+        tracing::debug!(%policy, rule = index, ?failed, "nearest miss");
+    }
+}
+
+/// Counts a request against the limits of this program's own.
+pub(super) fn count(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<(), Answer> {
+    if served.limits.is_empty() {
+        return Ok(());
+    }
+    let now = client.worker.gateway.began.elapsed();
+    with_facts(client, head, subject, Known::Unavailable, |facts| {
+        for limits in &served.limits {
+            limits
+                .limiter
+                .check(facts, now)
+                .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), reached))?;
+        }
+        Ok(())
+    })
+}
+
+/// Asks whoever counts requests for all proxies.
+pub(super) fn asked(
+    client: &Client,
+    served: &Served,
+    head: &Parts,
+    subject: &Subject,
+) -> impl Future<Output = Result<Within, Refused>> + Send {
+    let worker = &client.worker;
+    let clusters = Clusters {
+        source: &worker.gateway.cluster,
+        destination: &served.service.key,
+    };
+    with_facts(client, head, subject, Known::Unavailable, |facts| {
+        worker.external.limit(&served.service.key, Facts::from(facts), clusters)
+    })
+}
+
+/// Puts together what is known about a request.
+pub(super) fn with_facts<T>(
+    client: &Client,
+    head: &Parts,
+    subject: &Subject,
+    claims: Known<&Claims>,
+    ask: impl FnOnce(&RequestFacts<'_>) -> T,
+) -> T {
+    let lines = Lines(&head.headers);
+    let facts = RequestFacts::new(client.caller.facts(), head.method.as_str().as_bytes(), &lines)
+        .authority(Known::Present(subject.authority.as_str().as_bytes()))
+        .path(Known::Present(subject.path.borrowed()))
+        .claims(claims);
+    ask(&facts)
+}

@@ -1,0 +1,278 @@
+//! What routes have become of a request.
+
+use hyper::header::{HeaderValue, LOCATION};
+use hyper::http::Extensions;
+use hyper::http::request::Parts;
+use hyper::http::uri::{PathAndQuery, Scheme};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode, Uri};
+use mesh_policy::authz::Permit;
+use mesh_policy::traffic::{Abort, AnswerEdits, Failed, Forward, Plan, Retries, RouteRequest, Rule, Step, Timeouts};
+use mesh_policy::{Known, traffic::Choice};
+use tokio::time::sleep;
+
+use super::judge::with_facts;
+use super::upgrade::Upgrade;
+use super::{Ending, Subject};
+use crate::waypoint::account::Account;
+use crate::waypoint::answer::Answer;
+use crate::waypoint::body::{self, Body};
+use crate::waypoint::client::Client;
+use crate::waypoint::headers::{self, Edited};
+use crate::waypoint::snapshot::{Destination, Routes, Served, Snapshot};
+use crate::waypoint::upstream::{Order, Shadow};
+
+/// A request that may pass, on its way.
+pub(super) struct Passing<'a> {
+    pub(super) client: &'a Client,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) served: &'a Served,
+    pub(super) head: Parts,
+    pub(super) content: Body,
+    pub(super) subject: Subject,
+    /// Nothing is sent on without one.
+    pub(super) permit: Permit,
+}
+
+impl Passing<'_> {
+    /// Does with the request what the routes of its service say.
+    pub(super) async fn carry(self, account: &mut Account) -> Result<Ending, Answer> {
+        let table = match self.served.routes(self.client.port) {
+            None => return self.send(None, account).await,
+            Some(Routes::Broken) => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                return Err(Answer::new(status, "NR", "the service's routes cannot be carried out"));
+            }
+            Some(Routes::Table(table)) => table,
+        };
+        let decided = with_facts(self.client, &self.head, &self.subject, Known::Unavailable, |facts| {
+            let request = RouteRequest::new(facts).port(self.client.port).scheme(b"http");
+            let choice = table.decide(&request)?;
+            let chance = &self.client.worker.gateway.chance;
+            Some((choice, choice.plan(&request, || chance.draw())))
+        });
+        let missed = || Answer::new(StatusCode::NOT_FOUND, "NR", "no route takes it");
+        let (choice, Plan { delay, step, .. }) = decided.ok_or_else(missed)?;
+        account.takes(name(&choice));
+        if let Some(delay) = delay {
+            sleep(delay).await;
+        }
+        match step {
+            Step::Abort(abort) => Ok(Ending::Answer(aborted(abort, account))),
+            Step::Preflight(cors) => {
+                let mut response = Response::new(body::whole(""));
+                cors.apply(&mut Edited(response.headers_mut()));
+                Ok(Ending::Answer(response))
+            }
+            Step::Redirect {
+                status,
+                location,
+                answer,
+            } => redirected(status, &location, &answer),
+            Step::Respond { response: own, answer } => {
+                let mut response = Response::new(body::whole(own.body.to_vec()));
+                *response.status_mut() = status(own.status);
+                let mut edited = Edited(response.headers_mut());
+                for (name, value) in &own.headers {
+                    mesh_policy::traffic::EditHeaders::add(&mut edited, name, value);
+                }
+                answer.apply(&mut edited);
+                Ok(Ending::Answer(response))
+            }
+            Step::Forward(forward) => self.send(Some((choice.rule(), forward)), account).await,
+            Step::Fail(cause) => Err(failed(cause)),
+            _ => Err(Answer::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "NR",
+                "the rule asks for what is not known here",
+            )),
+        }
+    }
+
+    /// Sends the request on: as a rule says, or else to the service that it was for.
+    async fn send(self, routed: Option<(&Rule, Forward<'_>)>, account: &mut Account) -> Result<Ending, Answer> {
+        let Self {
+            client,
+            snapshot,
+            served,
+            mut head,
+            content,
+            mut subject,
+            permit: _permit,
+        } = self;
+        let mut order = order(client, snapshot, served, &subject, routed.as_ref())?;
+        let mut authority = subject.authority.clone();
+        let mut target = subject.path.borrowed().target().to_vec();
+        if let Some((_, forward)) = &routed {
+            for edits in forward.request_headers {
+                edits.apply(&mut Edited(&mut head.headers));
+            }
+            if let Some(host) = forward.host {
+                authority = host.parse().map_err(unwritable)?;
+            }
+            if let Some(changed) = &forward.target {
+                target.clone_from(changed);
+            }
+        }
+        let upgrade = subject.upgrade.take();
+        if upgrade.is_some() {
+            order.is_http2 = false;
+            headers::set_websocket(&mut head.headers);
+        }
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority);
+        let target = PathAndQuery::try_from(&target[..]).map_err(unwritable)?;
+        head.uri = uri.path_and_query(target).build().map_err(unwritable)?;
+        head.extensions = Extensions::new();
+        let sent = client
+            .worker
+            .upstream
+            .send(Request::from_parts(head, content), &order)
+            .await;
+        let mut sent = sent.map_err(|error| {
+            account.tried(error.endpoint.as_deref(), error.attempts);
+            Answer::from(error)
+        })?;
+        account.answered_by(&sent.endpoint, sent.attempts, sent.flags.to_string());
+        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return switched(sent.response, upgrade);
+        }
+        let lines = sent.response.headers_mut();
+        headers::end_to_end(lines);
+        if let Some((_, forward)) = &routed {
+            forward.answer.apply(&mut Edited(lines));
+        }
+        Ok(Ending::Answer(sent.response))
+    }
+}
+
+fn order(
+    client: &Client,
+    snapshot: &Snapshot,
+    served: &Served,
+    subject: &Subject,
+    routed: Option<&(&Rule, Forward<'_>)>,
+) -> Result<Order, Answer> {
+    let is_http2 = subject.is_http2;
+    let own = || Destination {
+        service: served.service.clone(),
+        port: client.port,
+        subset: None,
+        rule: snapshot.rule(&served.service.key).cloned(),
+    };
+    let (destination, shadows, timeouts, retries): (_, _, Timeouts, Option<Retries>) = match routed {
+        None => (own(), Vec::new(), Timeouts::default(), None),
+        Some((rule, forward)) => {
+            let target = &forward.backend.target;
+            let destination = snapshot.destination(target).cloned();
+            let unknown = || {
+                Answer::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "NC",
+                    format!("`{target}` is not known"),
+                )
+            };
+            let mirrors = forward.mirrors.iter();
+            let shadows = mirrors.filter_map(|mirror| snapshot.destination(&mirror.target).cloned());
+            let shadows = shadows.map(|to| Shadow {
+                service: to.service,
+                port: to.port,
+                subset: to.subset,
+                rule: to.rule,
+                is_http2,
+            });
+            let destination = destination.ok_or_else(unknown)?;
+            (destination, shadows.collect(), rule.timeouts, rule.retries.clone())
+        }
+    };
+    let Destination {
+        service,
+        port,
+        subset,
+        rule,
+    } = destination;
+    Ok(Order {
+        service,
+        port,
+        subset,
+        rule,
+        timeouts,
+        retries,
+        is_http2,
+        source_addr: client.addr,
+        shadows,
+    })
+}
+
+/// The route's own name and which of its rules it is.
+fn name(choice: &Choice<'_>) -> String {
+    let route = &choice.route().id;
+    match &choice.rule().name {
+        Some(rule) => format!("{}/{}/{rule}", route.namespace, route.name),
+        None => format!("{}/{}/{}", route.namespace, route.name, choice.rule_index()),
+    }
+}
+
+fn aborted(abort: Abort, account: &mut Account) -> Response<Body> {
+    account.fail("FI", "fault that a route asks for".to_owned());
+    let (code, message) = match abort {
+        Abort::Http(code) => (code, "fault filter abort"),
+        _ => (200, ""),
+    };
+    let mut response = Response::new(body::whole(message));
+    *response.status_mut() = status(code);
+    if let Abort::Grpc(code) = abort {
+        let lines = response.headers_mut();
+        lines.insert("content-type", HeaderValue::from_static("application/grpc"));
+        lines.insert("grpc-status", u16::from(code).into());
+    }
+    response
+}
+
+fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<Ending, Answer> {
+    let mut response = Response::new(body::whole(""));
+    *response.status_mut() = status(code);
+    let location = HeaderValue::from_bytes(location).map_err(unwritable)?;
+    response.headers_mut().insert(LOCATION, location);
+    answer.apply(&mut Edited(response.headers_mut()));
+    Ok(Ending::Answer(response))
+}
+
+fn switched(mut response: Response<Body>, client: Option<OnUpgrade>) -> Result<Ending, Answer> {
+    let endpoint = response.extensions_mut().remove::<OnUpgrade>();
+    match (client, endpoint) {
+        (Some(client), Some(endpoint)) => {
+            headers::end_to_end(response.headers_mut());
+            headers::set_websocket(response.headers_mut());
+            Ok(Ending::Upgrade(Upgrade {
+                client,
+                endpoint,
+                response,
+            }))
+        }
+        _ => Err(Answer::new(
+            StatusCode::BAD_GATEWAY,
+            "UPE",
+            "the endpoint goes on by what nobody asked for",
+        )),
+    }
+}
+
+fn failed(failed: Failed<'_>) -> Answer {
+    let reason = failed.cause.to_string();
+    let (code, grpc) = failed.status();
+    let code = if grpc.is_some() {
+        StatusCode::INTERNAL_SERVER_ERROR
+    } else {
+        status(code)
+    };
+    Answer::new(code, "NC", reason).with_grpc_status(grpc.map(u16::from))
+}
+
+fn unwritable(error: impl ToString) -> Answer {
+    Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "-", error)
+}
+
+/// Statuses of routes are checked when they are read.
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}

@@ -1,0 +1,110 @@
+//! HTTP within a tunnel.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::Client;
+use super::exchange;
+use crate::workers::Stop;
+
+/// Time for a request's head to arrive, and for what is open to end once no more is taken.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a request's head, as in Envoy, and its lines.
+const MAX_HEAD: usize = 60 * 1024;
+const MAX_LINES: usize = 100;
+
+/// Requests of a connection at a time.
+const MAX_STREAMS: u32 = 100;
+
+/// Streams that a client may open and reset before the connection is taken for an attack.
+const MAX_RESETS: usize = 100;
+
+/// Time between two questions whether a client is still there, and for its answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection that goes on by another protocol.
+pub(super) type Upgraded = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One client's requests on one connection.
+pub(super) struct Conversation {
+    pub(super) client: Client,
+    upgraded: Mutex<Option<Upgraded>>,
+}
+
+impl Conversation {
+    pub(super) fn new(client: Client) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            upgraded: Mutex::default(),
+        })
+    }
+
+    /// Has the connection go on so when HTTP on it has ended.
+    pub(super) fn go_on(&self, upgraded: Upgraded) {
+        *self.upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgraded);
+    }
+
+    /// Serves HTTP/1.1 until its end, and what it may become.
+    pub(super) async fn http1(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT.min(self.client.worker.gateway.idle))
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_LINES)
+            .half_close(true);
+        let conversation = Arc::clone(&self);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let conversation = Arc::clone(&conversation);
+            async move { Ok::<_, Infallible>(exchange::answer(&conversation, request).await) }
+        });
+        let mut connection = pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = stop.draining() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        tracing::debug!(?served, "HTTP ended");
+        let upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(upgraded) = upgraded {
+            upgraded.await;
+        }
+    }
+
+    /// Serves HTTP/2 until its end.
+    pub(super) async fn http2(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
+            .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let conversation = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(exchange::answer(&conversation, request).await) }
+        });
+        let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = stop.draining() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        tracing::debug!(?served, "HTTP ended");
+    }
+}
