@@ -8,18 +8,20 @@ mod answer;
 mod clock;
 mod cluster;
 mod connections;
-mod destination;
 mod dial;
 mod endpoints;
 mod error;
 mod exchange;
 mod head;
+mod members;
 mod order;
 mod pass;
 mod replay;
 mod shelf;
 mod site;
+mod state;
 mod tasks;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tunnels;
@@ -149,7 +151,7 @@ impl<D: Dial> Inner<D> {
         let is_grpc = head.is_grpc();
         let timeouts = exchange::timeouts(order, head, is_grpc);
         let now = self.endpoints.clock.now();
-        let key = cluster.state().destination.affinity.clone();
+        let key = cluster.state().settings.affinity.clone();
         let affinity = key.and_then(|key| affinity::Affinity::of(&key, head, order, self.endpoints.chance.draw()));
         let exchange = Exchange {
             endpoints: &self.endpoints,

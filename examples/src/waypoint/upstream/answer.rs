@@ -10,9 +10,10 @@ use mesh_policy::traffic::breaker::Permit;
 use mesh_policy::traffic::outlier::Outcome;
 use tokio::time::Sleep;
 
-use super::cluster::{Cluster, Target};
+use super::cluster::Cluster;
 use super::endpoints::Endpoints;
 use super::shelf::Lease;
+use super::state::Target;
 use crate::waypoint::body::BodyError;
 
 /// The body of an endpoint's answer, which holds what its request takes up.

@@ -9,12 +9,12 @@ use mesh_policy::traffic::breaker::{Breaker, Permit, Resource};
 use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
-use super::destination::Terms;
 use super::dial::{Dial, DialError};
 use super::error::Fault;
 use super::shelf::{Lease, Make, Making, One, Shelf};
 use super::site::Site;
 use super::tasks::Tasks;
+use super::terms::Terms;
 use super::wire::{Berth, Count, Wire};
 
 /// The most lines and bytes that the head of an answer may have, as in Envoy.

@@ -23,9 +23,6 @@ pub(in crate::waypoint) enum DialError {
     Plain(#[from] ConnectError),
     #[error("no connection in time")]
     Timeout,
-    /// Who made the connection that others waited for has given up.
-    #[error("given up")]
-    Abandoned,
     #[error("HTTP: {0}")]
     Http(#[source] hyper::Error),
 }

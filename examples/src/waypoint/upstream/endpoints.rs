@@ -7,12 +7,15 @@ use mesh_xds::store::{self, Identity, Store};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
-use super::cluster::{Cluster, Ground, State, WARM};
+use super::cluster::Cluster;
 use super::order::Order;
-use super::site::{Here, SiteIds};
+use super::site::{Ground, Here, SiteIds};
+use super::state::{State, WARM};
 use crate::proxy::chance::Chance;
 use crate::waypoint::snapshot::Snapshot;
 
+/// For how long what is known about endpoints is kept that nobody asks for.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 /// When endpoints are looked at, at the latest.
 const LONGEST_SWEEP: Duration = Duration::from_secs(60);
 /// And at the soonest: a rule's interval may be a millisecond.
@@ -22,7 +25,8 @@ const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 /// them is in use.
 ///
 /// A cluster is made when a service is first asked for, and forgotten when the mesh has no such
-/// service any more: there are never more than ports of services, and subsets that rules name.
+/// service any more or nobody asks for an hour: there are never more than ports of services, and
+/// subsets that routes name.
 pub(in crate::waypoint) struct Endpoints {
     pub(super) clock: Clock,
     pub(super) chance: Chance,
@@ -91,7 +95,7 @@ impl Endpoints {
         loop {
             let now = Instant::now();
             let mut next = now + LONGEST_SWEEP;
-            let clusters = self.all();
+            let clusters = self.used();
             let mut kept = HashMap::with_capacity(due.len());
             for cluster in &clusters {
                 cluster.warm(self.clock.now());
@@ -128,6 +132,7 @@ impl Endpoints {
         let Some(cluster) = known else {
             return self.make(order, is_it);
         };
+        cluster.touch(self.clock.now());
         if !cluster.is_by(order) {
             cluster.follow(order.words(), |service, rules, before| {
                 let ground = self.ground();
@@ -155,8 +160,14 @@ impl Endpoints {
         Some(cluster)
     }
 
-    fn all(&self) -> Vec<Arc<Cluster>> {
-        let clusters = self.clusters.read().unwrap_or_else(PoisonError::into_inner);
+    /// All clusters but those that nobody has asked for lately, which are forgotten.
+    fn used(&self) -> Vec<Arc<Cluster>> {
+        let now = self.clock.now();
+        let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
+        clusters.retain(|_, of| {
+            of.retain(|cluster| !cluster.is_unused(FORGOTTEN, now));
+            !of.is_empty()
+        });
         clusters.values().flatten().cloned().collect()
     }
 

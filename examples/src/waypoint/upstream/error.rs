@@ -107,7 +107,7 @@ impl Fault {
     pub(super) fn is_of_endpoint(&self) -> bool {
         match self {
             Self::Timeout => true,
-            Self::Overflow(_) => false,
+            Self::Overflow(_) | Self::ResetBeforeRequest => false,
             other => other.failure().is_some(),
         }
     }

@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -12,20 +13,24 @@ use mesh_xds::store::Workload;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::answer::{Answer, Places, Report, grpc_status};
-use super::cluster::{Chosen, Cluster, State};
+use super::cluster::Cluster;
 use super::connections::Connections;
-use super::destination::Terms;
 use super::dial::{Dial, DialError};
 use super::endpoints::Endpoints;
 use super::error::{Fault, Flags, SendError};
 use super::head::Head;
 use super::order::{Order, Sent};
 use super::replay::Replay;
+use super::shelf::Lease;
+use super::state::{Chosen, State};
+use super::terms::Terms;
 use crate::waypoint::body::Body;
 
 /// What an attempt that failed counts as where endpoints are compared by how soon they answer, as in
 /// Linkerd: one that fails quickly is not a quick one.
 const PENALTY: Duration = Duration::from_secs(5);
+/// How many connections in a row may turn out to be gone before a request fails by it.
+const MOST_STALE: u32 = 16;
 /// How long others wait for the answer to the one request that tries an endpoint.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -143,7 +148,7 @@ impl<D: Dial> Exchange<'_, D> {
             id,
             target,
             in_flight,
-            admission,
+            probe,
         } = chosen;
         let report = Report {
             endpoints: Arc::clone(self.endpoints),
@@ -153,7 +158,7 @@ impl<D: Dial> Exchange<'_, D> {
         };
         let call = self.call(attempts);
         let deadline = self.policy.attempt_deadline(&call, now);
-        let probe = Probe::new(admission);
+        let probe = Probe(Mutex::new(probe));
         let exchanged = probe.watch(self.exchange(state, &report, attempts, deadline)).await;
         let endpoint = Some((id, Arc::clone(&target.site.workload)));
         let now = self.endpoints.clock.now();
@@ -165,7 +170,7 @@ impl<D: Dial> Exchange<'_, D> {
                 if let Some(outcome) = outcome {
                     report.record(outcome);
                 }
-                probe.judge(!outcome.is_some_and(is_failure), now, self.endpoints.chance.draw());
+                probe.judge(!outcome.is_some_and(is_failure));
                 let places = Places {
                     lease,
                     request,
@@ -181,7 +186,6 @@ impl<D: Dial> Exchange<'_, D> {
                 if fault.is_of_endpoint() {
                     in_flight.measure(now, PENALTY);
                     report.record(outlier::Outcome::LocalFailure);
-                    probe.judge(false, now, self.endpoints.chance.draw());
                 }
                 (Err(fault), None)
             }
@@ -196,34 +200,44 @@ impl<D: Dial> Exchange<'_, D> {
         report: &Report,
         attempts: u32,
         deadline: Option<Duration>,
-    ) -> Result<(Response<Incoming>, super::shelf::Lease, Permit), Fault> {
+    ) -> Result<(Response<Incoming>, Lease, Permit), Fault> {
         let late = deadline.and_then(|deadline| self.endpoints.clock.instant(deadline));
         let is_last = deadline == self.deadline;
-        let (site, terms) = (&report.target.site, Terms::of(&state.destination));
-        let acquiring = self
-            .connections
-            .acquire(site, self.order.is_http2, &terms, &state.breaker);
-        let mut lease = match late {
-            None => acquiring.await?,
-            Some(late) => timeout_at(late, acquiring).await.map_err(|_| match is_last {
-                true => Fault::Timeout,
-                false => Fault::Connect(Arc::new(DialError::Timeout)),
-            })??,
-        };
-        let permit = state.breaker.acquire(Resource::Requests).map_err(Fault::Overflow)?;
-        let request = self.head.write(attempts, lease.is_http2(), self.replay.play());
-        let sending = lease.send(request.ok_or(Fault::Unwritable)?);
-        let sent = match late {
-            None => sending.await,
-            Some(late) => timeout_at(late, sending).await.unwrap_or(Err(match is_last {
-                true => Fault::Timeout,
-                false => Fault::AttemptTimeout,
-            })),
-        };
-        match sent {
-            Ok(response) => Ok((response, lease, permit)),
-            Err(_) if self.replay.has_failed() => Err(Fault::Client),
-            Err(fault) => Err(fault),
+        let (site, terms) = (&report.target.site, Terms::of(&state.settings));
+        let mut stale = 0;
+        loop {
+            let acquiring = self
+                .connections
+                .acquire(site, self.order.is_http2, &terms, &state.breaker);
+            let mut lease = match late {
+                None => acquiring.await?,
+                Some(late) => timeout_at(late, acquiring).await.map_err(|_| match is_last {
+                    true => Fault::Timeout,
+                    false => Fault::Connect(Arc::new(DialError::Timeout)),
+                })??,
+            };
+            let permit = state.breaker.acquire(Resource::Requests).map_err(Fault::Overflow)?;
+            let request = self.head.write(attempts, lease.is_http2(), self.replay.play());
+            let sending = lease.send(request.ok_or(Fault::Unwritable)?);
+            let sent = match late {
+                None => sending.await,
+                Some(late) => timeout_at(late, sending).await.unwrap_or(Err(match is_last {
+                    true => Fault::Timeout,
+                    false => Fault::AttemptTimeout,
+                })),
+            };
+            match sent {
+                Ok(response) => return Ok((response, lease, permit)),
+                Err(_) if self.replay.has_failed() => return Err(Fault::Client),
+                // It was idle for too long, which says nothing about who is at its other end. Each such
+                // connection is one less.
+                Err(Fault::ResetBeforeRequest)
+                    if lease.is_used() && stale < MOST_STALE && self.replay.can_be_played() =>
+                {
+                    stale += 1;
+                }
+                Err(fault) => return Err(fault),
+            }
         }
     }
 
@@ -256,20 +270,15 @@ impl<D: Dial> Exchange<'_, D> {
 }
 
 /// The one request that tries an endpoint, if it is that.
-struct Probe(std::sync::Mutex<Option<Admission>>);
+struct Probe(Mutex<Option<Admission>>);
 
 impl Probe {
-    fn new(admission: Option<Admission>) -> Self {
-        Self(std::sync::Mutex::new(admission.filter(Admission::is_probe)))
-    }
-
     /// Waits for an attempt. If that takes too long, another request may try the endpoint.
     async fn watch<T>(&self, attempt: impl Future<Output = T>) -> T {
-        let is_probe = self.lock().is_some();
-        if !is_probe {
+        if self.lock().is_none() {
             return attempt.await;
         }
-        let mut attempt = std::pin::pin!(attempt);
+        let mut attempt = pin!(attempt);
         tokio::select! {
             ended = &mut attempt => return ended,
             () = sleep(PROBE_PATIENCE) => drop(self.lock().take()),
@@ -277,17 +286,16 @@ impl Probe {
         attempt.await
     }
 
-    fn judge(&self, is_well: bool, now: Duration, random: u64) {
-        if let Some(admission) = self.lock().take() {
-            match is_well {
-                true => admission.succeed(),
-                false => admission.fail(now, random),
-            }
+    /// If the endpoint is well, all may ask it; otherwise another one may try.
+    fn judge(&self, is_well: bool) {
+        let admission = self.lock().take();
+        if let Some(admission) = admission.filter(|_| is_well) {
+            admission.succeed();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Admission>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Admission>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

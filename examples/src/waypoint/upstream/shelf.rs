@@ -8,11 +8,11 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 use tokio::sync::watch;
 
-use super::destination::Terms;
 use super::dial::DialError;
 use super::error::Fault;
 use super::replay::Outgoing;
 use super::site::SiteId;
+use super::terms::Terms;
 use super::wire::{Count, Quay};
 
 /// Idle connections of HTTP/1.1 to one endpoint, for one worker.
@@ -70,6 +70,7 @@ pub(super) struct Stream {
     count: Arc<Count>,
     streams: Arc<AtomicU32>,
     quay: Arc<Quay>,
+    is_used: bool,
 }
 
 /// What is to be done about a connection of HTTP/2.
@@ -136,6 +137,7 @@ impl Shelf {
             count: Arc::clone(&two.count),
             streams: Arc::clone(&two.streams),
             quay: Arc::clone(&self.quay),
+            is_used: two.requests > 1,
         }))
     }
 
@@ -257,6 +259,14 @@ impl Lease {
                 })
             }
             Self::Two(stream) => stream.sender.try_send_request(request).await.map_err(unsent),
+        }
+    }
+
+    /// Whether its connection has carried other requests before.
+    pub(super) fn is_used(&self) -> bool {
+        match self {
+            Self::One(one, _) => one.requests > 1,
+            Self::Two(stream) => stream.is_used,
         }
     }
 

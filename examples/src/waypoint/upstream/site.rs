@@ -1,11 +1,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use hbone::Authority;
 use mesh_identity::PeerPolicy;
 use mesh_policy::traffic::balance::Locality;
-use mesh_xds::store::{Endpoint, Protocol, Scope, Service, Workload};
+use mesh_xds::store::{Endpoint, Protocol, Scope, Service, Snapshot, Workload};
 
 use crate::proxy::stretch::{Spot, Stretch};
 
@@ -61,6 +62,15 @@ pub(in crate::waypoint) struct Here {
     pub(in crate::waypoint) workload: Option<Arc<Workload>>,
     /// Where workloads take tunnels.
     pub(in crate::waypoint) hbone_port: u16,
+}
+
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground<'a> {
+    pub(super) mesh: &'a Snapshot,
+    pub(super) here: &'a Here,
+    pub(super) ids: &'a SiteIds,
+    pub(super) now: Duration,
 }
 
 impl Site {

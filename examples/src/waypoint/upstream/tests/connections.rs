@@ -6,7 +6,7 @@ use hyper::Request;
 use mesh_policy::traffic::breaker::Resource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::world::{App, Gone, Log, World, get, in_turn, limits, post, retries, rule};
+use super::world::{App, Gone, Log, World, answer, get, in_turn, limits, post, retries, rule};
 use crate::waypoint::body;
 use crate::waypoint::upstream::error::Fault;
 
@@ -24,11 +24,21 @@ async fn head(io: &mut DuplexStream) -> Option<String> {
 #[tokio::test(start_paused = true)]
 async fn connections_are_used_again() {
     for is_http2 in [false, true] {
-        let log = Log::default();
-        let world = World::new(is_http2, [("app", App::answering(200, "app", &log))]);
+        let world = World::new(
+            is_http2,
+            [(
+                "app",
+                App::http(async |request| {
+                    // With content and without.
+                    Ok(answer(200, request.uri().query().unwrap_or_default().to_owned()))
+                }),
+            )],
+        );
         let mut order = world.order();
         for number in 0..10 {
-            assert_eq!(world.ask(get(number), &order).await.0, 200);
+            let mut request = get(number);
+            *request.uri_mut() = ["http://shop/", "http://shop/?text"][number % 2].parse().unwrap();
+            assert_eq!(world.ask(request, &order).await.0, 200);
         }
         assert_eq!(world.net.dials("app"), 1);
         order.rule = limits(|limits| limits.idle_timeout = Some(5 * SECOND));
@@ -56,7 +66,7 @@ async fn many_requests_make_one_connection_of_http2() {
     for asking in &mut asked {
         // Begun one after the other; the first makes the connection for all.
         std::future::poll_fn(|cx| {
-            let _ = asking.as_mut().poll(cx);
+            assert!(asking.as_mut().poll(cx).is_pending());
             std::task::Poll::Ready(())
         })
         .await;
@@ -84,9 +94,11 @@ async fn a_connection_that_is_gone_before_the_request_costs_nothing() {
         }
     });
     let world = World::new(false, [("once", once)]);
-    let order = world.order();
+    let mut order = world.order();
+    order.retries = retries(0, "");
     for number in 0..20 {
-        assert_eq!(world.ask(post(number, ""), &order).await.0, 200);
+        let (status, _, attempts) = world.ask(post(number, "text"), &order).await;
+        assert_eq!((status, attempts), (200, 1));
     }
     assert_eq!(served.load(Ordering::SeqCst), 20);
 }
@@ -118,20 +130,20 @@ async fn what_may_have_been_done_is_done_again_only_if_that_is_safe() {
 fn refusing(frame: &'static [u8], is_of_stream: bool) -> App {
     App::raw(move |mut io| async move {
         let mut preface = [0; 24];
-        let _ = io.read_exact(&mut preface).await;
+        drop(io.read_exact(&mut preface).await);
         // Empty settings.
-        let _ = io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+        drop(io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await);
         let mut header = [0; 9];
         while io.read_exact(&mut header).await.is_ok() {
             let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
             let mut payload = vec![0; length];
-            let _ = io.read_exact(&mut payload).await;
+            drop(io.read_exact(&mut payload).await);
             if header[3] == 1 {
                 let mut frame = frame.to_vec();
                 if is_of_stream {
                     frame[5..9].copy_from_slice(&header[5..9]);
                 }
-                let _ = io.write_all(&frame).await;
+                drop(io.write_all(&frame).await);
             }
         }
     })

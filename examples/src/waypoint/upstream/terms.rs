@@ -1,10 +1,6 @@
 use std::time::Duration;
 
-use mesh_policy::traffic::balance::Locality;
-use mesh_policy::traffic::upstream::{Places, Settings};
-use mesh_xds::store::Workload;
-
-use super::site::{label, locality};
+use mesh_policy::traffic::upstream::Settings;
 
 /// Streams of HTTP/2 on one connection where nobody says how many: as many as HTTP asks for at least.
 const STREAMS: u32 = 100;
@@ -31,23 +27,5 @@ impl Terms {
             requests_per_connection: requests.unwrap_or(u32::MAX),
             streams: settings.streams_per_connection.unwrap_or(STREAMS).max(1),
         }
-    }
-}
-
-/// An endpoint's priority; `None` if it is as its service says.
-pub(super) fn priority(places: &Places, here: &Workload, endpoint: &Workload) -> Option<u32> {
-    match places {
-        Places::Alike | Places::Divided(_) => Some(0),
-        Places::Near(failover) => Some(failover.priority(&locality(here), &locality(endpoint))),
-        Places::Labels(order) => Some(order.priority(|name| label(here, name), |name| label(endpoint, name))),
-        _ => None,
-    }
-}
-
-/// Which share of the requests each of these localities gets.
-pub(super) fn shares(places: &Places, here: &Workload, localities: &[(Locality, u32)]) -> Vec<Option<u32>> {
-    match places {
-        Places::Divided(distribution) => distribution.shares(&locality(here), localities),
-        _ => vec![None; localities.len()],
     }
 }

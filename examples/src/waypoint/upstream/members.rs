@@ -1,0 +1,109 @@
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use mesh_policy::traffic::balance::Locality;
+use mesh_policy::traffic::upstream::{Places, Settings};
+use mesh_xds::store::{Mode, Service, Workload};
+
+use super::site::{Ground, Here, Site, Way, label, locality, shares};
+
+/// The workloads of a service that can be asked for a port, and how, in the order of their uids.
+pub(super) fn members<'m>(
+    ground: Ground<'m>,
+    service: &Service,
+    port: u16,
+    settings: &Settings,
+) -> Vec<(&'m Arc<Workload>, Way)> {
+    let here = ground.here;
+    let mut found = Vec::new();
+    ground.mesh.endpoints(&service.key).visit(|endpoint| {
+        let workload = endpoint.workload();
+        let is_fit = workload.is_healthy || service.balancing.allows_unhealthy;
+        let is_near = service.balancing.mode != Mode::Strict
+            || settings.places != Places::Unsaid
+            || distance(here, workload, service) == 0;
+        let is_member = settings
+            .labels
+            .iter()
+            .all(|(name, value)| label(workload, name) == Some(value));
+        if is_fit
+            && is_near
+            && is_member
+            && workload.capacity > 0
+            && let Some(way) = Site::way(here, service, endpoint, port)
+        {
+            found.push((workload, way));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+/// How many of the places that a service prefers a workload does not share, from the first such.
+fn distance(here: &Here, workload: &Workload, service: &Service) -> usize {
+    let preferred = &service.balancing.preferences;
+    here.workload.as_ref().map_or(0, |here| {
+        let shared = preferred.iter().take_while(|scope| shares(here, workload, **scope));
+        preferred.len() - shared.count()
+    })
+}
+
+/// Where an endpoint stands among others.
+pub(super) struct Standing {
+    pub(super) priority: u32,
+    pub(super) locality: Locality,
+    pub(super) share: Option<u32>,
+}
+
+/// Where each endpoint of a list stands.
+pub(super) fn places(
+    here: &Here,
+    service: &Service,
+    wanted: &Places,
+    found: &[(&Arc<Workload>, Way)],
+) -> Vec<Standing> {
+    let mut counted: Vec<(Locality, u32)> = Vec::new();
+    for (workload, _) in found {
+        let place = locality(workload);
+        match counted.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((place, 1)),
+        }
+    }
+    let own = here.workload.as_deref();
+    let shares = own.map_or_else(Vec::new, |own| parts(wanted, own, &counted));
+    let of_service = |workload: &Workload| match service.balancing.mode {
+        Mode::Failover => u32::try_from(distance(here, workload, service)).unwrap_or(u32::MAX),
+        _ => 0,
+    };
+    let stands = |(workload, _): &(&Arc<Workload>, Way)| {
+        let locality = locality(workload);
+        let at = counted.iter().position(|(known, _)| *known == locality);
+        Standing {
+            priority: own
+                .and_then(|own| priority(wanted, own, workload))
+                .unwrap_or_else(|| of_service(workload)),
+            share: at.and_then(|at| shares.get(at).copied().flatten()),
+            locality,
+        }
+    };
+    found.iter().map(stands).collect()
+}
+
+/// An endpoint's priority; `None` if it is as its service says.
+fn priority(places: &Places, here: &Workload, endpoint: &Workload) -> Option<u32> {
+    match places {
+        Places::Alike | Places::Divided(_) => Some(0),
+        Places::Near(failover) => Some(failover.priority(&locality(here), &locality(endpoint))),
+        Places::Labels(order) => Some(order.priority(|name| label(here, name), |name| label(endpoint, name))),
+        _ => None,
+    }
+}
+
+/// Which share of the requests each of these localities gets.
+fn parts(places: &Places, here: &Workload, localities: &[(Locality, u32)]) -> Vec<Option<u32>> {
+    match places {
+        Places::Divided(distribution) => distribution.shares(&locality(here), localities),
+        _ => vec![None; localities.len()],
+    }
+}
