@@ -13,6 +13,7 @@ mod endpoints;
 mod error;
 mod exchange;
 mod head;
+mod link;
 mod members;
 mod order;
 mod pass;
@@ -29,9 +30,11 @@ mod wire;
 
 pub(super) use self::endpoints::Endpoints;
 pub(super) use self::error::{Fault, SendError};
+pub(super) use self::link::Link;
 pub(super) use self::order::{Order, Sent, Shadow};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Request;
@@ -53,6 +56,9 @@ use crate::proxy::tunnels::Tunnels;
 /// How much of a body is kept so that it can be sent again, and to who gets copies: as much as in
 /// Linkerd.
 const REPLAY_BYTES: usize = 64 * 1024;
+/// What an attempt that failed counts as where endpoints are compared by how soon they answer, as in
+/// Linkerd: one that fails quickly is not a quick one.
+const PENALTY: Duration = Duration::from_secs(5);
 /// Copies of requests that are under way, for one worker; more are not made.
 const MOST_SHADOWS: usize = 128;
 
@@ -113,6 +119,23 @@ impl<D: Dial> Upstream<D> {
             self.shadow(&head, &replay, shadow);
         }
         self.inner.send(&head, &replay, order).await
+    }
+
+    /// Connects to an endpoint of a service, for bytes that need not be HTTP.
+    ///
+    /// # Errors
+    ///
+    /// No endpoint could be reached, and why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, all places are given back.
+    pub(super) async fn open(&self, order: &Order) -> Result<Link<D::Io>, SendError> {
+        let Inner {
+            endpoints, connections, ..
+        } = &*self.inner;
+        let cluster = endpoints.cluster(order).ok_or_else(|| before_any(Fault::NoCluster))?;
+        link::open(endpoints, &cluster, &connections.dial).await
     }
 
     fn kept(&self, order: &Order) -> usize {

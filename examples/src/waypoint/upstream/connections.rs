@@ -25,7 +25,7 @@ const TIDY: Duration = Duration::from_secs(10);
 
 /// A worker's connections to endpoints.
 pub(super) struct Connections<D> {
-    dial: Arc<D>,
+    pub(super) dial: D,
     clock: Clock,
     /// By the numbers of sites.
     shelves: Arc<Shelves>,
@@ -38,7 +38,7 @@ type Shelves = Mutex<HashMap<u64, Arc<Shelf>>>;
 impl<D: Dial> Connections<D> {
     pub(super) fn new(dial: D, clock: Clock) -> Self {
         Self {
-            dial: Arc::new(dial),
+            dial,
             clock,
             shelves: Arc::default(),
             tasks: Tasks::default(),

@@ -12,6 +12,7 @@ use mesh_policy::traffic::{Retries, Timeouts, grpc_timeout};
 use mesh_xds::store::Workload;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
+use super::PENALTY;
 use super::answer::{Answer, Places, Report, grpc_status};
 use super::cluster::Cluster;
 use super::connections::Connections;
@@ -26,9 +27,6 @@ use super::state::{Chosen, State};
 use super::terms::Terms;
 use crate::waypoint::body::Body;
 
-/// What an attempt that failed counts as where endpoints are compared by how soon they answer, as in
-/// Linkerd: one that fails quickly is not a quick one.
-const PENALTY: Duration = Duration::from_secs(5);
 /// How many connections in a row may turn out to be gone before a request fails by it.
 const MOST_STALE: u32 = 16;
 /// How long others wait for the answer to the one request that tries an endpoint.

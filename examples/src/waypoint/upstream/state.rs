@@ -38,8 +38,8 @@ pub(super) struct State {
 pub(super) struct Target {
     pub(super) site: Arc<Site>,
     watch: Option<Watch>,
-    /// Since when it is there.
-    since: Duration,
+    /// Since when it is there, if it was not from the beginning.
+    since: Option<Duration>,
 }
 
 /// Looks whether an endpoint is ill.
@@ -96,8 +96,8 @@ impl State {
                 // Those that were there from the beginning are no newer than others.
                 let since = match (known, before) {
                     (Some(known), _) => known.since,
-                    (None, Some(_)) => ground.now,
-                    (None, None) => Duration::ZERO,
+                    (None, Some(_)) => Some(ground.now),
+                    (None, None) => None,
                 };
                 let target = Target {
                     site: Arc::new(site),
@@ -218,7 +218,7 @@ impl State {
         let warmup = self.settings.warmup.as_ref()?;
         // Once more after the end, for what is left of it.
         let is_new = |since: Duration| warmup.is_warming(now.saturating_sub(since).saturating_sub(WARM));
-        if !targets().any(|endpoint| is_new(endpoint.target().since)) {
+        if !targets().any(|endpoint| endpoint.target().since.is_some_and(is_new)) {
             return None;
         }
         let warmed = targets().map(|endpoint| {
@@ -259,10 +259,10 @@ impl Target {
 
     fn weight(&self, settings: &Settings, now: Duration) -> u32 {
         let capacity = self.site.workload.capacity;
-        match &settings.warmup {
-            Some(warmup) if self.since > Duration::ZERO => warmup.weight(capacity, now.saturating_sub(self.since)),
-            Some(_) => capacity.saturating_mul(Warmup::UNIT),
-            None => capacity,
+        match (&settings.warmup, self.since) {
+            (None, _) => capacity,
+            (Some(_), None) => capacity.saturating_mul(Warmup::UNIT),
+            (Some(warmup), Some(since)) => warmup.weight(capacity, now.saturating_sub(since)),
         }
     }
 }

@@ -5,4 +5,5 @@ mod bodies;
 mod connections;
 mod limits;
 mod outliers;
+mod places;
 mod world;

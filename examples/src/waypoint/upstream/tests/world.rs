@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use mesh_policy::traffic::{BalanceRule, ConnectionLimits, DestinationRule, PortPolicy, Retries, Timeouts};
 use mesh_testkit::xds::{in_service, service, workload};
 use mesh_xds::store::{Identity, Service, Store};
+use mesh_xds_types::workload::Workload;
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 
@@ -198,7 +199,7 @@ impl World {
         let endpoints = Arc::new(Endpoints::new(15008, own));
         let mut world = Self {
             upstream: Upstream::by(Arc::clone(&endpoints), net.clone()),
-            service: take(&endpoints, &uids),
+            service: take(&endpoints, &alike(&uids)),
             endpoints: Arc::clone(&endpoints),
             net,
             _keeping: JoinSet::new(),
@@ -209,7 +210,12 @@ impl World {
 
     /// Makes these the endpoints.
     pub(super) fn mesh(&mut self, uids: &[&str]) {
-        self.service = take(&self.endpoints, uids);
+        self.workloads(&alike(uids));
+    }
+
+    /// Makes these the workloads of the mesh.
+    pub(super) fn workloads(&mut self, workloads: &[Workload]) {
+        self.service = take(&self.endpoints, workloads);
     }
 
     pub(super) fn order(&self) -> Order {
@@ -248,18 +254,26 @@ impl World {
     }
 }
 
-fn take(endpoints: &Endpoints, uids: &[&str]) -> Arc<Service> {
+/// Workloads of the service, each at an address of its own.
+fn alike(uids: &[&str]) -> Vec<Workload> {
+    let at = |number: usize| format!("10.0.1.{}", number + 1);
+    let members = uids.iter().enumerate();
+    members
+        .map(|(number, uid)| in_service(workload(uid, &at(number)), "shop"))
+        .collect()
+}
+
+fn take(endpoints: &Endpoints, workloads: &[Workload]) -> Arc<Service> {
     let mut store = Store::new();
     store.insert_service(&service("shop", Some("10.96.0.1"))).unwrap();
-    for (number, uid) in uids.iter().enumerate() {
-        let at = format!("10.0.1.{}", number + 1);
-        store.insert_workload(&in_service(workload(uid, &at), "shop")).unwrap();
+    for workload in workloads {
+        store.insert_workload(workload).unwrap();
     }
     let mesh = store.snapshot();
     let service = Arc::clone(mesh.service("default/shop").unwrap());
     let here = Here {
         network: "".into(),
-        workload: None,
+        workload: mesh.workload("waypoint").cloned(),
         hbone_port: 15008,
     };
     endpoints.take(mesh, here);
