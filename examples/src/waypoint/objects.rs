@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
 use mesh_policy::traffic::rate::RateLimitPolicy;
+use mesh_policy::traffic::upstream::BackendTrafficPolicy;
 use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualService};
 
 pub(super) use self::folder::ObjectsError;
@@ -62,6 +63,12 @@ impl Objects {
         self.sources
             .values()
             .flat_map(|source| &source.traffic.destination_rules)
+    }
+
+    pub(super) fn backend_policies(&self) -> impl Iterator<Item = &BackendTrafficPolicy> {
+        self.sources
+            .values()
+            .flat_map(|source| &source.traffic.backend_policies)
     }
 
     pub(super) fn rate_limits(&self) -> impl Iterator<Item = &RateLimitPolicy> {

@@ -10,6 +10,7 @@ use hbone::{Authority, Host};
 use mesh_policy::authz::PolicySet;
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
+use mesh_policy::traffic::upstream::BackendTrafficPolicy;
 use mesh_policy::traffic::{DestinationRule, RouteTable, Target};
 use mesh_xds::store::{self, NetworkAddress, Service, Workload};
 
@@ -25,6 +26,7 @@ pub(super) struct Snapshot {
     targets: HashMap<Target, Destination>,
     /// How requests reach services, by the services' keys.
     rules: HashMap<Arc<str>, Arc<DestinationRule>>,
+    backend_policies: HashMap<Arc<str>, Arc<BackendTrafficPolicy>>,
     /// What is wrong with objects.
     pub(super) problems: Vec<String>,
 }
@@ -71,6 +73,7 @@ pub(super) struct Destination {
     pub(super) port: u16,
     pub(super) subset: Option<Box<str>>,
     pub(super) rule: Option<Arc<DestinationRule>>,
+    pub(super) policy: Option<Arc<BackendTrafficPolicy>>,
 }
 
 impl Snapshot {
@@ -111,6 +114,11 @@ impl Snapshot {
     /// How requests reach a service.
     pub(super) fn rule(&self, service: &str) -> Option<&Arc<DestinationRule>> {
         self.rules.get(service)
+    }
+
+    /// What the service's own policy says about that.
+    pub(super) fn backend_policy(&self, service: &str) -> Option<&Arc<BackendTrafficPolicy>> {
+        self.backend_policies.get(service)
     }
 
     /// Whoever has an address.

@@ -44,6 +44,7 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
         port: client.port,
         subset: None,
         rule: snapshot.rule(&served.service.key).cloned(),
+        policy: None,
         timeouts: Timeouts::default(),
         retries: None,
         is_http2: false,

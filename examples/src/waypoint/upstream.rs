@@ -13,7 +13,6 @@ mod endpoints;
 mod error;
 mod exchange;
 mod head;
-mod link;
 mod members;
 mod order;
 mod pass;
@@ -30,7 +29,6 @@ mod wire;
 
 pub(super) use self::endpoints::Endpoints;
 pub(super) use self::error::{Fault, SendError};
-pub(super) use self::link::Link;
 pub(super) use self::order::{Order, Sent, Shadow};
 
 use std::sync::Arc;
@@ -119,23 +117,6 @@ impl<D: Dial> Upstream<D> {
             self.shadow(&head, &replay, shadow);
         }
         self.inner.send(&head, &replay, order).await
-    }
-
-    /// Connects to an endpoint of a service, for bytes that need not be HTTP.
-    ///
-    /// # Errors
-    ///
-    /// No endpoint could be reached, and why.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, all places are given back.
-    pub(super) async fn open(&self, order: &Order) -> Result<Link<D::Io>, SendError> {
-        let Inner {
-            endpoints, connections, ..
-        } = &*self.inner;
-        let cluster = endpoints.cluster(order).ok_or_else(|| before_any(Fault::NoCluster))?;
-        link::open(endpoints, &cluster, &connections.dial).await
     }
 
     fn kept(&self, order: &Order) -> usize {

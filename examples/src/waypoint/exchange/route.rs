@@ -158,6 +158,7 @@ fn order(
         port: client.port,
         subset: None,
         rule: snapshot.rule(&served.service.key).cloned(),
+        policy: snapshot.backend_policy(&served.service.key).cloned(),
     };
     let (destination, shadows, timeouts, retries): (_, _, Timeouts, Option<Retries>) = match routed {
         None => (own(), Vec::new(), Timeouts::default(), None),
@@ -189,12 +190,14 @@ fn order(
         port,
         subset,
         rule,
+        policy,
     } = destination;
     Ok(Order {
         service,
         port,
         subset,
         rule,
+        policy,
         timeouts,
         retries,
         is_http2,

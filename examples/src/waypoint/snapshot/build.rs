@@ -11,7 +11,7 @@ use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyN
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
 use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
-use mesh_policy::traffic::upstream::DestinationRules;
+use mesh_policy::traffic::upstream::{BackendTrafficPolicies, DestinationRules};
 use mesh_policy::traffic::{ReferenceGrant, Route, RouteTable, Target, VirtualService};
 use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
 
@@ -40,6 +40,7 @@ pub(super) fn build(
         ControlFlow::<()>::Continue(())
     });
     let rules = DestinationRules::new(&terms.root_namespace, objects.destination_rules().cloned());
+    let backend_policies = BackendTrafficPolicies::new(objects.backend_policies().cloned());
     let mut builder = Builder {
         terms,
         mesh,
@@ -69,6 +70,7 @@ pub(super) fn build(
         network: Arc::clone(&terms.network),
         targets: HashMap::new(),
         rules: HashMap::new(),
+        backend_policies: HashMap::new(),
         problems: builder.problems.clone(),
         served,
     };
@@ -87,6 +89,13 @@ pub(super) fn build(
             && let Some(rule) = rules.find(&terms.namespace, &service.namespace, &service.hostname)
         {
             snapshot.rules.insert(Arc::clone(&service.key), Arc::new(rule.clone()));
+        }
+        if let Some(policy) = backend_policies.find(&service.namespace, &service.name) {
+            let policy = || Arc::new(policy.clone());
+            snapshot
+                .backend_policies
+                .entry(Arc::clone(&service.key))
+                .or_insert_with(policy);
         }
     }
     for target in targets {
@@ -243,6 +252,7 @@ impl Builder<'_> {
         };
         Some(Destination {
             rule: snapshot.rule(&service.key).cloned(),
+            policy: snapshot.backend_policy(&service.key).cloned(),
             service,
             port,
             subset,

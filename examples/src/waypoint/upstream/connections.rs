@@ -25,7 +25,7 @@ const TIDY: Duration = Duration::from_secs(10);
 
 /// A worker's connections to endpoints.
 pub(super) struct Connections<D> {
-    pub(super) dial: D,
+    dial: D,
     clock: Clock,
     /// By the numbers of sites.
     shelves: Arc<Shelves>,

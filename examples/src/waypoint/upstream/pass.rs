@@ -1,6 +1,7 @@
 //! Connections to endpoints for what is no HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_policy::traffic::balance::{Ask, InFlight};
 use mesh_policy::traffic::breaker::{Permit, Resource};
@@ -8,15 +9,17 @@ use mesh_policy::traffic::outlier::Outcome;
 use mesh_xds::store::Workload;
 use tokio::time::timeout;
 
-use super::cluster::Chosen;
-use super::destination::Terms;
+use super::cluster::Cluster;
+use super::connections::Connections;
 use super::dial::{Dial, DialError};
+use super::endpoints::Endpoints;
 use super::error::{Fault, SendError};
 use super::order::Order;
-use super::{Upstream, before_any};
+use super::state::{Chosen, State};
+use super::{Inner, PENALTY, Upstream, before_any};
 
-/// How many endpoints are tried.
-const MOST_ATTEMPTS: u32 = 3;
+/// How many endpoints are tried for a connection.
+const TRIES: u32 = 3;
 
 /// A connection, and what it takes up.
 pub(in crate::waypoint) struct Passage<Io> {
@@ -38,49 +41,70 @@ impl<D: Dial> Upstream<D> {
     ///
     /// Dropped, all places are given back.
     pub(in crate::waypoint) async fn connect(&self, order: &Order) -> Result<Passage<D::Io>, SendError> {
-        let endpoints = &self.inner.endpoints;
-        let cluster = endpoints.cluster(order);
-        let cluster = cluster.ok_or_else(|| before_any(Fault::NoCluster))?;
-        let (mut attempts, mut tried) = (0, Vec::new());
+        let Inner {
+            endpoints, connections, ..
+        } = &*self.inner;
+        let cluster = endpoints.cluster(order).ok_or_else(|| before_any(Fault::NoCluster))?;
+        let (mut tried, mut attempts) = (Vec::new(), 0);
         loop {
             attempts += 1;
             let state = cluster.state();
-            let fail = |fault, endpoint| SendError {
-                fault,
-                attempts,
-                endpoint,
-                stop: None,
-            };
-            let place = state.breaker.acquire(Resource::Connections);
-            let place = place.map_err(|overflow| fail(Fault::Overflow(overflow), None))?;
-            let now = endpoints.clock.now();
-            let chosen = state.choose(Ask::new().avoid(&tried), now, endpoints.chance.draw());
-            let chosen = chosen.map_err(|reason| fail(Fault::NoHealthyEndpoint(reason), None))?;
-            let Chosen {
-                id, target, in_flight, ..
-            } = chosen;
-            let patience = Terms::of(&state.destination).connect_timeout;
-            let dialled = timeout(patience, self.inner.connections.reach(&target.site)).await;
-            let endpoint = Arc::clone(&target.site.workload);
-            match dialled.unwrap_or(Err(DialError::Timeout)) {
-                Ok(io) => {
-                    return Ok(Passage {
-                        io,
-                        endpoint,
-                        _in_flight: in_flight,
-                        _place: place,
-                    });
+            let ask = Ask::new().avoid(&tried);
+            let chosen = state.choose(ask, endpoints.clock.now(), endpoints.chance.draw());
+            let chosen = chosen.map_err(|reason| failed(Fault::NoHealthyEndpoint(reason), attempts, None))?;
+            let endpoint = Arc::clone(&chosen.target.site.workload);
+            tried.push(chosen.id);
+            match reach(endpoints, &cluster, &state, connections, chosen).await {
+                Ok(passage) => return Ok(passage),
+                Err(Fault::Connect(reason)) if attempts < TRIES => {
+                    tracing::debug!(workload = %endpoint.uid, %reason, "endpoint not reached");
                 }
-                Err(error) => {
-                    let now = endpoints.clock.now();
-                    cluster.record(&target, Outcome::LocalFailure, now, endpoints.chance.draw());
-                    if attempts >= MOST_ATTEMPTS {
-                        return Err(fail(Fault::Connect(Arc::new(error)), Some(endpoint)));
-                    }
-                    tracing::debug!(reason = %error, "endpoint not reached");
-                    tried.push(id);
-                }
+                Err(fault) => return Err(failed(fault, attempts, Some(endpoint))),
             }
         }
+    }
+}
+
+async fn reach<D: Dial>(
+    endpoints: &Endpoints,
+    cluster: &Cluster,
+    state: &State,
+    connections: &Connections<D>,
+    chosen: Chosen,
+) -> Result<Passage<D::Io>, Fault> {
+    let Chosen {
+        target,
+        in_flight,
+        probe,
+        ..
+    } = chosen;
+    let permit = state.breaker.acquire(Resource::Connections).map_err(Fault::Overflow)?;
+    let dialled = timeout(state.settings.connect_timeout, connections.reach(&target.site)).await;
+    let dialled = dialled.unwrap_or(Err(DialError::Timeout));
+    let (outcome, penalty) = match dialled {
+        Ok(_) => (Outcome::Success, Duration::ZERO),
+        Err(_) => (Outcome::LocalFailure, PENALTY),
+    };
+    let now = endpoints.clock.now();
+    in_flight.measure(now, penalty);
+    cluster.record(&target, outcome, now, endpoints.chance.draw());
+    let io = dialled.map_err(|error| Fault::Connect(Arc::new(error)))?;
+    if let Some(probe) = probe {
+        probe.succeed();
+    }
+    Ok(Passage {
+        io,
+        endpoint: Arc::clone(&target.site.workload),
+        _in_flight: in_flight,
+        _place: permit,
+    })
+}
+
+fn failed(fault: Fault, attempts: u32, endpoint: Option<Arc<Workload>>) -> SendError {
+    SendError {
+        fault,
+        attempts,
+        endpoint,
+        stop: None,
     }
 }

@@ -13,7 +13,7 @@ use mesh_xds::store::{Service, Workload};
 
 use super::members::{members, places};
 use super::order::Words;
-use super::site::{Ground, Here, Site};
+use super::site::{Ground, Site};
 
 /// How often weights are looked at that change with time.
 pub(super) const WARM: Duration = Duration::from_secs(1);

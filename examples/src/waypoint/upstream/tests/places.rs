@@ -165,16 +165,16 @@ async fn bytes_go_to_an_endpoint_that_can_be_reached() {
     let world = World::new(false, [("dead", App::Dead), ("live", echo)]);
     let order = world.order();
     for _ in 0..20 {
-        let mut link = world.upstream.open(&order).await.unwrap();
+        let mut link = world.upstream.connect(&order).await.unwrap();
         assert_eq!(&*link.endpoint.uid, "live");
         assert_eq!(world.cluster(&order).state().requests_under_way(), 1);
-        link.write_all(b"ping").await.unwrap();
+        link.io.write_all(b"ping").await.unwrap();
         let mut word = [0; 4];
-        link.read_exact(&mut word).await.unwrap();
+        link.io.read_exact(&mut word).await.unwrap();
         assert_eq!(&word, b"ping");
     }
     assert_eq!(world.cluster(&order).state().requests_under_way(), 0);
     world.net.set("live", App::Dead);
-    let error = world.upstream.open(&order).await.err().unwrap();
+    let error = world.upstream.connect(&order).await.err().unwrap();
     assert_eq!((error.flags().to_string(), error.attempts), ("UF".to_owned(), 3));
 }
