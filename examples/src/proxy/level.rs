@@ -9,8 +9,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::logging;
 
-/// Refusals and failures, and what becomes of the mesh.
-const DEFAULT: &str = "warn,mesh_examples::proxy::mesh_file=info,mesh_examples::proxy::discovery=info";
+/// Refusals and failures, and what becomes of the mesh and of objects.
+const DEFAULT: &str = "warn,mesh_examples::proxy::mesh_file=info,mesh_examples::proxy::discovery=info,\
+                       mesh_examples::waypoint::objects=info";
 
 /// Says how much is logged.
 #[derive(Clone)]

@@ -1,0 +1,77 @@
+//! Requests that two programs could take for different ones.
+
+use crate::cluster::Cluster;
+
+#[tokio::test]
+async fn no_ambiguous_request_reaches_an_endpoint() {
+    let cluster = Cluster::start("").await;
+    let caller = cluster.call("cart").await;
+    let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(70_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: a\r\n".repeat(200));
+    let target = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(70_000));
+    for (request, status) in [
+        // What a message's end is, said in two ways.
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 4\r\n\r\nabcd", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +3\r\n\r\nabc", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        ("POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        // Lines that end or begin otherwise.
+        ("GET / HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nx : a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nx_forwarded_for: a\r\n\r\n", 400),
+        // Whom it is for.
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET http://a/ HTTP/1.1\r\nhost: b\r\n\r\n", 400),
+        ("GET https://a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: me@a\r\n\r\n", 400),
+        ("GET /#b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.0\r\nhost: a\r\n\r\n", 426),
+        ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 501),
+        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 501),
+        ("GET / HTTP/1.1\r\nhost: a\r\nexpect: tea\r\n\r\n", 417),
+        // Too much.
+        (&long, 431),
+        (&many, 431),
+        (&target, 414),
+    ] {
+        let request = match request.split_once("\r\n") {
+            Some((line, rest)) => format!("{line}\r\nconnection: close\r\n{rest}"),
+            None => request.to_owned(),
+        };
+        let answer = caller.raw(request.as_bytes()).await;
+        let found = answer.split(' ').nth(1).unwrap_or_default();
+        let shown: String = request.chars().take(100).collect();
+        assert_eq!(found, status.to_string(), "{shown:?}: {answer:?}");
+    }
+    assert_eq!(cluster.one.asked(), 0);
+}
+
+#[tokio::test]
+async fn what_is_sent_on_is_framed_anew() {
+    let cluster = Cluster::start("").await;
+    let caller = cluster.call("cart").await;
+    let smuggled = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n\
+                    5c\r\nGET /admin HTTP/1.1\r\nhost: a\r\n\r\n";
+    caller.raw(smuggled.as_bytes()).await;
+    // A chunk that is none ends the connection, with or without an answer.
+    let bad = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n\
+               GET /admin HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = caller.raw(bad.as_bytes()).await;
+    assert!(!answer.contains("/admin"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_not_taken_for_it() {
+    let cluster = Cluster::start(crate::policy::DENY_ADMIN).await;
+    let caller = cluster.call("cart").await;
+    for request in ["\r\nGET /admin HTTP/1.1\r\nhost: a\r\n\r\n", "get /admin HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        let answer = caller.raw(request.as_bytes()).await;
+        assert_eq!(answer, "", "{request:?}");
+    }
+    assert_eq!(cluster.one.asked(), 0);
+}

@@ -1,0 +1,32 @@
+//! `waypoint` as a mesh runs it: the built programs, real sockets, real certificates.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    reason = "test code"
+)]
+
+mod attacks;
+mod bytes;
+mod cluster;
+mod configuration;
+mod drain;
+mod http;
+#[allow(unused, reason = "the nodes' own tests need more of it")]
+#[path = "../node_proxy/nodes.rs"]
+mod nodes;
+mod policy;
+mod routes;
+mod shop;
+#[allow(unused, reason = "the nodes' own tests need more of it")]
+#[path = "../node_proxy/socks.rs"]
+mod socks;
+mod telemetry;
+mod websocket;
+#[allow(unused, reason = "each test needs another part of it")]
+#[path = "../world/mod.rs"]
+mod world;

@@ -1,0 +1,95 @@
+//! An application that tells what it was asked.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::App;
+
+/// A shop, and how many requests it has answered.
+pub struct Shop {
+    pub app: App,
+    pub asked: Arc<AtomicUsize>,
+}
+
+impl Shop {
+    pub async fn open(ip: IpAddr, name: &'static str) -> Self {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let app = App::start_at(ip, move |tcp| serve(tcp, name, Arc::clone(&count))).await;
+        Self { app, asked }
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(tcp: TcpStream, name: &'static str, asked: Arc<AtomicUsize>) {
+    let service = service_fn(move |request| answer(request, name, Arc::clone(&asked)));
+    let mut first = [0; 3];
+    while tcp.peek(&mut first).await.unwrap_or(0) < 3 {
+        if tcp.peek(&mut first).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let io = TokioIo::new(tcp);
+    let served = match &first {
+        b"PRI" => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
+        _ => http1::Builder::new().serve_connection(io, service).with_upgrades().await,
+    };
+    drop(served);
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    name: &'static str,
+    asked: Arc<AtomicUsize>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    asked.fetch_add(1, Ordering::Relaxed);
+    if request.headers().contains_key("upgrade") {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut io = TokioIo::new(upgrade.await.unwrap());
+            let mut buf = [0; 1024];
+            while let Ok(read @ 1..) = io.read(&mut buf).await {
+                io.write_all(&buf[..read]).await.unwrap();
+            }
+        });
+        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        let response = response.header("connection", "upgrade").header("upgrade", "websocket");
+        return Ok(response.body(Full::default()).unwrap());
+    }
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let headers = head.headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.to_string(), Value::from(value))
+    });
+    let told = json!({
+        "name": name,
+        "method": head.method.as_str(),
+        "uri": head.uri.to_string(),
+        "version": format!("{:?}", head.version),
+        "headers": headers.collect::<serde_json::Map<_, _>>(),
+        "body": String::from_utf8_lossy(&body),
+    });
+    let mut response = Response::new(Full::from(told.to_string()));
+    response.headers_mut().insert("x-shop", name.parse().unwrap());
+    if let Some(status) = head.headers.get("x-status") {
+        *response.status_mut() = StatusCode::from_bytes(status.as_bytes()).unwrap();
+    }
+    Ok(response)
+}
