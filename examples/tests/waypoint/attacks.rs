@@ -14,7 +14,6 @@ async fn no_ambiguous_request_reaches_an_endpoint() {
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", 400),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 4\r\n\r\nabcd", 400),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +3\r\n\r\nabc", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         ("POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
@@ -29,7 +28,6 @@ async fn no_ambiguous_request_reaches_an_endpoint() {
         ("GET http://a/ HTTP/1.1\r\nhost: b\r\n\r\n", 400),
         ("GET https://a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nhost: me@a\r\n\r\n", 400),
-        ("GET /#b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
         ("GET / HTTP/1.0\r\nhost: a\r\n\r\n", 426),
         ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 501),
         ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 501),
@@ -55,9 +53,14 @@ async fn no_ambiguous_request_reaches_an_endpoint() {
 async fn what_is_sent_on_is_framed_anew() {
     let cluster = Cluster::start("").await;
     let caller = cluster.call("cart").await;
-    let smuggled = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n\
-                    5c\r\nGET /admin HTTP/1.1\r\nhost: a\r\n\r\n";
-    caller.raw(smuggled.as_bytes()).await;
+    // A length beside chunks is none, and is not told to anybody (RFC 9112 §6.3).
+    for lines in ["transfer-encoding: chunked\r\ncontent-length: 5", "content-length: 5\r\ntransfer-encoding: chunked"] {
+        let both = format!("POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        let answer = caller.raw(both.as_bytes()).await;
+        let (_, told) = answer.split_once("\r\n\r\n").unwrap();
+        let told: serde_json::Value = serde_json::from_str(told).unwrap();
+        assert_eq!((&told["body"], told["headers"].get("content-length")), (&"abc".into(), None), "{told}");
+    }
     // A chunk that is none ends the connection, with or without an answer.
     let bad = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n\
                GET /admin HTTP/1.1\r\nhost: a\r\n\r\n";

@@ -18,7 +18,8 @@ spec:
 
 /// An application that takes what is no HTTP for an end.
 async fn is_carried(cluster: &Cluster, account: &str) -> bool {
-    let mut tunnel = cluster.call(account).await.open().await.unwrap();
+    let caller = cluster.call(account).await;
+    let mut tunnel = caller.open().await.unwrap();
     tunnel.write_all(b"hello, no HTTP\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     drop(soon("end", tunnel.read_to_end(&mut answer)).await);

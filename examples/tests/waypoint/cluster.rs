@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -54,6 +54,17 @@ impl Cluster {
     pub async fn start_with(objects: &str, more: &str) -> Self {
         let world = World::new();
         let one = Shop::open(world.till(), "one").await;
+        Self::start_in(world, one, objects, more).await
+    }
+
+    /// With another application behind `till`.
+    pub async fn start_before(open: impl AsyncFnOnce(IpAddr) -> Shop) -> Self {
+        let world = World::new();
+        let one = open(world.till()).await;
+        Self::start_in(world, one, "", "").await
+    }
+
+    async fn start_in(world: World, one: Shop, objects: &str, more: &str) -> Self {
         let two = Shop::open(world.ip(4), "two").await;
         world.write(&mesh(&world, &one, &two));
         let head = world.head("far", &["till"]) + &world.inbound(world.till()) + &world.inbound(world.ip(4));
@@ -128,10 +139,11 @@ impl Caller {
         soon("tunnel", self.client.open(request)).await
     }
 
-    /// What bytes are answered, until the waypoint ends its side.
+    /// What bytes are answered, after which the client ends its side, until the waypoint does.
     pub async fn raw(&self, bytes: &[u8]) -> String {
         let mut tunnel = self.open().await.unwrap();
         tunnel.write_all(bytes).await.unwrap();
+        tunnel.shutdown().await.unwrap();
         let mut answer = Vec::new();
         // It may end in a reset.
         drop(soon("answer", tunnel.read_to_end(&mut answer)).await);

@@ -15,6 +15,7 @@ mod bytes;
 mod cluster;
 mod configuration;
 mod drain;
+mod grpc;
 mod http;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]

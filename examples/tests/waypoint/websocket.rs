@@ -10,7 +10,8 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nhost: till.shop.svc\r\nconnection: 
 #[tokio::test]
 async fn a_websocket_is_joined_both_ways() {
     let cluster = Cluster::start("").await;
-    let mut tunnel = cluster.call("cart").await.open().await.unwrap();
+    let caller = cluster.call("cart").await;
+    let mut tunnel = caller.open().await.unwrap();
     tunnel.write_all(UPGRADE.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
