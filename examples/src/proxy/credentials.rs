@@ -30,6 +30,7 @@ use crate::workers::Driver;
 const MAX_REVOCATION_LISTS: usize = 8 * 1024 * 1024;
 
 /// On which terms certificates are had.
+#[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     pub(crate) trust_domain: &'a TrustDomain,
     pub(crate) cluster: &'a str,

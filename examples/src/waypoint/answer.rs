@@ -22,9 +22,9 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// What the client is told beside the status.
     message: Cow<'static, str>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
     /// Another program's answer, which counts as it is.
-    whole: Option<Reply>,
+    whole: Option<Box<Reply>>,
     /// The status for gRPC, where it does not follow from HTTP's.
     grpc_status: Option<u16>,
     /// What telemetry calls it, by the names that Envoy has for that.
@@ -34,7 +34,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(status: StatusCode, flags: impl Into<Cow<'static, str>>, reason: impl ToString) -> Self {
+    pub(super) fn new(status: StatusCode, flags: impl Into<Cow<'static, str>>, reason: &(impl ToString + ?Sized)) -> Self {
         Self {
             status,
             message: "".into(),
@@ -47,7 +47,7 @@ impl Answer {
     }
 
     /// The request is not one that is sent on.
-    pub(super) fn malformed(status: StatusCode, reason: impl ToString) -> Self {
+    pub(super) fn malformed(status: StatusCode, reason: &(impl ToString + ?Sized)) -> Self {
         let upgrade = (UPGRADE, HeaderValue::from_static("HTTP/1.1"));
         let allow = (
             ALLOW,
@@ -59,13 +59,13 @@ impl Answer {
             _ => None,
         };
         Self {
-            header,
+            header: header.map(Box::new),
             ..Self::new(status, "DPE", reason)
         }
     }
 
     /// Policies forbid it.
-    pub(super) fn denied(reason: impl ToString) -> Self {
+    pub(super) fn denied(reason: &(impl ToString + ?Sized)) -> Self {
         Self {
             message: "RBAC: access denied".into(),
             ..Self::new(StatusCode::FORBIDDEN, "-", reason)
@@ -73,32 +73,32 @@ impl Answer {
     }
 
     /// Its token is not believed.
-    pub(super) fn unauthenticated(status: StatusCode, challenge: &'static str, reason: impl ToString) -> Self {
+    pub(super) fn unauthenticated(status: StatusCode, challenge: &'static str, reason: &(impl ToString + ?Sized)) -> Self {
         Self {
             message: "Jwt verification fails".into(),
-            header: Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))),
+            header: Some(Box::new((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))),
             ..Self::new(status, "UAEX", reason)
         }
     }
 
     /// There is no room for it.
-    pub(super) fn overloaded(flags: &'static str, reason: impl ToString) -> Self {
+    pub(super) fn overloaded(flags: &'static str, reason: &(impl ToString + ?Sized)) -> Self {
         Self {
             message: "overload".into(),
-            header: Some((OVERLOADED, HeaderValue::from_static("true"))),
+            header: Some(Box::new((OVERLOADED, HeaderValue::from_static("true")))),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, flags, reason)
         }
     }
 
     /// There have been too many like it.
-    pub(super) fn limited(after: std::time::Duration, reason: impl ToString) -> Self {
+    pub(super) fn limited(after: std::time::Duration, reason: &(impl ToString + ?Sized)) -> Self {
         let seconds = after
             .as_secs()
             .saturating_add(u64::from(after.subsec_nanos() > 0))
             .max(1);
         Self {
             message: "local_rate_limited".into(),
-            header: Some((RETRY_AFTER, seconds.into())),
+            header: Some(Box::new((RETRY_AFTER, seconds.into()))),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "RL", reason)
         }
     }
@@ -114,11 +114,11 @@ impl Answer {
     /// As the client can read it: gRPC has statuses of its own, in headers of an answer with 200.
     pub(super) fn into_response(self, is_grpc: bool) -> Response<Body> {
         if let Some(reply) = self.whole {
-            return Response::<Bytes>::from(reply).map(body::whole);
+            return Response::<Bytes>::from(*reply).map(body::whole);
         }
         let mut response = Response::new(body::whole(""));
         let headers = response.headers_mut();
-        headers.extend(self.header);
+        headers.extend(self.header.map(|line| *line));
         if is_grpc {
             let status = self.grpc_status.unwrap_or_else(|| grpc_status(self.status));
             headers.insert(CONTENT_TYPE, GRPC);
@@ -140,9 +140,10 @@ impl Answer {
 impl From<Refused> for Answer {
     fn from(refused: Refused) -> Self {
         let Refused { reply, reason } = refused;
+        let status = reply.status;
         Self {
-            whole: Some(reply.clone()),
-            ..Self::new(reply.status, reason.flag(), reason.details())
+            whole: Some(Box::new(reply)),
+            ..Self::new(status, reason.flag(), reason.details())
         }
     }
 }
@@ -152,7 +153,7 @@ impl From<SendError> for Answer {
         let overloaded = (OVERLOADED, HeaderValue::from_static("true"));
         Self {
             message: error.text().into(),
-            header: error.is_overload().then_some(overloaded),
+            header: error.is_overload().then(|| Box::new(overloaded)),
             ..Self::new(error.status(), error.flags().to_string(), &error)
         }
         .with_grpc_status(Some(error.grpc_status().into()))

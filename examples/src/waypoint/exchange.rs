@@ -5,7 +5,7 @@ mod route;
 mod upgrade;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,6 +15,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
 use mesh_policy::authz::Permit;
+
+use rustls::pki_types::UnixTime;
 
 use self::judge::{Admission, judge};
 use self::route::Passing;
@@ -78,7 +80,7 @@ impl Exchange<'_> {
         let gateway = &self.client.worker.gateway;
         let subject = self
             .subject(&mut head)
-            .map_err(|fault| Answer::malformed(fault.status(), fault))?;
+            .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         let snapshot = gateway.snapshot();
         let served = self.client.served(&snapshot);
         let served = served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "service gone from here"))?;
@@ -89,7 +91,7 @@ impl Exchange<'_> {
         if let Some(target) = target {
             subject.path = self
                 .normalized(&target)
-                .map_err(|fault| Answer::malformed(fault.status(), fault))?;
+                .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         }
         let (head, content, response, permit) = self.authorized(admission, head, content, &subject).await?;
         let (mut head, mut response) = (head, vec![response]);
@@ -176,7 +178,7 @@ impl Exchange<'_> {
             },
             authority: subject.authority.as_str(),
             id: &id,
-            time: SystemTime::now(),
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(UnixTime::now().as_secs()),
         };
         let request = Request::from_parts(head, content);
         let asked = worker.external.authorize(consultation.providers(&set), request, &about);
@@ -187,7 +189,7 @@ impl Exchange<'_> {
                 Ok((head, content.boxed(), authorized.response, consultation.all_agreed()))
             }
             Err(Unauthorized::Refused(refused)) => Err(refused.into()),
-            Err(Unauthorized::Body(error)) => Err(Answer::malformed(StatusCode::BAD_REQUEST, error)),
+            Err(Unauthorized::Body(error)) => Err(Answer::malformed(StatusCode::BAD_REQUEST, &error)),
         }
     }
 }

@@ -48,14 +48,14 @@ pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Su
         Protection::Policies(set) => set,
         Protection::Closed(reason) => return Err(Answer::denied(reason)),
     };
-    let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
+    let authenticator = served.authenticator.as_ref().map_err(|reason| Answer::denied(reason))?;
     let gateway = &client.worker.gateway;
     let authentication = with_facts(client, head, subject, Known::Unavailable, |facts| {
         authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)
     })
     .map_err(|rejection| {
         let status = rejection.status().try_into().unwrap_or(hyper::StatusCode::UNAUTHORIZED);
-        Answer::unauthenticated(status, rejection.challenge(), rejection)
+        Answer::unauthenticated(status, rejection.challenge(), &rejection)
     })?;
     let changes = authentication.changes().clone();
     with_facts(client, head, subject, authentication.claims(), |facts| {
@@ -68,7 +68,7 @@ pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Su
             decided => {
                 let permit = admit(set, decided).map_err(|refusal| {
                     explain(set, facts);
-                    Answer::denied(refusal)
+                    Answer::denied(&refusal)
                 })?;
                 Ok(Admission::Granted { permit, changes })
             }
@@ -101,7 +101,7 @@ pub(super) fn count(client: &Client, served: &Served, head: &Parts, subject: &Su
             limits
                 .limiter
                 .check(facts, now)
-                .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), reached))?;
+                .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))?;
         }
         Ok(())
     })

@@ -268,11 +268,11 @@ fn failed(failed: Failed<'_>) -> Answer {
     } else {
         status(code)
     };
-    Answer::new(code, "NC", reason).with_grpc_status(grpc.map(u16::from))
+    Answer::new(code, "NC", &reason).with_grpc_status(grpc.map(u16::from))
 }
 
-fn unwritable(error: impl ToString) -> Answer {
-    Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "-", error)
+fn unwritable(error: impl std::error::Error) -> Answer {
+    Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "-", &error)
 }
 
 /// Statuses of routes are checked when they are read.
