@@ -169,7 +169,7 @@ fn order(
                 Answer::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "NC",
-                    format!("`{target}` is not known"),
+                    &format!("`{target}` is not known"),
                 )
             };
             let mirrors = forward.mirrors.iter();
