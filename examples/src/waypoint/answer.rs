@@ -34,7 +34,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(status: StatusCode, flags: impl Into<Cow<'static, str>>, reason: &(impl ToString + ?Sized)) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        flags: impl Into<Cow<'static, str>>,
+        reason: &(impl ToString + ?Sized),
+    ) -> Self {
         Self {
             status,
             message: "".into(),
@@ -73,7 +77,11 @@ impl Answer {
     }
 
     /// Its token is not believed.
-    pub(super) fn unauthenticated(status: StatusCode, challenge: &'static str, reason: &(impl ToString + ?Sized)) -> Self {
+    pub(super) fn unauthenticated(
+        status: StatusCode,
+        challenge: &'static str,
+        reason: &(impl ToString + ?Sized),
+    ) -> Self {
         Self {
             message: "Jwt verification fails".into(),
             header: Some(Box::new((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))),

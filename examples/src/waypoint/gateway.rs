@@ -49,8 +49,8 @@ pub(super) struct Gateway {
     pub(super) idle: Duration,
     /// Room for requests.
     pub(super) room: Arc<Semaphore>,
-    /// Whether the mesh is known as far as it was told at once.
-    pub(super) is_synced: watch::Receiver<bool>,
+    /// Whether all is known that was to be known before requests come.
+    pub(super) is_ready: watch::Receiver<bool>,
     /// How long what is open may take to end when this process is to.
     pub(super) drain: Duration,
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Failure;
 use super::config::Config;
-use super::external::Services;
+use super::external::{Keys, Services};
 use super::gateway::Gateway;
 use super::inbound::{self, Worker};
 use super::objects::folder;
@@ -42,6 +42,9 @@ use crate::workers::{Driver, Keepers, Signals, Stop};
 /// How long stdout may take for what is left of the access log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the keys of tokens may take before the waypoint is ready without them.
+const KEYS_PATIENCE: Duration = Duration::from_secs(5);
+
 pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failure> {
     let settings = &config.settings;
     let keepers = Keepers::new();
@@ -59,7 +62,9 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
     let (services, keys, driver) = Services::new(&config.external)?;
     drivers.push(driver);
     let (frame, snapshots) = Frame::new(terms(config), keys.clone());
-    let (sync, is_synced) = watch::channel(false);
+    let (sync, synced) = watch::channel(false);
+    let (ready, is_ready) = watch::channel(false);
+    drivers.push(Driver::new("readiness", prepare(synced, keys.clone(), ready)));
     if !config.traffic.objects.is_empty() {
         folder::follow(&config.traffic.objects, frame.clone(), &keepers)?;
     }
@@ -120,7 +125,7 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         shows_clients: config.traffic.shows_clients,
         idle: settings.idle(),
         room: Arc::new(Semaphore::new(settings.max_requests as usize)),
-        is_synced,
+        is_ready,
         drain: settings.drain(),
     });
     keepers.drive("control-plane", drivers)?;
@@ -174,6 +179,16 @@ fn subscription(config: &Config) -> Subscription {
         all,
         on_demand: Vec::new(),
     }
+}
+
+/// Waits until what there is to know before requests come is known, though not for ever for keys that
+/// are elsewhere.
+async fn prepare(mut synced: watch::Receiver<bool>, keys: Keys, ready: watch::Sender<bool>) {
+    if synced.wait_for(|synced| *synced).await.is_ok() {
+        timeout(KEYS_PATIENCE, keys.tried()).await.ok();
+        ready.send_replace(true);
+    }
+    std::future::pending().await
 }
 
 /// Tells what is known about endpoints who they are, as that changes.

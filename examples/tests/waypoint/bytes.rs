@@ -31,9 +31,13 @@ async fn bytes_pass_as_far_as_policies_let_connections_pass() {
     let cluster = Cluster::start(DENY_SPY).await;
     assert!(is_carried(&cluster, "cart").await);
     assert!(!is_carried(&cluster, "spy").await);
-    let record = cluster.tells("a connection", |record| record["message"] == "connection complete").await;
+    let record = cluster
+        .tells("a connection", |record| record["message"] == "connection complete")
+        .await;
     assert_eq!(record["dst.service"], "till.shop.svc");
-    cluster.tells("a refusal", |record| record["error"].to_string().contains("no-spy")).await;
+    cluster
+        .tells("a refusal", |record| record["error"].to_string().contains("no-spy"))
+        .await;
 }
 
 #[tokio::test]

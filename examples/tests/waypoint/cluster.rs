@@ -203,7 +203,12 @@ const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}
 
 fn mesh(world: &World, one: &Shop, two: &Shop) -> String {
     let waypoint = "waypoint: {destination: {namespace: shop, hostname: waypoint.shop.svc}, hboneMtlsPort: 15008}";
-    let of = |service: &str, shop: &Shop| format!("services: {{shop/{service}.shop.svc: {{80: {}}}}}", shop.app.addr.port());
+    let of = |service: &str, shop: &Shop| {
+        format!(
+            "services: {{shop/{service}.shop.svc: {{80: {}}}}}",
+            shop.app.addr.port()
+        )
+    };
     let second = world.workload("two", 4, "far", &of("two", two));
     format!(
         "workloads:\n{}{}{}services:\n\

@@ -18,7 +18,11 @@ async fn a_mistake_is_named_with_its_file_and_line() {
     let text = configuration(&world, &folder.display().to_string(), "");
     for (text, expected) in [
         (text.clone(), format!("{}:4", file.display())),
-        (text.replace("threads", "thread").replace("drain_seconds", "drain_second"), "drain_second".to_owned()),
+        (
+            text.replace("threads", "thread")
+                .replace("drain_seconds", "drain_second"),
+            "drain_second".to_owned(),
+        ),
         (text.replace("identity.pem", "missing.pem"), "waypoint.toml".to_owned()),
     ]
     .into_iter()
@@ -27,6 +31,9 @@ async fn a_mistake_is_named_with_its_file_and_line() {
         fs::write(&config, text).unwrap();
         let (code, stderr) = Process::start(&mut waypoint(&config)).end().await;
         assert_eq!((code, stderr.len()), (Some(2), 1), "{stderr:?}");
-        assert!(stderr[0].starts_with("waypoint: ") && stderr[0].contains(&expected), "{stderr:?}");
+        assert!(
+            stderr[0].starts_with("waypoint: ") && stderr[0].contains(&expected),
+            "{stderr:?}"
+        );
     }
 }

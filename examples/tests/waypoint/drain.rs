@@ -12,7 +12,9 @@ async fn requests_under_way_end_before_the_program() {
     let (mut busy, mut idle) = (caller.open().await.unwrap(), caller.open().await.unwrap());
     idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     assert_eq!(&soon("answer", read(&mut idle)).await[..12], "HTTP/1.1 200");
-    busy.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
+    busy.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab")
+        .await
+        .unwrap();
     // Until the waypoint has the beginning of it.
     crate::world::eventually("a request", async || (cluster.one.asked() == 2).then_some(())).await;
     cluster.waypoint.terminate();

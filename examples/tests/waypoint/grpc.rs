@@ -119,7 +119,10 @@ async fn calls_and_their_faults_pass() {
     };
     assert_eq!(call("till").await.unwrap().into_inner().cert_chain, ["till"]);
     let fault = call("").await.unwrap_err();
-    assert_eq!((fault.code(), fault.message()), (Code::InvalidArgument, "nothing asked for"));
+    assert_eq!(
+        (fault.code(), fault.message()),
+        (Code::InvalidArgument, "nothing asked for")
+    );
     let record = cluster.tells("a call", |record| record["grpc.status"] == "3").await;
     assert_eq!(record["http.status"], 200);
 }
@@ -140,15 +143,23 @@ async fn streams_pass_message_by_message_with_their_trailers() {
     ask("first").await;
     let answers = soon("answer", client.delta_aggregated_resources(asking)).await.unwrap();
     let mut answers = answers.into_inner();
-    assert_eq!(soon("message", answers.message()).await.unwrap().unwrap().type_url, "first");
+    assert_eq!(
+        soon("message", answers.message()).await.unwrap().unwrap().type_url,
+        "first"
+    );
     for word in ["second", "third"] {
         ask(word).await;
-        assert_eq!(soon("message", answers.message()).await.unwrap().unwrap().type_url, word);
+        assert_eq!(
+            soon("message", answers.message()).await.unwrap().unwrap().type_url,
+            word
+        );
     }
     ask("end").await;
     let fault = soon("end", answers.message()).await.unwrap_err();
     assert_eq!((fault.code(), fault.message()), (Code::DataLoss, "as asked"));
-    cluster.tells("the stream", |record| record["grpc.status"] == "15").await;
+    cluster
+        .tells("the stream", |record| record["grpc.status"] == "15")
+        .await;
 }
 
 /// Messages as they are asked for.

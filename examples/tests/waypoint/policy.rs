@@ -42,7 +42,9 @@ async fn a_policy_decides_about_each_request() {
             assert_eq!(&answer.body()[..], b"RBAC: access denied");
         }
     }
-    let record = cluster.tells("a denied request", |record| record["http.status"] == 403).await;
+    let record = cluster
+        .tells("a denied request", |record| record["http.status"] == 403)
+        .await;
     let error = record["error"].as_str().unwrap();
     assert!(error.contains("no-admin"), "{error}");
 }
@@ -53,7 +55,10 @@ async fn who_is_allowed_is_known_by_the_tunnel() {
     let (cart, spy) = (cluster.call("cart").await, cluster.call("spy").await);
     assert_eq!(cart.get("/").await.status(), StatusCode::OK);
     assert_eq!(spy.get("/").await.status(), StatusCode::FORBIDDEN);
-    let spoofed = get("/", &[("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/shop/sa/cart")]);
+    let spoofed = get(
+        "/",
+        &[("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/shop/sa/cart")],
+    );
     assert_eq!(spy.send(spoofed).await.status(), StatusCode::FORBIDDEN);
     cluster.change("", 1).await;
     assert_eq!(spy.get("/").await.status(), StatusCode::OK);
@@ -74,8 +79,13 @@ async fn a_policy_with_a_fault_leaves_the_last_good_one() {
 async fn a_call_is_denied_in_its_own_way() {
     let cluster = Cluster::start(DENY_ADMIN).await;
     let caller = cluster.call("cart").await;
-    let answer = caller.send(get("/admin", &[("content-type", "application/grpc")])).await;
-    assert_eq!((answer.status(), &answer.headers()["grpc-status"]), (StatusCode::OK, &"7".parse().unwrap()));
+    let answer = caller
+        .send(get("/admin", &[("content-type", "application/grpc")]))
+        .await;
+    assert_eq!(
+        (answer.status(), &answer.headers()["grpc-status"]),
+        (StatusCode::OK, &"7".parse().unwrap())
+    );
 }
 
 #[tokio::test]

@@ -63,26 +63,47 @@ async fn requests_go_where_routes_say() {
     for _ in 0..40 {
         names.push(told(&caller.get("/shared").await)["name"].clone());
     }
-    assert!(names.contains(&"one".into()) && names.contains(&"two".into()), "{names:?}");
+    assert!(
+        names.contains(&"one".into()) && names.contains(&"two".into()),
+        "{names:?}"
+    );
     let answer = caller.get("/old/a?b=c").await;
     let location = answer.headers()["location"].to_str().unwrap().to_owned();
-    assert_eq!((answer.status().as_u16(), &*location), (301, "http://till.shop.svc/new/a?b=c"));
+    assert_eq!(
+        (answer.status().as_u16(), &*location),
+        (301, "http://till.shop.svc/new/a?b=c")
+    );
     assert_eq!(caller.get("/nowhere").await.status(), 500);
-    let record = cluster.tells("a request that no route takes", |record| record["flags"] == "NR").await;
+    let record = cluster
+        .tells("a request that no route takes", |record| record["flags"] == "NR")
+        .await;
     assert_eq!(record["http.status"], 404);
-    cluster.tells("a route", |record| record["route"] == "shop/till/0").await;
+    cluster
+        .tells("a route", |record| record["route"] == "shop/till/0")
+        .await;
 }
 
 #[tokio::test]
 async fn messages_are_changed_as_routes_say() {
     let cluster = Cluster::start(ROUTES).await;
     let caller = cluster.call("cart").await;
-    let answer = caller.send(get("/rewritten/a?b=c", &[("x-gone", "1"), ("x-set", "2")])).await;
+    let answer = caller
+        .send(get("/rewritten/a?b=c", &[("x-gone", "1"), ("x-set", "2")]))
+        .await;
     let told = told(&answer);
-    assert_eq!((&told["uri"], &told["headers"]["host"]), (&"/inner/a?b=c".into(), &"inner.shop".into()));
-    assert_eq!((&told["headers"]["x-set"], told["headers"].get("x-gone")), (&"by-route".into(), None));
+    assert_eq!(
+        (&told["uri"], &told["headers"]["host"]),
+        (&"/inner/a?b=c".into(), &"inner.shop".into())
+    );
+    assert_eq!(
+        (&told["headers"]["x-set"], told["headers"].get("x-gone")),
+        (&"by-route".into(), None)
+    );
     let headers = answer.headers();
-    assert_eq!((&headers["x-added"], headers.get("x-shop")), (&"by-route".parse().unwrap(), None));
+    assert_eq!(
+        (&headers["x-added"], headers.get("x-shop")),
+        (&"by-route".parse().unwrap(), None)
+    );
 }
 
 #[tokio::test]

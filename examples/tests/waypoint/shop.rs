@@ -47,8 +47,17 @@ async fn serve(tcp: TcpStream, name: &'static str, asked: Arc<AtomicUsize>) {
     }
     let io = TokioIo::new(tcp);
     let served = match &first {
-        b"PRI" => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
-        _ => http1::Builder::new().serve_connection(io, service).with_upgrades().await,
+        b"PRI" => {
+            http2::Builder::new(TokioExecutor::new())
+                .serve_connection(io, service)
+                .await
+        }
+        _ => {
+            http1::Builder::new()
+                .serve_connection(io, service)
+                .with_upgrades()
+                .await
+        }
     };
     drop(served);
 }

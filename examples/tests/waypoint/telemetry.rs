@@ -8,7 +8,9 @@ async fn requests_are_counted_by_istios_names() {
     let cluster = Cluster::start("").await;
     let caller = cluster.call("cart").await;
     caller.get("/").await;
-    let record = cluster.tells("a request", |record| record["message"] == "request complete").await;
+    let record = cluster
+        .tells("a request", |record| record["message"] == "request complete")
+        .await;
     for (field, value) in [
         ("src.identity", "spiffe://cluster.local/ns/shop/sa/cart"),
         ("dst.service", "till.shop.svc"),
@@ -21,7 +23,10 @@ async fn requests_are_counted_by_istios_names() {
     }
     let (status, text) = ask(cluster.admin, "GET", "/metrics").await;
     assert_eq!(status, 200);
-    let line = text.lines().find(|line| line.starts_with("istio_requests_total{")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("istio_requests_total{"))
+        .unwrap();
     for label in [
         "reporter=\"waypoint\"",
         "source_principal=\"spiffe://cluster.local/ns/shop/sa/cart\"",

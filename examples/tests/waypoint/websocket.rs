@@ -18,7 +18,10 @@ async fn a_websocket_is_joined_both_ways() {
         head.push(soon("answer", tunnel.read_u8()).await.unwrap());
     }
     let head = String::from_utf8(head).unwrap().to_lowercase();
-    assert!(head.starts_with("http/1.1 101") && head.contains("upgrade: websocket"), "{head}");
+    assert!(
+        head.starts_with("http/1.1 101") && head.contains("upgrade: websocket"),
+        "{head}"
+    );
     for word in ["one", "two"] {
         tunnel.write_all(word.as_bytes()).await.unwrap();
         let mut echo = [0; 3];
@@ -34,7 +37,11 @@ async fn a_websocket_is_joined_both_ways() {
 #[tokio::test]
 async fn other_protocols_are_not_gone_on_by() {
     let cluster = Cluster::start("").await;
-    let lines = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AA")];
+    let lines = [
+        ("connection", "upgrade, http2-settings"),
+        ("upgrade", "h2c"),
+        ("http2-settings", "AA"),
+    ];
     let answer = cluster.call("cart").await.send(get("/", &lines)).await;
     assert_eq!(answer.status(), 200);
     let told = crate::cluster::told(&answer);
