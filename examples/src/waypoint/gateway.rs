@@ -45,8 +45,6 @@ pub(super) struct Gateway {
     pub(super) underscores: Underscores,
     /// Whether endpoints are told who asks.
     pub(super) shows_clients: bool,
-    /// How long a client's HTTP connection may be idle.
-    pub(super) idle: Duration,
     /// Room for requests.
     pub(super) room: Arc<Semaphore>,
     /// Whether all is known that was to be known before requests come.

@@ -123,7 +123,6 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         normalization: config.traffic.normalization(),
         underscores: config.traffic.underscores,
         shows_clients: config.traffic.shows_clients,
-        idle: settings.idle(),
         room: Arc::new(Semaphore::new(settings.max_requests as usize)),
         is_ready,
         drain: settings.drain(),
@@ -188,7 +187,7 @@ async fn prepare(mut synced: watch::Receiver<bool>, keys: Keys, ready: watch::Se
         timeout(KEYS_PATIENCE, keys.tried()).await.ok();
         ready.send_replace(true);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Tells what is known about endpoints who they are, as that changes.
