@@ -55,11 +55,12 @@ impl<Q: Quantity> Report<Q> {
     }
 
     /// The median, over all rounds, of the ratio to the baseline in the same round: what slows the
-    /// machine down for a while slows both. `None` where a quantity was not positive.
+    /// machine down for a while slows both. `None` where there is nothing to compare with.
     pub fn ratio(&self, quantity: Q, design: &'static str) -> Option<f64> {
         let samples = self.samples.get(&(quantity, design))?;
         let baseline = self.samples.get(&(quantity, self.baseline))?;
-        if design == self.baseline || samples.iter().chain(baseline).any(|sample| *sample <= 0.0) {
+        let is_absurd = samples.iter().any(|value| *value < 0.0) || baseline.iter().any(|value| *value <= 0.0);
+        if design == self.baseline || is_absurd {
             return None;
         }
         let ratios: Vec<_> = samples.iter().zip(baseline).map(|(value, base)| value / base).collect();

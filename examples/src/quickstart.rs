@@ -12,6 +12,7 @@ mod report;
 mod services;
 mod stage;
 mod undeclared;
+mod web;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -30,7 +31,7 @@ use crate::usage;
 const NAME: &str = "quickstart";
 
 /// Shows an ambient mesh at work: a control plane that reads a directory of Kubernetes objects, the
-/// node proxies of two nodes, and small services, all on loopback with real sockets, real mutual
+/// node proxies of two nodes, a waypoint, and small services, all on loopback with real sockets, real mutual
 /// TLS and real xDS. Does things to it, and tells what came of each.
 ///
 /// Needs no root and no network. Exit code 0: all went as declared. 1: something did not.

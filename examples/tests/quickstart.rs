@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use world::{DEADLINE, Process, eventually};
 
-const ACTS: usize = 9;
+const ACTS: usize = 14;
 
 fn quickstart() -> Command {
     Command::new(env!("CARGO_BIN_EXE_quickstart"))
@@ -87,6 +87,11 @@ async fn held_it_tells_programs_what_happened_and_shows_its_topology() {
         &[],
         &["cart-stock allowed mutual_tls"],
         &["web-till allowed mutual_tls", "spy-till denied mutual_tls"],
+        &[],
+        &[],
+        &[],
+        &[],
+        &[],
     ];
     assert_eq!(told, expected);
 
@@ -190,12 +195,14 @@ async fn what_it_started_ends_with_it_even_if_it_is_killed() {
             break;
         }
     }
-    assert_eq!(pids.len(), 3);
+    assert_eq!(pids.len(), 4);
     process.kill();
     eventually("end of all processes", async || {
         let runs = |pid: &u32| {
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.contains("node-proxy") || line.contains("control-plane")
+            ["node-proxy", "control-plane", "waypoint"]
+                .iter()
+                .any(|name| line.contains(name))
         };
         (!pids.iter().any(runs)).then_some(())
     })

@@ -6,6 +6,7 @@
 use std::fmt::{Debug, Display};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hbone::Authority;
@@ -14,12 +15,16 @@ use hbone::metadata::{Baggage, Forwarded, TraceParent};
 use mesh_examples::node_proxy;
 use mesh_identity::SpiffeId;
 use mesh_policy::authz::compare::{Answer, Comparison};
-use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, k8s, xds};
+use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, k8s, xds};
 use mesh_policy::jwt::{Authenticator, InlineOnly};
-use mesh_policy::{Budget, ConnectionFacts, Known, PathNormalization, RequestFacts};
+use mesh_policy::traffic::attach::{self, Cluster};
+use mesh_policy::traffic::upstream::Settings;
+use mesh_policy::traffic::{self, Plan, RouteTable, Step};
+use mesh_policy::{Budget, ConnectionFacts, Known, PathNormalization, RequestFacts, Resource};
 use mesh_testkit::policy::generate::{DIALECTS, cases, meshes, policies};
 use mesh_testkit::policy::{Outcome, decide};
 use mesh_testkit::proxy_protocol;
+use mesh_testkit::routes::{Asked, find};
 use mesh_xds_types::{auth, discovery, ext_authz, rate_limit, rpc, security, workload};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
@@ -52,6 +57,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("proxy_protocol", proxy_protocol),
     ("request_token", request_token),
     ("revocation_list", revocation_list),
+    ("routes", routes),
     ("socks5", socks5),
     ("spiffe_id", spiffe_id),
     ("traceparent", traceparent),
@@ -342,6 +348,94 @@ pub fn policy_yaml(data: &[u8]) {
             }
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    }
+}
+
+/// Objects about traffic, and a request: `METHOD HOST TARGET`, header lines, an empty line, and YAML. What
+/// is attached anywhere is planned for, and tables find what comparing each rule finds.
+pub fn routes(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Some((head, yaml)) = text.split_once("\n\n") else {
+        return;
+    };
+    let budget = Budget::new()
+        .with_limit(Resource::DocumentBytes, 1 << 16)
+        .with_limit(Resource::ExpressionBytes, 1 << 20);
+    let manifests = match traffic::k8s::read("fuzz.yaml", yaml, &budget) {
+        Ok(manifests) => manifests,
+        Err(error) => return assert!(!error.to_string().contains('\n'), "{error}"),
+    };
+    for fault in manifests.rejected.iter().chain(&manifests.impaired) {
+        assert!(!fault.to_string().contains('\n'), "{fault}");
+    }
+    for rule in &manifests.destination_rules {
+        let subsets = rule.subsets.iter().map(|subset| Some(&*subset.name));
+        for subset in subsets.chain([None]) {
+            let _settings = Settings::of(rule, 80, subset).expect("the rule has the subset");
+        }
+    }
+    let Some(asked) = asked(head) else { return };
+    let services = attach::virtual_services("n", "a.n.svc.cluster.local", &manifests.virtual_services);
+    let gateways = manifests.gateways.iter().map(|gateway| {
+        let attached = attach::gateway(gateway, &manifests.routes, &manifests.grants, &Anything);
+        attached.listeners.into_iter().map(|listener| listener.routes)
+    });
+    let all = manifests.routes.iter().cloned().map(Arc::new);
+    let tables = gateways.flatten().chain([services, all.collect()]);
+    for routes in tables {
+        let table = RouteTable::new(routes, &budget);
+        let refused: Vec<_> = table.refused().iter().map(|refused| &refused.route.id).collect();
+        assert!(table.routes().iter().all(|route| !refused.contains(&&route.id)) || refused.is_empty());
+        assert_eq!(asked.decide(&table), find(table.routes(), &asked));
+        asked.with(|request| {
+            let plan = table
+                .decide(request)
+                .map(|choice| choice.plan(request, || data.len() as u64));
+            if let Some(Plan {
+                step: Step::Redirect { location, .. },
+                ..
+            }) = plan
+            {
+                assert!(!location.iter().any(u8::is_ascii_control));
+            }
+        });
+    }
+}
+
+/// The request of a text, if it is one that a proxy would ask about.
+fn asked(head: &str) -> Option<Asked> {
+    let (first, lines) = head.split_once('\n').unwrap_or((head, ""));
+    let mut words = first.split(' ');
+    let [method, host, target] = [words.next()?, words.next()?, words.next()?].map(str::to_owned);
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    let mut buffer = Vec::new();
+    let path = PathNormalization::Base.normalize(target.as_bytes(), &mut buffer).ok()?;
+    if host.len() > 253 || !host.bytes().all(is_host) || std::str::from_utf8(path.target()).is_err() {
+        return None;
+    }
+    let headers = lines.lines().filter_map(|line| line.split_once(':'));
+    Some(Asked {
+        method,
+        host,
+        target,
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        namespace: Some("n".to_owned()),
+        port: 80,
+    })
+}
+
+/// A cluster that has what is asked for.
+struct Anything;
+
+impl Cluster for Anything {
+    fn has_service(&self, _: &str, _: &str, _: u16) -> bool {
+        true
+    }
+
+    fn namespace_labels(&self, _: &str) -> Option<&Labels> {
+        None
     }
 }
 

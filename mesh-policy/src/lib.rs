@@ -2,6 +2,7 @@
 
 pub mod authz;
 mod budget;
+mod chance;
 pub mod facts;
 mod fingerprint;
 #[cfg(feature = "jwt")]

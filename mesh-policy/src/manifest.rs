@@ -9,6 +9,7 @@ pub use self::{
 use crate::budget::Budget;
 
 pub(crate) mod fault;
+pub(crate) mod metadata;
 pub(crate) mod node;
 pub(crate) mod object;
 mod write;

@@ -18,7 +18,6 @@ pub mod attach;
 mod backend;
 pub mod balance;
 pub mod breaker;
-mod chance;
 mod cors;
 mod destination;
 mod edit;
@@ -27,6 +26,7 @@ pub(crate) mod field;
 mod filter;
 mod fraction;
 mod gateway;
+mod grpc;
 mod header;
 mod host;
 #[cfg(feature = "k8s")]

@@ -5,12 +5,13 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_policy::{
+    ConnectionFacts, Known, Peer, RequestFacts,
     authz::Compiler,
     traffic::{
         balance::{Algorithm, Ask, Balance, Endpoint, EndpointSet},
         breaker::{Breaker, Limits, Resource},
         outlier::{Accrual, Detection, Detector, Gate, Outcome},
-        rate::{Bucket, KeyedBuckets, Limit},
+        rate::{Bucket, KeyedBuckets, Limit, LimitKey, Limiter, LocalLimit},
         retry::{self, Budget, Call, Failure, Policy},
     },
 };
@@ -70,6 +71,33 @@ fn picks_allocate_nothing() {
         });
         assert_eq!(allocations.count_total, 0, "{algorithm:?}");
     }
+}
+
+#[test]
+fn limits_of_policies_allocate_nothing() {
+    let second = Duration::from_secs(1);
+    let keys = 64;
+    let header = LimitKey::Header {
+        name: "x-user".into(),
+        keys,
+    };
+    let limits = [LimitKey::Everyone, LimitKey::Identity { keys }, header].map(|by| LocalLimit {
+        name: None,
+        limit: Limit::new(50, second),
+        by,
+    });
+    let limiter = Limiter::new(&limits, 1);
+    let peer = Peer::from(&"spiffe://t/ns/n/sa/s".parse().unwrap());
+    let headers = [("X-User", "ann")];
+    let connection = ConnectionFacts::new().peer(Known::Present(&peer));
+    let facts = RequestFacts::new(connection, b"GET", &headers);
+    let mut passed = 0;
+    let allocations = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            passed += u32::from(limiter.check(&facts, second).is_ok());
+        }
+    });
+    assert_eq!((allocations.count_total, passed), (0, 50));
 }
 
 #[test]

@@ -308,6 +308,21 @@ fn what_is_not_carried_out_is_refused_with_its_line() {
 }
 
 #[test]
+fn what_is_for_gateways_alone_takes_no_request_of_the_mesh() {
+    check(
+        "  gateways: [edge, mesh]
+  http:
+  - match: [{uri: {prefix: /a}, gateways: [edge]}]
+    route: [{destination: {host: edge}}]
+  - match: [{uri: {prefix: /b}, gateways: [edge]}, {uri: {prefix: /a}, gateways: [edge, mesh]}]
+    route: [{destination: {host: both}}]
+  - route: [{destination: {host: rest}}]
+",
+        &[("GET /a", "both"), ("GET /b", "rest")],
+    );
+}
+
+#[test]
 fn requests_of_a_rule_that_cannot_be_carried_out_fail_and_fall_to_no_other() {
     for (rest, failing, passing) in [
         (

@@ -8,16 +8,17 @@
     reason = "test code"
 )]
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
 use mesh_policy::{
-    Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
+    Budget, Resource,
     traffic::{
         Backend, Cors, FieldName, Fraction, GrpcMatch, HeaderMatch, HeaderTest, HostPattern, Mirror, OriginMatch,
-        PathMatch, Pattern, QueryMatch, Regex, Route, RouteKind, RouteMatch, RouteRequest, RouteTable, Rule,
-        SegmentPrefix, Step, Target,
+        PathMatch, Pattern, QueryMatch, Regex, Route, RouteKind, RouteMatch, RouteTable, Rule, SegmentPrefix, Step,
+        Target,
     },
 };
+use mesh_testkit::routes::{Asked, find};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 /// Few values of each kind, so that rules meet requests and each other.
@@ -101,7 +102,7 @@ prop_compose! {
 fn kinds() -> impl Strategy<Value = RouteKind> {
     prop_oneof![
         4 => Just(RouteKind::Http),
-        1 => Just(RouteKind::Grpc),
+        3 => Just(RouteKind::Grpc),
         1 => Just(RouteKind::VirtualService),
     ]
 }
@@ -130,17 +131,6 @@ fn routes() -> impl Strategy<Value = Vec<Arc<Route>>> {
     })
 }
 
-/// A request that holds its parts.
-#[derive(Clone, Debug)]
-struct Asked {
-    method: &'static str,
-    host: &'static str,
-    target: String,
-    headers: Vec<(&'static str, &'static str)>,
-    namespace: Option<&'static str>,
-    port: u16,
-}
-
 prop_compose! {
     fn requests()(
         method in select(&METHODS[..]),
@@ -156,179 +146,15 @@ prop_compose! {
             .map(|(name, value)| value.map_or(name.to_owned(), |value| format!("{name}={value}")))
             .collect();
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
-        Asked { method, host, target, headers, namespace, port }
-    }
-}
-
-impl Asked {
-    fn with<T>(&self, ask: impl FnOnce(&RouteRequest<'_>) -> T) -> T {
-        let id = self
-            .namespace
-            .map(|namespace| format!("spiffe://t/ns/{namespace}/sa/s"));
-        let peer = id.map(|id| Peer::from(&id.parse().unwrap()));
-        let mut buffer = Vec::new();
-        let path = PathNormalization::Base
-            .normalize(self.target.as_bytes(), &mut buffer)
-            .unwrap();
-        let connection = ConnectionFacts::new().peer(peer.as_ref().into());
-        let facts = RequestFacts::new(connection, self.method.as_bytes(), &self.headers)
-            .authority(Known::Present(self.host.as_bytes()))
-            .path(Known::Present(path));
-        ask(&RouteRequest::new(&facts).port(self.port))
-    }
-
-    fn decide(&self, table: &RouteTable) -> Option<(String, usize, RouteMatch)> {
-        self.with(|request| {
-            let choice = table.decide(request)?;
-            let matched = choice.matched().clone();
-            Some((choice.route().id.to_string(), choice.rule_index(), matched))
-        })
-    }
-}
-
-/// Finds the rule by comparing each with each.
-fn naive(routes: &[Arc<Route>], asked: &Asked) -> Option<(String, usize, RouteMatch)> {
-    let host = asked
-        .host
-        .strip_suffix(":80")
-        .unwrap_or(asked.host)
-        .to_ascii_lowercase();
-    let mut hosts: Vec<String> = routes.iter().flat_map(|route| naive_hosts(route)).collect();
-    hosts.retain(|pattern| match pattern.strip_prefix('*') {
-        Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix) || suffix.is_empty(),
-        None => *pattern == host,
-    });
-    hosts.sort_by_key(|pattern| (pattern.starts_with('*'), std::cmp::Reverse(pattern.len())));
-    hosts.dedup();
-    for pattern in hosts {
-        let mut rules = Vec::new();
-        let mut has_virtual_service = false;
-        for route in routes.iter().filter(|route| naive_hosts(route).contains(&pattern)) {
-            has_virtual_service |= route.id.kind == RouteKind::VirtualService;
-            for (at, rule) in route.rules.iter().enumerate() {
-                let all = vec![RouteMatch::default()];
-                let matches = if rule.matches.is_empty() { &all } else { &rule.matches };
-                rules.extend(matches.iter().map(|one| (route, at, one.clone())));
-            }
+        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Asked {
+            method: method.to_owned(),
+            host: host.to_owned(),
+            target,
+            headers,
+            namespace: namespace.map(str::to_owned),
+            port,
         }
-        // Stable, so that what is alike stays in the order of rules.
-        rules.sort_by(|one, other| naive_order((one.0, &one.2), (other.0, &other.2)));
-        if let Some((route, at, one)) = rules.into_iter().find(|(_, _, one)| naive_matches(one, asked)) {
-            return Some((route.id.to_string(), at, one));
-        }
-        if has_virtual_service {
-            return None;
-        }
-    }
-    None
-}
-
-fn naive_hosts(route: &Route) -> Vec<String> {
-    let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
-    if hosts.is_empty() { vec!["*".to_owned()] } else { hosts }
-}
-
-fn naive_order(one: (&Arc<Route>, &RouteMatch), other: (&Arc<Route>, &RouteMatch)) -> Ordering {
-    let kinds = [RouteKind::Grpc, RouteKind::Http, RouteKind::VirtualService];
-    let kind = |route: &Route| kinds.iter().position(|kind| *kind == route.id.kind).unwrap();
-    let by_kind = kind(one.0).cmp(&kind(other.0));
-    let scores = |(route, asked): (&Arc<Route>, &RouteMatch)| -> Vec<usize> {
-        let length = |pattern: &Option<Pattern>| match pattern {
-            None => 0,
-            Some(Pattern::Exact(text) | Pattern::Prefix(text)) => text.len(),
-            Some(Pattern::Regex(regex)) => regex.as_str().len(),
-            Some(_) => unreachable!(),
-        };
-        match (route.id.kind, &asked.path) {
-            (RouteKind::VirtualService, _) => vec![],
-            (RouteKind::Grpc, Some(PathMatch::Grpc(call))) => {
-                vec![length(&call.service), length(&call.method), asked.headers.len()]
-            }
-            (RouteKind::Grpc, _) => vec![0, 0, asked.headers.len()],
-            (RouteKind::Http, path) => {
-                let (class, length) = match path {
-                    Some(PathMatch::Exact(_)) => (3, 0),
-                    Some(PathMatch::Segments(prefix)) => (2, prefix.as_str().len()),
-                    None => (2, 0),
-                    Some(PathMatch::Regex(regex)) => (1, regex.as_str().len()),
-                    Some(_) => unreachable!(),
-                };
-                vec![
-                    class,
-                    length,
-                    asked.method.is_some().into(),
-                    asked.headers.len(),
-                    asked.query.len(),
-                ]
-            }
-        }
-    };
-    let age = |route: &Route| route.created.clone().unwrap_or_else(|| "9999".into());
-    let name = |route: &Route| format!("{}/{}", route.id.namespace, route.id.name);
-    by_kind
-        .then_with(|| scores(other).cmp(&scores(one)))
-        .then_with(|| age(one.0).cmp(&age(other.0)))
-        .then_with(|| name(one.0).cmp(&name(other.0)))
-}
-
-fn naive_matches(one: &RouteMatch, asked: &Asked) -> bool {
-    let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));
-    let is_path = match &one.path {
-        None => true,
-        Some(PathMatch::Exact(value)) => **value == *path,
-        Some(PathMatch::Segments(prefix)) => format!("{path}/").starts_with(&format!("{}/", prefix.as_str())),
-        Some(PathMatch::Prefix(value)) => path.starts_with(&**value),
-        Some(PathMatch::ExactInAnyCase(value)) => value.to_lowercase() == path.to_lowercase(),
-        Some(PathMatch::PrefixInAnyCase(value)) => path.to_lowercase().starts_with(&value.to_lowercase()),
-        Some(PathMatch::Regex(regex)) => regex.matches(path.as_bytes()),
-        Some(PathMatch::Grpc(call)) => match path.split('/').collect::<Vec<_>>()[..] {
-            ["", service, method] => {
-                let is = |pattern: &Option<Pattern>, text| pattern.as_ref().is_none_or(|one| naive_pattern(one, text));
-                is(&call.service, service) && is(&call.method, method)
-            }
-            _ => false,
-        },
-        Some(_) => unreachable!(),
-    };
-    let is_header = |header: &HeaderMatch| {
-        let lines = asked
-            .headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(header.name.as_str()));
-        let lines: Vec<&str> = lines.map(|(_, value)| *value).collect();
-        match &header.test {
-            HeaderTest::Present => !lines.is_empty(),
-            HeaderTest::Absent => lines.is_empty(),
-            HeaderTest::Is(pattern) => !lines.is_empty() && naive_pattern(pattern, &lines.join(",")),
-            HeaderTest::IsNot(pattern) => !naive_pattern(pattern, &lines.join(",")),
-            _ => unreachable!(),
-        }
-    };
-    let is_parameter = |parameter: &QueryMatch| {
-        let parameters = query.split('&').map(|text| text.split_once('=').unwrap_or((text, "")));
-        let first = parameters.into_iter().find(|(name, _)| **name == *parameter.name);
-        first.is_some_and(|(_, value)| parameter.value.as_ref().is_none_or(|one| naive_pattern(one, value)))
-    };
-    is_path
-        && one
-            .method
-            .as_ref()
-            .is_none_or(|pattern| naive_pattern(pattern, asked.method))
-        && one.headers.iter().all(is_header)
-        && one.query.iter().all(is_parameter)
-        && one.port.is_none_or(|port| port == asked.port)
-        && one
-            .source_namespace
-            .as_ref()
-            .is_none_or(|wanted| asked.namespace == Some(wanted))
-}
-
-fn naive_pattern(pattern: &Pattern, text: &str) -> bool {
-    match pattern {
-        Pattern::Exact(value) => **value == *text,
-        Pattern::Prefix(value) => text.starts_with(&**value),
-        Pattern::Regex(regex) => regex.matches(text.as_bytes()),
-        _ => unreachable!(),
     }
 }
 
@@ -343,7 +169,7 @@ proptest! {
     fn table_and_naive_decide_alike(routes in routes(), requests in vec(requests(), 24)) {
         let table = table(&routes);
         for asked in requests {
-            prop_assert_eq!(asked.decide(&table), naive(&routes, &asked), "{:?}", asked);
+            prop_assert_eq!(asked.decide(&table), find(&routes, &asked), "{:?}", asked);
         }
     }
 

@@ -22,6 +22,7 @@ pub mod pipe;
 pub mod policy;
 pub mod poll;
 pub mod proxy_protocol;
+pub mod routes;
 pub mod workload_api;
 pub mod xds;
 

@@ -75,8 +75,9 @@ pub(super) struct Args {
 
 const LONG_HELP: &str = "\
 What is read: Namespace, Pod, Service, ServiceAccount and Secret; ServiceEntry and WorkloadEntry;
-AuthorizationPolicy and PeerAuthentication; Gateway of class istio-waypoint. Other kinds are passed
-over.
+AuthorizationPolicy and PeerAuthentication; Gateway of class istio-waypoint. For waypoints: HTTPRoute,
+GRPCRoute, ReferenceGrant, VirtualService, DestinationRule, RequestAuthentication,
+XBackendTrafficPolicy and RateLimitPolicy. Other kinds are passed over.
 
 Whoever calls brings a bearer token out of a Secret in the directory:
 
@@ -92,7 +93,9 @@ Whoever calls brings a bearer token out of a Secret in the directory:
   stringData: {token: at-least-16-characters}
 
 It gets certificates of its service account. The account of --node-account gets those of the
-workloads that run on the node of its Pod, and no others.
+workloads that run on the node of its Pod, and no others. A waypoint is known by its token, too: it is
+the one that the label gateway.networking.k8s.io/gateway-name of the token's Pod names, or without a
+Pod the one that is called like the account; and it is told of nobody else's routes and policies.
 
 A token is good as long as its Secret, ServiceAccount and Pod are there, and until its claim `exp` if
 it is a JWT; the streams that it opened end with it.

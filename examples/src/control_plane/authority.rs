@@ -50,20 +50,21 @@ impl Authority {
 
     /// Whom a caller's certificate is for.
     fn subject(&self, caller: &Caller, request: &IstioCertificateRequest) -> Result<SpiffeId, Status> {
-        let wanted = match impersonated(request) {
-            None => {
-                let own = self.identity(&caller.account);
-                return own.map_err(|error| Status::internal(error.to_string()));
-            }
-            Some(wanted) => wanted,
+        let own = self.identity(&caller.account);
+        let own = own.map_err(|error| Status::internal(error.to_string()))?;
+        let Some(wanted) = impersonated(request) else {
+            return Ok(own);
         };
+        let id: SpiffeId = wanted
+            .parse()
+            .map_err(|_| Status::invalid_argument("the impersonated identity is malformed"))?;
+        if id == own {
+            return Ok(own);
+        }
         let node = caller
             .node
             .as_deref()
             .ok_or_else(|| Status::permission_denied("the caller speaks for no node"))?;
-        let id: SpiffeId = wanted
-            .parse()
-            .map_err(|_| Status::invalid_argument("the impersonated identity is malformed"))?;
         let state = self.state.borrow();
         let mut residents = state.mesh.workloads.values().filter(|workload| workload.node == node);
         match residents.any(|workload| self.is_of(workload, &id)) {

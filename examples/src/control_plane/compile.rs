@@ -6,7 +6,9 @@ mod callers;
 mod enrolment;
 mod octets;
 mod policies;
+mod programs;
 mod services;
+mod status;
 mod waypoints;
 mod workloads;
 
@@ -23,8 +25,11 @@ use self::backends::Backends;
 pub(super) use self::callers::Caller;
 pub(super) use self::octets::address;
 use self::policies::Policies;
+pub(super) use self::programs::Program;
+use self::status::Judge;
+pub(super) use self::status::{Condition, Status};
 use self::waypoints::Waypoints;
-use super::objects::{Bearer, Key, Objects, Place};
+use super::objects::{Bearer, Key, Objects, Place, Rejected, Traffic};
 
 /// What objects do not say.
 #[derive(Clone, Debug)]
@@ -74,6 +79,12 @@ pub(super) struct Mesh {
     pub(super) services: BTreeMap<String, Service>,
     /// By namespace and name.
     pub(super) policies: BTreeMap<String, Authorization>,
+    /// What each waypoint is told.
+    pub(super) programs: BTreeMap<Key, Program>,
+    /// What there is to tell waypoints.
+    pub(super) traffic: Traffic,
+    /// What became of that.
+    pub(super) statuses: Vec<Status>,
     /// Who calls, by the token that they bring. By a secret hash, so that the time of a look-up
     /// says nothing about the tokens.
     pub(super) callers: HashMap<Bearer, Caller>,
@@ -106,12 +117,22 @@ pub(super) enum Notice {
         then: UnusableWaypoint,
         reason: &'static str,
     },
+    /// A canary is named that gets nothing.
+    Canary {
+        place: Place,
+        canary: Key,
+        reason: &'static str,
+    },
     /// A label that is known and has no effect here.
     Label { place: Place, label: &'static str },
     /// A token that nobody is let in with.
     Token { place: Place, reason: &'static str },
+    /// A policy that names what it is for, and no waypoint carries out.
+    Idle { place: Place },
     /// Something about a policy.
     Policy(Box<Diagnostic>),
+    /// What waypoints would be told is wrong.
+    Rejected(Box<Rejected>),
 }
 
 impl fmt::Display for Notice {
@@ -129,9 +150,17 @@ impl fmt::Display for Notice {
                 };
                 write!(f, "{place}: waypoint `{waypoint}` cannot be used, and {then}: {reason}")
             }
+            Self::Canary { place, canary, reason } => {
+                write!(f, "{place}: waypoint `{canary}` gets no share: {reason}")
+            }
             Self::Label { place, label } => write!(f, "{place}: label `{label}` has no effect here"),
             Self::Token { place, reason } => write!(f, "{place}: the token lets nobody in: {reason}"),
+            Self::Idle { place } => write!(
+                f,
+                "{place}: no waypoint serves what the policy names, so nobody carries it out"
+            ),
             Self::Policy(diagnostic) => diagnostic.fmt(f),
+            Self::Rejected(rejected) => rejected.fmt(f),
         }
     }
 }
@@ -142,8 +171,19 @@ pub(super) fn compile(objects: &Objects, settings: &Settings) -> Result<Mesh, Me
     let policies = Policies::compile(objects, settings, &mut notices)?;
     let waypoints = Waypoints::new(objects, settings);
     let backends = Backends::new(objects);
+    let (services, served) = services::compile(objects, &waypoints, &mut notices);
+    let judge = Judge::new(objects);
+    let programs = programs::compile(objects, &judge, &services, &served, &settings.root_namespace);
+    let statuses = judge.statuses(&programs);
+    notices.extend(statuses.iter().filter(|status| status.is_idle_policy()).map(|status| {
+        let place = status.place.clone();
+        Notice::Idle { place }
+    }));
     let mut mesh = Mesh {
-        services: services::compile(objects, &waypoints, &mut notices),
+        statuses,
+        traffic: objects.traffic.clone(),
+        services,
+        programs,
         callers: callers::compile(objects, settings, &mut notices)?,
         passed_over: objects.passed_over.clone(),
         ..Mesh::default()
@@ -157,6 +197,8 @@ pub(super) fn compile(objects: &Objects, settings: &Settings) -> Result<Mesh, Me
     };
     mesh.workloads = context.compile(&mut notices)?;
     mesh.policies = policies.into_messages();
+    let rejected = objects.traffic.rejected.iter().cloned();
+    notices.extend(rejected.map(|rejected| Notice::Rejected(Box::new(rejected))));
     mesh.notices = notices;
     Ok(mesh)
 }

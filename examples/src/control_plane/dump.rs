@@ -1,9 +1,11 @@
 //! The mesh as JSON, for people and for tests. Tokens are not in it.
 
+mod traffic;
+
 use mesh_xds_types::security::string_match::MatchType;
 use mesh_xds_types::security::{Address, Authorization, Match, ServiceAccountMatch, StringMatch};
 use mesh_xds_types::workload::gateway_address::Destination;
-use mesh_xds_types::workload::{GatewayAddress, NetworkAddress, Port, Service, Workload};
+use mesh_xds_types::workload::{GatewayAddress, NetworkAddress, Port, Service, WeightedWaypoint, Workload};
 use serde_json::{Map, Value, json};
 
 use super::compile::{Mesh, address};
@@ -19,6 +21,7 @@ pub(super) fn dump(mesh: &Mesh) -> Value {
             filled([
                 ("account", json!(caller.account.to_string())),
                 ("node", json!(caller.node)),
+                ("waypoint", json!(caller.waypoint.as_ref().map(ToString::to_string))),
                 ("expires", json!(caller.expires.map(|moment| moment.as_secs()))),
             ])
         })
@@ -27,6 +30,9 @@ pub(super) fn dump(mesh: &Mesh) -> Value {
         "workloads": mesh.workloads.values().map(workload).collect::<Vec<_>>(),
         "services": mesh.services.values().map(service).collect::<Vec<_>>(),
         "policies": mesh.policies.values().map(policy).collect::<Vec<_>>(),
+        "waypoints": traffic::waypoints(mesh),
+        "traffic": traffic::statuses(mesh),
+        "rejected": traffic::rejected(mesh),
         "callers": callers,
         "notices": notices,
         "passedOver": mesh.passed_over,
@@ -95,6 +101,7 @@ fn service(service: &Service) -> Value {
         ("ports", ports(&service.ports)),
         ("subjectAltNames", json!(service.subject_alt_names)),
         ("waypoint", gateway(service.waypoint.as_ref())),
+        ("weightedWaypoints", weighted(&service.weighted_waypoints)),
         ("loadBalancing", json!(balancing)),
         ("ipFamilies", json!(service.ip_families().as_str_name())),
         ("canonical", json!(service.canonical)),
@@ -171,6 +178,14 @@ fn gateway(gateway: Option<&GatewayAddress>) -> Value {
         Destination::Address(address) => network_address(address),
     };
     json!({"destination": destination, "port": gateway.hbone_mtls_port})
+}
+
+fn weighted(waypoints: &[WeightedWaypoint]) -> Value {
+    let waypoints = waypoints.iter().map(|waypoint| {
+        let destination = gateway(waypoint.destination.as_ref());
+        json!({"weight": waypoint.weight, "waypoint": destination})
+    });
+    waypoints.collect()
 }
 
 fn network_address(found: &NetworkAddress) -> String {

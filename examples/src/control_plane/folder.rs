@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::compile::{Mesh, MeshError, Settings, compile};
-use super::objects::{ObjectError, Objects};
+use super::objects::{ObjectError, Objects, Traffic};
 use crate::folder::{self, FolderError};
 use crate::manifest::{self, Unreadable};
 
@@ -21,13 +21,14 @@ pub(super) fn read(dir: &Path) -> Result<Texts, LoadError> {
     Ok(texts)
 }
 
-/// What the files come to.
-pub(super) fn mesh(dir: &Path, texts: &Texts, settings: &Settings) -> Result<Mesh, LoadError> {
+/// What the files come to, where those things stay as they were `before` that may do so alone.
+pub(super) fn mesh(dir: &Path, texts: &Texts, settings: &Settings, before: &Traffic) -> Result<Mesh, LoadError> {
     let mut objects = Objects::default();
     for (path, text) in texts {
         let name = path.strip_prefix(dir).unwrap_or(path);
         objects.add(&name.display().to_string(), text)?;
     }
+    objects.traffic.keep(before);
     Ok(compile(&objects, settings)?)
 }
 

@@ -11,14 +11,16 @@ mod metadata;
 mod pod;
 mod secret;
 mod service;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
-use mesh_policy::authz::k8s::{self, Object, Problem, ReadError, ReadFault};
+use mesh_policy::authz::k8s::{self, Manifests};
 use mesh_policy::authz::{AuthorizationPolicy, PeerAuthentication};
+use mesh_policy::manifest::{self, Item, Problem, ReadError, ReadFault};
 
 pub(super) use self::entry::{Endpoint, Resolution, ServiceEntry, WorkloadEntry};
 pub(super) use self::gateway::{Gateway, GatewayAt};
@@ -26,6 +28,8 @@ pub(super) use self::metadata::{Key, Metadata};
 pub(super) use self::pod::{DEFAULT_ACCOUNT, Pod};
 pub(super) use self::secret::{Bearer, MIN_TOKEN_BYTES, Secret};
 pub(super) use self::service::{Service, ServicePort, TargetPort};
+use self::traffic::Outcome;
+pub(super) use self::traffic::{Meaning, Name, Rejected, Told, Traffic};
 
 /// All objects of all files.
 #[derive(Debug, Default)]
@@ -42,6 +46,7 @@ pub(super) struct Objects {
     pub(super) secrets: BTreeMap<Key, Secret>,
     pub(super) authorization: BTreeMap<Key, AuthorizationPolicy>,
     pub(super) peer_authentication: BTreeMap<Key, (Place, PeerAuthentication)>,
+    pub(super) traffic: Traffic,
     /// How many objects there are of kinds, types and classes that have no part in this.
     pub(super) passed_over: BTreeMap<String, usize>,
 }
@@ -52,7 +57,7 @@ pub(super) struct Namespace(pub(super) Metadata);
 
 /// Somebody to be.
 #[derive(Debug)]
-pub(super) struct ServiceAccount(Metadata);
+pub(super) struct ServiceAccount(pub(super) Metadata);
 
 /// Where an object is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +82,7 @@ pub(super) enum ObjectError {
     #[error("{place}: {kind} `{key}` is at {other} already")]
     Twice {
         place: Place,
-        kind: &'static str,
+        kind: String,
         key: Key,
         other: Place,
     },
@@ -86,52 +91,95 @@ pub(super) enum ObjectError {
 impl Objects {
     /// Adds the objects of a file.
     pub(super) fn add(&mut self, file: &str, text: &str) -> Result<(), ObjectError> {
-        let manifests = k8s::read(file, text, &Budget::new())?;
+        let is_known = |group: &str, kind: &str| Kind::of(group, kind).is_some() || LISTED.contains(&kind);
+        let items = manifest::read(file, text, &Budget::new(), is_known)?;
         let file: Arc<str> = file.into();
-        for policy in manifests.authorization {
-            let (name, line) = (policy.name(), policy.line());
-            let key = Key::new(line, &name.namespace, &name.name).map_err(|problem| at(&file, problem))?;
-            if let Some(other) = self.authorization.get(&key) {
-                return Err(ObjectError::Twice {
-                    place: place_of(&policy),
-                    kind: "AuthorizationPolicy",
-                    key,
-                    other: place_of(other),
-                });
+        for item in items {
+            self.add_item(&file, item)?;
+        }
+        Ok(())
+    }
+
+    fn add_item(&mut self, file: &Arc<str>, item: Item) -> Result<(), ObjectError> {
+        if let Some(kind) = Kind::of(item.group(), &item.kind) {
+            let (_, version) = item.api_version.split_once('/').unwrap_or(("", &item.api_version));
+            if !kind.versions().contains(&version) {
+                let api_version = item.api_version.as_str().into();
+                return Err(at(file, (item.line, ReadFault::Version { api_version })));
             }
-            self.authorization.insert(key, policy);
+            return self.read(kind, file, item);
         }
-        for object in manifests.peer_authentication {
-            let (name, line) = (object.name(), object.line());
-            let key = Key::new(line, &name.namespace, &name.name).map_err(|problem| at(&file, problem))?;
-            let place = Place {
-                file: Arc::clone(&file),
-                line,
-            };
-            if let Some((other, _)) = self.peer_authentication.get(&key) {
-                return Err(ObjectError::Twice {
-                    place,
-                    kind: "PeerAuthentication",
-                    key,
-                    other: other.clone(),
-                });
-            }
-            self.peer_authentication.insert(key, (place, object));
+        let Manifests {
+            authorization,
+            peer_authentication,
+            request_authentication,
+            others,
+            ..
+        } = k8s::read_items(file, [item.clone()])?;
+        for policy in authorization {
+            self.add_authorization(file, &item, policy)?;
         }
-        // Tokens are for waypoints to verify: a node does not see requests.
-        for _ in manifests.request_authentication {
-            self.pass_over("RequestAuthentication".to_owned());
+        for object in peer_authentication {
+            self.add_peer_authentication(file, object)?;
         }
-        for other in manifests.others {
-            let (group, version) = other.api_version.split_once('/').unwrap_or(("", &other.api_version));
-            match Kind::of(group, &other.kind) {
-                Some(kind) if kind.versions().contains(&version) => self.read(kind, &file, other.object)?,
-                Some(_) => {
-                    let api_version = other.api_version.as_str().into();
-                    return Err(at(&file, (other.line, ReadFault::Version { api_version })));
+        for object in request_authentication {
+            self.add_traffic(traffic::tell_authentication(file, &item, object), &item)?;
+        }
+        for other in others {
+            self.add_traffic(traffic::read(file, &other), &other)?;
+        }
+        Ok(())
+    }
+
+    fn add_authorization(
+        &mut self,
+        file: &Arc<str>,
+        item: &Item,
+        policy: AuthorizationPolicy,
+    ) -> Result<(), ObjectError> {
+        let (name, line) = (policy.name(), policy.line());
+        let key = Key::new(line, &name.namespace, &name.name).map_err(|problem| at(file, problem))?;
+        let meaning = Meaning::Authorization(policy.clone());
+        self.add_traffic(traffic::tell(file, item, key.clone(), meaning), item)?;
+        self.authorization.insert(key, policy);
+        Ok(())
+    }
+
+    fn add_peer_authentication(&mut self, file: &Arc<str>, object: PeerAuthentication) -> Result<(), ObjectError> {
+        let (name, line) = (object.name(), object.line());
+        let key = Key::new(line, &name.namespace, &name.name).map_err(|problem| at(file, problem))?;
+        let place = Place {
+            file: Arc::clone(file),
+            line,
+        };
+        if let Some((other, _)) = self.peer_authentication.get(&key) {
+            return Err(ObjectError::Twice {
+                place,
+                kind: "PeerAuthentication".to_owned(),
+                key,
+                other: other.clone(),
+            });
+        }
+        self.peer_authentication.insert(key, (place, object));
+        Ok(())
+    }
+
+    /// Adds what waypoints may be told.
+    fn add_traffic(&mut self, outcome: Outcome, item: &Item) -> Result<(), ObjectError> {
+        match outcome {
+            Outcome::Told(told) => {
+                if let Some(other) = self.traffic.told.get(&told.name) {
+                    return Err(ObjectError::Twice {
+                        place: told.place,
+                        kind: told.name.kind,
+                        key: told.name.key,
+                        other: other.place.clone(),
+                    });
                 }
-                None => self.pass_over(other.kind),
+                self.traffic.told.insert(told.name.clone(), told.into());
             }
+            Outcome::Rejected(rejected) => self.traffic.rejected.push(rejected),
+            Outcome::Unknown => self.pass_over(item.kind.clone()),
         }
         Ok(())
     }
@@ -140,8 +188,10 @@ impl Objects {
         *self.passed_over.entry(kind).or_default() += 1;
     }
 
-    fn read(&mut self, kind: Kind, file: &Arc<str>, mut object: Object) -> Result<(), ObjectError> {
+    fn read(&mut self, kind: Kind, file: &Arc<str>, item: Item) -> Result<(), ObjectError> {
         let at = |problem| at(file, problem);
+        let whole = item.clone();
+        let mut object = item.object;
         let metadata = metadata::read(file, &mut object).map_err(at)?;
         match kind {
             Kind::Namespace => {
@@ -183,7 +233,10 @@ impl Objects {
                 })
             }
             Kind::Gateway => match gateway::read(metadata, object).map_err(at)? {
-                Some(gateway) => declare(&mut self.gateways, "Gateway", gateway, |found| &found.metadata),
+                Some(gateway) => {
+                    self.add_traffic(traffic::read(file, &whole), &whole)?;
+                    declare(&mut self.gateways, "Gateway", gateway, |found| &found.metadata)
+                }
                 None => {
                     self.pass_over("Gateway of another class".to_owned());
                     Ok(())
@@ -199,6 +252,20 @@ impl Objects {
         }
     }
 }
+
+/// Kinds that others read, whose lists are taken apart.
+const LISTED: [&str; 10] = [
+    "AuthorizationPolicy",
+    "DestinationRule",
+    "GRPCRoute",
+    "HTTPRoute",
+    "PeerAuthentication",
+    "RateLimitPolicy",
+    "ReferenceGrant",
+    "RequestAuthentication",
+    "VirtualService",
+    "XBackendTrafficPolicy",
+];
 
 /// The kinds that are read here.
 #[derive(Clone, Copy)]
@@ -247,6 +314,7 @@ fn declare<T>(
     let Metadata { key, place, .. } = metadata(&object).clone();
     if let Some(other) = known.get(&key) {
         let other = metadata(other).place.clone();
+        let kind = kind.to_owned();
         return Err(ObjectError::Twice {
             place,
             kind,
@@ -264,13 +332,6 @@ fn at(file: &Arc<str>, (line, fault): Problem) -> ObjectError {
         line,
     };
     ObjectError::Field { place, fault }
-}
-
-fn place_of(policy: &AuthorizationPolicy) -> Place {
-    Place {
-        file: policy.file().cloned().unwrap_or_default(),
-        line: policy.line(),
-    }
 }
 
 #[cfg(test)]

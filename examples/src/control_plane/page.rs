@@ -11,7 +11,7 @@ th,td{border:1px solid #8886;padding:.2em .6em;text-align:left;vertical-align:to
 td{max-width:40em;overflow-wrap:break-word}.bad{color:#c22;font-weight:600}</style><h1>Control plane</h1>";
 
 /// The columns of each table, by the names that they have as JSON.
-const TABLES: [(&str, &[&str]); 4] = [
+const TABLES: [(&str, &[&str]); 7] = [
     (
         "workloads",
         &[
@@ -36,11 +36,30 @@ const TABLES: [(&str, &[&str]); 4] = [
             "addresses",
             "ports",
             "waypoint",
+            "weightedWaypoints",
             "loadBalancing",
         ],
     ),
     ("policies", &["namespace", "name", "scope", "action", "dryRun", "rules"]),
-    ("callers", &["account", "node", "expires"]),
+    ("waypoints", &["namespace", "name", "told"]),
+    (
+        "traffic",
+        &[
+            "kind",
+            "namespace",
+            "name",
+            "file",
+            "line",
+            "waypoints",
+            "conditions",
+            "parents",
+        ],
+    ),
+    (
+        "rejected",
+        &["kind", "namespace", "name", "file", "line", "reason", "staysAsItWas"],
+    ),
+    ("callers", &["account", "node", "waypoint", "expires"]),
 ];
 
 /// What is in force, who has it, and what there is to know about it: a dump as a page.

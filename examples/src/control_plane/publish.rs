@@ -1,23 +1,61 @@
 //! What nodes are told, as resources of the discovery protocol.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use mesh_xds::delta::Published;
 use mesh_xds::server::Discovery;
+use mesh_xds_types::traffic::Manifest;
 use mesh_xds_types::workload::gateway_address::Destination;
 use mesh_xds_types::workload::{Address, GatewayAddress, NetworkMode, Service, Workload, address};
-use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 use prost::Message;
 
 use super::compile::{self, Mesh};
+use super::objects::{Key, Name, Told};
 
 /// Publishes a mesh in place of what was there. Policies come before the workloads that they are
 /// attached to, and go after them: no workload is known without its policies.
+///
+/// So do manifests, each waypoint's for itself.
 pub(super) fn publish(discovery: &Discovery, mesh: &Mesh) {
+    let manifests = manifests(mesh);
     discovery.update(AUTHORIZATION_TYPE_URL, policies(mesh), []);
+    discovery.update_to(MANIFEST_TYPE_URL, manifests.clone());
     discovery.publish(ADDRESS_TYPE_URL, addresses(mesh));
+    discovery.publish_to(MANIFEST_TYPE_URL, manifests);
     discovery.publish(AUTHORIZATION_TYPE_URL, policies(mesh));
+}
+
+/// The audience that a waypoint is.
+pub(super) fn audience(waypoint: &Key) -> Arc<str> {
+    waypoint.to_string().into()
+}
+
+/// What each waypoint is told.
+pub(super) fn manifests(mesh: &Mesh) -> Vec<(Arc<str>, Vec<Published>)> {
+    let mut written: BTreeMap<&Name, Published> = BTreeMap::new();
+    let programs = mesh.programs.iter();
+    let told = programs.map(|(waypoint, program)| {
+        let manifests = program.iter().map(|(name, told)| {
+            let manifest = written.entry(name).or_insert_with(|| of_told(told));
+            manifest.clone()
+        });
+        (audience(waypoint), manifests.collect())
+    });
+    told.collect()
+}
+
+fn of_told(told: &Told) -> Published {
+    let Name { kind, key } = &told.name;
+    let manifest = Manifest {
+        kind: kind.clone(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        text: told.text.to_string(),
+    };
+    published(&told.name.to_string(), manifest.encode_to_vec())
 }
 
 pub(super) fn policies(mesh: &Mesh) -> impl Iterator<Item = Published> {

@@ -10,7 +10,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_xds::server::Discovery;
+use mesh_xds::server::{Audience, Discovery};
 use mesh_xds_types::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +22,7 @@ use tower_service::Service;
 use super::authority::Authority;
 use super::calls::{self, Calls, Reply};
 use super::certificate::Certificate;
+use super::publish::audience;
 use super::tokens::Tokens;
 use crate::accept;
 use crate::workers::Stop;
@@ -114,6 +115,10 @@ impl Server {
             }
         };
         let call = calls.begin(admission.clone().withdrawn());
+        // A waypoint is told what is its own, whatever it calls itself.
+        if let Some(waypoint) = &admission.caller.waypoint {
+            request.extensions_mut().insert(Audience::new(audience(waypoint)));
+        }
         request.extensions_mut().insert(admission.caller.clone());
         let mut withdrawn = Box::pin(admission.withdrawn());
         let response = tokio::select! {
@@ -161,6 +166,7 @@ mod tests {
         let caller = Caller {
             account,
             node: None,
+            waypoint: None,
             expires: None,
         };
         let callers = token.map(|token| (Bearer(token.to_owned()), caller));

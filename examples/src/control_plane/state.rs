@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::compile::{Mesh, Notice, Settings};
 use super::folder::{self, LoadError, Texts};
+use super::objects::Traffic;
 use crate::settle::{INTERVAL, Settling};
 use crate::workers::Keepers;
 
@@ -28,7 +29,7 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn load(&self) -> Result<(Texts, Mesh), LoadError> {
         let texts = folder::read(&self.path)?;
-        let mesh = folder::mesh(&self.path, &texts, &self.settings)?;
+        let mesh = folder::mesh(&self.path, &texts, &self.settings, &Traffic::default())?;
         Ok((texts, mesh))
     }
 
@@ -56,10 +57,11 @@ impl Directory {
             let Some(taken) = settling.take(read, Instant::now()) else {
                 continue;
             };
-            let compiled = taken.as_ref().map_err(String::clone);
-            let compiled = compiled
-                .and_then(|texts| folder::mesh(&self.path, texts, &self.settings).map_err(|error| error.to_string()));
             let before = Arc::clone(&state.borrow().mesh);
+            let compiled = taken.as_ref().map_err(String::clone).and_then(|texts| {
+                let mesh = folder::mesh(&self.path, texts, &self.settings, &before.traffic);
+                mesh.map_err(|error| error.to_string())
+            });
             match compiled {
                 Ok(mesh) => {
                     let mesh = Arc::new(mesh);

@@ -98,6 +98,7 @@ mod tests {
         let caller = Caller {
             account,
             node: None,
+            waypoint: None,
             expires,
         };
         mesh.callers.insert(Bearer(TOKEN.to_owned()), caller);

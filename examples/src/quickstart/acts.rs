@@ -4,6 +4,7 @@ mod bulk;
 mod enrolment;
 mod outage;
 mod policy;
+mod requests;
 mod rotation;
 mod strangers;
 mod strict;
@@ -51,5 +52,20 @@ pub(super) async fn play(stage: &mut Stage, teller: &mut Teller) -> Result<(), U
         .await?;
     teller
         .act(outage::TITLE, async |scene| outage::play(stage, scene).await)
+        .await?;
+    teller
+        .act(requests::ROUTED, async |scene| requests::route(stage, scene).await)
+        .await?;
+    teller
+        .act(requests::DENIED, async |scene| requests::deny(stage, scene).await)
+        .await?;
+    teller
+        .act(requests::RETRIED, async |scene| requests::retry(stage, scene).await)
+        .await?;
+    teller
+        .act(requests::LIMITED, async |scene| requests::limit(stage, scene).await)
+        .await?;
+    teller
+        .act(requests::BROKEN, async |scene| requests::eject(stage, scene).await)
         .await
 }

@@ -63,31 +63,45 @@ pub(super) struct Cluster {
     pub(super) control_plane: Program,
     pub(super) node_1: Program,
     pub(super) node_2: Program,
+    pub(super) waypoint: Program,
     pub(super) hbone_port: u16,
+}
+
+/// What is behind a waypoint, and where that is.
+pub(super) struct Mediated {
+    /// Of the waypoint and of its service.
+    pub(super) waypoint: (IpAddr, IpAddr),
+    /// The addresses of workloads of node 2.
+    pub(super) ips: Vec<IpAddr>,
+    /// The services as objects.
+    pub(super) services: String,
 }
 
 impl Cluster {
     /// Writes the objects and starts everything. `exposed` is where node 2 takes connections without
     /// a tunnel for.
-    pub(super) async fn start(pods: &[Pod], exposed: SocketAddr) -> Result<Self, Undeclared> {
+    pub(super) async fn start(pods: &[Pod], exposed: SocketAddr, mediated: &Mediated) -> Result<Self, Undeclared> {
         let dir = tempfile::Builder::new().prefix("quickstart-").tempdir()?;
         let objects = dir.path().join("objects");
         fs::create_dir(&objects)?;
+        let of_node = |node: &str| {
+            let pods = pods.iter().filter(|pod| pod.node == node);
+            pods.map(|pod| pod.ip).collect::<Vec<_>>()
+        };
+        let (ips_1, ips_2) = (of_node(NODE_1.0), [of_node(NODE_2.0), mediated.ips.clone()].concat());
+        let (own, service) = mediated.waypoint;
+        let hbone_port = Block::free_port(&[&*ips_1, &*ips_2, &[own]].concat())?;
         for (name, text) in [
             ("namespace.yaml", objects::namespace(false)),
             ("workloads.yaml", &objects::pods(pods)),
             ("node-proxies.yaml", &objects::agents(&[NODE_1, NODE_2])),
+            ("waypoint.yaml", &objects::waypoint::waypoint(own, service, hbone_port)),
+            ("services.yaml", &mediated.services),
         ] {
             fs::write(objects.join(name), text)?;
         }
         let control_plane = Program::start(Role::ControlPlane, plane_args(&dir, "127.0.0.1:0", "127.0.0.1:0")).await?;
         let server = address(&control_plane, "addr")?;
-        let of_node = |node: &str| {
-            let pods = pods.iter().filter(|pod| pod.node == node);
-            pods.map(|pod| pod.ip).collect::<Vec<_>>()
-        };
-        let (ips_1, ips_2) = (of_node(NODE_1.0), of_node(NODE_2.0));
-        let hbone_port = Block::free_port(&[&*ips_1, &*ips_2].concat())?;
         let inbound = |ips: &[IpAddr]| -> String {
             ips.iter()
                 .map(|ip| format!("[[inbound]]\nbind = \"{ip}:{hbone_port}\"\n"))
@@ -98,7 +112,8 @@ impl Cluster {
         let common = (&dir, server, hbone_port);
         let node_1 = node(common, NODE_1, &(inbound(&ips_1) + &socks5)).await?;
         let node_2 = node(common, NODE_2, &(inbound(&ips_2) + &plaintext)).await?;
-        for node in [&node_1, &node_2] {
+        let waypoint = waypoint((&dir, server, hbone_port), own).await?;
+        for node in [&node_1, &node_2, &waypoint] {
             let admin = address(node, "admin")?;
             until("readiness of a node", async || {
                 Ok(get(admin, "/healthz/ready").await.ok())
@@ -110,6 +125,7 @@ impl Cluster {
             control_plane,
             node_1,
             node_2,
+            waypoint,
             hbone_port,
         })
     }
@@ -201,7 +217,8 @@ impl Cluster {
     /// The node proxies are the processes that were started.
     pub(super) fn still_run(&mut self) -> Result<(), Undeclared> {
         self.node_1.still_runs()?;
-        self.node_2.still_runs()
+        self.node_2.still_runs()?;
+        self.waypoint.still_runs()
     }
 
     pub(super) fn sources(&self) -> Result<Sources, Undeclared> {
@@ -210,12 +227,18 @@ impl Cluster {
             node_proxies: vec![
                 (NODE_1.0.to_owned(), address(&self.node_1, "admin")?),
                 (NODE_2.0.to_owned(), address(&self.node_2, "admin")?),
+                ("waypoint".to_owned(), address(&self.waypoint, "admin")?),
             ],
         })
     }
 
     pub(super) async fn stop(self) {
-        tokio::join!(self.node_1.stop(), self.node_2.stop(), self.control_plane.stop());
+        tokio::join!(
+            self.node_1.stop(),
+            self.node_2.stop(),
+            self.waypoint.stop(),
+            self.control_plane.stop()
+        );
     }
 }
 
@@ -241,6 +264,20 @@ fn plane_args(dir: &TempDir, bind: &str, admin: &str) -> Vec<OsString> {
     args.extend([objects.into(), "--roots".into(), roots.into()]);
     args.extend(["--state".into(), state.into()]);
     args
+}
+
+async fn waypoint((dir, server, hbone_port): (&TempDir, SocketAddr, u16), ip: IpAddr) -> Result<Program, Undeclared> {
+    let config = dir.path().join("waypoint.toml");
+    fs::write(dir.path().join("waypoint.token"), objects::waypoint::TOKEN)?;
+    let server = format!("{{address = \"{server}\", roots = \"roots.pem\", token = \"waypoint.token\"}}");
+    let text = format!(
+        "name = \"waypoint\"\nnamespace = \"shop\"\nservice_account = \"waypoint\"\ntrust_domain = \"cluster.local\"\n\
+         mesh.xds = {server}\nidentity.istio_ca = {server}\n[[inbound]]\nbind = \"{ip}:{hbone_port}\"\n\
+         [admin]\nbind = \"127.0.0.1:0\"\n[settings]\nhbone_port = {hbone_port}\ndrain_seconds = 1\n\
+         certificate_seconds = {CERTIFICATE_SECONDS}\naccess_log = \"json\"\n"
+    );
+    fs::write(&config, text)?;
+    Program::start(Role::Waypoint, ["--config".into(), config.into()]).await
 }
 
 async fn node(

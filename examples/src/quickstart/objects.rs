@@ -1,5 +1,7 @@
 //! The mesh as Kubernetes objects, and what is changed about it.
 
+pub(super) mod waypoint;
+
 use std::net::IpAddr;
 
 /// A Pod with a service account and a label of its name.

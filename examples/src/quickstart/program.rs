@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::patience::until;
 use super::undeclared::Undeclared;
-use crate::{control_plane, node_proxy, usage};
+use crate::{control_plane, node_proxy, usage, waypoint};
 
 /// Lines that are kept of what a program writes.
 const MAX_LINES: usize = 10_000;
@@ -24,15 +24,17 @@ const MAX_LINES: usize = 10_000;
 pub(super) enum Role {
     ControlPlane,
     NodeProxy,
+    Waypoint,
 }
 
 impl Role {
-    const ALL: [Self; 2] = [Self::ControlPlane, Self::NodeProxy];
+    const ALL: [Self; 3] = [Self::ControlPlane, Self::NodeProxy, Self::Waypoint];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ControlPlane => "control-plane",
             Self::NodeProxy => "node-proxy",
+            Self::Waypoint => "waypoint",
         }
     }
 
@@ -48,6 +50,7 @@ impl Role {
         match self {
             Self::ControlPlane => control_plane::main(args),
             Self::NodeProxy => node_proxy::main(args),
+            Self::Waypoint => waypoint::main(args),
         }
     }
 }

@@ -95,11 +95,12 @@ impl Teller {
     pub(super) fn begin(&self, stage: &Stage) -> io::Result<()> {
         let cluster = &stage.cluster;
         self.show(&format_args!(
-            "An ambient mesh on loopback: real sockets, real mutual TLS, real xDS, three processes.\n\n  \
+            "An ambient mesh on loopback: real sockets, real mutual TLS, real xDS, four processes.\n\n  \
              objects        {}\n  \
              control-plane  pid {:<8} compiles them, signs certificates, tells nodes by xDS\n  \
              node-proxy     pid {:<8} {}: web, cart and spy\n  \
-             node-proxy     pid {:<8} {}: till and stock\n\n\
+             node-proxy     pid {:<8} {}: till, stock, reviews and ratings\n  \
+             waypoint       pid {:<8} stands before reviews and ratings\n\n\
              All but `legacy` are of the namespace `shop`; `legacy` has no proxy and stays outside.\n",
             cluster.objects().display(),
             cluster.control_plane.pid(),
@@ -107,6 +108,7 @@ impl Teller {
             NODE_1.0,
             cluster.node_2.pid(),
             NODE_2.0,
+            cluster.waypoint.pid(),
         ))
     }
 
@@ -175,6 +177,7 @@ fn addresses(stage: &Stage) -> Result<Vec<Address>, Undeclared> {
         ("node-1 admin", &cluster.node_1, "admin"),
         ("node-2 plaintext", &cluster.node_2, "plaintext"),
         ("node-2 admin", &cluster.node_2, "admin"),
+        ("waypoint admin", &cluster.waypoint, "admin"),
     ];
     let listed = listed.into_iter().map(|(name, program, field)| {
         let addr = address(program, field)?;

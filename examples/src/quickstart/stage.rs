@@ -2,16 +2,18 @@
 
 use std::net::IpAddr;
 
+use hyper::Method;
 use mesh_identity::provider;
 use rustls::crypto::hash::Hash;
 use tokio::time::Instant;
 
 use super::client::{Connection, Origin, Refusal};
-use super::cluster::{Block, Cluster, NODE_1, NODE_2, address};
+use super::cluster::{Block, Cluster, Mediated, NODE_1, NODE_2, address};
 use super::evidence::{Attempt, Evidence};
-use super::objects::Pod;
+use super::objects::{self, Pod};
 use super::services::{Service, Transfers, sha256};
 use super::undeclared::Undeclared;
+use super::web::{self, Heard, Web};
 
 /// The namespace that is enrolled, and the one that never is.
 pub(super) const SHOP: &str = "shop";
@@ -34,12 +36,12 @@ pub(super) enum Workload {
     Legacy,
 }
 
-use Workload::{Cart, Legacy, Spy, Stock, Till, Web};
+use Workload::{Cart, Legacy, Spy, Stock, Till};
 
 impl Workload {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Web => "web",
+            Self::Web => "web",
             Cart => "cart",
             Spy => "spy",
             Till => "till",
@@ -57,7 +59,7 @@ impl Workload {
 
     pub(super) fn node(self) -> &'static str {
         match self {
-            Web | Cart | Spy => NODE_1.0,
+            Self::Web | Cart | Spy => NODE_1.0,
             Till | Stock => NODE_2.0,
             Legacy => "node-0",
         }
@@ -74,7 +76,7 @@ impl Workload {
 
     pub(super) fn ip(self, block: Block) -> IpAddr {
         block.ip(match self {
-            Web => 1,
+            Self::Web => 1,
             Cart => 2,
             Spy => 3,
             Till => 11,
@@ -90,6 +92,9 @@ pub(super) struct Stage {
     pub(super) block: Block,
     pub(super) hash: &'static dyn Hash,
     pub(super) transfers: Transfers,
+    /// The replica of ratings that works.
+    pub(super) ratings: Web,
+    _reviews: [Web; 2],
     _services: Vec<Service>,
 }
 
@@ -117,15 +122,35 @@ impl Stage {
             (CLOSED, closed.port()),
         ];
         let pods = [
-            pod(Web, 0, &[]),
+            pod(Workload::Web, 0, &[]),
             pod(Cart, 102, &[(ECHO, cart.addr.port())]),
             pod(Spy, 0, &[]),
             pod(Till, 111, &of_till),
             pod(Stock, 112, &[(ECHO, stock.addr.port())]),
             pod(Legacy, 121, &[(ECHO, legacy.addr.port())]),
         ];
+        let at = |number: u8| block.ip(number);
+        let reviews = [Web::open(at(31), "v1").await?, Web::open(at(32), "v2").await?];
+        let ratings = Web::open(at(33), "ratings").await?;
+        // Nobody listens there.
+        let broken = std::net::SocketAddr::new(at(34), closed.port());
+        let [v1, v2] = reviews.each_ref().map(|web| web.addr);
+        let service = |name: &str, number, pods: &[_]| objects::waypoint::service(name, at(number), NODE_2.0, pods);
+        let services = [
+            service("reviews-v1", 131, &[("reviews-v1", v1)]),
+            service("reviews-v2", 132, &[("reviews-v2", v2)]),
+            service("ratings", 133, &[("ratings-1", ratings.addr), ("ratings-2", broken)]),
+            service("reviews", 134, &[]),
+        ];
+        let mediated = Mediated {
+            waypoint: (at(41), at(141)),
+            ips: [31, 32, 33, 34].map(at).to_vec(),
+            services: services.concat(),
+        };
         Ok(Self {
-            cluster: Cluster::start(&pods, stock.addr).await?,
+            cluster: Cluster::start(&pods, stock.addr, &mediated).await?,
+            ratings,
+            _reviews: reviews,
             block,
             hash,
             transfers,
@@ -161,6 +186,20 @@ impl Stage {
             Err(refusal) => attempt.took(refusal.local, Some(refusal.text())),
         }
         attempt.evidence(self).await
+    }
+
+    /// Asks a service behind the waypoint, as web.
+    pub(super) async fn request(
+        &self,
+        service: &str,
+        method: Method,
+        header: Option<(&str, &str)>,
+    ) -> Result<Heard, Undeclared> {
+        let host = format!("{service}.{SHOP}.svc.cluster.local");
+        let proxy = address(&self.cluster.node_1, "socks5")?;
+        let connected = Connection::by_proxy(proxy, Workload::Web.ip(self.block), (&host, ECHO)).await?;
+        let connection = connected.map_err(|refusal| Undeclared::Refused(refusal.text()))?;
+        web::ask(connection, method, &host, header).await
     }
 
     /// Connects past all proxies to where node 2 takes connections without a tunnel.

@@ -33,6 +33,10 @@ pub(super) enum Undeclared {
     Admin(#[from] ScrapeError),
     #[error("an admin address answered with no JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("HTTP: {0}")]
+    Unasked(#[from] http::Error),
     #[error(transparent)]
     TrustDomain(#[from] TrustDomainError),
     #[error(transparent)]

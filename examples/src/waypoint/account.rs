@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::body::{Body, BodyError};
 use super::client::Client;
+use super::external::{Attribute, Ended, Open};
 use super::gateway::Gateway;
 use super::headers::REQUEST_ID;
 use super::requests::{Measures, RequestLabels};
@@ -52,6 +53,8 @@ pub(super) struct Account {
     destination: Party,
     attempts: u32,
     is_told: bool,
+    /// Its part in a trace.
+    span: Option<Open>,
     /// Its room among the requests.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -93,8 +96,14 @@ impl Account {
             destination: Party::default(),
             attempts: 0,
             is_told: false,
+            span: None,
             _room: room,
         }
+    }
+
+    /// Which part of a trace is told, too.
+    pub(super) fn traced(&mut self, span: Option<Open>) {
+        self.span = span;
     }
 
     /// Why the answer is not an endpoint's, or not whole.
@@ -179,6 +188,10 @@ impl Account {
         self.gateway.requests.count(labels, measures);
         let record = self.record(measures);
         self.gateway.telemetry.log.write(&record);
+        if let Some(span) = self.span.take() {
+            let name = self.parties.service.hostname.to_string();
+            span.end(ended(name, record), duration);
+        }
     }
 
     fn record(&mut self, measures: Measures) -> Record {
@@ -232,6 +245,33 @@ impl Drop for Account {
             }
             self.tell();
         }
+    }
+}
+
+/// What a trace is told of a request: what the access log is, under OpenTelemetry's names where it
+/// has some.
+fn ended(name: String, record: Record) -> Ended {
+    let Record { is_failure, fields, .. } = record;
+    let attributes = fields.into_iter().map(|(name, value)| {
+        let name = match name {
+            "http.method" => "http.request.method",
+            "http.path" => "url.path",
+            "http.authority" => "server.address",
+            "http.user_agent" => "user_agent.original",
+            "http.status" => "http.response.status_code",
+            "grpc.status" => "rpc.grpc.status_code",
+            name => name,
+        };
+        let attribute = match value {
+            Value::Text(text) | Value::Word(text) => Attribute::Text(text),
+            Value::Number(number) => Attribute::Number(i64::try_from(number).unwrap_or(i64::MAX)),
+        };
+        (name, attribute)
+    });
+    Ended {
+        name,
+        attributes: attributes.collect(),
+        is_failure,
     }
 }
 

@@ -5,7 +5,7 @@ mod route;
 mod upgrade;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,8 +15,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
 use mesh_policy::authz::Permit;
-
-use rustls::pki_types::UnixTime;
 
 use self::judge::{Admission, judge};
 use self::route::Passing;
@@ -33,11 +31,12 @@ use super::strict::{self, Fault};
 pub(super) async fn answer(conversation: &Conversation, request: Request<Incoming>) -> Response<Told> {
     let client = &conversation.client;
     let gateway = &client.worker.gateway;
-    let (head, content) = request.into_parts();
+    let (mut head, content) = request.into_parts();
     let is_call = is_grpc(&head.headers);
     let room = Arc::clone(&gateway.room).try_acquire_owned();
     let is_full = room.is_err();
     let mut account = Account::begin(client, &head, room.ok());
+    account.traced(gateway.spans.begin(&mut head.headers, wall_clock()));
     if is_full {
         let refused = Answer::overloaded("OM", "too many requests are under way");
         account.fail(refused.flags.clone(), refused.reason.clone());
@@ -53,6 +52,15 @@ pub(super) async fn answer(conversation: &Conversation, request: Request<Incomin
             account.attach(refused.into_response(is_call))
         }
     }
+}
+
+/// When it is, for those outside who are told.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "they have no other clock in common with this program"
+)]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// How a request ends.
@@ -86,6 +94,9 @@ impl Exchange<'_> {
         let served = served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "service gone from here"))?;
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
         let mut subject = subject;
+        if let Ok(authenticator) = &served.authenticator {
+            gateway.keys.tried(|| authenticator.wanted_keys()).await;
+        }
         let admission = judge(self.client, served, &head, &subject)?;
         let target = admission.apply(&mut head.headers);
         if let Some(target) = target {
@@ -178,7 +189,7 @@ impl Exchange<'_> {
             },
             authority: subject.authority.as_str(),
             id: &id,
-            time: SystemTime::UNIX_EPOCH + Duration::from_secs(UnixTime::now().as_secs()),
+            time: wall_clock(),
         };
         let request = Request::from_parts(head, content);
         let asked = worker.external.authorize(consultation.providers(&set), request, &about);

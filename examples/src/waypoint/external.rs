@@ -12,6 +12,9 @@
 //! configuration does not say otherwise, plus what the request's body takes that a provider is to be
 //! told of. Dropping either future ends the call.
 //!
+//! Spans of requests begin with [`Spans::begin`], which also tells the next one of the trace, and end
+//! with what came of the request.
+//!
 //! Keys for RequestAuthentication are [`Keys`], which a snapshot's policies are told to.
 
 mod about;
@@ -25,10 +28,17 @@ mod fake;
 mod keys;
 mod limits;
 mod names;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod refused;
 mod reply;
+mod spans;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+#[cfg(feature = "otlp")]
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -40,6 +50,8 @@ pub(super) use self::about::{About, End};
 use self::authorization::Provider;
 pub(super) use self::authorization::Unauthorized;
 pub(super) use self::body::Begun;
+#[cfg(feature = "otlp")]
+use self::caller::Called;
 pub(super) use self::config::Config;
 pub(super) use self::edits::Edits;
 pub(super) use self::keys::Keys;
@@ -47,18 +59,24 @@ use self::limits::Limits;
 pub(super) use self::limits::Within;
 pub(super) use self::refused::Refused;
 pub(super) use self::reply::Reply;
+pub(super) use self::spans::{Attribute, Ended, Open, Spans};
 use crate::proxy::control_plane::DialSetupError;
 use crate::workers::Driver;
+
+/// As long as OpenTelemetry's exporters wait for a collector.
+#[cfg(feature = "otlp")]
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The services, as all workers share them.
 #[derive(Clone)]
 pub(super) struct Services {
     providers: Vec<Provider>,
     limits: Option<Limits>,
+    spans: Spans,
 }
 
 impl Services {
-    /// What the configuration names, and the keys with what fetches them.
+    /// What the configuration names, and the keys, with what keeps them and sends spans.
     ///
     /// # Errors
     ///
@@ -68,6 +86,7 @@ impl Services {
             authorization,
             limits,
             keys,
+            traces,
         } = config;
         let mut providers: Vec<Provider> = Vec::new();
         for provider in authorization.iter().cloned() {
@@ -82,8 +101,30 @@ impl Services {
             .map(Limits::new)
             .transpose()
             .map_err(ServicesError::Limits)?;
-        let (keys, driver) = Keys::new(keys);
-        Ok((Self { providers, limits }, keys, driver))
+        let (spans, exporting) = match traces {
+            Some(traces) => exported(traces.clone())?,
+            None => (Spans::none(), None),
+        };
+        let (keys, fetching) = Keys::new(keys);
+        let driver = Driver::new("external services", async {
+            tokio::join!(fetching, async {
+                match exporting {
+                    Some(exporting) => exporting.await,
+                    None => std::future::pending().await,
+                }
+            });
+        });
+        let services = Self {
+            providers,
+            limits,
+            spans,
+        };
+        Ok((services, keys, driver))
+    }
+
+    /// What begins spans of requests.
+    pub(super) fn spans(&self) -> Spans {
+        self.spans.clone()
     }
 
     /// A worker's connections, which are made when they are first needed. Takes the worker's runtime.
@@ -96,6 +137,26 @@ impl Services {
             limits: self.limits.as_ref().map(Limits::asked),
         }
     }
+}
+
+/// What sends spans, for as long as it is polled.
+type Exporting = Pin<Box<dyn Future<Output = Infallible> + Send>>;
+
+#[cfg(feature = "otlp")]
+fn exported(traces: config::Traces) -> Result<(Spans, Option<Exporting>), ServicesError> {
+    let config::Traces {
+        server,
+        service_name,
+        sample_percent,
+    } = traces;
+    let called = Called::new("traces", server, EXPORT_TIMEOUT, 1).map_err(ServicesError::Traces)?;
+    let (spans, collected) = Spans::collected(sample_percent);
+    Ok((spans, Some(Box::pin(otlp::export(called, service_name, collected)))))
+}
+
+#[cfg(not(feature = "otlp"))]
+fn exported(_: config::Traces) -> Result<(Spans, Option<Exporting>), ServicesError> {
+    Err(ServicesError::NoTraces)
 }
 
 /// A worker's way to the services.
@@ -179,6 +240,12 @@ pub(super) enum ServicesError {
     },
     #[error("external.limits: {}", described(.0))]
     Limits(#[source] DialSetupError),
+    #[cfg(feature = "otlp")]
+    #[error("external.traces: {}", described(.0))]
+    Traces(#[source] DialSetupError),
+    #[cfg(not(feature = "otlp"))]
+    #[error("external.traces: this program was built without the feature `otlp`")]
+    NoTraces,
 }
 
 /// The field below the service's own.
@@ -186,5 +253,39 @@ fn described(error: &DialSetupError) -> String {
     match error {
         DialSetupError::Name(error) => format!("server.server_name: {error}"),
         DialSetupError::Roots { file, error } => format!("server.roots: {}: {error}", file.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_told_with_service_and_field() {
+        let provider =
+            |more: &str| format!("[[authorization]]\nname = 'opa'\nserver = {{ address = 'opa:1'{more} }}\n");
+        let limits =
+            "[limits]\ndomain = 'mesh'\nrules = []\nserver = { address = 'a:1', roots = '/nowhere' }".to_owned();
+        for (config, expected) in [
+            (
+                provider("") + &provider(""),
+                "external.authorization: `opa` is there twice",
+            ),
+            (
+                provider(", roots = '/nowhere'"),
+                "external.authorization `opa`: server.roots: /nowhere: ",
+            ),
+            (
+                provider(", roots = '/nowhere', server_name = 'a b'"),
+                "external.authorization `opa`: server.server_name: ",
+            ),
+            (limits, "external.limits: server.roots: /nowhere: "),
+        ] {
+            let config: Config = toml::from_str(&config).unwrap();
+            let Err(error) = Services::new(&config) else {
+                panic!("{expected}")
+            };
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::config::Underscores;
-use super::external::{Keys, Services};
+use super::external::{Keys, Services, Spans};
 use super::requests::Requests;
 use super::snapshot::Snapshot;
 use super::upstream::Endpoints;
@@ -32,6 +32,8 @@ pub(super) struct Gateway {
     /// Who else has a say in requests.
     pub(super) services: Services,
     pub(super) requests: Requests,
+    /// What begins spans of requests.
+    pub(super) spans: Spans,
     /// The keys of tokens.
     pub(super) keys: Keys,
     /// What implements their signatures.
@@ -47,7 +49,7 @@ pub(super) struct Gateway {
     pub(super) shows_clients: bool,
     /// Room for requests.
     pub(super) room: Arc<Semaphore>,
-    /// Whether all is known that was to be known before requests come.
+    /// Whether the mesh is known as far as it was told at once.
     pub(super) is_ready: watch::Receiver<bool>,
     /// How long what is open may take to end when this process is to.
     pub(super) drain: Duration,

@@ -178,7 +178,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .collect();
-        left.sort();
+        left.sort_unstable();
         assert_eq!(left, [("te", &b"trailers"[..]), ("x-kept", b"2")]);
     }
 

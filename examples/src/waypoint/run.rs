@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Failure;
 use super::config::Config;
-use super::external::{Keys, Services};
+use super::external::Services;
 use super::gateway::Gateway;
 use super::inbound::{self, Worker};
 use super::objects::folder;
@@ -41,9 +41,6 @@ use crate::workers::{Driver, Keepers, Signals, Stop};
 
 /// How long stdout may take for what is left of the access log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long the keys of tokens may take before the waypoint is ready without them.
-const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failure> {
     let settings = &config.settings;
@@ -90,9 +87,7 @@ fn load(config: &Config, signals: &Signals, keepers: &Keepers) -> Result<(Arc<Ga
     let (services, keys, driver) = Services::new(&config.external)?;
     drivers.push(driver);
     let (frame, snapshots) = Frame::new(terms(config), keys.clone());
-    let (sync, synced) = watch::channel(false);
-    let (ready, is_ready) = watch::channel(false);
-    drivers.push(Driver::new("readiness", prepare(synced, keys.clone(), ready)));
+    let (sync, is_ready) = watch::channel(false);
     if !config.traffic.objects.is_empty() {
         folder::follow(&config.traffic.objects, frame.clone(), keepers)?;
     }
@@ -127,6 +122,7 @@ fn load(config: &Config, signals: &Signals, keepers: &Keepers) -> Result<(Arc<Ga
         tunnels,
         timers: signals.timers(),
         endpoints,
+        spans: services.spans(),
         services,
         requests: Requests::new(),
         keys,
@@ -188,16 +184,6 @@ fn subscription(config: &Config) -> Subscription {
         all,
         on_demand: Vec::new(),
     }
-}
-
-/// Waits until what there is to know before requests come is known, though not for ever for keys that
-/// are elsewhere.
-async fn prepare(mut synced: watch::Receiver<bool>, keys: Keys, ready: watch::Sender<bool>) {
-    if synced.wait_for(|synced| *synced).await.is_ok() {
-        timeout(KEYS_PATIENCE, keys.tried()).await.ok();
-        ready.send_replace(true);
-    }
-    std::future::pending::<()>().await;
 }
 
 /// Tells what is known about endpoints who they are, as that changes.

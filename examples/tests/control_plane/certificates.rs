@@ -78,9 +78,9 @@ async fn a_service_account_gets_its_own_certificate_and_no_other() {
     task.spawn(driver.run());
     let mut lease = ca.request(&identity("cart"), Priority::RealTime).unwrap();
     assert_eq!(soon("certificate", lease.svid()).await.unwrap().id(), &identity("cart"));
-    let refusal = Agent::new(&plane, plaintext(&plane), "token-of-the-cart")
-        .ask("cart")
-        .await;
+    let agent = Agent::new(&plane, plaintext(&plane), "token-of-the-cart");
+    assert_eq!(agent.ask("cart").await.unwrap().id(), &identity("cart"));
+    let refusal = agent.ask("till").await;
     assert!(refusal.unwrap_err().to_string().contains("speaks for no node"));
 }
 

@@ -16,6 +16,8 @@ mod discovery;
 mod golden;
 mod overlay;
 mod plane;
+mod traffic;
+mod waypoints;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

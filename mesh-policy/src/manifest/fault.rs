@@ -9,25 +9,25 @@ use crate::{authz::model::KeyError, budget::OverBudget, facts::PeerError, normal
 /// What is wrong with a file, and in which line, from 1.
 pub type Problem = (u32, ReadFault);
 
-/// Why a file holds no policies, in one line: file, line and what is wrong.
+/// Why a file cannot be read, in one line: file, line and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ReadError {
+pub struct ReadError<F = ReadFault> {
     /// The file's name.
     pub file: Arc<str>,
     /// The line, from 1.
     pub line: u32,
     /// What is wrong.
-    pub fault: ReadFault,
+    pub fault: F,
 }
 
-impl fmt::Display for ReadError {
+impl<F: fmt::Display> fmt::Display for ReadError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file, self.line, self.fault)
     }
 }
 
-impl std::error::Error for ReadError {
+impl<F: std::error::Error + 'static> std::error::Error for ReadError<F> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.fault)
     }

@@ -108,8 +108,10 @@ spec:
         fn what_is_written_is_read_and_written_alike(spec in value()) {
             let text = serde_json::json!({"apiVersion": "v1", "kind": "Thing", "spec": spec}).to_string();
             let written = serde_json::to_string(&read(&text)).unwrap();
-            prop_assert_eq!(&serde_json::to_string(&read(&written[1..written.len() - 1])).unwrap(), &written);
-            prop_assert_eq!(&written[1..written.len() - 1], text);
+            // A list of one.
+            let one = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap();
+            prop_assert_eq!(&serde_json::to_string(&read(one)).unwrap(), &written);
+            prop_assert_eq!(one, text);
         }
     }
 }

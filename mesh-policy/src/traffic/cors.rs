@@ -274,13 +274,21 @@ mod tests {
                 vec![ORIGIN, ASKS, SENDS],
                 (
                     true,
-                    format!("{origin} methods=GET, PUT headers=x-a access-control-max-age=5"),
+                    format!(
+                        "{origin} methods=GET, PUT headers=x-a access-control-expose-headers=x-c, x-d \
+                         access-control-max-age=5"
+                    ),
                 ),
             ),
             (
                 "OPTIONS",
                 vec![ORIGIN, ASKS],
-                (true, format!("{origin} methods=GET, PUT access-control-max-age=5")),
+                (
+                    true,
+                    format!(
+                        "{origin} methods=GET, PUT access-control-expose-headers=x-c, x-d access-control-max-age=5"
+                    ),
+                ),
             ),
             (
                 "OPTIONS",
@@ -323,7 +331,10 @@ mod tests {
         cors.exposed_headers = Listed::All;
         assert_eq!(
             decide(&cors, "OPTIONS", &[ORIGIN, ASKS, SENDS]),
-            (true, "origin=* methods=* headers=*".to_owned())
+            (
+                true,
+                "origin=* methods=* headers=* access-control-expose-headers=*".to_owned()
+            )
         );
         assert_eq!(
             decide(&cors, "GET", &[ORIGIN]),

@@ -6,6 +6,7 @@ use super::{
     edit::{EditHeaders, HeaderEdits},
     fault::Abort,
     filter::{DirectResponse, Filters, Mirror},
+    grpc,
     model::{RouteKind, Rule},
     redirect::Redirect,
     request::RouteRequest,
@@ -150,7 +151,7 @@ impl Failed<'_> {
     /// with 14 (`UNAVAILABLE`).
     pub fn status(self) -> (u16, Option<u8>) {
         match self.cause {
-            FailureCause::Unresolved(_) | FailureCause::NoBackend if self.is_grpc => (200, Some(14)),
+            FailureCause::Unresolved(_) | FailureCause::NoBackend if self.is_grpc => (200, Some(grpc::UNAVAILABLE)),
             _ => (500, None),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rustls::pki_types::UnixTime;
 
 use super::super::objects::{Bearer, DEFAULT_ACCOUNT, Key, Objects, Secret};
+use super::waypoints::GATEWAY_NAME;
 use super::{MeshError, Notice, Settings};
 
 /// The service account that brings a token.
@@ -13,6 +14,8 @@ pub(in crate::control_plane) struct Caller {
     pub(in crate::control_plane) account: Key,
     /// The node of the Pod that the token is bound to, if the account is one that speaks for nodes.
     pub(in crate::control_plane) node: Option<String>,
+    /// The waypoint that it is, as the directory has it.
+    pub(in crate::control_plane) waypoint: Option<Key>,
     /// When the token ends by its own words.
     pub(in crate::control_plane) expires: Option<UnixTime>,
 }
@@ -58,8 +61,19 @@ fn caller(objects: &Objects, settings: &Settings, secret: &Secret) -> Result<Cal
         node = Some(pod.node.clone()).filter(|node| !node.is_empty() && account == settings.node_account);
     }
     Ok(Caller {
+        waypoint: waypoint(objects, secret),
         account,
         node,
         expires: secret.expires,
     })
+}
+
+/// The waypoint whose token it is: that of its Pod, as the Pod's label says, or else the one that is
+/// called like the account. Both are of the account's own namespace.
+fn waypoint(objects: &Objects, secret: &Secret) -> Option<Key> {
+    let waypoint = match &secret.pod {
+        Some(pod) => pod.beside(objects.pods.get(pod)?.metadata.label(GATEWAY_NAME)?),
+        None => secret.account.clone(),
+    };
+    objects.gateways.contains_key(&waypoint).then_some(waypoint)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mesh_policy::Budget;
 use mesh_policy::authz::attach::Recipient;
-use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PeerAuthentication, xds};
+use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PeerAuthentication, Target, xds};
 use mesh_xds_types::security::{Authorization, Scope};
 
 use super::super::objects::Objects;
@@ -52,8 +52,13 @@ impl Policies {
             }
             messages.insert(key.to_string(), message);
         }
+        // What waypoints carry out is nothing that a node leaves undone.
+        let of_nodes = objects
+            .authorization
+            .values()
+            .filter(|policy| !matches!(policy.target(), Target::Refs(_)));
         let set = Compiler::new(Dialect::Ztunnel)
-            .compile(objects.authorization.values().cloned())
+            .compile(of_nodes.cloned())
             .map_err(|error| MeshError::Policies(Box::new(error)))?;
         let diagnostics = set.diagnostics().cloned();
         notices.extend(diagnostics.map(|diagnostic| Notice::Policy(Box::new(diagnostic))));

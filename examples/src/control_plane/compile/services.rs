@@ -1,53 +1,93 @@
 //! Services.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
+use mesh_policy::authz::attach::ServiceKind;
 use mesh_xds_types::workload::{
     LoadBalancing, NetworkAddress, Port, Service as Message, ServiceVisibility, load_balancing,
 };
 
-use super::super::objects::{Metadata, Objects, Resolution, Service, ServiceEntry, ServicePort, TargetPort};
+use super::super::objects::{self, Key, Metadata, Objects, Resolution, ServiceEntry, ServicePort, TargetPort};
 use super::octets::octets;
-use super::waypoints::{Served, Waypoints};
+use super::waypoints::{Attached, Served, Waypoints};
 use super::{Notice, hostname};
 
 const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
+
+/// A service that a waypoint serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Service {
+    pub(super) key: Key,
+    pub(super) kind: ServiceKind,
+    pub(super) hostname: String,
+}
+
+/// The services of each waypoint.
+pub(super) type ByWaypoint = BTreeMap<Key, Vec<Service>>;
 
 /// The messages of all services, by their names.
 pub(super) fn compile(
     objects: &Objects,
     waypoints: &Waypoints<'_>,
     notices: &mut Vec<Notice>,
-) -> BTreeMap<String, Message> {
+) -> (BTreeMap<String, Message>, ByWaypoint) {
     let network = &waypoints.network;
-    let mut messages = BTreeMap::new();
+    let (mut messages, mut served) = (BTreeMap::new(), ByWaypoint::new());
+    let mut serve = |attached: &Attached, service: &Service| {
+        for gateway in &attached.gateways {
+            served.entry(gateway.clone()).or_default().push(service.clone());
+        }
+    };
     for service in objects.services.values().filter(|service| !service.is_external_name) {
-        let message = Message {
-            waypoint: waypoints.of(&service.metadata, Served::Service, notices),
-            ..of_service(service, network)
-        };
-        messages.insert(name(&message), message);
+        let attached = waypoints.of(&service.metadata, Served::Service, notices);
+        let message = of_service(service, network);
+        serve(
+            &attached,
+            &Service::new(&service.metadata, ServiceKind::Service, &message.hostname),
+        );
+        messages.insert(name(&message), with_waypoints(message, attached));
     }
     for entry in objects.service_entries.values() {
-        let waypoint = waypoints.of(&entry.metadata, Served::Service, notices);
+        let attached = waypoints.of(&entry.metadata, Served::Service, notices);
         for host in &entry.hosts {
-            let message = Message {
-                waypoint: waypoint.clone(),
-                ..of_entry(entry, host, network)
-            };
             // Of two that are called alike, a Service of Kubernetes counts.
-            messages.entry(name(&message)).or_insert(message);
+            if let Entry::Vacant(vacant) = messages.entry(format!("{}/{host}", entry.metadata.key.namespace)) {
+                serve(
+                    &attached,
+                    &Service::new(&entry.metadata, ServiceKind::ServiceEntry, host),
+                );
+                vacant.insert(with_waypoints(of_entry(entry, host, network), attached.clone()));
+            }
         }
     }
-    messages
+    (messages, served)
+}
+
+impl Service {
+    fn new(metadata: &Metadata, kind: ServiceKind, hostname: &str) -> Self {
+        Self {
+            key: metadata.key.clone(),
+            kind,
+            hostname: hostname.to_owned(),
+        }
+    }
+}
+
+fn with_waypoints(message: Message, attached: Attached) -> Message {
+    Message {
+        waypoint: attached.waypoint,
+        weighted_waypoints: attached.weighted,
+        ..message
+    }
 }
 
 fn name(message: &Message) -> String {
     format!("{}/{}", message.namespace, message.hostname)
 }
 
-fn of_service(service: &Service, network: &str) -> Message {
+fn of_service(service: &objects::Service, network: &str) -> Message {
     let key = &service.metadata.key;
     let addresses = service.addresses.iter();
     Message {

@@ -1,8 +1,7 @@
 //! Which waypoint stands before what.
 
-use mesh_policy::authz::Labels;
 use mesh_xds_types::workload::gateway_address::Destination;
-use mesh_xds_types::workload::{GatewayAddress, NamespacedHostname, NetworkAddress};
+use mesh_xds_types::workload::{GatewayAddress, NamespacedHostname, NetworkAddress, WeightedWaypoint};
 
 use super::super::objects::{Gateway, GatewayAt, Key, Metadata, Objects};
 use super::octets::octets;
@@ -11,9 +10,14 @@ use super::{Notice, Settings, UnusableWaypoint, hostname};
 const USE: &str = "istio.io/use-waypoint";
 const USE_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 const USE_CANARY: &str = "istio.io/use-waypoint-canary";
+const USE_CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
+const USE_CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
 pub(super) const NETWORK: &str = "topology.istio.io/network";
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+pub(super) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const HBONE_PORT: u32 = 15008;
+
+/// All of the weight of two waypoints.
+const WHOLE: u32 = 100;
 
 /// The gateways of a mesh.
 pub(super) struct Waypoints<'o> {
@@ -24,10 +28,21 @@ pub(super) struct Waypoints<'o> {
 }
 
 /// What may have a waypoint.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Served {
+#[derive(Clone, Copy)]
+pub(super) enum Served<'s> {
     Service,
-    Workload,
+    /// With the metadata of its service account, if that is there.
+    Workload(Option<&'s Metadata>),
+}
+
+/// The waypoints of something.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attached {
+    /// What has to be passed, unless one of the next is chosen.
+    pub(super) waypoint: Option<GatewayAddress>,
+    pub(super) weighted: Vec<WeightedWaypoint>,
+    /// Who has to know it, a canary without a share included: it is to be ready when it gets one.
+    pub(super) gateways: Vec<Key>,
 }
 
 impl<'o> Waypoints<'o> {
@@ -38,38 +53,56 @@ impl<'o> Waypoints<'o> {
             network: String::new(),
         };
         let root = waypoints.namespace(&settings.root_namespace);
-        let network = root.and_then(|labels| labels.get(NETWORK));
-        waypoints.network = network.cloned().unwrap_or_default();
+        let network = root.and_then(|root| root.label(NETWORK));
+        waypoints.network = network.unwrap_or_default().to_owned();
         waypoints
     }
 
-    /// The waypoint of an object. Its own label counts before that of its namespace, also if it
-    /// names a waypoint that cannot be used.
-    pub(super) fn of(&self, metadata: &Metadata, served: Served, notices: &mut Vec<Notice>) -> Option<GatewayAddress> {
+    /// The waypoints of an object. Its own label counts before that of its service account, and that
+    /// before the one of its namespace, also if it names a waypoint that cannot be used.
+    pub(super) fn of(&self, metadata: &Metadata, served: Served<'_>, notices: &mut Vec<Notice>) -> Attached {
         if self.is_waypoint(metadata) {
-            return None;
+            return Attached::default();
         }
-        let namespace = &metadata.key.namespace;
-        let of_namespace = self.namespace(namespace);
-        let (labels, is_own) = match metadata.labels.contains_key(USE) {
-            true => (&metadata.labels, true),
-            false => (of_namespace?, false),
+        let account = match served {
+            Served::Service => None,
+            Served::Workload(account) => account,
         };
-        if metadata.labels.contains_key(USE_CANARY) {
-            notices.push(Notice::Label {
-                place: metadata.place.clone(),
-                label: USE_CANARY,
-            });
-        }
-        let name = labels.get(USE).filter(|name| *name != "none")?;
-        let waypoint = Key {
-            namespace: labels.get(USE_NAMESPACE).unwrap_or(namespace).clone(),
-            name: name.clone(),
+        let of_namespace = self.namespace(&metadata.key.namespace);
+        let labelled = [Some(metadata), account].into_iter().flatten();
+        let mut labelled = labelled.filter(|metadata| metadata.labels.contains_key(USE));
+        let (says, is_own) = match labelled.next() {
+            Some(own) => (own, true),
+            None => match of_namespace {
+                Some(namespace) => (namespace, false),
+                None => return Attached::default(),
+            },
         };
-        match self.usable(&waypoint, namespace, of_namespace, served) {
-            Ok(address) => Some(address),
+        let Some(waypoint) = named(says, USE, USE_NAMESPACE, metadata) else {
+            return Attached::default();
+        };
+        let usable = |waypoint: &Key| self.usable(waypoint, &metadata.key.namespace, of_namespace, served);
+        match usable(&waypoint) {
+            Ok(address) => {
+                let mut attached = Attached {
+                    waypoint: Some(address),
+                    weighted: Vec::new(),
+                    gateways: vec![waypoint],
+                };
+                if let Some(canary) = named(says, USE_CANARY, USE_CANARY_NAMESPACE, metadata) {
+                    match served {
+                        Served::Service => attached.add(canary, says, usable, notices),
+                        Served::Workload(_) if is_own => notices.push(Notice::Label {
+                            place: says.place.clone(),
+                            label: USE_CANARY,
+                        }),
+                        Served::Workload(_) => {}
+                    }
+                }
+                attached
+            }
             // The label of a namespace is about its services or its workloads, as the waypoint has it.
-            Err(Unusable::ForOthers) if !is_own => None,
+            Err(Unusable::ForOthers) if !is_own => Attached::default(),
             Err(unusable) => {
                 let nobody = match self.unusable {
                     UnusableWaypoint::Refuse => Some(nobody(&waypoint)),
@@ -81,18 +114,21 @@ impl<'o> Waypoints<'o> {
                     then: self.unusable,
                     reason: unusable.reason(),
                 });
-                nobody
+                Attached {
+                    waypoint: nobody,
+                    ..Attached::default()
+                }
             }
         }
     }
 
     /// What a namespace is labelled with.
-    pub(super) fn namespace(&self, name: &str) -> Option<&'o Labels> {
+    pub(super) fn namespace(&self, name: &str) -> Option<&'o Metadata> {
         let key = Key {
             namespace: String::new(),
             name: name.to_owned(),
         };
-        self.objects.namespaces.get(&key).map(|namespace| &namespace.0.labels)
+        self.objects.namespaces.get(&key).map(|namespace| &namespace.0)
     }
 
     /// Whether the object is a part of a waypoint: its traffic would go around in circles.
@@ -108,19 +144,19 @@ impl<'o> Waypoints<'o> {
         &self,
         waypoint: &Key,
         namespace: &str,
-        of_namespace: Option<&Labels>,
-        served: Served,
+        of_namespace: Option<&Metadata>,
+        served: Served<'_>,
     ) -> Result<GatewayAddress, Unusable> {
         let gateway = self.objects.gateways.get(waypoint).ok_or(Unusable::Missing)?;
         let is_for = match served {
             Served::Service => gateway.is_for_services,
-            Served::Workload => gateway.is_for_workloads,
+            Served::Workload(_) => gateway.is_for_workloads,
         };
         if !is_for {
             return Err(Unusable::ForOthers);
         }
         let (port, _) = gateway.listener.as_ref().ok_or(Unusable::NoListener)?;
-        if !gateway.admits(namespace, of_namespace) {
+        if !gateway.admits(namespace, of_namespace.map(|namespace| &namespace.labels)) {
             return Err(Unusable::Namespace);
         }
         Ok(GatewayAddress {
@@ -149,6 +185,54 @@ impl<'o> Waypoints<'o> {
             }),
         })
     }
+}
+
+impl Attached {
+    /// Adds a canary, with the share that an annotation gives it.
+    fn add(
+        &mut self,
+        canary: Key,
+        says: &Metadata,
+        usable: impl Fn(&Key) -> Result<GatewayAddress, Unusable>,
+        notices: &mut Vec<Notice>,
+    ) {
+        let unused = |reason| Notice::Canary {
+            place: says.place.clone(),
+            canary: canary.clone(),
+            reason,
+        };
+        let share = match says.annotation(USE_CANARY_WEIGHT).map(str::parse) {
+            None => 0,
+            Some(Ok(share)) if share <= WHOLE => share,
+            Some(_) => {
+                notices.push(unused("its weight is no whole number from 0 to 100"));
+                0
+            }
+        };
+        match usable(&canary) {
+            Ok(address) => {
+                let weighted = [(self.waypoint.clone(), WHOLE - share), (Some(address), share)];
+                if share > 0 {
+                    self.weighted = weighted
+                        .into_iter()
+                        .map(|(destination, weight)| WeightedWaypoint { destination, weight })
+                        .collect();
+                }
+                self.gateways.push(canary);
+            }
+            Err(unusable) => notices.push(unused(unusable.reason())),
+        }
+    }
+}
+
+/// The waypoint that labels name for an object, if they name one.
+fn named(says: &Metadata, name: &str, namespace: &str, of: &Metadata) -> Option<Key> {
+    let name = says.label(name).filter(|name| *name != "none")?;
+    let namespace = says.label(namespace).unwrap_or(&of.key.namespace);
+    Some(Key {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
 /// A waypoint that is not there, so that nodes refuse what has to pass it. No object can have such

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh_policy::authz::Labels;
-use mesh_xds_types::workload::{Locality, NetworkMode, Workload, WorkloadStatus, WorkloadType};
+use mesh_xds_types::workload::{GatewayAddress, Locality, NetworkMode, Workload, WorkloadStatus, WorkloadType};
 
 use super::super::objects::{
     DEFAULT_ACCOUNT, Endpoint, Metadata, Objects, Place, Pod, Resolution, ServiceEntry, WorkloadEntry,
@@ -73,7 +73,7 @@ impl Context<'_> {
     fn of_pod(&self, pod: &Pod, notices: &mut Vec<Notice>) -> Workload {
         let metadata = &pod.metadata;
         let key = &metadata.key;
-        let enrolment = Enrolment::of_pod(pod, self.waypoints.namespace(&key.namespace));
+        let enrolment = Enrolment::of_pod(pod, self.waypoints.namespace(&key.namespace).map(|found| &found.labels));
         let (workload_type, workload_name) = owner(metadata);
         let own = |name: &str| pod.ports.iter().find(|(own, _)| own == name).map(|(_, port)| *port);
         let services = self.backends.of(&key.namespace, &metadata.labels, false, own);
@@ -96,9 +96,16 @@ impl Context<'_> {
             status: status.into(),
             network_mode: mode.into(),
             locality: locality(&metadata.labels),
-            waypoint: self.waypoints.of(metadata, Served::Workload, notices),
+            waypoint: self.waypoint(metadata, &pod.account, notices),
             ..self.named(metadata, &metadata.labels, enrolment)
         }
+    }
+
+    fn waypoint(&self, metadata: &Metadata, account: &str, notices: &mut Vec<Notice>) -> Option<GatewayAddress> {
+        let name = if account.is_empty() { DEFAULT_ACCOUNT } else { account };
+        let account = self.objects.accounts.get(&metadata.key.beside(name));
+        let served = Served::Workload(account.map(|account| &account.0));
+        self.waypoints.of(metadata, served, notices).waypoint
     }
 
     fn of_workload_entry(&self, entry: &WorkloadEntry, notices: &mut Vec<Notice>) -> Workload {
@@ -113,7 +120,7 @@ impl Context<'_> {
             workload_type: WorkloadType::Pod.into(),
             workload_name: key.name.clone(),
             services: services.collect(),
-            waypoint: self.waypoints.of(&metadata, Served::Workload, notices),
+            waypoint: self.waypoint(&metadata, &endpoint.account, notices),
             ..self.at(endpoint, &metadata, Enrolment::of_entry(&metadata))
         }
     }

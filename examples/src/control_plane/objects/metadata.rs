@@ -7,7 +7,7 @@ use mesh_policy::authz::Labels;
 use mesh_policy::authz::k8s::{Object, Problem};
 
 use super::Place;
-use super::fields::{bad, labels, missing};
+use super::fields::{bad, labels};
 
 /// The longest name that Kubernetes allows.
 const MAX_NAME_BYTES: usize = 253;
@@ -90,11 +90,8 @@ pub(super) fn read(file: &Arc<str>, object: &mut Object) -> Result<Metadata, Pro
         file: Arc::clone(file),
         line,
     };
-    let mut metadata = object.object("metadata")?.ok_or_else(|| missing(line, "metadata"))?;
-    let at = metadata.line_of("name");
-    let name = metadata.required_text("name")?;
-    let namespace = metadata.text("namespace")?;
-    let key = Key::new(at, namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &name)?;
+    let mut metadata = object.required_object("metadata")?;
+    let key = key(&mut metadata)?;
     let mut controller = None;
     for mut owner in metadata.objects("ownerReferences")? {
         if owner.flag("controller")? {
@@ -126,6 +123,14 @@ pub(super) fn read(file: &Arc<str>, object: &mut Object) -> Result<Metadata, Pro
         controller,
         is_going,
     })
+}
+
+/// The name of an object in its namespace.
+pub(super) fn key(metadata: &mut Object) -> Result<Key, Problem> {
+    let line = metadata.line_of("name");
+    let name = metadata.required_text("name")?;
+    let namespace = metadata.text("namespace")?;
+    Key::new(line, namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &name)
 }
 
 /// Labels and dots (RFC 1123).

@@ -21,6 +21,7 @@ pub(in crate::waypoint) struct Config {
     pub(super) authorization: Vec<Authorization>,
     pub(super) limits: Option<Limits>,
     pub(super) keys: Keys,
+    pub(super) traces: Option<Traces>,
 }
 
 /// A service that is called over gRPC.
@@ -152,6 +153,17 @@ pub(super) struct Keys {
     pub(super) allowed: Vec<Block>,
 }
 
+/// The collector of spans.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Traces {
+    pub(super) server: Service,
+    #[serde(default = "service_name")]
+    pub(super) service_name: String,
+    #[serde(default = "sample_percent", deserialize_with = "percent")]
+    pub(super) sample_percent: f64,
+}
+
 impl Config {
     /// All paths in it.
     pub(in crate::waypoint) fn paths(&mut self) -> Vec<&mut PathBuf> {
@@ -159,9 +171,11 @@ impl Config {
             authorization,
             limits,
             keys,
+            traces,
         } = self;
         let servers = authorization.iter_mut().map(|provider| &mut provider.server);
         let servers = servers.chain(limits.iter_mut().map(|limits| &mut limits.server));
+        let servers = servers.chain(traces.iter_mut().map(|traces| &mut traces.server));
         let roots = servers.filter_map(|server| server.roots.as_mut());
         roots.chain(&mut keys.roots).collect()
     }
@@ -276,6 +290,22 @@ fn header_match() -> Box<str> {
     "header_match".into()
 }
 
+fn service_name() -> String {
+    "waypoint".to_owned()
+}
+
+fn sample_percent() -> f64 {
+    1.0
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let percent = f64::deserialize(deserializer)?;
+    match (0.0..=100.0).contains(&percent) {
+        true => Ok(percent),
+        false => Err(D::Error::custom("not from 0.0 to 100.0")),
+    }
+}
+
 fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     within(deserializer, 1, 60_000).map(|number| Duration::from_millis(number.into()))
 }
@@ -335,6 +365,7 @@ mod tests {
         let actions: Vec<Action> = limits.rules[0].actions.iter().map(Action::from).collect();
         assert!(actions.contains(&Action::MaskedRemoteAddress { v4: 24, v6: 64 }));
         assert_eq!(config.keys.allowed.len(), 1);
+        assert!(config.traces.is_some());
     }
 
     /// What the example says of defaults is so.
@@ -343,7 +374,8 @@ mod tests {
         let given = read(&example()).unwrap();
         let least = "[[external.authorization]]\nname = 'opa'\nserver = { address = 'opa:1' }\n\
             [external.authorization.with_request_body]\nmax_request_bytes = 8192\n\
-            [external.limits]\nserver = { address = 'limits:1' }\ndomain = 'mesh'\nrules = []";
+            [external.limits]\nserver = { address = 'limits:1' }\ndomain = 'mesh'\nrules = []\n\
+            [external.traces]\nserver = { address = 'collector:1' }";
         let default = read(least).unwrap();
         let ([given_provider], [provider]) = (
             <[_; 1]>::try_from(given.authorization).unwrap(),
@@ -387,6 +419,8 @@ mod tests {
             format!("{bounds:?} {failure_mode_deny} {status_on_error} {x_ratelimit_headers}")
         };
         assert_eq!(shown(given.limits.unwrap()), shown(default.limits.unwrap()));
+        let shown = |traces: Traces| (traces.service_name, traces.sample_percent);
+        assert_eq!(shown(given.traces.unwrap()), shown(default.traces.unwrap()));
         assert!(default.keys.roots.is_none() && default.keys.allowed.is_empty());
     }
 
@@ -404,6 +438,11 @@ mod tests {
             ),
             ("[\"*\"]", "[\"a*b\"]", "`a*b`"),
             ("[\"127.0.0.0/8\"]", "[\"127.0.0.0/33\"]", "no block of addresses"),
+            (
+                "sample_percent = 1.0",
+                "sample_percent = 101.0",
+                "not from 0.0 to 100.0",
+            ),
             ("failure_mode_allow", "failure_mode", "unknown field"),
             ("\"source_cluster\"", "\"source\"", "unknown variant"),
             ("opa.shop.svc:9191", "opa.shop.svc", "address"),

@@ -8,6 +8,11 @@ use mesh_xds_types::ext_authz::authorization_server::{Authorization, Authorizati
 use mesh_xds_types::ext_authz::{CheckRequest, CheckResponse};
 use mesh_xds_types::rate_limit::rate_limit_service_server::{RateLimitService, RateLimitServiceServer};
 use mesh_xds_types::rate_limit::{RateLimitRequest, RateLimitResponse};
+#[cfg(feature = "otlp")]
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    trace_service_server::{TraceService, TraceServiceServer},
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
@@ -52,6 +57,17 @@ impl RateLimitService for Answers<RateLimitRequest, RateLimitResponse> {
     }
 }
 
+#[cfg(feature = "otlp")]
+#[tonic::async_trait]
+impl TraceService for Answers<ExportTraceServiceRequest, ExportTraceServiceResponse> {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0(request.into_inner()).await.map(Response::new)
+    }
+}
+
 /// A provider.
 pub(super) async fn authorization<F: Future<Output = Result<CheckResponse, Status>> + Send + 'static>(
     answer: impl Fn(CheckRequest) -> F + Send + Sync + 'static,
@@ -64,6 +80,14 @@ pub(super) async fn limits<F: Future<Output = Result<RateLimitResponse, Status>>
     answer: impl Fn(RateLimitRequest) -> F + Send + Sync + 'static,
 ) -> Fake {
     serve(Routes::new(RateLimitServiceServer::new(Answers::new(answer)))).await
+}
+
+/// A collector of spans.
+#[cfg(feature = "otlp")]
+pub(super) async fn collector<F: Future<Output = Result<ExportTraceServiceResponse, Status>> + Send + 'static>(
+    answer: impl Fn(ExportTraceServiceRequest) -> F + Send + Sync + 'static,
+) -> Fake {
+    serve(Routes::new(TraceServiceServer::new(Answers::new(answer)))).await
 }
 
 /// An address that nobody listens at.

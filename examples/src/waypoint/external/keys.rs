@@ -9,20 +9,24 @@ mod tests;
 mod url;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use mesh_policy::jwt::{KeySet, KeySource, WantedKeys};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 pub(super) use self::address::Block;
 use self::fetch::Fetcher;
 use super::config;
-use crate::workers::Driver;
 
 /// The most places that keys are fetched from. Policies may name more; those issuers' tokens are
 /// refused.
 const MAX_PLACES: usize = 256;
+
+/// How long a request waits for keys that were never fetched yet, as Envoy has it by default.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The keys of issuers, as of the last time that they could be fetched. A token whose keys never
 /// could be, or not for a day, is refused.
@@ -31,8 +35,8 @@ pub(in crate::waypoint) struct Keys(Arc<Shared>);
 
 struct Shared {
     held: RwLock<Held>,
-    /// How many places were never called yet; sent whenever the places change.
-    untried: watch::Sender<usize>,
+    /// Says that places have changed, or what is held of them.
+    changed: watch::Sender<()>,
     fetcher: Fetcher,
 }
 
@@ -58,14 +62,14 @@ struct PlaceName {
 
 impl Keys {
     /// None yet, and what fetches them for as long as it is polled.
-    pub(super) fn new(config: &config::Keys) -> (Self, Driver) {
+    pub(super) fn new(config: &config::Keys) -> (Self, impl Future<Output = Infallible> + Send + use<>) {
         let shared = Arc::new(Shared {
             held: RwLock::default(),
-            untried: watch::Sender::new(0),
+            changed: watch::Sender::new(()),
             fetcher: Fetcher::new(config),
         });
-        let driver = Driver::new("keys of tokens", driver::drive(Arc::clone(&shared)));
-        (Self(shared), driver)
+        let driving = driver::drive(Arc::clone(&shared));
+        (Self(shared), driving)
     }
 
     /// Fetches these keys from now on, and no others. Those that are held stay.
@@ -108,33 +112,42 @@ impl Keys {
         });
     }
 
-    /// Waits until each place was called once, whether or not keys came of it: seconds, if a place
-    /// does not answer. Nothing is lost by giving up before.
-    pub(in crate::waypoint) async fn tried(&self) {
-        let mut untried = self.0.untried.subscribe();
-        // The sender is in `self`.
-        untried.wait_for(|untried| *untried == 0).await.ok();
+    /// Waits until these have been fetched, or could not be, for the first time; though not for long.
+    /// Whoever asks for them right after a start or a change of policies would else be refused.
+    pub(in crate::waypoint) async fn tried<'w, W: Iterator<Item = WantedKeys<'w>>>(&self, wanted: impl Fn() -> W) {
+        let mut changed = self.0.changed.subscribe();
+        let tried = async {
+            while wanted().any(|keys| self.0.is_untried(&keys)) {
+                // The sender is in `self`.
+                changed.changed().await.ok();
+            }
+        };
+        timeout(PATIENCE, tried).await.ok();
     }
 }
 
 impl KeySource for Keys {
     fn keys(&self, wanted: &WantedKeys<'_>) -> Option<Arc<KeySet>> {
-        let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
-        let places = held.get(wanted.issuer)?;
-        let place = places.iter().find(|place| place.uri.as_deref() == wanted.uri)?;
-        place.keys.clone()
+        self.0.place(wanted, |place| place.keys.clone())?
     }
 }
 
 impl Shared {
-    /// Changes what is held, and tells who waits for it.
+    fn is_untried(&self, wanted: &WantedKeys<'_>) -> bool {
+        self.place(wanted, |place| !place.is_tried) == Some(true)
+    }
+
+    /// What there is to say of a place, if it is one.
+    fn place<T>(&self, wanted: &WantedKeys<'_>, say: impl FnOnce(&Place) -> T) -> Option<T> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let places = held.get(wanted.issuer)?;
+        places.iter().find(|place| place.uri.as_deref() == wanted.uri).map(say)
+    }
+
+    /// Changes what is held, and says so.
     fn change(&self, change: impl FnOnce(&mut Held)) {
-        let untried = {
-            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-            change(&mut held);
-            held.values().flatten().filter(|place| !place.is_tried).count()
-        };
-        self.untried.send_replace(untried);
+        change(&mut self.held.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_replace(());
     }
 
     /// All places, and how long calling each may take.

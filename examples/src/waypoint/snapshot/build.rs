@@ -112,6 +112,13 @@ fn lead(
                 .entry(Arc::clone(&service.key))
                 .or_insert_with(policy);
         }
+        if let Some(policy) = backend_policies.find(&service.namespace, &service.name) {
+            let policy = || Arc::new(policy.clone());
+            snapshot
+                .backend_policies
+                .entry(Arc::clone(&service.key))
+                .or_insert_with(policy);
+        }
     }
     for target in targets {
         if let Some(destination) = builder.destination(snapshot, &target) {

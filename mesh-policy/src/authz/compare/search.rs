@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     authz::cover::{Effort, RuleView},
+    chance::Draws,
     sample::{Sample, SampleRequest},
 };
 
@@ -102,12 +103,12 @@ impl<F: Fn(&Sample) -> bool> Search<F> {
 
     /// Some points in any seed, chosen by a sequence that is the same each time.
     fn mix(&mut self, seeds: &[Sample], points: &[Point]) -> Step {
-        let mut state = 0;
+        let mut draws = Draws::new(0);
         loop {
-            let seed = choose(seeds, next(&mut state));
+            let seed = choose(seeds, draws.next());
             let mut sample = seed.cloned().unwrap_or_else(ordinary);
-            for _ in 0..=next(&mut state) % MAX_CHANGES {
-                if let Some(point) = choose(points, next(&mut state)) {
+            for _ in 0..=draws.next() % MAX_CHANGES {
+                if let Some(point) = choose(points, draws.next()) {
                     point.apply(&mut sample);
                 }
             }
@@ -236,13 +237,4 @@ fn merged(one: &Sample, other: &Sample) -> Sample {
 fn choose<T>(all: &[T], number: u64) -> Option<&T> {
     let at = number.checked_rem(all.len() as u64)?;
     all.get(at as usize)
-}
-
-/// SplitMix64, by Steele, Lea and Flood.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

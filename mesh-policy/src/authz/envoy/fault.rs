@@ -1,32 +1,9 @@
-use std::{fmt, sync::Arc};
-
 use thiserror::Error;
 
-use crate::manifest::fault::ReadFault as FileFault;
+use crate::manifest::{self, fault::ReadFault as FileFault};
 
-/// Why a file of filters holds no policies, in one line: file, line and what is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ReadError {
-    /// The file's name.
-    pub file: Arc<str>,
-    /// The line, from 1.
-    pub line: u32,
-    /// What is wrong.
-    pub fault: ReadFault,
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.fault)
-    }
-}
-
-impl std::error::Error for ReadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.fault)
-    }
-}
+/// Why a file of filters holds no policies, in one line.
+pub type ReadError = manifest::ReadError<ReadFault>;
 
 /// What keeps filters from being policies.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -4,6 +4,7 @@ use crate::{
         target::{Labels, Target, TargetRef},
     },
     manifest::{
+        self,
         fault::{Problem, ReadFault},
         node::Node,
         object::Object,
@@ -11,9 +12,6 @@ use crate::{
 };
 
 const DRY_RUN: &str = "istio.io/dry-run";
-
-/// The namespace of an object that names none.
-const DEFAULT_NAMESPACE: &str = "default";
 
 /// What all objects of the API have beside their spec.
 pub(super) struct Metadata {
@@ -45,18 +43,11 @@ impl Metadata {
 /// Reads the metadata, and passes over what Kubernetes adds to an object.
 pub(super) fn metadata(object: &mut Object) -> Result<Metadata, Problem> {
     object.take("status");
-    let line = object.line;
-    let mut metadata = object.object("metadata")?.ok_or_else(|| {
-        let field = "metadata".into();
-        (line, ReadFault::Missing { field })
-    })?;
-    let name = metadata.required_text("name")?;
-    let namespace = metadata.text("namespace")?;
-    let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-    let line = metadata.line_of("annotations");
-    let annotations = metadata.object("annotations")?.map(Object::into_texts).transpose()?;
+    let mut found = manifest::metadata::Metadata::read(object)?;
+    let line = found.rest.line_of("annotations");
+    let annotations = found.rest.object("annotations")?.map(Object::into_texts).transpose()?;
     Ok(Metadata {
-        name: PolicyName::new(namespace, &name),
+        name: PolicyName::new(&found.namespace, &found.name),
         annotations: annotations.unwrap_or_default(),
         line,
     })

@@ -3,10 +3,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
+    chance::mix,
     facts::{Facts, Headers},
     fingerprint,
     traffic::{
-        chance::mix,
         header::each_line,
         query::{first_value, query},
     },

@@ -1,4 +1,4 @@
-use crate::traffic::chance::Draws;
+use crate::chance::Draws;
 
 /// Draws one of several by weight in constant time: Vose's alias method.
 #[derive(Debug)]

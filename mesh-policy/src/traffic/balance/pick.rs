@@ -8,7 +8,7 @@ use super::{
     member::Member,
     set::{EndpointSet, Part},
 };
-use crate::traffic::chance::{Draws, mix};
+use crate::chance::{Draws, mix};
 
 /// How often the algorithm is asked before any endpoint will do.
 const ASKED: u64 = 8;

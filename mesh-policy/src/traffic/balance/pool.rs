@@ -8,8 +8,8 @@ use super::{
     turns::Turns,
 };
 use crate::{
+    chance::{Draws, mix},
     fingerprint,
-    traffic::chance::{Draws, mix},
 };
 
 /// Endpoints among which only the algorithm chooses, by their positions in a set.

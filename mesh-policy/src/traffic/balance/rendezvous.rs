@@ -6,7 +6,7 @@
 //! alone, so that nobody else's slots move when it comes or goes, and its weight only stretches their
 //! times.
 
-use crate::traffic::chance::Draws;
+use crate::chance::Draws;
 
 /// A member as the table sees it: the fingerprint of its key, and its weight.
 pub(super) type Contender = (u64, u32);

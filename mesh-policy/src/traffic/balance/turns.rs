@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::traffic::chance::mix;
+use crate::chance::mix;
 
 /// How many turns a round may have before weights are rounded.
 const LONGEST: u64 = 1 << 14;

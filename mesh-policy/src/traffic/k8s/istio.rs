@@ -14,6 +14,7 @@ use crate::{
         fault::{Abort, Fault},
         filter::DirectResponse,
         fraction::Fraction,
+        grpc,
         host::HostPattern,
         redirect::{Redirect, RedirectPort, Scheme},
         rewrite::{PathChange, Rewrite},
@@ -90,7 +91,7 @@ pub(super) fn fault(mut object: Object) -> Result<Fault, Problem> {
         let http = abort.mapped("httpStatus", |text| {
             text.parse().ok().filter(|status| (200..=599).contains(status))
         })?;
-        let grpc = abort.mapped("grpcStatus", grpc_status)?;
+        let grpc = abort.mapped("grpcStatus", grpc::parse)?;
         let answer = match (http, grpc) {
             (Some(http), None) => Abort::Http(http),
             (None, Some(grpc)) => Abort::Grpc(grpc),
@@ -105,34 +106,6 @@ pub(super) fn fault(mut object: Object) -> Result<Fault, Problem> {
     }
     object.finish()?;
     Ok(fault)
-}
-
-/// A status of gRPC by its name or number.
-fn grpc_status(text: &str) -> Option<u8> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let number = text
-        .parse()
-        .ok()
-        .filter(|number: &u8| usize::from(*number) < NAMES.len());
-    number.or_else(|| NAMES.iter().position(|name| *name == text).map(|number| number as u8))
 }
 
 pub(super) fn rewrite(mut object: Object) -> Result<Rewrite, Problem> {

@@ -1,12 +1,9 @@
 use std::sync::Arc;
 
 use crate::{
-    manifest::{Object, Problem},
+    manifest::{self, Object, Problem},
     traffic::model::{Route, RouteKind},
 };
-
-/// The namespace of an object that names none.
-const DEFAULT_NAMESPACE: &str = "default";
 
 /// What routes and gateways need of what all objects have.
 pub(super) struct Metadata {
@@ -18,13 +15,13 @@ pub(super) struct Metadata {
 
 impl Metadata {
     pub(super) fn read(object: &mut Object, line: u32) -> Result<Self, Problem> {
-        let mut metadata = object.required_object("metadata")?;
-        let name = metadata.required_text("name")?.into();
-        let namespace = metadata.text("namespace")?;
-        let created = metadata.mapped("creationTimestamp", |text| is_time(text).then(|| text.into()))?;
+        let mut found = manifest::metadata::Metadata::read(object)?;
+        let created = found
+            .rest
+            .mapped("creationTimestamp", |text| is_time(text).then(|| text.into()))?;
         Ok(Self {
-            namespace: namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE).into(),
-            name,
+            namespace: found.namespace,
+            name: found.name,
             created,
             line,
         })

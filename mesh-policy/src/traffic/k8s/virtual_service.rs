@@ -40,7 +40,7 @@ pub(super) fn read(
     let gateways: Vec<_> = texts(spec.texts("gateways")?);
     let export_to = texts(spec.texts("exportTo")?);
     for object in spec.objects("http")? {
-        route.rules.push(rule(object, scope)?);
+        route.rules.extend(rule(object, scope)?);
     }
     spec.refuse(&["tcp", "tls"])?;
     spec.finish()?;
@@ -52,21 +52,31 @@ pub(super) fn read(
     Ok(service)
 }
 
-fn rule(mut object: Object, scope: &mut Scope) -> Result<Rule, Problem> {
+/// None for a rule that is for gateways of Istio alone, which nothing here is.
+fn rule(mut object: Object, scope: &mut Scope) -> Result<Option<Rule>, Problem> {
     let mut rule = Rule {
         name: object.text("name")?.map(Into::into),
         ..Rule::default()
     };
     let mut unsupported = None;
-    for asked in object.objects("match")? {
+    let list = object.objects("match")?;
+    let is_for_all = list.is_empty();
+    for mut asked in list {
+        let gateways = asked.texts("gateways")?;
+        if !gateways.is_empty() && gateways.iter().all(|(_, name)| name != "mesh") {
+            continue;
+        }
         let (asked, fault) = route_match(asked, scope)?;
         rule.matches.push(asked);
         unsupported = unsupported.or(fault);
     }
-    Ok(scope.rule(rule, |rule, scope| match unsupported {
+    if rule.matches.is_empty() && !is_for_all {
+        return Ok(None);
+    }
+    Ok(Some(scope.rule(rule, |rule, scope| match unsupported {
         Some(fault) => Err(fault),
         None => outcome(rule, object, scope),
-    }))
+    })))
 }
 
 /// What becomes of the rule's requests.
@@ -155,8 +165,7 @@ fn route_match(mut object: Object, scope: &mut Scope) -> Result<(RouteMatch, Opt
     asked.port = port(&mut object)?;
     asked.source_namespace = object.text("sourceNamespace")?.map(Into::into);
     object.pass_over(&["name", "statPrefix"]);
-    let refused = object.refuse(&["gateways", "sourceLabels"]);
-    object.pass_over(&["gateways", "sourceLabels"]);
+    let refused = object.refuse(&["sourceLabels"]);
     object.finish()?;
     Ok((asked, unsupported.or(refused.err())))
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::traffic::{chance::Draws, moment::nanos};
+use crate::{chance::Draws, traffic::moment::nanos};
 
 /// When failures in a row shut a [`Gate`], and for how long.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use super::{
     outcome::Outcome,
     rates::{above_threshold, below_the_others},
 };
-use crate::traffic::{balance::Health, chance::Draws};
+use crate::{chance::Draws, traffic::balance::Health};
 
 /// Outlier detection for the endpoints of a service.
 ///

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{detection::Detection, outcome::Outcome};
-use crate::traffic::{chance::Draws, moment::nanos};
+use crate::{chance::Draws, traffic::moment::nanos};
 
 /// The state of an endpoint that gets requests.
 const IN_SERVICE: u64 = 0;

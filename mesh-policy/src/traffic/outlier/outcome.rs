@@ -1,3 +1,5 @@
+use crate::traffic::grpc;
+
 /// How a request ended, as far as it says something about the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -24,13 +26,12 @@ impl Outcome {
     /// That of a gRPC response, by its `grpc-status`: Envoy takes each for an HTTP status. What is not
     /// in the list of statuses counts as UNKNOWN, which is an error.
     pub fn of_grpc(status: u32) -> Self {
-        match status {
+        match grpc::known(status) {
+            // Envoy's 504 and 503.
+            grpc::DEADLINE_EXCEEDED | grpc::UNAVAILABLE => Self::GatewayError,
+            grpc::UNKNOWN | grpc::UNIMPLEMENTED | grpc::INTERNAL | grpc::DATA_LOSS => Self::ServerError,
             // OK, and what is the client's own doing.
-            0 | 1 | 3 | 5..=11 | 16 => Self::Success,
-            // DEADLINE_EXCEEDED is a 504, UNAVAILABLE a 503.
-            4 | 14 => Self::GatewayError,
-            // UNKNOWN, UNIMPLEMENTED, INTERNAL, DATA_LOSS.
-            _ => Self::ServerError,
+            _ => Self::Success,
         }
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::traffic::chance::Draws;
+use crate::chance::Draws;
 
 /// How long to wait before a retry: Envoy's exponential back-off with full jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

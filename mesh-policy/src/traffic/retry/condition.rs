@@ -3,6 +3,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::call::{Failure, Outcome, Response};
+use crate::traffic::grpc;
 
 /// After which ends a request may be tried again: Envoy's `retry_on`, Istio's `retryOn`.
 ///
@@ -138,12 +139,12 @@ impl Conditions {
             500..=599 => self.has(Name::ServerError),
             _ => false,
         };
-        let by_grpc = match response.grpc_status {
-            Some(1) => self.has(Name::Cancelled),
-            Some(4) => self.has(Name::DeadlineExceeded),
-            Some(8) => self.has(Name::ResourceExhausted),
-            Some(13) => self.has(Name::Internal),
-            Some(14) => self.has(Name::Unavailable),
+        let by_grpc = match response.grpc_status.map(grpc::known) {
+            Some(grpc::CANCELLED) => self.has(Name::Cancelled),
+            Some(grpc::DEADLINE_EXCEEDED) => self.has(Name::DeadlineExceeded),
+            Some(grpc::RESOURCE_EXHAUSTED) => self.has(Name::ResourceExhausted),
+            Some(grpc::INTERNAL) => self.has(Name::Internal),
+            Some(grpc::UNAVAILABLE) => self.has(Name::Unavailable),
             _ => false,
         };
         let by_list = self.has(Name::RetriableStatusCodes) && self.statuses.contains(response.status);

@@ -1,5 +1,6 @@
 //! Calls places when they are due.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use mesh_policy::jwt::KeySet;
@@ -14,9 +15,9 @@ use crate::proxy::chance::Chance;
 /// The most places that are called at a time.
 const MAX_CALLS: usize = 8;
 
-pub(super) async fn drive(shared: Arc<Shared>) {
+pub(super) async fn drive(shared: Arc<Shared>) -> Infallible {
     let chance = Chance::new();
-    let mut changed = shared.untried.subscribe();
+    let mut changed = shared.changed.subscribe();
     let mut schedule = Schedule::default();
     let mut calls = JoinSet::new();
     loop {

@@ -118,9 +118,11 @@ fn authenticator(rules: Vec<JwtRule>) -> Authenticator {
 
 /// Keys that are fetched for as long as the second is kept.
 fn keys(config: &str) -> (Keys, JoinSet<()>) {
-    let (keys, _) = Keys::new(&toml::from_str(config).unwrap());
+    let (keys, fetching) = Keys::new(&toml::from_str(config).unwrap());
     let mut driving = JoinSet::new();
-    driving.spawn(driver::drive(Arc::clone(&keys.0)));
+    driving.spawn(async {
+        fetching.await;
+    });
     (keys, driving)
 }
 
@@ -128,7 +130,7 @@ fn keys(config: &str) -> (Keys, JoinSet<()>) {
 async fn held(keys: &Keys, rules: Vec<JwtRule>) -> Vec<bool> {
     let authenticator = authenticator(rules);
     keys.follow(authenticator.wanted_keys());
-    keys.tried().await;
+    keys.tried(|| authenticator.wanted_keys()).await;
     authenticator
         .wanted_keys()
         .map(|wanted| keys.keys(&wanted).is_some())
@@ -297,7 +299,7 @@ async fn so_many_places_are_called_and_no_more() {
         .collect();
     let wanted = || authenticators.iter().flat_map(Authenticator::wanted_keys);
     keys.follow(wanted());
-    keys.tried().await;
+    keys.tried(wanted).await;
     assert_eq!(
         wanted().filter(|wanted| keys.keys(wanted).is_some()).count(),
         MAX_PLACES

@@ -1,42 +1,44 @@
-//! Draws, made of the one number that a caller brings.
+//! Draws, made of the one number that a caller brings: SplitMix64, by Steele, Lea and Flood.
 
-/// The step between two states of SplitMix64.
+/// The step between two states.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A sequence of numbers from a first one. Not for secrets.
 #[derive(Clone, Debug)]
-pub(super) struct Draws(u64);
+pub(crate) struct Draws(u64);
 
 impl Draws {
-    pub(super) fn new(random: u64) -> Self {
+    pub(crate) fn new(random: u64) -> Self {
         Self(random)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         mix(self.0)
     }
 
+    #[cfg(feature = "traffic")]
     /// A number below `end`, or zero if there is none. Off from uniform by less than `end` in 2^32.
-    pub(super) fn below(&mut self, end: u32) -> u32 {
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
         ((u64::from(end) * (self.next() >> 32)) >> 32) as u32
     }
 
+    #[cfg(feature = "traffic")]
     /// A share of one, below it.
-    pub(super) fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
 /// A number from which nothing of the first is to be seen, the same each time.
-pub(super) fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let mut mixed = number;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "traffic"))]
 mod tests {
     use super::*;
 

@@ -1,0 +1,272 @@
+//! What each waypoint is told: what concerns the services that it serves, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mesh_policy::authz::attach::{self, Recipient, ServiceKind};
+use mesh_policy::traffic::attach::virtual_services;
+use mesh_policy::traffic::{DestinationRule, HostPattern, ReferenceGrant, Referrer, Route, Target, VirtualService};
+
+use mesh_xds_types::workload::Service as Message;
+
+use super::super::objects::{Key, Meaning, Name, Objects, Told};
+use super::hostname;
+use super::services::{ByWaypoint, Service};
+use super::status::{Judge, service_of};
+
+/// What a waypoint is told, by names.
+pub(in crate::control_plane) type Program = BTreeMap<Name, Arc<Told>>;
+
+/// What each waypoint is told.
+pub(super) fn compile(
+    objects: &Objects,
+    judge: &Judge<'_>,
+    services: &BTreeMap<String, Message>,
+    served: &ByWaypoint,
+    root_namespace: &str,
+) -> BTreeMap<Key, Program> {
+    let library = Library::new(objects, judge, services, root_namespace);
+    let gateways = objects.gateways.keys();
+    gateways
+        .map(|gateway| {
+            let services = served.get(gateway).map(Vec::as_slice).unwrap_or_default();
+            (gateway.clone(), library.program(gateway, services))
+        })
+        .collect()
+}
+
+/// Everything that waypoints could be told.
+struct Library<'o> {
+    told: &'o Program,
+    judge: &'o Judge<'o>,
+    root_namespace: &'o str,
+    /// By the services that they want to be attached to.
+    routes: BTreeMap<Key, Vec<(&'o Arc<Told>, &'o Route)>>,
+    /// The namespaces of services, by hostname.
+    homes: BTreeMap<&'o str, &'o str>,
+    /// By namespace.
+    virtual_services: BTreeMap<&'o str, Vec<VirtualService>>,
+}
+
+impl<'o> Library<'o> {
+    fn new(
+        objects: &'o Objects,
+        judge: &'o Judge<'o>,
+        services: &'o BTreeMap<String, Message>,
+        root_namespace: &'o str,
+    ) -> Self {
+        let homes = services.values();
+        let mut library = Self {
+            told: &objects.traffic.told,
+            judge,
+            root_namespace,
+            routes: BTreeMap::new(),
+            homes: homes.map(|service| (&*service.hostname, &*service.namespace)).collect(),
+            virtual_services: BTreeMap::new(),
+        };
+        for told in library.told.values() {
+            match &told.meaning {
+                Meaning::Route(route) => {
+                    let parents: BTreeSet<_> = route.parents.iter().filter_map(service_of).collect();
+                    for service in parents {
+                        library.routes.entry(service).or_default().push((told, route));
+                    }
+                }
+                Meaning::VirtualService(service) => {
+                    let of_namespace = library.virtual_services.entry(&told.name.key.namespace).or_default();
+                    of_namespace.push(service.clone());
+                }
+                _ => {}
+            }
+        }
+        library
+    }
+
+    fn program(&self, gateway: &Key, services: &[Service]) -> Program {
+        let mut chosen = Chosen::default();
+        for service in services {
+            let routes = match service.kind {
+                ServiceKind::Service => self.routes_of(&service.key),
+                ServiceKind::ServiceEntry => Vec::new(),
+            };
+            // A port that has routes has no VirtualService.
+            if !routes.iter().any(|(_, route)| is_for_all_ports(route, &service.key)) {
+                self.add_virtual_services(service, &mut chosen);
+            }
+            for route in routes {
+                chosen.add_route(route, &self.homes);
+            }
+            chosen
+                .hosts
+                .insert((service.key.namespace.clone(), service.hostname.clone()));
+        }
+        let is_chosen = |told: &&Arc<Told>| match &told.meaning {
+            Meaning::Gateway => told.name.key == *gateway,
+            Meaning::DestinationRule(rule) => {
+                let mut hosts = chosen.hosts.iter();
+                hosts.any(|(namespace, host)| self.is_about(rule, namespace, host, gateway))
+            }
+            Meaning::Grant(grant) => chosen.references.iter().any(|reference| reference.needs(grant)),
+            Meaning::Authorization(policy) => {
+                let mut recipients = recipients(gateway, services);
+                recipients.any(|recipient| recipient.is_subject_to(policy, self.root_namespace))
+            }
+            Meaning::RequestAuthentication(authentication) => {
+                let mut recipients = recipients(gateway, services);
+                recipients.any(|recipient| recipient.believes_by(authentication, self.root_namespace))
+            }
+            Meaning::BackendPolicy(policy) => {
+                let mut services = policy.targets.iter().filter(|target| target.kind == "Service");
+                services.any(|target| {
+                    let namespace = policy.namespace.to_string();
+                    let host = full(&target.name, &namespace);
+                    chosen.hosts.contains(&(namespace, host))
+                })
+            }
+            Meaning::RateLimit(policy) => policy.targets.iter().any(|target| {
+                let key = told.name.key.beside(&target.object.name);
+                match &*target.object.kind {
+                    "Service" => services.iter().any(|service| service.key == key),
+                    kind => chosen.routes.contains(&Name {
+                        kind: kind.to_owned(),
+                        key,
+                    }),
+                }
+            }),
+            Meaning::Route(_) | Meaning::VirtualService(_) => chosen.routes.contains(&told.name),
+        };
+        let chosen = self.told.values().filter(is_chosen);
+        chosen.map(|told| (told.name.clone(), Arc::clone(told))).collect()
+    }
+
+    /// The routes of a service, which are not all that want to be.
+    fn routes_of(&self, service: &Key) -> Vec<(&'o Arc<Told>, &'o Route)> {
+        let mut routes = self.routes.get(service).cloned().unwrap_or_default();
+        routes.retain(|(_, route)| self.judge.is_accepted(route, service));
+        routes
+    }
+
+    fn add_virtual_services(&self, service: &Service, chosen: &mut Chosen<'o>) {
+        let namespace = service.key.namespace.as_str();
+        let of_namespace = self
+            .virtual_services
+            .get(namespace)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        for route in virtual_services(namespace, &service.hostname, of_namespace) {
+            let name = Name {
+                kind: route.id.kind.to_string(),
+                key: service.key.beside(&route.id.name),
+            };
+            chosen.add_targets(&route, &self.homes);
+            chosen.routes.insert(name);
+        }
+    }
+
+    /// Whether a rule may be one for requests of a waypoint to a host: of the waypoint's namespace,
+    /// the host's, or the mesh's.
+    fn is_about(&self, rule: &DestinationRule, namespace: &str, host: &str, gateway: &Key) -> bool {
+        let is_near = [namespace, &gateway.namespace, self.root_namespace].contains(&&*rule.namespace);
+        is_near && is_host(&rule.host, &rule.namespace, host)
+    }
+}
+
+/// What a waypoint is told, as far as that is known.
+#[derive(Default)]
+struct Chosen<'o> {
+    routes: BTreeSet<Name>,
+    /// With their namespaces: where requests go.
+    hosts: BTreeSet<(String, String)>,
+    references: Vec<Reference<'o>>,
+}
+
+impl<'o> Chosen<'o> {
+    fn add_route(&mut self, (told, route): (&Arc<Told>, &'o Route), homes: &BTreeMap<&str, &str>) {
+        for target in targets(route) {
+            if let Target::Object { namespace, name, .. } = target
+                && *namespace != route.id.namespace
+            {
+                self.references.push(Reference { route, namespace, name });
+            }
+        }
+        self.add_targets(route, homes);
+        self.routes.insert(told.name.clone());
+    }
+
+    fn add_targets(&mut self, route: &Route, homes: &BTreeMap<&str, &str>) {
+        let own = &*route.id.namespace;
+        self.hosts.extend(targets(route).map(|target| match target {
+            Target::Object { namespace, name, .. } => (namespace.to_string(), full(name, namespace)),
+            Target::Host { host, .. } if host.contains('.') => {
+                let namespace = homes.get(&**host).copied().unwrap_or(own);
+                (namespace.to_owned(), host.to_string())
+            }
+            Target::Host { host, .. } => (own.to_owned(), full(host, own)),
+            _ => (own.to_owned(), String::new()),
+        }));
+    }
+}
+
+/// A route's reference to a service of another namespace.
+struct Reference<'o> {
+    route: &'o Route,
+    namespace: &'o str,
+    name: &'o str,
+}
+
+impl Reference<'_> {
+    /// Whether the reference is of no use without this.
+    fn needs(&self, grant: &ReferenceGrant) -> bool {
+        let kind = self.route.id.kind.to_string();
+        let is_from = |from: &Referrer| *from.kind == *kind && from.namespace == self.route.id.namespace;
+        *grant.namespace == *self.namespace
+            && grant.from.iter().any(is_from)
+            && grant
+                .to
+                .iter()
+                .any(|to| to.name.as_ref().is_none_or(|name| **name == *self.name))
+    }
+}
+
+/// Where a route sends requests, and copies of them.
+fn targets(route: &Route) -> impl Iterator<Item = &Target> {
+    route.rules.iter().flat_map(|rule| {
+        let backends = rule.backends.as_slice().iter().map(|backend| &backend.target);
+        backends.chain(rule.filters.mirrors.iter().map(|mirror| &mirror.target))
+    })
+}
+
+/// Whether a route wants to be attached to a service whatever the port.
+fn is_for_all_ports(route: &Route, service: &Key) -> bool {
+    let mut parents = route.parents.iter().filter(|parent| parent.port.is_none());
+    parents.any(|parent| service_of(parent).as_ref() == Some(service))
+}
+
+/// What policies may name to mean the waypoint.
+fn recipients<'g>(gateway: &'g Key, services: &'g [Service]) -> impl Iterator<Item = Recipient<'g>> {
+    let services = services.iter().map(|service| attach::Service {
+        namespace: &service.key.namespace,
+        name: &service.key.name,
+        kind: service.kind,
+    });
+    [None]
+        .into_iter()
+        .chain(services.map(Some))
+        .map(|service| Recipient::Waypoint {
+            namespace: &gateway.namespace,
+            name: &gateway.name,
+            service,
+        })
+}
+
+/// Whether a rule's host, which may be a short name in the rule's namespace, is a host or has it.
+fn is_host(named: &HostPattern, namespace: &str, host: &str) -> bool {
+    named.matches(host.as_bytes()) || full(&named.to_string(), namespace) == host
+}
+
+fn full(name: &str, namespace: &str) -> String {
+    hostname(&Key {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
+}

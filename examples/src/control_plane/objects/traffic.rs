@@ -1,0 +1,224 @@
+//! What tells waypoints what to do with requests: read by what reads it there, and passed on as it is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use mesh_policy::Budget;
+use mesh_policy::authz::{AuthorizationPolicy, RequestAuthentication};
+use mesh_policy::jwt::{Authenticator, InvalidRule};
+use mesh_policy::manifest::{Item, Problem};
+use mesh_policy::traffic::k8s::{self, Manifests};
+use mesh_policy::traffic::rate::RateLimitPolicy;
+use mesh_policy::traffic::upstream::BackendTrafficPolicy;
+use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualService};
+use serde_json::json;
+
+use super::{Key, Place, metadata};
+
+/// What is told of an object, and what it means. It may have keys in it, so it is not shown.
+#[derive(Clone)]
+pub(in crate::control_plane) struct Told {
+    pub(in crate::control_plane) name: Name,
+    pub(in crate::control_plane) place: Place,
+    /// The object as JSON.
+    pub(in crate::control_plane) text: Arc<str>,
+    pub(in crate::control_plane) meaning: Meaning,
+    /// What of it cannot be carried out, so that requests fail.
+    pub(in crate::control_plane) impaired: Vec<String>,
+}
+
+/// The name of an object among all that waypoints are told of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::control_plane) struct Name {
+    pub(in crate::control_plane) kind: String,
+    pub(in crate::control_plane) key: Key,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told")
+            .field("name", &self.name)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.key.namespace, self.key.name)
+    }
+}
+
+#[derive(Clone)]
+pub(in crate::control_plane) enum Meaning {
+    Route(Route),
+    VirtualService(VirtualService),
+    DestinationRule(Box<DestinationRule>),
+    BackendPolicy(BackendTrafficPolicy),
+    RateLimit(RateLimitPolicy),
+    /// What it says is known elsewhere.
+    Gateway,
+    Grant(ReferenceGrant),
+    Authorization(AuthorizationPolicy),
+    RequestAuthentication(RequestAuthentication),
+}
+
+/// An object that is not taken, and that stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control_plane) struct Rejected {
+    pub(in crate::control_plane) kind: String,
+    /// If it could be read.
+    pub(in crate::control_plane) key: Option<Key>,
+    pub(in crate::control_plane) place: Place,
+    pub(in crate::control_plane) reason: String,
+    /// Whether what it said before is in force.
+    pub(in crate::control_plane) is_kept: bool,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind, place, reason, ..
+        } = self;
+        let then = match self.is_kept {
+            true => "what it said before is in force",
+            false => "it is not there",
+        };
+        write!(f, "{place}: {kind}: {reason}; {then}")
+    }
+}
+
+/// All that waypoints may be told.
+#[derive(Clone, Debug, Default)]
+pub(in crate::control_plane) struct Traffic {
+    pub(in crate::control_plane) told: BTreeMap<Name, Arc<Told>>,
+    pub(in crate::control_plane) rejected: Vec<Rejected>,
+}
+
+impl Traffic {
+    /// Keeps what objects said before that say nothing good now. An API server would not have taken
+    /// what they say, and neither do waypoints.
+    pub(in crate::control_plane) fn keep(&mut self, before: &Self) {
+        for rejected in &mut self.rejected {
+            let Some(key) = rejected.key.clone() else { continue };
+            let name = Name {
+                kind: rejected.kind.clone(),
+                key,
+            };
+            if let Some(last) = before.told.get(&name) {
+                self.told.insert(name, Arc::clone(last));
+                rejected.is_kept = true;
+            }
+        }
+    }
+}
+
+/// What becomes of an object.
+pub(super) enum Outcome {
+    Told(Box<Told>),
+    Rejected(Rejected),
+    /// It is none of those that waypoints know.
+    Unknown,
+}
+
+impl Outcome {
+    fn impaired(mut self, why: Vec<String>) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.impaired = why;
+        }
+        self
+    }
+}
+
+/// Reads an object of the APIs about traffic.
+pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
+    let Manifests {
+        routes,
+        gateways,
+        grants,
+        virtual_services,
+        destination_rules,
+        backend_policies,
+        rate_limits,
+        rejected,
+        impaired,
+        ..
+    } = k8s::read_items(file, [item.clone()], &Budget::new());
+    let mut meanings = (routes.into_iter().map(Meaning::Route))
+        .chain(gateways.into_iter().map(|_| Meaning::Gateway))
+        .chain(grants.into_iter().map(Meaning::Grant))
+        .chain(virtual_services.into_iter().map(Meaning::VirtualService))
+        .chain(backend_policies.into_iter().map(Meaning::BackendPolicy))
+        .chain(rate_limits.into_iter().map(Meaning::RateLimit))
+        .chain(
+            destination_rules
+                .into_iter()
+                .map(Box::new)
+                .map(Meaning::DestinationRule),
+        );
+    match (rejected.into_iter().next(), meanings.next()) {
+        (Some(rejected), _) => reject(file, item, (rejected.error.line, rejected.error.fault)),
+        (None, Some(meaning)) => match key(item) {
+            Ok(key) => {
+                let impaired = impaired.into_iter().map(|rule| rule.error.to_string());
+                tell(file, item, key, meaning).impaired(impaired.collect())
+            }
+            Err(problem) => reject(file, item, problem),
+        },
+        (None, None) => Outcome::Unknown,
+    }
+}
+
+/// What is told of an object that means this.
+pub(super) fn tell(file: &Arc<str>, item: &Item, key: Key, meaning: Meaning) -> Outcome {
+    let mut whole = item.clone();
+    // Nobody is told anew of what a controller has noted.
+    whole.object.pass_over(&["status"]);
+    let kind = whole.kind.clone();
+    Outcome::Told(Box::new(Told {
+        // Texts in mappings and lists: there is nothing that JSON does not have.
+        text: json!(whole).to_string().into(),
+        name: Name { kind, key },
+        place: place(file, item.line),
+        meaning,
+        impaired: Vec::new(),
+    }))
+}
+
+/// What is told of an object that says whose tokens are believed.
+pub(super) fn tell_authentication(file: &Arc<str>, item: &Item, object: RequestAuthentication) -> Outcome {
+    let key = match key(item) {
+        Ok(key) => key,
+        Err(problem) => return reject(file, item, problem),
+    };
+    match Authenticator::new([&object]) {
+        Ok(_) => tell(file, item, key, Meaning::RequestAuthentication(object)),
+        Err(InvalidRule { line, field, fault, .. }) => Outcome::Rejected(Rejected {
+            kind: item.kind.clone(),
+            key: Some(key),
+            place: place(file, line),
+            reason: format!("`{field}`: {fault}"),
+            is_kept: false,
+        }),
+    }
+}
+
+fn reject(file: &Arc<str>, item: &Item, (line, fault): Problem) -> Outcome {
+    Outcome::Rejected(Rejected {
+        kind: item.kind.clone(),
+        key: key(item).ok(),
+        place: place(file, line),
+        reason: fault.to_string(),
+        is_kept: false,
+    })
+}
+
+fn key(item: &Item) -> Result<Key, Problem> {
+    metadata::key(&mut item.object.clone().required_object("metadata")?)
+}
+
+fn place(file: &Arc<str>, line: u32) -> Place {
+    let file = Arc::clone(file);
+    Place { file, line }
+}
