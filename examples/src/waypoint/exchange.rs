@@ -95,7 +95,7 @@ impl Exchange<'_> {
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
         let mut subject = subject;
         if let Ok(authenticator) = &served.authenticator {
-            gateway.keys.tried(|| authenticator.wanted_keys()).await;
+            gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
         }
         let admission = judge(self.client, served, &head, &subject)?;
         let target = admission.apply(&mut head.headers);

@@ -156,6 +156,7 @@ pub(super) struct Keys {
 /// The collector of spans.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "there is nobody to send them"))]
 pub(super) struct Traces {
     pub(super) server: Service,
     #[serde(default = "service_name")]

@@ -77,6 +77,7 @@ impl Spans {
 
     /// Begins one for each request whose client traces it, and for so many percent of those without a
     /// trace context; and where they come out.
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "there is nobody to collect them"))]
     pub(super) fn collected(percent: f64) -> (Self, mpsc::Receiver<Span>) {
         let (sender, spans) = mpsc::channel(MAX_WAITING);
         let collected = Collected {

@@ -130,7 +130,7 @@ fn keys(config: &str) -> (Keys, JoinSet<()>) {
 async fn held(keys: &Keys, rules: Vec<JwtRule>) -> Vec<bool> {
     let authenticator = authenticator(rules);
     keys.follow(authenticator.wanted_keys());
-    keys.tried(|| authenticator.wanted_keys()).await;
+    keys.tried_for(|| authenticator.wanted_keys()).await;
     authenticator
         .wanted_keys()
         .map(|wanted| keys.keys(&wanted).is_some())
@@ -299,7 +299,7 @@ async fn so_many_places_are_called_and_no_more() {
         .collect();
     let wanted = || authenticators.iter().flat_map(Authenticator::wanted_keys);
     keys.follow(wanted());
-    keys.tried(wanted).await;
+    keys.tried().await;
     assert_eq!(
         wanted().filter(|wanted| keys.keys(wanted).is_some()).count(),
         MAX_PLACES
