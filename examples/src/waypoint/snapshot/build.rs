@@ -10,7 +10,7 @@ use mesh_policy::authz::attach::{Recipient, Service as Attached, ServiceKind};
 use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyName, TargetRef, TrustDomains};
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
-use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
+use mesh_policy::traffic::rate::{Descriptors, Limiter, RateLimitPolicy};
 use mesh_policy::traffic::upstream::{BackendTrafficPolicies, DestinationRules};
 use mesh_policy::traffic::{ReferenceGrant, Route, RouteTable, Target, VirtualService};
 use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
@@ -59,7 +59,11 @@ pub(super) fn build(
         grants: objects.grants().cloned().collect(),
         named,
         policies: HashMap::new(),
-        problems: objects.problems().map(str::to_owned).collect(),
+        problems: objects
+            .problems()
+            .map(str::to_owned)
+            .chain(uncounted(objects))
+            .collect(),
     };
     let served: HashMap<_, _> = ours
         .into_iter()
@@ -343,6 +347,18 @@ impl Terms {
             _ => false,
         }
     }
+}
+
+/// Limits that are not counted here: those of routes, and those that others count.
+fn uncounted(objects: &Objects) -> impl Iterator<Item = String> {
+    objects.rate_limits().flat_map(|policy| {
+        let name = format!("RateLimitPolicy `{}/{}`", policy.namespace, policy.name);
+        let others = policy.targets.iter().filter(|target| target.object.kind != "Service");
+        let others = others.map(|target| format!("{name}: requests of {} are not counted", target.object.kind));
+        let asked = (policy.descriptors != Descriptors::new())
+            .then(|| format!("{name}: descriptors are for `external.limits` of the configuration"));
+        others.chain(asked).collect::<Vec<_>>()
+    })
 }
 
 /// What declared a service: those of Kubernetes have names of its kind.

@@ -81,6 +81,13 @@ impl Parts {
         self.version += 1;
         let before = Arc::clone(&self.publish.borrow());
         let snapshot = build(&self.terms, &self.mesh, &self.objects, self.version, Some(&before));
+        let news = snapshot
+            .problems
+            .iter()
+            .filter(|problem| !before.problems.contains(problem));
+        for reason in news {
+            tracing::warn!(%reason, "not all is as objects have it");
+        }
         let authenticators = snapshot
             .all_served()
             .filter_map(|served| served.authenticator.as_ref().ok());
