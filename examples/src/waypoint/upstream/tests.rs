@@ -6,4 +6,5 @@ mod connections;
 mod limits;
 mod outliers;
 mod places;
+mod simulation;
 mod world;
