@@ -27,6 +27,8 @@ pub(super) struct Args {
 const LONG_HELP: &str = concat!(
     "The configuration:\n\n",
     include_str!("config.toml"),
+    "\n",
+    include_str!("external/config.toml"),
     "\nThe admin address answers GET /healthz/ready, /metrics and /config_dump (no keys), and\n\
      POST /logging?level=FILTER, where FILTER is what RUST_LOG takes."
 );

@@ -102,7 +102,6 @@ pub(super) struct Settings {
     drain_seconds: u32,
     demand_seconds: u32,
     certificate_seconds: u32,
-    idle_seconds: u32,
     pub(super) max_requests: u32,
     pub(super) access_log: LogFormat,
 }
@@ -119,10 +118,6 @@ impl Settings {
     pub(super) fn certificate_lifetime(&self) -> Duration {
         Duration::from_secs(self.certificate_seconds.into())
     }
-
-    pub(super) fn idle(&self) -> Duration {
-        Duration::from_secs(self.idle_seconds.into())
-    }
 }
 
 impl Default for Settings {
@@ -135,7 +130,6 @@ impl Default for Settings {
             drain_seconds: 5,
             demand_seconds: 5,
             certificate_seconds: 24 * 3600,
-            idle_seconds: 3600,
             max_requests: 10_000,
             access_log: LogFormat::Text,
         }

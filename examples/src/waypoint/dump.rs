@@ -11,7 +11,7 @@ use crate::proxy::admin::Operated;
 
 impl Operated for Gateway {
     fn is_ready(&self) -> bool {
-        *self.is_synced.borrow()
+        *self.is_ready.borrow()
     }
 
     fn metrics(&self) -> Result<String, fmt::Error> {

@@ -47,12 +47,10 @@ pub(super) struct Gateway {
     pub(super) underscores: Underscores,
     /// Whether endpoints are told who asks.
     pub(super) shows_clients: bool,
-    /// How long a client's HTTP connection may be idle.
-    pub(super) idle: Duration,
     /// Room for requests.
     pub(super) room: Arc<Semaphore>,
     /// Whether the mesh is known as far as it was told at once.
-    pub(super) is_synced: watch::Receiver<bool>,
+    pub(super) is_ready: watch::Receiver<bool>,
     /// How long what is open may take to end when this process is to.
     pub(super) drain: Duration,
 }

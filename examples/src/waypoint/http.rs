@@ -16,7 +16,7 @@ use super::client::Client;
 use super::exchange;
 use crate::workers::Stop;
 
-/// Time for a request's head to arrive, and for what is open to end once no more is taken.
+/// Time for a request's head to arrive, since the connection's beginning or the last answer's end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of a request's head, as in Envoy, and its lines.
@@ -59,7 +59,7 @@ impl Conversation {
     pub(super) async fn http1(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT.min(self.client.worker.gateway.idle))
+            .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_LINES)
             .half_close(true);

@@ -44,7 +44,35 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failure> {
     let settings = &config.settings;
-    let keepers = Keepers::new();
+    let (keepers, signals) = (Keepers::new(), Signals::catch()?);
+    let (gateway, drivers) = load(config, &signals, &keepers)?;
+    let admin = config
+        .admin
+        .as_ref()
+        .map(|admin| bind("admin.bind", admin.bind, 1))
+        .transpose()?;
+    let listeners = config.inbound.iter();
+    let listeners = listeners.map(|inbound| bind("inbound.bind", inbound.bind, settings.threads));
+    let listeners: Vec<_> = listeners.collect::<Result<_, _>>()?;
+    keepers.drive("control-plane", drivers)?;
+    let addrs = listeners.iter().map(|sockets| sockets.addr).collect();
+    let ready = Ready::new(
+        &config.namespace,
+        &config.name,
+        addrs,
+        admin.as_ref().map(|admin| admin.addr),
+    );
+    ready.print(json)?;
+    let result = signals.run(workers(&gateway, listeners, (admin, level), settings.threads), keepers);
+    if let Err(reason) = gateway.telemetry.log.finish(LOG_PATIENCE) {
+        tracing::warn!(%reason, "access log incomplete");
+    }
+    result
+}
+
+/// Reads all that the configuration names.
+fn load(config: &Config, signals: &Signals, keepers: &Keepers) -> Result<(Arc<Gateway>, Vec<Driver>), Failure> {
+    let settings = &config.settings;
     let (credentials, mut drivers) = Credentials::load(
         &config.identity,
         credentials::Terms {
@@ -59,13 +87,13 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
     let (services, keys, driver) = Services::new(&config.external)?;
     drivers.push(driver);
     let (frame, snapshots) = Frame::new(terms(config), keys.clone());
-    let (sync, is_synced) = watch::channel(false);
+    let (sync, is_ready) = watch::channel(false);
     if !config.traffic.objects.is_empty() {
-        folder::follow(&config.traffic.objects, frame.clone(), &keepers)?;
+        folder::follow(&config.traffic.objects, frame.clone(), keepers)?;
     }
     match &config.mesh {
         MeshSource::File(file) => {
-            mesh_file::follow(file, frame, &keepers)?;
+            mesh_file::follow(file, frame, keepers)?;
             sync.send_replace(true);
         }
         MeshSource::Xds(server) => {
@@ -73,31 +101,17 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
             drivers.push(discovery::follow(server, subscription(config), frame, sync, handle)?);
         }
     }
-    let own = Identity {
-        trust_domain: config.trust_domain.to_string().into(),
-        namespace: config.namespace.as_str().into(),
-        service_account: config.service_account.as_str().into(),
-    };
-    let endpoints = Arc::new(Endpoints::new(settings.hbone_port, own));
+    let endpoints = Arc::new(Endpoints::new(settings.hbone_port, account(config)));
     drivers.push(Driver::new(
         "endpoints",
         follow(Arc::clone(&endpoints), snapshots.clone()),
     ));
-    let admin = config
-        .admin
-        .as_ref()
-        .map(|admin| bind("admin.bind", admin.bind, 1))
-        .transpose()?;
-    let listeners = config.inbound.iter();
-    let listeners = listeners.map(|inbound| bind("inbound.bind", inbound.bind, settings.threads));
-    let listeners: Vec<_> = listeners.collect::<Result<_, _>>()?;
-    let signals = Signals::catch()?;
     let mut tunnels = hbone::Config::default();
     tunnels
         .set_drain_timeout(settings.drain())
         .set_observer(Arc::new(Log))
         .set_timers(signals.timers());
-    let gateway = Arc::new(Gateway {
+    let gateway = Gateway {
         snapshots,
         id,
         credentials: Arc::new(credentials),
@@ -119,31 +133,26 @@ pub(super) fn run(config: &Config, json: bool, level: Level) -> Result<(), Failu
         normalization: config.traffic.normalization(),
         underscores: config.traffic.underscores,
         shows_clients: config.traffic.shows_clients,
-        idle: settings.idle(),
         room: Arc::new(Semaphore::new(settings.max_requests as usize)),
-        is_synced,
+        is_ready,
         drain: settings.drain(),
-    });
-    keepers.drive("control-plane", drivers)?;
-    let addrs = listeners.iter().map(|sockets| sockets.addr).collect();
-    let ready = Ready::new(
-        &config.namespace,
-        &config.name,
-        addrs,
-        admin.as_ref().map(|admin| admin.addr),
-    );
-    ready.print(json)?;
-    let result = signals.run(workers(&gateway, listeners, (admin, level), settings.threads), keepers);
-    if let Err(reason) = gateway.telemetry.log.finish(LOG_PATIENCE) {
-        tracing::warn!(%reason, "access log incomplete");
-    }
-    result
+    };
+    Ok((Arc::new(gateway), drivers))
 }
 
 /// Who the waypoint is.
 fn identity(config: &Config) -> Result<SpiffeId, Failure> {
     let (domain, namespace, account) = (&config.trust_domain, &config.namespace, &config.service_account);
     Ok(format!("spiffe://{domain}/ns/{namespace}/sa/{account}").parse()?)
+}
+
+/// The same, as the mesh has it.
+fn account(config: &Config) -> Identity {
+    Identity {
+        trust_domain: config.trust_domain.to_string().into(),
+        namespace: config.namespace.as_str().into(),
+        service_account: config.service_account.as_str().into(),
+    }
 }
 
 fn terms(config: &Config) -> Terms {

@@ -29,7 +29,8 @@ pub struct Cluster {
     pub world: World,
     pub one: Shop,
     pub two: Shop,
-    pub node: Node,
+    /// Takes tunnels for the endpoints while it is there.
+    _node: Node,
     pub waypoint: Process,
     pub addr: SocketAddr,
     pub admin: SocketAddr,
@@ -90,7 +91,7 @@ impl Cluster {
             world,
             one,
             two,
-            node,
+            _node: node,
             waypoint,
             objects: file,
             log,

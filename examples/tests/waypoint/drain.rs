@@ -11,7 +11,7 @@ async fn requests_under_way_end_before_the_program() {
     let caller = cluster.call("cart").await;
     let (mut busy, mut idle) = (caller.open().await.unwrap(), caller.open().await.unwrap());
     idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    assert_eq!(&soon("answer", read(&mut idle)).await[..12], "HTTP/1.1 200");
+    assert!(soon("answer", read(&mut idle)).await.starts_with("HTTP/1.1 200"));
     busy.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab")
         .await
         .unwrap();

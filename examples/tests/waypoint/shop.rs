@@ -2,14 +2,15 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
@@ -38,7 +39,9 @@ impl Shop {
 }
 
 async fn serve(tcp: TcpStream, name: &'static str, asked: Arc<AtomicUsize>) {
-    let service = service_fn(move |request| answer(request, name, Arc::clone(&asked)));
+    let upgraded = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&upgraded);
+    let service = service_fn(move |request| answer(request, name, Arc::clone(&asked), Arc::clone(&slot)));
     let mut first = [0; 3];
     while tcp.peek(&mut first).await.unwrap_or(0) < 3 {
         if tcp.peek(&mut first).await.unwrap_or(0) == 0 {
@@ -60,23 +63,25 @@ async fn serve(tcp: TcpStream, name: &'static str, asked: Arc<AtomicUsize>) {
         }
     };
     drop(served);
+    let upgraded = upgraded.lock().unwrap().take();
+    if let Some(upgraded) = upgraded {
+        let mut io = TokioIo::new(upgraded.await.unwrap());
+        let mut buf = [0; 1024];
+        while let Ok(read @ 1..) = io.read(&mut buf).await {
+            io.write_all(&buf[..read]).await.unwrap();
+        }
+    }
 }
 
 async fn answer(
     mut request: Request<Incoming>,
     name: &'static str,
     asked: Arc<AtomicUsize>,
+    upgraded: Arc<Mutex<Option<OnUpgrade>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     asked.fetch_add(1, Ordering::Relaxed);
     if request.headers().contains_key("upgrade") {
-        let upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(async move {
-            let mut io = TokioIo::new(upgrade.await.unwrap());
-            let mut buf = [0; 1024];
-            while let Ok(read @ 1..) = io.read(&mut buf).await {
-                io.write_all(&buf[..read]).await.unwrap();
-            }
-        });
+        *upgraded.lock().unwrap() = Some(hyper::upgrade::on(&mut request));
         let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
         let response = response.header("connection", "upgrade").header("upgrade", "websocket");
         return Ok(response.body(Full::default()).unwrap());

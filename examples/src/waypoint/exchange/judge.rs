@@ -48,7 +48,7 @@ pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Su
         Protection::Policies(set) => set,
         Protection::Closed(reason) => return Err(Answer::denied(reason)),
     };
-    let authenticator = served.authenticator.as_ref().map_err(|reason| Answer::denied(reason))?;
+    let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
     let gateway = &client.worker.gateway;
     let authentication = with_facts(client, head, subject, Known::Unavailable, |facts| {
         authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)

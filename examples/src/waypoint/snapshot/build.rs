@@ -74,6 +74,17 @@ pub(super) fn build(
         problems: builder.problems.clone(),
         served,
     };
+    lead(&mut snapshot, &builder, &rules, &backend_policies);
+    snapshot
+}
+
+/// Finds out where routes lead, and how requests get there.
+fn lead(
+    snapshot: &mut Snapshot,
+    builder: &Builder<'_>,
+    rules: &DestinationRules,
+    backend_policies: &BackendTrafficPolicies,
+) {
     let targets: Vec<_> = snapshot.served.values().flat_map(|served| targets(served)).collect();
     let wanted = snapshot.served.values().map(|served| Arc::clone(&served.service));
     let wanted: Vec<_> = wanted
@@ -86,9 +97,20 @@ pub(super) fn build(
         .collect();
     for service in wanted {
         if !snapshot.rules.contains_key(&service.key)
-            && let Some(rule) = rules.find(&terms.namespace, &service.namespace, &service.hostname)
+            && let Some(rule) = rules.find(&builder.terms.namespace, &service.namespace, &service.hostname)
         {
-            snapshot.rules.insert(Arc::clone(&service.key), Arc::new(rule.clone()));
+            // One that stayed the same is the same one, so that nothing is made anew by it.
+            let before = builder.before.and_then(|before| before.rule(&service.key));
+            let same = before.filter(|before| ***before == *rule).cloned();
+            let rule = same.unwrap_or_else(|| Arc::new(rule.clone()));
+            snapshot.rules.insert(Arc::clone(&service.key), rule);
+        }
+        if let Some(policy) = backend_policies.find(&service.namespace, &service.name) {
+            let policy = || Arc::new(policy.clone());
+            snapshot
+                .backend_policies
+                .entry(Arc::clone(&service.key))
+                .or_insert_with(policy);
         }
         if let Some(policy) = backend_policies.find(&service.namespace, &service.name) {
             let policy = || Arc::new(policy.clone());
@@ -99,11 +121,10 @@ pub(super) fn build(
         }
     }
     for target in targets {
-        if let Some(destination) = builder.destination(&snapshot, &target) {
+        if let Some(destination) = builder.destination(snapshot, &target) {
             snapshot.targets.insert(target, destination);
         }
     }
-    snapshot
 }
 
 struct Builder<'a> {
