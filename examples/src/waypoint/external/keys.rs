@@ -112,26 +112,17 @@ impl Keys {
         });
     }
 
-    /// Waits until each place was called once, whether or not keys came of it: seconds, if a place
-    /// does not answer. Nothing is lost by giving up before.
-    #[allow(dead_code, reason = "readiness is yet to wait for it")]
-    pub(in crate::waypoint) async fn tried(&self) {
-        self.until(Shared::all_tried).await;
-    }
-
     /// Waits until these have been fetched, or could not be, for the first time; though not for long.
-    /// Whoever asks for them right after a change of policies would else be refused.
+    /// Whoever asks for them right after a start or a change of policies would else be refused.
     pub(in crate::waypoint) async fn tried_for<'w, W: Iterator<Item = WantedKeys<'w>>>(&self, wanted: impl Fn() -> W) {
-        let tried = self.until(|shared| !wanted().any(|keys| shared.is_untried(&keys)));
-        timeout(PATIENCE, tried).await.ok();
-    }
-
-    async fn until(&self, is_so: impl Fn(&Shared) -> bool) {
         let mut changed = self.0.changed.subscribe();
-        while !is_so(&self.0) {
-            // The sender is in `self`.
-            changed.changed().await.ok();
-        }
+        let tried = async {
+            while wanted().any(|keys| self.0.is_untried(&keys)) {
+                // The sender is in `self`.
+                changed.changed().await.ok();
+            }
+        };
+        timeout(PATIENCE, tried).await.ok();
     }
 }
 
@@ -142,11 +133,6 @@ impl KeySource for Keys {
 }
 
 impl Shared {
-    fn all_tried(&self) -> bool {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.values().flatten().all(|place| place.is_tried)
-    }
-
     fn is_untried(&self, wanted: &WantedKeys<'_>) -> bool {
         self.place(wanted, |place| !place.is_tried) == Some(true)
     }

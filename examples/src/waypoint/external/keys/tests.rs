@@ -299,7 +299,7 @@ async fn so_many_places_are_called_and_no_more() {
         .collect();
     let wanted = || authenticators.iter().flat_map(Authenticator::wanted_keys);
     keys.follow(wanted());
-    keys.tried().await;
+    keys.tried_for(wanted).await;
     assert_eq!(
         wanted().filter(|wanted| keys.keys(wanted).is_some()).count(),
         MAX_PLACES
