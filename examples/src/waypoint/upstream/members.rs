@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mesh_policy::traffic::balance::Locality;
+use mesh_policy::traffic::balance::{Failover, Locality};
 use mesh_policy::traffic::upstream::{Places, Settings};
 use mesh_xds::store::{Mode, Service, Workload};
 
@@ -59,7 +59,7 @@ pub(super) struct Standing {
 pub(super) fn places(
     here: &Here,
     service: &Service,
-    wanted: &Places,
+    settings: &Settings,
     found: &[(&Arc<Workload>, Way)],
 ) -> Vec<Standing> {
     let mut counted: Vec<(Locality, u32)> = Vec::new();
@@ -71,9 +71,14 @@ pub(super) fn places(
         }
     }
     let own = here.workload.as_deref();
+    let wanted = &settings.places;
     let shares = own.map_or_else(Vec::new, |own| parts(wanted, own, &counted));
     let of_service = |workload: &Workload| match service.balancing.mode {
         Mode::Failover => u32::try_from(distance(here, workload, service)).unwrap_or(u32::MAX),
+        // Where somebody looks who is ill, Istio prefers who is near, unless the service says otherwise.
+        Mode::Any if settings.detection.is_some() => {
+            own.map_or(0, |own| Failover::new().priority(&locality(own), &locality(workload)))
+        }
         _ => 0,
     };
     let stands = |(workload, _): &(&Arc<Workload>, Way)| {

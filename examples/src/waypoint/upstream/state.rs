@@ -76,7 +76,7 @@ impl State {
                 None => Detector::new(detection.clone(), keys),
             })
         });
-        let places = places(ground.here, service, &settings.places, &found);
+        let places = places(ground.here, service, &settings, &found);
         let known: HashMap<&str, &Target> = before.map_or_else(HashMap::default, Self::by_uid);
         let endpoints: Vec<Endpoint<Arc<Target>>> = found
             .into_iter()
