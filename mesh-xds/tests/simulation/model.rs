@@ -18,6 +18,9 @@ pub struct Model {
     pub addresses: BTreeMap<String, String>,
     pub bodies: BTreeMap<String, Vec<u8>>,
     pub policies: BTreeMap<String, Authorization>,
+    /// Policies that never could be used, which may be for anybody: whether they are from an earlier
+    /// stream.
+    pub missed: BTreeMap<String, bool>,
 }
 
 impl Model {
@@ -36,11 +39,22 @@ impl Model {
         }
         for name in push.removed() {
             match push.type_url() {
-                AUTHORIZATION_TYPE_URL => drop(self.policies.remove(name)),
+                AUTHORIZATION_TYPE_URL => {
+                    self.policies.remove(name);
+                    self.missed.remove(name);
+                }
                 _ => self.remove_address(name),
             }
         }
+        if push.type_url() == AUTHORIZATION_TYPE_URL && !push.is_part() {
+            self.missed.retain(|_, is_earlier| !*is_earlier);
+        }
         bad
+    }
+
+    /// The stream ended.
+    pub fn disconnected(&mut self) {
+        self.missed.values_mut().for_each(|is_earlier| *is_earlier = true);
     }
 
     pub fn remove_address(&mut self, name: &str) {
@@ -148,7 +162,12 @@ impl Model {
             let is_known = self.policies.contains_key(&**key);
             if is_known { key.to_string() } else { format!("no {key}") }
         });
-        general.map(|(key, _)| key.clone()).chain(selected).collect()
+        let missed = self.missed.keys().map(|key| format!("no {key}"));
+        general
+            .map(|(key, _)| key.clone())
+            .chain(selected)
+            .chain(missed)
+            .collect()
     }
 
     fn put_policy(&mut self, name: &str, body: &[u8]) -> bool {
@@ -156,6 +175,9 @@ impl Model {
         let is_good = Scope::try_from(policy.scope).is_ok();
         if is_good {
             self.policies.insert(name.to_owned(), policy);
+            self.missed.remove(name);
+        } else if !self.policies.contains_key(name) {
+            self.missed.insert(name.to_owned(), false);
         }
         is_good
     }

@@ -72,6 +72,13 @@ impl Node {
         }
     }
 
+    /// Its stream ended, or there was none to be had.
+    pub fn disconnected(&mut self, now: Instant, jitter: u32) {
+        self.client.disconnected(now, jitter);
+        self.store.disconnected();
+        self.model.disconnected();
+    }
+
     /// Applies a response.
     pub fn apply(&mut self, push: Push, truth: &Truth, now: u64, chance: &mut Chance) {
         let refusals = self.store.apply(&push);
@@ -209,6 +216,10 @@ impl Node {
             if policy.since != u64::MAX {
                 assert!(self.model.policies.contains_key(name), "{} lacks `{name}`", self.name);
             }
+        }
+        for name in self.model.missed.keys() {
+            let is_there = truth.policies.get(name).is_some_and(|policy| policy.wire.scope == 77);
+            assert!(is_there, "{} misses `{name}`", self.name);
         }
         for (name, policy) in &self.model.policies {
             let truth = truth.policies.get(name).map(|policy| &policy.wire);

@@ -289,7 +289,10 @@ impl World {
                     self.streams.push(Stream::new(at, server.connect().unwrap()));
                     client.connected();
                 }
-                None => client.disconnected(now, jitter(&mut self.chance)),
+                None => {
+                    let jitter = jitter(&mut self.chance);
+                    self.nodes[at].disconnected(now, jitter);
+                }
             }
         }
         if let Some(stream) = self
@@ -333,7 +336,7 @@ impl World {
             send(&mut stream.requests, Sent::End, self.now + takes);
             let now = self.origin + Duration::from_millis(self.now);
             let jitter = jitter(&mut self.chance);
-            self.nodes[stream.node].client.disconnected(now, jitter);
+            self.nodes[stream.node].disconnected(now, jitter);
         }
     }
 
