@@ -23,6 +23,8 @@ pub(super) struct Residents {
     /// Of the policies that were compiled last; permits carry it.
     version: u64,
     known: HashMap<Arc<str>, Known>,
+    /// Whoever is somebody else now: their connections hear of it once the mesh is without them.
+    leaving: Vec<Known>,
     publish: watch::Sender<Arc<Mesh>>,
 }
 
@@ -46,6 +48,7 @@ impl Residents {
             trust_domain,
             version: 0,
             known: HashMap::new(),
+            leaving: Vec::new(),
             publish,
         };
         (residents, mesh)
@@ -56,15 +59,15 @@ impl Residents {
             .policies_of(workload)
             .map(|policy| policy.cloned().map_err(|key| Missing(Arc::clone(key))))
             .collect();
-        let same = before.filter(|known| is_same(&known.resident.workload, workload));
-        let (id, protect) = match same {
-            Some(known) => {
+        let (id, protect) = match before {
+            Some(known) if is_same(&known.resident.workload, workload) => {
                 if known.policies != policies {
                     known.protect.send_replace(self.protection(&policies));
                 }
                 (known.resident.id.clone(), known.protect)
             }
-            None => {
+            other => {
+                self.leaving.extend(other);
                 let id: SpiffeId = workload.identity.spiffe_id().parse()?;
                 if *id.trust_domain() != self.trust_domain {
                     return Err(Unfit::TrustDomain(id.trust_domain().clone()));
@@ -129,6 +132,7 @@ impl View for Residents {
             snapshot,
         };
         self.publish.send_replace(Arc::new(mesh));
+        self.leaving.clear();
     }
 
     /// Nothing else is asked for.
