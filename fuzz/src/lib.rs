@@ -375,12 +375,12 @@ pub fn routes(data: &[u8]) {
         }
     }
     let Some(asked) = asked(head) else { return };
-    let services = attach::virtual_services("n", "a.n.svc.cluster.local", &manifests.virtual_services);
+    let services = attach::VirtualServices::new(&manifests.virtual_services).of("n", "a.n.svc.cluster.local");
     let gateways = manifests.gateways.iter().map(|gateway| {
         let attached = attach::gateway(gateway, &manifests.routes, &manifests.grants, &Anything);
         attached.listeners.into_iter().map(|listener| listener.routes)
     });
-    let all = manifests.routes.iter().cloned().map(Arc::new);
+    let all = manifests.routes.iter().cloned();
     let tables = gateways.flatten().chain([services, all.collect()]);
     for routes in tables {
         let table = RouteTable::new(routes, &budget);

@@ -1,7 +1,9 @@
 //! Objects of Kubernetes in files: YAML or JSON, many documents to a file, and every fault with its
 //! line.
 
-use self::node::{Kind, Node};
+use std::{sync::Arc, vec};
+
+use self::node::{Documents, Kind, Node};
 pub use self::{
     fault::{Problem, ReadError, ReadFault},
     object::Object,
@@ -52,20 +54,56 @@ pub fn read(
     budget: &Budget,
     is_known: impl Fn(&str, &str) -> bool,
 ) -> Result<Vec<Item>, ReadError> {
-    items(text, budget, is_known).map_err(|(line, fault)| ReadError {
-        file: file.into(),
-        line,
-        fault,
-    })
+    Items::new(file.into(), text, budget, is_known).collect()
 }
 
-/// As [`read`], without the file's name.
-pub(crate) fn items(text: &str, budget: &Budget, is_known: impl Fn(&str, &str) -> bool) -> Result<Vec<Item>, Problem> {
-    let mut items = Vec::new();
-    for document in node::documents(text, budget)? {
-        read_document(&mut items, document, &is_known)?;
+/// The objects of a file, each read when it is asked for. After a problem there is nothing more.
+pub(crate) struct Items<'t, K> {
+    file: Arc<str>,
+    documents: Documents<'t>,
+    /// Those of a list.
+    read: vec::IntoIter<Item>,
+    is_known: K,
+}
+
+impl<'t, K: Fn(&str, &str) -> bool> Items<'t, K> {
+    pub(crate) fn new(file: Arc<str>, text: &'t str, budget: &Budget, is_known: K) -> Self {
+        Self {
+            file,
+            documents: Documents::new(text, budget),
+            read: Vec::new().into_iter(),
+            is_known,
+        }
     }
-    Ok(items)
+
+    pub(crate) fn file(&self) -> &Arc<str> {
+        &self.file
+    }
+
+    fn read(&mut self, document: Result<Node, Problem>) -> Result<(), Problem> {
+        let mut items = Vec::new();
+        read_document(&mut items, document?, &self.is_known)?;
+        self.read = items.into_iter();
+        Ok(())
+    }
+}
+
+impl<K: Fn(&str, &str) -> bool> Iterator for Items<'_, K> {
+    type Item = Result<Item, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.read.next() {
+                return Some(Ok(item));
+            }
+            let document = self.documents.next()?;
+            if let Err((line, fault)) = self.read(document) {
+                self.documents.end();
+                let file = Arc::clone(&self.file);
+                return Some(Err(ReadError { file, line, fault }));
+            }
+        }
+    }
 }
 
 fn read_document(items: &mut Vec<Item>, document: Node, is_known: &impl Fn(&str, &str) -> bool) -> Result<(), Problem> {

@@ -18,6 +18,7 @@ pub mod attach;
 mod backend;
 pub mod balance;
 pub mod breaker;
+mod by_host;
 mod cors;
 mod destination;
 mod edit;
@@ -49,7 +50,7 @@ mod timeout;
 pub mod upstream;
 
 pub use self::{
-    backend::{Backend, Backends, Invalid, Target, Unresolved},
+    backend::{Backend, Backends, Invalid, Looked, Target, Unresolved},
     cors::{Cors, CorsAnswer, Listed, OriginMatch},
     destination::{
         BalanceRule, BalancerRule, ConnectionLimits, DestinationPolicy, DestinationRule, HashKey, LocalityRule,

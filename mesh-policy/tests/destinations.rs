@@ -8,7 +8,7 @@
     reason = "test code"
 )]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mesh_policy::{
     Budget,
@@ -33,7 +33,7 @@ fn rule(rest: &str) -> Result<DestinationRule, String> {
     let mut manifests = k8s::read("dr.yaml", &text, &Budget::new()).unwrap();
     match manifests.rejected.pop() {
         Some(rejected) => Err(rejected.to_string()),
-        None => Ok(manifests.destination_rules.pop().unwrap()),
+        None => Ok(Arc::unwrap_or_clone(manifests.destination_rules.pop().unwrap())),
     }
 }
 

@@ -12,7 +12,9 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_policy::{
     Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
-    traffic::{Abort, CorsAnswer, Fraction, RouteRequest, RouteTable, Step, attach, k8s, retry::Backoff},
+    traffic::{
+        Abort, CorsAnswer, Fraction, RouteRequest, RouteTable, Step, attach::VirtualServices, k8s, retry::Backoff,
+    },
 };
 
 fn virtual_service(rest: &str) -> String {
@@ -369,7 +371,8 @@ fn virtual_services_are_attached_by_the_names_of_a_service() {
         let text: String = services.iter().map(|(name, rest)| text(name, rest)).collect();
         let manifests = k8s::read("vs.yaml", &text, &Budget::new()).unwrap();
         assert!(manifests.rejected.is_empty());
-        let routes = attach::virtual_services("n", "reviews.n.svc.cluster.local", &manifests.virtual_services);
+        let services = VirtualServices::new(&manifests.virtual_services);
+        let routes = services.of("n", "reviews.n.svc.cluster.local");
         assert!(routes.iter().all(|route| route.hosts.is_empty()));
         let names: Vec<_> = routes.iter().map(|route| route.id.name.to_string()).collect();
         names.join(" ")

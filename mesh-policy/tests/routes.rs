@@ -213,7 +213,7 @@ fn deciding_and_planning_allocate_nothing() {
         for rule in routes.iter_mut().flat_map(|route| &mut Arc::make_mut(route).rules) {
             let target = |port| Target::service("n", "a", port);
             rule.backends = [1, 2].map(|port| Backend::new(target(port))).into_iter().collect();
-            rule.filters.cors = Some(Cors::new(vec![OriginMatch::Any]));
+            rule.filters.cors = Some(Cors::new(vec![OriginMatch::Any]).into());
             rule.filters.mirrors = vec![Mirror::new(target(3), Fraction::new(1, 2).unwrap())];
         }
         let table = table(&routes);

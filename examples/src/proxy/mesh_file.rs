@@ -23,16 +23,16 @@ pub(crate) fn follow(file: &Path, mut view: impl View, keepers: &Keepers) -> Res
     Ok(())
 }
 
-/// What tells one state of a file from another, so that a large mesh is read only when it changed.
+/// What tells one state of a file from another, so that a large one is read only when it changed.
 #[derive(Clone, PartialEq)]
-struct Stamp {
+pub(crate) struct Stamp {
     inode: u64,
     length: u64,
     modified: SystemTime,
 }
 
 impl Stamp {
-    fn of(file: &Path) -> Result<Self, MeshFileError> {
+    pub(crate) fn of(file: &Path) -> Result<Self, Unreadable> {
         let stamp = || {
             let metadata = fs::metadata(file)?;
             Ok(Self {
@@ -42,7 +42,7 @@ impl Stamp {
             })
         };
         let path = file.to_owned();
-        Ok(stamp().map_err(|error| Unreadable { path, error })?)
+        stamp().map_err(|error| Unreadable { path, error })
     }
 }
 

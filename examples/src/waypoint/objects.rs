@@ -1,12 +1,13 @@
 //! Routes and policies as Kubernetes has them.
 //!
-//! A fault in an object leaves it as it was before. If it never was good, a route is not there; a
-//! policy could have kept somebody out, so that without it nobody is let in.
+//! A fault in an object leaves it as it was before. If it never was good, the requests that a route
+//! claimed fail; a policy could have kept somebody out, so that without it nobody is let in.
 
 pub(super) mod folder;
 mod source;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
 use mesh_policy::traffic::rate::RateLimitPolicy;
@@ -41,15 +42,15 @@ impl Objects {
         self.sources.retain(|name, _| is_there(name));
     }
 
-    pub(super) fn policies(&self) -> impl Iterator<Item = &AuthorizationPolicy> {
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
         self.sources.values().flat_map(|source| &source.policies)
     }
 
-    pub(super) fn authentications(&self) -> impl Iterator<Item = &RequestAuthentication> {
+    pub(super) fn authentications(&self) -> impl Iterator<Item = &Arc<RequestAuthentication>> {
         self.sources.values().flat_map(|source| &source.authentications)
     }
 
-    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.sources.values().flat_map(|source| &source.traffic.routes)
     }
 
@@ -59,13 +60,13 @@ impl Objects {
             .flat_map(|source| &source.traffic.virtual_services)
     }
 
-    pub(super) fn destination_rules(&self) -> impl Iterator<Item = &DestinationRule> {
+    pub(super) fn destination_rules(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
         self.sources
             .values()
             .flat_map(|source| &source.traffic.destination_rules)
     }
 
-    pub(super) fn backend_policies(&self) -> impl Iterator<Item = &BackendTrafficPolicy> {
+    pub(super) fn backend_policies(&self) -> impl Iterator<Item = &Arc<BackendTrafficPolicy>> {
         self.sources
             .values()
             .flat_map(|source| &source.traffic.backend_policies)
@@ -79,12 +80,10 @@ impl Objects {
         self.sources.values().flat_map(|source| &source.traffic.grants)
     }
 
-    /// The labels of a namespace, if they are known.
-    pub(super) fn namespace(&self, name: &str) -> Option<&Labels> {
-        let mut namespaces = self.sources.values().flat_map(|source| &source.namespaces);
-        namespaces
-            .find(|(namespace, _)| namespace == name)
-            .map(|(_, labels)| labels)
+    /// The labels of namespaces, as far as they are known.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = (&str, &Labels)> {
+        let namespaces = self.sources.values().flat_map(|source| &source.namespaces);
+        namespaces.map(|(name, labels)| (&**name, labels))
     }
 
     /// Why nobody may be let in, if that is so.
@@ -132,10 +131,36 @@ spec: {targetRefs: [{kind: Service, group: '', name: till}], rules: [{}]}
     }
 
     #[test]
-    fn a_route_that_never_was_good_is_not_there() {
+    fn a_route_that_never_was_good_fails_its_requests() {
         let mut objects = Objects::default();
-        objects.take("a.yaml", &ROUTE.replace("PathPrefix", "Prefix"));
-        assert_eq!((objects.routes().count(), objects.problems().count()), (0, 1));
+        let bad = ROUTE.replace("PathPrefix", "Prefix");
+        for _ in 0..2 {
+            objects.take("a.yaml", &bad);
+            assert_eq!(objects.problems().count(), 1);
+            let [route] = *objects.routes().collect::<Vec<_>>() else {
+                panic!()
+            };
+            assert_eq!((&*route.parents[0].name, route.parents[0].port), ("till", Some(80)));
+            assert!(route.rules[0].invalid.is_some() && route.rules[0].matches.is_empty());
+        }
+        objects.take("a.yaml", ROUTE);
+        assert_eq!((objects.routes().count(), objects.problems().count()), (1, 0));
+        assert!(objects.routes().all(|route| route.rules[0].invalid.is_none()));
+        // Nobody knows whose requests these would have been.
+        objects.take("b.yaml", &bad.replace("parentRefs", "parents").replace("till", "b"));
+        assert_eq!((objects.routes().count(), objects.problems().count()), (1, 1));
+    }
+
+    #[test]
+    fn what_stays_as_it_was_is_the_same() {
+        let mut objects = Objects::default();
+        let both = format!("{ROUTE}---{POLICY}");
+        objects.take("a.yaml", &both);
+        let before = (objects.routes().next().cloned(), objects.policies().next().cloned());
+        objects.take("a.yaml", &both.replace("rules: [{}]", "rules: []"));
+        let now = (objects.routes().next(), objects.policies().next());
+        assert!(Arc::ptr_eq(now.0.unwrap(), &before.0.unwrap()));
+        assert_ne!(now.1, before.1.as_ref());
     }
 
     #[test]

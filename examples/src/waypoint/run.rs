@@ -88,18 +88,20 @@ fn load(config: &Config, signals: &Signals, keepers: &Keepers) -> Result<(Arc<Ga
     drivers.push(driver);
     let (frame, snapshots) = Frame::new(terms(config), keys.clone());
     let (sync, is_ready) = watch::channel(false);
-    if !config.traffic.objects.is_empty() {
-        folder::follow(&config.traffic.objects, frame.clone(), keepers)?;
-    }
+    // Reading a mesh takes more memory than it has in the end, which is then there for objects.
     match &config.mesh {
         MeshSource::File(file) => {
-            mesh_file::follow(file, frame, keepers)?;
+            mesh_file::follow(file, frame.clone(), keepers)?;
             sync.send_replace(true);
         }
         MeshSource::Xds(server) => {
             let handle = Arc::new(OnceLock::new());
-            drivers.push(discovery::follow(server, subscription(config), frame, sync, handle)?);
+            let subscription = subscription(config);
+            drivers.push(discovery::follow(server, subscription, frame.clone(), sync, handle)?);
         }
+    }
+    if !config.traffic.objects.is_empty() {
+        folder::follow(&config.traffic.objects, frame, keepers)?;
     }
     let endpoints = Arc::new(Endpoints::new(settings.hbone_port, account(config)));
     drivers.push(Driver::new(

@@ -2,16 +2,20 @@
 
 mod build;
 mod frame;
+mod index;
+mod lead;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use hbone::{Authority, Host};
-use mesh_policy::authz::PolicySet;
+use mesh_policy::authz::{AuthorizationPolicy, PolicySet, RequestAuthentication};
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
 use mesh_policy::traffic::upstream::BackendTrafficPolicy;
-use mesh_policy::traffic::{DestinationRule, RouteTable, Target};
+use mesh_policy::traffic::{DestinationRule, Route, RouteTable, Target};
 use mesh_xds::store::{self, NetworkAddress, Service, Workload};
 
 pub(super) use self::frame::{Frame, Terms};
@@ -36,15 +40,21 @@ pub(super) struct Snapshot {
 pub(super) struct Served {
     pub(super) service: Arc<Service>,
     /// By the service's ports; a port without routes is not there.
-    routes: HashMap<u16, Routes>,
+    routes: Box<[(u16, Routes)]>,
     pub(super) protection: Protection,
+    /// What the protection was made of.
+    policies: Box<[Arc<AuthorizationPolicy>]>,
     /// Whose tokens are believed, or why nobody's request can be judged.
     pub(super) authenticator: Result<Arc<Authenticator>, Arc<str>>,
+    /// What that was made of.
+    believed: Box<[Arc<RequestAuthentication>]>,
     pub(super) limits: Vec<Limits>,
+    /// What is wrong with objects about it.
+    problems: Box<[String]>,
 }
 
 /// The routes of a port.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Routes {
     Table(Arc<RouteTable>),
     /// They cannot be carried out, so nothing is.
@@ -133,7 +143,59 @@ impl Snapshot {
 impl Served {
     /// The routes of a port, if it has any.
     pub(super) fn routes(&self, port: u16) -> Option<&Routes> {
-        self.routes.get(&port)
+        let mut routes = self.routes.iter();
+        routes.find(|(of, _)| *of == port).map(|(_, routes)| routes)
+    }
+
+    /// Whether nobody may use it whatever policies say that are about it.
+    fn was_closed(&self) -> bool {
+        self.policies.is_empty() && matches!(self.protection, Protection::Closed(_))
+    }
+
+    /// Whether all of it is the same as that of another, and not only alike.
+    fn is(&self, other: &Self) -> bool {
+        let protection = match (&self.protection, &other.protection) {
+            (Protection::Policies(one), Protection::Policies(other)) => Arc::ptr_eq(one, other),
+            (Protection::Closed(one), Protection::Closed(other)) => one == other,
+            _ => false,
+        };
+        let authenticator = match (&self.authenticator, &other.authenticator) {
+            (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.as_ref().err() == other.as_ref().err(),
+        };
+        let limits = self.limits.iter().map(|limits| Arc::as_ptr(&limits.limiter));
+        Arc::ptr_eq(&self.service, &other.service)
+            && protection
+            && authenticator
+            && limits.eq(other.limits.iter().map(|limits| Arc::as_ptr(&limits.limiter)))
+            && self.routes.len() == other.routes.len()
+            && self
+                .routes
+                .iter()
+                .zip(&other.routes)
+                .all(|(one, other)| one.0 == other.0 && one.1.is(&other.1))
+            && are_same(&self.policies, &other.policies)
+            && are_same(&self.believed, &other.believed)
+            && self.problems == other.problems
+    }
+}
+
+fn are_same<T>(these: &[Arc<T>], others: &[Arc<T>]) -> bool {
+    these.len() == others.len() && these.iter().zip(others).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
+impl Routes {
+    /// Whether these are the routes of it, in their order of precedence.
+    fn are(&self, routes: &[Arc<Route>]) -> bool {
+        matches!(self, Self::Table(table) if table.routes() == routes)
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Table(one), Self::Table(other)) => Arc::ptr_eq(one, other),
+            (Self::Broken, Self::Broken) => true,
+            _ => false,
+        }
     }
 }
 

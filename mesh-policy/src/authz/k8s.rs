@@ -22,7 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 pub use self::{
     sample::read_sample,
@@ -32,7 +32,7 @@ use super::{
     model::AuthorizationPolicy, peer_authentication::PeerAuthentication, request_authentication::RequestAuthentication,
 };
 pub use crate::manifest::{Item, Object, Problem, ReadError, ReadFault};
-use crate::{budget::Budget, manifest};
+use crate::{budget::Budget, manifest::Items};
 
 mod authentication;
 mod authorization;
@@ -69,8 +69,87 @@ pub struct Manifests {
 ///
 /// The first problem of the file.
 pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Manifests, ReadError> {
-    let is_known = |group: &str, kind: &str| group == GROUP && KINDS.contains(&kind);
-    read_items(file, manifest::read(file, text, budget, is_known)?)
+    let mut reader = Reader::new(file, text, budget);
+    let others = reader.by_ref().collect();
+    Ok(Manifests {
+        others,
+        ..reader.finish()?
+    })
+}
+
+/// Reads the text of a file one object after the other, so that of a large file only what it means
+/// takes memory. An iterator over the objects of other kinds and groups; the policies are there in
+/// the end.
+///
+/// ```
+/// use mesh_policy::{Budget, authz::k8s::Reader, traffic::k8s};
+///
+/// # let text = "";
+/// let mut reader = Reader::new("mesh.yaml", text, &Budget::new());
+/// let traffic = k8s::read_items("mesh.yaml", reader.by_ref(), &Budget::new());
+/// let policies = reader.finish()?;
+/// # let _ = (traffic, policies);
+/// # Ok::<(), mesh_policy::manifest::ReadError>(())
+/// ```
+pub struct Reader<'t> {
+    items: Items<'t, fn(&str, &str) -> bool>,
+    manifests: Manifests,
+    /// What ended it.
+    problem: Option<ReadError>,
+}
+
+impl<'t> Reader<'t> {
+    /// Begins with the text of a file. `file` is its name, for messages.
+    pub fn new(file: &str, text: &'t str, budget: &Budget) -> Self {
+        let is_known: fn(&str, &str) -> bool = |group, kind| group == GROUP && KINDS.contains(&kind);
+        Self {
+            items: Items::new(file.into(), text, budget, is_known),
+            manifests: Manifests::default(),
+            problem: None,
+        }
+    }
+
+    /// The policies of the file, and no others, once the iterator has come to its end.
+    ///
+    /// # Errors
+    ///
+    /// The first problem of the file: what came before it is not all that the file says.
+    pub fn finish(self) -> Result<Manifests, ReadError> {
+        self.problem.map_or(Ok(self.manifests), Err)
+    }
+
+    fn take(&mut self, item: Item) -> Result<Option<Item>, ReadError> {
+        let file = self.items.file();
+        read_item(&mut self.manifests, file, item).map_err(|(line, fault)| ReadError {
+            file: Arc::clone(file),
+            line,
+            fault,
+        })
+    }
+}
+
+impl Iterator for Reader<'_> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        while self.problem.is_none() {
+            match self.items.next()?.and_then(|item| self.take(item)) {
+                Ok(None) => {}
+                Ok(other) => return other,
+                Err(problem) => self.problem = Some(problem),
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("file", self.items.file())
+            .field("problem", &self.problem)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads objects of a file.
@@ -82,19 +161,20 @@ pub fn read_items(file: &str, items: impl IntoIterator<Item = Item>) -> Result<M
     let file: Arc<str> = file.into();
     let mut manifests = Manifests::default();
     for item in items {
-        read_item(&mut manifests, &file, item).map_err(|(line, fault)| ReadError {
+        let other = read_item(&mut manifests, &file, item).map_err(|(line, fault)| ReadError {
             file: Arc::clone(&file),
             line,
             fault,
         })?;
+        manifests.others.extend(other);
     }
     Ok(manifests)
 }
 
-fn read_item(manifests: &mut Manifests, file: &Arc<str>, item: Item) -> Result<(), Problem> {
+/// Takes an object, or gives it back if it is of another kind or group.
+fn read_item(manifests: &mut Manifests, file: &Arc<str>, item: Item) -> Result<Option<Item>, Problem> {
     if !is_meant(&item) {
-        manifests.others.push(item);
-        return Ok(());
+        return Ok(Some(item));
     }
     let Item {
         api_version,
@@ -118,7 +198,7 @@ fn read_item(manifests: &mut Manifests, file: &Arc<str>, item: Item) -> Result<(
             .push(authentication::read_request(object, file)?),
         _ => return Err((line, ReadFault::Kind { kind: kind.into() })),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Whether an object is one of this API, be it written right or not. Others have kinds of these

@@ -169,6 +169,18 @@ impl AuthorizationPolicy {
         self
     }
 
+    /// Without the room that lists have for more: a mesh has many policies, and keeps them.
+    #[cfg(feature = "k8s")]
+    #[must_use]
+    pub(super) fn shrunk(mut self) -> Self {
+        if let Target::Refs(refs) = &mut self.target {
+            refs.shrink_to_fit();
+        }
+        self.rules.shrink_to_fit();
+        self.rules.iter_mut().for_each(Rule::shrink);
+        self
+    }
+
     /// The policy's name.
     pub fn name(&self) -> &PolicyName {
         &self.name

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::fault::{Problem, ReadFault};
 use crate::budget::{Budget, Resource};
@@ -24,18 +24,56 @@ pub(crate) enum Kind {
     Map(Vec<(String, Node)>),
 }
 
-/// The documents of a file.
+/// The documents of a file, each made when it is asked for: a large file then takes the memory of
+/// one of them.
 ///
 /// Nothing is expanded, so there are no more values than bytes in the file, and of both no more than
-/// the budget has it.
-pub(crate) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Problem> {
-    budget
-        .check(Resource::DocumentBytes, text.len())
-        .map_err(|over| (1, over.into()))?;
-    let mut documents = Vec::new();
-    let mut open: Vec<Open> = Vec::new();
-    let mut nodes = 0;
-    for event in Parser::new_from_str(text) {
+/// the budget has it. After a problem there is nothing more.
+pub(crate) struct Documents<'t> {
+    /// None when all is over.
+    events: Option<Parser<'t, StrInput<'t>>>,
+    bytes: usize,
+    budget: Budget,
+    /// So far.
+    nodes: usize,
+}
+
+impl<'t> Documents<'t> {
+    pub(crate) fn new(text: &'t str, budget: &Budget) -> Self {
+        Self {
+            events: Some(Parser::new_from_str(text)),
+            bytes: text.len(),
+            budget: budget.clone(),
+            nodes: 0,
+        }
+    }
+
+    /// Reads nothing more.
+    pub(crate) fn end(&mut self) {
+        self.events = None;
+    }
+
+    fn document(&mut self) -> Result<Option<Node>, Problem> {
+        self.check(Resource::DocumentBytes, self.bytes, 1)?;
+        let mut open: Vec<Open> = Vec::new();
+        while let Some(event) = self.events.as_mut().and_then(Iterator::next) {
+            let Some(node) = self.node(event, &mut open)? else {
+                continue;
+            };
+            match open.last_mut() {
+                Some(parent) => parent.add(node)?,
+                None => return Ok(Some(node)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The value that an event completes, if it does.
+    fn node(
+        &mut self,
+        event: Result<(Event<'t>, Span), ScanError>,
+        open: &mut Vec<Open>,
+    ) -> Result<Option<Node>, Problem> {
         let (event, span) = event.map_err(|error| {
             let problem = error.info().into();
             (error.marker().line() as u32, ReadFault::Syntax { problem })
@@ -45,19 +83,14 @@ pub(crate) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Proble
             event,
             Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..)
         ) {
-            nodes += 1;
-            budget
-                .check(Resource::DocumentNodes, nodes)
-                .map_err(|over| (line, over.into()))?;
+            self.nodes += 1;
+            self.check(Resource::DocumentNodes, self.nodes, line)?;
         }
-        let complete = match event {
+        Ok(match event {
             Event::Alias(_) => return Err((line, ReadFault::Alias)),
             Event::Scalar(text, style, _, _) => Some(scalar(line, text.into_owned(), style)),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
-                let depth = open.len() + 1;
-                budget
-                    .check(Resource::DocumentDepth, depth)
-                    .map_err(|over| (line, over.into()))?;
+                self.check(Resource::DocumentDepth, open.len() + 1, line)?;
                 open.push(Open {
                     line,
                     name: None,
@@ -75,15 +108,24 @@ pub(crate) fn documents(text: &str, budget: &Budget) -> Result<Vec<Node>, Proble
                 plain: false,
             }),
             _ => None,
-        };
-        if let Some(node) = complete {
-            match open.last_mut() {
-                Some(parent) => parent.add(node)?,
-                None => documents.push(node),
-            }
-        }
+        })
     }
-    Ok(documents)
+
+    fn check(&self, resource: Resource, used: usize, line: u32) -> Result<(), Problem> {
+        self.budget.check(resource, used).map_err(|over| (line, over.into()))
+    }
+}
+
+impl Iterator for Documents<'_> {
+    type Item = Result<Node, Problem>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let document = self.document().transpose();
+        if !matches!(document, Some(Ok(_))) {
+            self.end();
+        }
+        document
+    }
 }
 
 /// A list or a mapping that has not ended.

@@ -5,12 +5,13 @@
 //! be there, and in another namespace it has to be granted; else the share of requests that would go
 //! there fails.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use thiserror::Error;
 
 use super::{
     backend::{Target, Unresolved},
+    by_host::ByHost,
     gateway::{GATEWAY_API, Gateway, Listener, ReferenceGrant},
     host::HostPattern,
     model::{ParentRef, Route, RouteId, VirtualService},
@@ -96,7 +97,7 @@ pub enum NotAccepted {
 /// Attaches routes to the listeners of a gateway.
 pub fn gateway(
     gateway: &Gateway,
-    routes: &[Route],
+    routes: &[Arc<Route>],
     grants: &[ReferenceGrant],
     cluster: &impl Cluster,
 ) -> GatewayRoutes {
@@ -108,7 +109,9 @@ pub fn gateway(
         listeners: listeners.collect(),
         statuses: Vec::new(),
     };
-    for route in by_age(routes) {
+    let mut routes = routes.to_vec();
+    by_age(&mut routes);
+    for route in &routes {
         let (resolved, unresolved) = resolve(route, grants, cluster);
         for parent in route.parents.iter().filter(|parent| is_gateway(parent, gateway)) {
             let accepted = attached.attach(gateway, parent, &resolved, cluster);
@@ -125,11 +128,13 @@ pub fn gateway(
 
 /// Attaches routes to a port of a service. Only those of its own namespace can be: a route of
 /// another is for clients of that namespace, and for their proxies.
+///
+/// A route of which nothing has to be changed is the one that was given, and no copy.
 pub fn service(
     namespace: &str,
     name: &str,
     port: u16,
-    routes: &[Route],
+    routes: &[Arc<Route>],
     grants: &[ReferenceGrant],
     cluster: &impl Cluster,
 ) -> ServiceRoutes {
@@ -140,9 +145,10 @@ pub fn service(
             && *parent.name == *name
     };
     let mut attached = ServiceRoutes::default();
-    for route in by_age(routes) {
-        let (mut resolved, unresolved) = resolve(route, grants, cluster);
-        resolved.hosts.clear();
+    let mut routes = routes.to_vec();
+    by_age(&mut routes);
+    for route in &routes {
+        let (resolved, unresolved) = resolve(route, grants, cluster);
         let mut is_attached = false;
         for parent in route.parents.iter().filter(is_meant) {
             let accepted = if *route.id.namespace != *namespace {
@@ -161,59 +167,81 @@ pub fn service(
             });
         }
         if is_attached {
-            attached.routes.push(Arc::new(resolved));
+            attached.routes.push(for_all_hosts(&resolved));
         }
     }
     attached
 }
 
-/// Attaches VirtualServices to a service, by its full name in the mesh such as
-/// `reviews.shop.svc.cluster.local`.
-///
-/// Those count that are of the service's namespace, for the mesh and not for gateways alone, and name
-/// the service: in full, by its short name, or among others. One that names it in full or short comes
-/// before one that names it among others, which then does not count.
-pub fn virtual_services(namespace: &str, host: &str, services: &[VirtualService]) -> Vec<Arc<Route>> {
-    let specificity = |service: &VirtualService| {
-        let hosts = service.route.hosts.iter();
-        hosts
-            .filter(|named| named.names(namespace, host))
-            .map(HostPattern::specificity)
-            .max()
-    };
-    let is_candidate = |service: &&VirtualService| {
-        let is_exported = service.export_to.is_empty()
-            || service
-                .export_to
-                .iter()
-                .any(|to| [".", "*", namespace].contains(&&**to));
-        is_exported
-            && *service.route.id.namespace == *namespace
-            && service.gateways.iter().any(|name| &**name == "mesh")
-    };
-    let found = services.iter().filter(is_candidate);
-    let found: Vec<_> = found
-        .filter_map(|service| Some((specificity(service)?, service)))
-        .collect();
-    // Whether it is one host; how long the name is tells short from full, which are the same here.
-    let is_one = found.iter().any(|((is_one, _), _)| *is_one);
-    let longest = found.iter().map(|((_, length), _)| *length).max();
-    let kept = found
-        .into_iter()
-        .filter(|((one, length), _)| if is_one { *one } else { Some(*length) == longest });
-    kept.map(|(_, service)| {
-        let mut route = Route::clone(&service.route);
-        route.hosts.clear();
-        Arc::new(route)
-    })
-    .collect()
+/// The VirtualServices of a mesh, found by service.
+#[derive(Clone, Debug, Default)]
+pub struct VirtualServices {
+    namespaces: HashMap<Box<str>, ByHost<Arc<Route>>>,
+}
+
+impl VirtualServices {
+    /// Those among some that count in the mesh: they are for it and not for gateways alone, and
+    /// exported at least to their own namespace.
+    pub fn new<'s>(services: impl IntoIterator<Item = &'s VirtualService>) -> Self {
+        let mut namespaces: HashMap<Box<str>, ByHost<Arc<Route>>> = HashMap::new();
+        for VirtualService {
+            route,
+            gateways,
+            export_to,
+        } in services
+        {
+            let namespace = &route.id.namespace;
+            let is_exported = export_to.is_empty() || export_to.iter().any(|to| [".", "*", namespace].contains(&&**to));
+            if is_exported && gateways.iter().any(|name| &**name == "mesh") {
+                let of_namespace = namespaces.entry(namespace.clone()).or_default();
+                of_namespace.push(Arc::clone(route), &route.hosts);
+            }
+        }
+        Self { namespaces }
+    }
+
+    /// The routes of a service, by its full name in the mesh such as `reviews.shop.svc.cluster.local`.
+    /// They are for all hosts: whoever reached the service has found it.
+    ///
+    /// Those count that are of the service's namespace and name it: in full, by its short name, or
+    /// among others. One that names it in full or short comes before one that names it among others,
+    /// which then does not count.
+    pub fn of(&self, namespace: &str, host: &str) -> Vec<Arc<Route>> {
+        let specificity = |route: &Route| {
+            let hosts = route.hosts.iter().filter(|named| named.names(namespace, host));
+            hosts.map(HostPattern::specificity).max()
+        };
+        let of_namespace = self.namespaces.get(namespace).into_iter();
+        let found: Vec<_> = of_namespace
+            .flat_map(|services| services.about(host))
+            .filter_map(|route| Some((specificity(route)?, route)))
+            .collect();
+        // Whether it is one host; how long the name is tells short from full, which are the same here.
+        let is_one = found.iter().any(|((is_one, _), _)| *is_one);
+        let longest = found.iter().map(|((_, length), _)| *length).max();
+        let kept = found
+            .into_iter()
+            .filter(|((one, length), _)| if is_one { *one } else { Some(*length) == longest });
+        let mut kept: Vec<_> = kept.map(|(_, route)| for_all_hosts(route)).collect();
+        by_age(&mut kept);
+        kept
+    }
+}
+
+fn for_all_hosts(route: &Arc<Route>) -> Arc<Route> {
+    if route.hosts.is_empty() {
+        return Arc::clone(route);
+    }
+    let mut route = Route::clone(route);
+    route.hosts = Vec::new();
+    Arc::new(route)
 }
 
 /// The oldest first, so that it is there when a younger one conflicts with it.
-fn by_age(routes: &[Route]) -> Vec<&Route> {
-    let mut routes: Vec<&Route> = routes.iter().collect();
-    routes.sort_by_cached_key(|route| route.precedence());
-    routes
+fn by_age(routes: &mut [Arc<Route>]) {
+    if routes.len() > 1 {
+        routes.sort_by_cached_key(|route| route.precedence());
+    }
 }
 
 fn is_gateway(parent: &ParentRef, gateway: &Gateway) -> bool {
@@ -282,23 +310,33 @@ impl ListenerRoutes {
 
 /// The route with what its references lead to, and those that lead nowhere. Copies that cannot be
 /// sent are left out.
-fn resolve(route: &Route, grants: &[ReferenceGrant], cluster: &impl Cluster) -> (Route, Vec<(Target, Unresolved)>) {
-    let mut resolved = route.clone();
-    let mut unresolved = Vec::new();
-    let mut check = |target: &Target| {
-        let fault = fault(route, target, grants, cluster);
-        unresolved.extend(fault.map(|fault| (target.clone(), fault)));
-        fault
-    };
+fn resolve(
+    route: &Arc<Route>,
+    grants: &[ReferenceGrant],
+    cluster: &impl Cluster,
+) -> (Arc<Route>, Vec<(Target, Unresolved)>) {
+    let fault = |target: &Target| fault(route, target, grants, cluster);
+    let backends = || route.rules.iter().flat_map(|rule| rule.backends.as_slice());
+    let mirrors = route.rules.iter().flat_map(|rule| &rule.filters.mirrors);
+    let targets = backends()
+        .map(|backend| &backend.target)
+        .chain(mirrors.map(|mirror| &mirror.target));
+    let unresolved: Vec<_> = targets
+        .filter_map(|target| Some((target.clone(), fault(target)?)))
+        .collect();
+    if unresolved.is_empty() && backends().all(|backend| backend.unresolved.is_none()) {
+        return (Arc::clone(route), unresolved);
+    }
+    let mut resolved = Route::clone(route);
     for rule in &mut resolved.rules {
         let backends = rule.backends.as_slice().iter().cloned().map(|mut backend| {
-            backend.unresolved = check(&backend.target);
+            backend.unresolved = fault(&backend.target);
             backend
         });
         rule.backends = backends.collect();
-        rule.filters.mirrors.retain(|mirror| check(&mirror.target).is_none());
+        rule.filters.mirrors.retain(|mirror| fault(&mirror.target).is_none());
     }
-    (resolved, unresolved)
+    (Arc::new(resolved), unresolved)
 }
 
 fn fault(route: &Route, target: &Target, grants: &[ReferenceGrant], cluster: &impl Cluster) -> Option<Unresolved> {

@@ -5,7 +5,7 @@ use super::{edit::HeaderEdits, fraction::share, redirect::Redirect, rewrite::Rew
 /// Where a rule sends requests, with weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backends {
-    list: Vec<Backend>,
+    list: Box<[Backend]>,
     total: u64,
 }
 
@@ -13,6 +13,7 @@ impl Backends {
     /// All of these, each with the share that its weight is of the sum of all.
     pub fn new(list: Vec<Backend>) -> Self {
         let total = list.iter().map(|backend| u64::from(backend.weight)).sum();
+        let list = list.into();
         Self { list, total }
     }
 
@@ -53,14 +54,14 @@ pub struct Backend {
     /// What becomes of the headers of its answers.
     pub response_headers: HeaderEdits,
     /// Where clients are sent instead of there.
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<Box<Redirect>>,
     /// What target and authority become, in place of what the rule makes of them.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// Why nothing can be sent there. Its share of the requests fails: that of an invalid backend
     /// must not go to others.
     pub unresolved: Option<Unresolved>,
     /// Why its part of the rule cannot be carried out. Its share of the requests fails, too.
-    pub invalid: Option<Invalid>,
+    pub invalid: Option<Box<Invalid>>,
 }
 
 impl Backend {
@@ -105,7 +106,9 @@ pub enum Target {
     },
     /// A host of the mesh's registry, as Istio names it.
     Host {
-        /// The name.
+        /// The namespace of the object that names it.
+        namespace: Box<str>,
+        /// The name. Without dots it is that of a service in the namespace.
         host: Box<str>,
         /// The port; none if the host has only one.
         port: Option<u16>,
@@ -125,6 +128,53 @@ impl Target {
             port: Some(port),
         }
     }
+
+    /// How it is to be looked for among the services of a mesh.
+    ///
+    /// A name without dots is one in the namespace of the object that names it, wherever the proxy or
+    /// the service that the object is about may be, as Istio has it.
+    ///
+    /// ```
+    /// use mesh_policy::traffic::{Looked, Target};
+    ///
+    /// let target = |host: &str| Target::Host {
+    ///     namespace: "shop".into(),
+    ///     host: host.into(),
+    ///     port: None,
+    ///     subset: None,
+    /// };
+    /// let (namespace, name) = ("shop", "reviews");
+    /// assert_eq!(target("reviews").looked_for(), Looked::ByName { namespace, name });
+    /// let host = "reviews.shop.svc.cluster.local";
+    /// assert_eq!(target(host).looked_for(), Looked::ByHost { host, near: "shop" });
+    /// ```
+    pub fn looked_for(&self) -> Looked<'_> {
+        match self {
+            Self::Object { namespace, name, .. } => Looked::ByName { namespace, name },
+            Self::Host { namespace, host, .. } if host.contains('.') => Looked::ByHost { host, near: namespace },
+            Self::Host { namespace, host, .. } => Looked::ByName { namespace, name: host },
+        }
+    }
+}
+
+/// How a service is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Looked<'t> {
+    /// By namespace and name.
+    ByName {
+        /// The namespace.
+        namespace: &'t str,
+        /// The name.
+        name: &'t str,
+    },
+    /// By its full host name; of several, the one in a namespace comes first.
+    ByHost {
+        /// The host.
+        host: &'t str,
+        /// The namespace.
+        near: &'t str,
+    },
 }
 
 impl fmt::Display for Target {
@@ -136,7 +186,7 @@ impl fmt::Display for Target {
                 write!(f, "{namespace}/{name}")?;
                 (port, &None)
             }
-            Self::Host { host, port, subset } => {
+            Self::Host { host, port, subset, .. } => {
                 f.write_str(host)?;
                 (port, subset)
             }

@@ -13,20 +13,20 @@ use super::{
 ///
 /// They come in this order: fault, CORS, redirect or direct response; for what is left, mirrors,
 /// rewrite and changes of headers. A rule has a redirect or a direct response or neither, and with
-/// one of them no backends.
+/// one of them no backends. What few rules have is boxed: a mesh has many that have nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Filters {
     /// What goes wrong on purpose.
     pub fault: Option<Fault>,
     /// What pages of other origins may ask.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// Where the client is sent.
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<Box<Redirect>>,
     /// What the client is answered.
-    pub respond: Option<DirectResponse>,
+    pub respond: Option<Box<DirectResponse>>,
     /// What target and authority become.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// What becomes of the request's headers.
     pub request_headers: HeaderEdits,
     /// What becomes of the answer's headers.

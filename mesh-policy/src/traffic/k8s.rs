@@ -64,9 +64,10 @@ use std::{fmt, sync::Arc};
 pub use self::reference::Claimed;
 use self::{metadata::Metadata, scope::Scope};
 use super::{
+    backend::Invalid,
     destination::DestinationRule,
     gateway::{GATEWAY_API, Gateway, ReferenceGrant},
-    model::{Route, VirtualService},
+    model::{Route, RouteKind, Rule, VirtualService},
     rate::RateLimitPolicy,
     upstream::BackendTrafficPolicy,
 };
@@ -96,7 +97,7 @@ mod virtual_service;
 #[non_exhaustive]
 pub struct Manifests {
     /// Routes of the Gateway API.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// Gateways.
     pub gateways: Vec<Gateway>,
     /// What may be referred to from other namespaces.
@@ -104,11 +105,11 @@ pub struct Manifests {
     /// Routes of Istio.
     pub virtual_services: Vec<VirtualService>,
     /// What all clients of a service do.
-    pub backend_policies: Vec<BackendTrafficPolicy>,
+    pub backend_policies: Vec<Arc<BackendTrafficPolicy>>,
     /// How many requests are too many.
     pub rate_limits: Vec<RateLimitPolicy>,
     /// How hosts are reached, for Istio.
-    pub destination_rules: Vec<DestinationRule>,
+    pub destination_rules: Vec<Arc<DestinationRule>>,
     /// Objects that were left out, and why.
     pub rejected: Vec<Rejected>,
     /// Objects above that have rules or backends which fail all of their requests, and why.
@@ -132,6 +133,39 @@ pub struct Rejected {
     pub error: ReadError,
 }
 
+impl Manifests {
+    /// Puts a route in the place of one that was [left out](Self::rejected), if it is known which
+    /// requests it claimed. It fails all of them that no other route asks for more precisely.
+    pub fn stand_in(&mut self, rejected: &Rejected) {
+        let Some(((namespace, name), claimed)) = rejected.name.as_ref().zip(rejected.claimed.as_ref()) else {
+            return;
+        };
+        let kind = match &*rejected.kind {
+            "GRPCRoute" => RouteKind::Grpc,
+            "HTTPRoute" => RouteKind::Http,
+            "VirtualService" => RouteKind::VirtualService,
+            _ => return,
+        };
+        if kind != RouteKind::VirtualService && claimed.parents.is_empty() {
+            return;
+        }
+        let place = Some((Arc::clone(&rejected.error.file), rejected.error.line));
+        let mut route = Route::new(kind, namespace, name);
+        route.place.clone_from(&place);
+        route.hosts.clone_from(&claimed.hosts);
+        route.parents.clone_from(&claimed.parents);
+        let reason = rejected.error.fault.to_string().into();
+        route.rules = vec![Rule {
+            invalid: Some(Invalid { place, reason }.into()),
+            ..Rule::default()
+        }];
+        match kind {
+            RouteKind::Http | RouteKind::Grpc => self.routes.push(route.into()),
+            RouteKind::VirtualService => self.virtual_services.push(VirtualService::new(route)),
+        }
+    }
+}
+
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.kind.escape_debug())?;
@@ -149,11 +183,7 @@ impl fmt::Display for Rejected {
 /// The file holds no objects: it is no YAML, or too large.
 pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Manifests, ReadError> {
     let is_known = |group: &str, kind: &str| Kind::of(group, kind).is_some();
-    let items = manifest::items(text, budget, is_known).map_err(|(line, fault)| ReadError {
-        file: file.into(),
-        line,
-        fault,
-    })?;
+    let items = manifest::read(file, text, budget, is_known)?;
     Ok(read_items(file, items, budget))
 }
 
@@ -269,18 +299,25 @@ impl Manifests {
         let spec = object.required_object("spec")?;
         object.finish()?;
         match kind {
-            Kind::HttpRoute => self.routes.push(http_route::read(metadata, spec, scope, claimed)?),
-            Kind::GrpcRoute => self.routes.push(grpc_route::read(metadata, spec, scope, claimed)?),
+            Kind::HttpRoute => self
+                .routes
+                .push(http_route::read(metadata, spec, scope, claimed)?.into()),
+            Kind::GrpcRoute => self
+                .routes
+                .push(grpc_route::read(metadata, spec, scope, claimed)?.into()),
             Kind::Gateway => self.gateways.push(gateway::read(&metadata, spec)?),
             Kind::ReferenceGrant => self.grants.push(gateway::read_grant(&metadata, spec)?),
             Kind::VirtualService => self
                 .virtual_services
                 .push(virtual_service::read(metadata, spec, scope, claimed)?),
-            Kind::BackendTrafficPolicy => self.backend_policies.push(backend_policy::read(&metadata, spec)?),
+            Kind::BackendTrafficPolicy => {
+                let policy = backend_policy::read(&metadata, spec)?;
+                self.backend_policies.push(policy.into());
+            }
             Kind::RateLimitPolicy => self.rate_limits.push(rate_limit::read(&metadata, spec, &scope.file)?),
             Kind::DestinationRule => {
                 let rule = destination_rule::read(&metadata, spec, &scope.file, claimed)?;
-                self.destination_rules.push(rule);
+                self.destination_rules.push(rule.into());
             }
         }
         Ok(())

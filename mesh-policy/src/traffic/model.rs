@@ -45,6 +45,22 @@ impl Route {
         }
     }
 
+    /// Without the room that lists have for more: a mesh has many routes, and keeps them.
+    #[cfg(feature = "k8s")]
+    #[must_use]
+    pub(super) fn shrunk(mut self) -> Self {
+        self.parents.shrink_to_fit();
+        self.rules.shrink_to_fit();
+        for rule in &mut self.rules {
+            rule.matches.shrink_to_fit();
+            for asked in &mut rule.matches {
+                asked.headers.shrink_to_fit();
+                asked.query.shrink_to_fit();
+            }
+        }
+        self
+    }
+
     /// What comes first among routes that are alike otherwise: the older one, then the one whose
     /// name is less. Namespace and name are compared as one text, as the Gateway API has it: `a-b/c`
     /// is before `a/c`.
@@ -142,7 +158,7 @@ pub struct Rule {
     /// Whether attempts that failed are made again; `None` leaves it to the program.
     pub retries: Option<Retries>,
     /// Why it cannot be carried out. Its requests then fail: they are not for other rules to take.
-    pub invalid: Option<Invalid>,
+    pub invalid: Option<Box<Invalid>>,
 }
 
 /// Which attempts are made again, as a route says it.

@@ -93,8 +93,9 @@ impl RouteTable {
             }
         }
         found.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
-        let (mut hosts, mut rules) = (Hosts::default(), Vec::new());
-        for group in found.chunk_by(|one, other| one.0 == other.0) {
+        let groups = || found.chunk_by(|one, other| one.0 == other.0);
+        let (mut hosts, mut rules) = (Hosts::default(), Vec::with_capacity(groups().count()));
+        for group in groups() {
             if let Some((host, _, _)) = group.first() {
                 hosts.insert(host, rules.len());
                 rules.push(Rules::new(group.iter().map(|(_, _, entry)| entry.clone()).collect()));
@@ -160,6 +161,7 @@ fn admitted(mut routes: Vec<Arc<Route>>, budget: &Budget) -> (Vec<Arc<Route>>, V
             false
         }
     });
+    routes.shrink_to_fit();
     (routes, refused)
 }
 
@@ -177,7 +179,7 @@ impl Use {
         let matches = || route.rules.iter().flat_map(|rule| &rule.matches);
         let items = self.items + (matches().count() + route.rules.len()) * route.hosts.len().max(1);
         budget.check(Resource::SetItems, items)?;
-        let of_origins = route.rules.iter().filter_map(|rule| rule.filters.cors.as_ref());
+        let of_origins = route.rules.iter().filter_map(|rule| rule.filters.cors.as_deref());
         let all = matches()
             .flat_map(RouteMatch::expressions)
             .chain(of_origins.flat_map(Cors::expressions));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mesh_policy::authz::attach::{self, Recipient, ServiceKind};
-use mesh_policy::traffic::attach::virtual_services;
-use mesh_policy::traffic::{DestinationRule, HostPattern, ReferenceGrant, Referrer, Route, Target, VirtualService};
+use mesh_policy::traffic::attach::VirtualServices;
+use mesh_policy::traffic::{DestinationRule, HostPattern, Looked, ReferenceGrant, Referrer, Route, Target};
 
 use mesh_xds_types::workload::Service as Message;
 
@@ -35,17 +35,19 @@ pub(super) fn compile(
         .collect()
 }
 
+/// A route, with what is told of it.
+type Offered<'o> = (&'o Arc<Told>, &'o Arc<Route>);
+
 /// Everything that waypoints could be told.
 struct Library<'o> {
     told: &'o Program,
     judge: &'o Judge<'o>,
     root_namespace: &'o str,
     /// By the services that they want to be attached to.
-    routes: BTreeMap<Key, Vec<(&'o Arc<Told>, &'o Route)>>,
+    routes: BTreeMap<Key, Vec<Offered<'o>>>,
     /// The namespaces of services, by hostname.
     homes: BTreeMap<&'o str, &'o str>,
-    /// By namespace.
-    virtual_services: BTreeMap<&'o str, Vec<VirtualService>>,
+    virtual_services: VirtualServices,
 }
 
 impl<'o> Library<'o> {
@@ -56,27 +58,25 @@ impl<'o> Library<'o> {
         root_namespace: &'o str,
     ) -> Self {
         let homes = services.values();
+        let told = &objects.traffic.told;
+        let virtual_services = told.values().filter_map(|told| match &told.meaning {
+            Meaning::VirtualService(service) => Some(service),
+            _ => None,
+        });
         let mut library = Self {
-            told: &objects.traffic.told,
+            told,
             judge,
             root_namespace,
             routes: BTreeMap::new(),
             homes: homes.map(|service| (&*service.hostname, &*service.namespace)).collect(),
-            virtual_services: BTreeMap::new(),
+            virtual_services: VirtualServices::new(virtual_services),
         };
         for told in library.told.values() {
-            match &told.meaning {
-                Meaning::Route(route) => {
-                    let parents: BTreeSet<_> = route.parents.iter().filter_map(service_of).collect();
-                    for service in parents {
-                        library.routes.entry(service).or_default().push((told, route));
-                    }
+            if let Meaning::Route(route) = &told.meaning {
+                let parents: BTreeSet<_> = route.parents.iter().filter_map(service_of).collect();
+                for service in parents {
+                    library.routes.entry(service).or_default().push((told, route));
                 }
-                Meaning::VirtualService(service) => {
-                    let of_namespace = library.virtual_services.entry(&told.name.key.namespace).or_default();
-                    of_namespace.push(service.clone());
-                }
-                _ => {}
             }
         }
         library
@@ -140,20 +140,14 @@ impl<'o> Library<'o> {
     }
 
     /// The routes of a service, which are not all that want to be.
-    fn routes_of(&self, service: &Key) -> Vec<(&'o Arc<Told>, &'o Route)> {
+    fn routes_of(&self, service: &Key) -> Vec<Offered<'o>> {
         let mut routes = self.routes.get(service).cloned().unwrap_or_default();
         routes.retain(|(_, route)| self.judge.is_accepted(route, service));
         routes
     }
 
     fn add_virtual_services(&self, service: &Service, chosen: &mut Chosen<'o>) {
-        let namespace = service.key.namespace.as_str();
-        let of_namespace = self
-            .virtual_services
-            .get(namespace)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        for route in virtual_services(namespace, &service.hostname, of_namespace) {
+        for route in self.virtual_services.of(&service.key.namespace, &service.hostname) {
             let name = Name {
                 kind: route.id.kind.to_string(),
                 key: service.key.beside(&route.id.name),
@@ -181,7 +175,7 @@ struct Chosen<'o> {
 }
 
 impl<'o> Chosen<'o> {
-    fn add_route(&mut self, (told, route): (&Arc<Told>, &'o Route), homes: &BTreeMap<&str, &str>) {
+    fn add_route(&mut self, (told, route): Offered<'o>, homes: &BTreeMap<&str, &str>) {
         for target in targets(route) {
             if let Target::Object { namespace, name, .. } = target
                 && *namespace != route.id.namespace
@@ -195,15 +189,15 @@ impl<'o> Chosen<'o> {
 
     fn add_targets(&mut self, route: &Route, homes: &BTreeMap<&str, &str>) {
         let own = &*route.id.namespace;
-        self.hosts.extend(targets(route).map(|target| match target {
-            Target::Object { namespace, name, .. } => (namespace.to_string(), full(name, namespace)),
-            Target::Host { host, .. } if host.contains('.') => {
-                let namespace = homes.get(&**host).copied().unwrap_or(own);
-                (namespace.to_owned(), host.to_string())
-            }
-            Target::Host { host, .. } => (own.to_owned(), full(host, own)),
-            _ => (own.to_owned(), String::new()),
-        }));
+        self.hosts
+            .extend(targets(route).map(|target| match target.looked_for() {
+                Looked::ByName { namespace, name } => (namespace.to_owned(), full(name, namespace)),
+                Looked::ByHost { host, near } => {
+                    let namespace = homes.get(host).copied().unwrap_or(near);
+                    (namespace.to_owned(), host.to_owned())
+                }
+                _ => (own.to_owned(), String::new()),
+            }));
     }
 }
 

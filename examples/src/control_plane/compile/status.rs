@@ -1,6 +1,7 @@
 //! What became of what waypoints are told, by the conditions of the Gateway API.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_policy::authz::{self, Labels};
 use mesh_policy::traffic::attach::{self, Cluster, NotAccepted, ParentStatus};
@@ -96,7 +97,7 @@ impl<'o> Judge<'o> {
     }
 
     /// Whether a route is for a service.
-    pub(super) fn is_accepted(&self, route: &Route, service: &Key) -> bool {
+    pub(super) fn is_accepted(&self, route: &Arc<Route>, service: &Key) -> bool {
         let mut parents = route
             .parents
             .iter()
@@ -141,7 +142,7 @@ impl<'o> Judge<'o> {
     }
 
     /// What became of a route's reference to a service or a waypoint.
-    fn judge(&self, route: &Route, parent: &ParentRef, programmed: &Condition) -> Option<Vec<Condition>> {
+    fn judge(&self, route: &Arc<Route>, parent: &ParentRef, programmed: &Condition) -> Option<Vec<Condition>> {
         let not_programmed = || Condition::is_not("Programmed", "NotAccepted", "");
         if self.is_waypoint(parent) {
             let message = "a waypoint has the routes of its services, and none of its own";
@@ -166,7 +167,7 @@ impl<'o> Judge<'o> {
     }
 
     /// What became of a route's reference to a service.
-    fn parent(&self, route: &Route, parent: &ParentRef) -> Option<ParentStatus> {
+    fn parent(&self, route: &Arc<Route>, parent: &ParentRef) -> Option<ParentStatus> {
         let key = service_of(parent)?;
         let service = self.objects.services.get(&key);
         let mut ports = service.into_iter().flat_map(|service| &service.ports);

@@ -52,10 +52,10 @@ impl fmt::Display for Name {
 
 #[derive(Clone)]
 pub(in crate::control_plane) enum Meaning {
-    Route(Route),
+    Route(Arc<Route>),
     VirtualService(VirtualService),
-    DestinationRule(Box<DestinationRule>),
-    BackendPolicy(BackendTrafficPolicy),
+    DestinationRule(Arc<DestinationRule>),
+    BackendPolicy(Arc<BackendTrafficPolicy>),
     RateLimit(RateLimitPolicy),
     /// What it says is known elsewhere.
     Gateway,
@@ -151,12 +151,7 @@ pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
         .chain(virtual_services.into_iter().map(Meaning::VirtualService))
         .chain(backend_policies.into_iter().map(Meaning::BackendPolicy))
         .chain(rate_limits.into_iter().map(Meaning::RateLimit))
-        .chain(
-            destination_rules
-                .into_iter()
-                .map(Box::new)
-                .map(Meaning::DestinationRule),
-        );
+        .chain(destination_rules.into_iter().map(Meaning::DestinationRule));
     match (rejected.into_iter().next(), meanings.next()) {
         (Some(rejected), _) => reject(file, item, (rejected.error.line, rejected.error.fault)),
         (None, Some(meaning)) => match key(item) {

@@ -8,72 +8,93 @@ use tokio::time::Instant;
 
 use crate::folder::{self, FolderError};
 use crate::manifest::{self, Unreadable};
+use crate::proxy::mesh_file::Stamp;
 use crate::settle::{INTERVAL, Settling};
 use crate::waypoint::snapshot::Frame;
 use crate::workers::Keepers;
 
-/// The texts of files, by their names.
-type Texts = BTreeMap<PathBuf, String>;
+/// The files of folders, as they were looked at.
+type Stamps = BTreeMap<PathBuf, Stamp>;
 
 /// Reads the objects of folders, and has a keeper follow them until nobody asks any more. At first
 /// each has to be good.
 pub(in crate::waypoint) fn follow(folders: &[PathBuf], frame: Frame, keepers: &Keepers) -> Result<(), ObjectsError> {
-    let texts = read(folders)?;
-    let problems = frame.objects(|objects| {
-        let problems = texts
-            .iter()
-            .flat_map(|(path, text)| objects.take(&path.display().to_string(), text));
-        problems.collect::<Vec<_>>()
-    });
+    let stamps = look(folders)?;
+    let texts = read(&Stamps::new(), &stamps)?;
+    let problems = take(&frame, &stamps, &texts);
     if let Some(problem) = problems.into_iter().next() {
         return Err(ObjectsError::Object(problem));
     }
+    frame.publish();
     let folders = folders.to_owned();
-    keepers.start("traffic", move || keep_up(&folders, texts, &frame))?;
+    keepers.start("traffic", move || keep_up(&folders, stamps, &frame))?;
     Ok(())
 }
 
 /// Takes what the files come to say, each by itself.
-fn keep_up(folders: &[PathBuf], texts: Texts, frame: &Frame) {
-    let mut settling = Settling::new(Ok(texts.clone()));
-    let mut known = texts;
+fn keep_up(folders: &[PathBuf], mut known: Stamps, frame: &Frame) {
+    let mut settling = Settling::new(Ok(known.clone()));
+    let mut reported = String::new();
     while frame.is_wanted() {
         thread::sleep(INTERVAL);
-        let found = read(folders).map_err(|error| error.to_string());
-        match settling.take(found, Instant::now()) {
-            Some(Ok(texts)) => {
-                take(frame, &known, texts);
-                known.clone_from(texts);
+        let found = look(folders).map_err(|error| error.to_string());
+        let Some(stamps) = settling.take(found, Instant::now()).cloned() else {
+            continue;
+        };
+        let read = stamps.and_then(|stamps| {
+            let texts = read(&known, &stamps).map_err(|error| error.to_string())?;
+            Ok((stamps, texts))
+        });
+        let (stamps, texts) = match read {
+            Ok(read) => read,
+            Err(reason) => {
+                if reason != reported {
+                    tracing::warn!(%reason, "routes and policies kept as they were");
+                }
+                settling = Settling::new(Err(reason.clone()));
+                reported = reason;
+                continue;
             }
-            Some(Err(reason)) => tracing::warn!(%reason, "routes and policies kept as they were"),
-            None => {}
+        };
+        // Half of a file may lack policies. What is written meanwhile is seen by the next looks.
+        if look(folders).ok().as_ref() != Some(&stamps) {
+            continue;
         }
+        for reason in take(frame, &stamps, &texts) {
+            tracing::warn!(%reason, "object kept as it was");
+        }
+        frame.publish();
+        tracing::info!(files = stamps.len(), "routes and policies changed");
+        known = stamps;
+        reported.clear();
     }
 }
 
-fn take(frame: &Frame, before: &Texts, texts: &Texts) {
-    let problems = frame.objects(|objects| {
-        objects.retain(|name| texts.contains_key(Path::new(name)));
-        let changed = texts.iter().filter(|(path, text)| before.get(*path) != Some(text));
-        let problems = changed.flat_map(|(path, text)| objects.take(&path.display().to_string(), text));
-        problems.collect::<Vec<_>>()
-    });
-    for reason in problems {
-        tracing::warn!(%reason, "object kept as it was");
-    }
-    frame.publish();
-    tracing::info!(files = texts.len(), "routes and policies changed");
+/// Takes the files that there are, and the texts of those that changed.
+fn take(frame: &Frame, stamps: &Stamps, texts: &[(String, String)]) -> Vec<String> {
+    frame.objects(|objects| {
+        objects.retain(|name| stamps.contains_key(Path::new(name)));
+        let problems = texts.iter().flat_map(|(name, text)| objects.take(name, text));
+        problems.collect()
+    })
 }
 
-fn read(folders: &[PathBuf]) -> Result<Texts, ObjectsError> {
-    let mut texts = Texts::new();
+fn look(folders: &[PathBuf]) -> Result<Stamps, ObjectsError> {
+    let mut stamps = Stamps::new();
     for folder in folders {
         for path in folder::manifests(folder)? {
-            let text = manifest::read(&path)?;
-            texts.insert(path, text);
+            let stamp = Stamp::of(&path)?;
+            stamps.insert(path, stamp);
         }
     }
-    Ok(texts)
+    Ok(stamps)
+}
+
+/// The names and texts of files that are not as they were known.
+fn read(known: &Stamps, stamps: &Stamps) -> Result<Vec<(String, String)>, Unreadable> {
+    let changed = stamps.iter().filter(|(path, stamp)| known.get(*path) != Some(stamp));
+    let texts = changed.map(|(path, _)| Ok((path.display().to_string(), manifest::read(path)?)));
+    texts.collect()
 }
 
 /// Why folders hold no objects.

@@ -1,16 +1,20 @@
 //! The objects of one text.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
 use mesh_policy::Budget;
-use mesh_policy::authz::k8s::{self as security, Item, Problem, ReadError};
+use mesh_policy::authz::k8s::{Item, Problem, ReadError, Reader};
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
 use mesh_policy::traffic::k8s::{self as traffic, Manifests, Rejected};
 use mesh_policy::traffic::{Route, RouteKind};
 
 /// What a file or resource says, or said when it was good.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Source {
-    pub(super) policies: Vec<AuthorizationPolicy>,
-    pub(super) authentications: Vec<RequestAuthentication>,
+    pub(super) policies: Vec<Arc<AuthorizationPolicy>>,
+    pub(super) authentications: Vec<Arc<RequestAuthentication>>,
     pub(super) traffic: Manifests,
     pub(super) namespaces: Vec<(String, Labels)>,
     /// Why nobody may be let in.
@@ -20,16 +24,19 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// What stayed as it was before is the same object.
     pub(super) fn read(name: &str, text: &str, before: Option<&Self>) -> Self {
         let budget = Budget::new();
-        let read = match security::read(name, text, &budget) {
-            Ok(read) => read,
+        let mut reader = Reader::new(name, text, &budget);
+        let traffic = traffic::read_items(name, reader.by_ref(), &budget);
+        let policies = match reader.finish() {
+            Ok(policies) => policies,
             Err(error) => return Self::unread(&error, before),
         };
         let mut source = Self {
-            policies: read.authorization,
-            authentications: read.request_authentication,
-            traffic: traffic::read_items(name, read.others, &budget),
+            policies: policies.authorization.into_iter().map(Arc::new).collect(),
+            authentications: policies.request_authentication.into_iter().map(Arc::new).collect(),
+            traffic,
             ..Self::default()
         };
         for item in std::mem::take(&mut source.traffic.others) {
@@ -42,35 +49,54 @@ impl Source {
                 }
             }
         }
+        let nothing = Self::default();
+        let before = before.unwrap_or(&nothing);
         for rejected in std::mem::take(&mut source.traffic.rejected) {
             source.problems.push(rejected.to_string());
-            if let Some(before) = before {
-                keep(&mut source.traffic, &rejected, &before.traffic);
+            if !keep(&mut source.traffic, &rejected, &before.traffic) {
+                source.traffic.stand_in(&rejected);
             }
         }
+        source.adopt(before);
         source
     }
 
     /// As it was before; if there was no before, policies may be missing.
     fn unread(error: &ReadError, before: Option<&Self>) -> Self {
         let reason = error.to_string();
-        let kept = match before {
-            Some(before) => Self {
-                policies: before.policies.clone(),
-                authentications: before.authentications.clone(),
-                traffic: before.traffic.clone(),
-                namespaces: before.namespaces.clone(),
-                closed: before.closed.clone(),
-                problems: Vec::new(),
-            },
-            None => Self {
-                closed: Some(reason.clone()),
-                ..Self::default()
-            },
-        };
+        let closed = before.is_none().then(|| reason.clone());
+        let kept = before.cloned().unwrap_or(Self {
+            closed,
+            ..Self::default()
+        });
         Self {
             problems: vec![reason],
             ..kept
+        }
+    }
+
+    fn adopt(&mut self, before: &Self) {
+        adopt(self.policies.iter_mut(), &before.policies, AuthorizationPolicy::name);
+        let (now, known) = (self.authentications.iter_mut(), &before.authentications);
+        adopt(now, known, |authentication| &authentication.name);
+        let (now, known) = (self.traffic.routes.iter_mut(), &before.traffic.routes);
+        adopt(now, known, |route| &route.id);
+        let now = self.traffic.virtual_services.iter_mut();
+        let known = before.traffic.virtual_services.iter().map(|service| &service.route);
+        adopt(now.map(|service| &mut service.route), known, |route| &route.id);
+    }
+}
+
+/// Puts what was known in the place of what is the same.
+fn adopt<'a, T: PartialEq + 'a, K: Eq + Hash>(
+    now: impl Iterator<Item = &'a mut Arc<T>>,
+    known: impl IntoIterator<Item = &'a Arc<T>>,
+    name: impl Fn(&T) -> &K,
+) {
+    let known: HashMap<&K, &Arc<T>> = known.into_iter().map(|thing| (name(thing), thing)).collect();
+    for thing in now {
+        if let Some(same) = known.get(name(thing)).filter(|known| ***known == *thing) {
+            *thing = Arc::clone(same);
         }
     }
 }
@@ -90,32 +116,37 @@ fn namespace(item: Item) -> Result<Option<(String, Labels)>, Problem> {
     Ok(Some((name, labels.unwrap_or_default().into_iter().collect())))
 }
 
-/// Keeps what there was of an object.
-fn keep(kept: &mut Manifests, rejected: &Rejected, before: &Manifests) {
+/// Keeps what there was of an object, if that was good for anything.
+fn keep(kept: &mut Manifests, rejected: &Rejected, before: &Manifests) -> bool {
     let Some((namespace, name)) = &rejected.name else {
-        return;
+        return false;
     };
-    let is_named = |route: &Route| route.id.namespace == *namespace && route.id.name == *name;
+    let is_it = |route: &Route, kind: RouteKind| {
+        let id = &route.id;
+        let is_good = route.rules.is_empty() || route.rules.iter().any(|rule| rule.invalid.is_none());
+        id.kind == kind && id.namespace == *namespace && id.name == *name && is_good
+    };
+    let route = |kind| before.routes.iter().find(|route| is_it(route, kind)).cloned();
     match &*rejected.kind {
-        kind @ ("HTTPRoute" | "GRPCRoute") => {
-            let kind = if kind == "HTTPRoute" {
-                RouteKind::Http
-            } else {
-                RouteKind::Grpc
-            };
-            let found = before.routes.iter();
-            let found = found.filter(|route| route.id.kind == kind && is_named(route));
-            kept.routes.extend(found.cloned());
-        }
+        "HTTPRoute" => add(&mut kept.routes, route(RouteKind::Http)),
+        "GRPCRoute" => add(&mut kept.routes, route(RouteKind::Grpc)),
         "VirtualService" => {
-            let found = before.virtual_services.iter().filter(|found| is_named(&found.route));
-            kept.virtual_services.extend(found.cloned());
+            let mut known = before.virtual_services.iter();
+            let found = known.find(|found| is_it(&found.route, RouteKind::VirtualService));
+            add(&mut kept.virtual_services, found.cloned())
         }
         "DestinationRule" => {
-            let found = before.destination_rules.iter();
-            let found = found.filter(|rule| rule.namespace == *namespace && rule.name == *name);
-            kept.destination_rules.extend(found.cloned());
+            let mut known = before.destination_rules.iter();
+            let found = known.find(|rule| rule.namespace == *namespace && rule.name == *name);
+            add(&mut kept.destination_rules, found.cloned())
         }
-        _ => {}
+        _ => false,
     }
+}
+
+/// Whether there was something to add.
+fn add<T>(list: &mut Vec<T>, found: Option<T>) -> bool {
+    let is_there = found.is_some();
+    list.extend(found);
+    is_there
 }

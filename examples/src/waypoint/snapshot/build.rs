@@ -1,263 +1,274 @@
 //! Makes snapshots.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
 use mesh_policy::authz::attach::{Recipient, Service as Attached, ServiceKind};
-use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyName, TargetRef, TrustDomains};
+use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, TrustDomains};
+use mesh_policy::authz::{RequestAuthentication, TargetRef};
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
 use mesh_policy::traffic::rate::{Descriptors, Limiter, RateLimitPolicy};
-use mesh_policy::traffic::upstream::{BackendTrafficPolicies, DestinationRules};
-use mesh_policy::traffic::{ReferenceGrant, Route, RouteTable, Target, VirtualService};
+use mesh_policy::traffic::{Route, RouteTable};
 use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
 
 use super::frame::Terms;
-use super::{Destination, Limits, Protection, Routes, Served, Snapshot};
+use super::index::{ByName, Index};
+use super::lead::lead;
+use super::{Limits, Protection, Routes, Served, Snapshot};
 use crate::waypoint::objects::Objects;
 
-/// A service by its namespace and name.
-type Named = HashMap<(Arc<str>, Arc<str>), Arc<Service>>;
-
-/// What the mesh and the objects come to. What cannot be made stays as it was `before`.
+/// What the mesh and the objects come to. What stayed as it was `before` is shared with that, and so
+/// is what cannot be made.
+///
+/// `version` is that of the policies that were compiled last, each set by itself: permits carry it.
 pub(super) fn build(
     terms: &Terms,
     mesh: &store::Snapshot,
     objects: &Objects,
-    version: u64,
+    version: &mut u64,
     before: Option<&Snapshot>,
 ) -> Snapshot {
-    let (mut named, mut ours) = (Named::new(), Vec::new());
+    let mut services = Vec::with_capacity(mesh.service_count());
     mesh.visit_services(|service| {
-        let name = (Arc::clone(&service.namespace), Arc::clone(&service.name));
-        named.insert(name, Arc::clone(service));
-        if terms.serves(mesh, service) {
-            ours.push(Arc::clone(service));
-        }
+        services.push(Arc::clone(service));
         ControlFlow::<()>::Continue(())
     });
-    let rules = DestinationRules::new(&terms.root_namespace, objects.destination_rules().cloned());
-    let backend_policies = BackendTrafficPolicies::new(objects.backend_policies().cloned());
+    let index = Index::new(terms, objects);
     let mut builder = Builder {
         terms,
-        mesh,
-        objects,
+        index: &index,
         version,
         before,
-        routes: grouped(objects.routes().cloned(), |route| {
-            let parents = route.parents.iter();
-            parents
-                .map(|parent| (parent.namespace.clone(), parent.name.clone()))
-                .collect()
-        }),
-        virtual_services: grouped(objects.virtual_services().cloned(), |service| {
-            vec![service.route.id.namespace.clone()]
-        }),
-        grants: objects.grants().cloned().collect(),
-        named,
-        policies: HashMap::new(),
-        problems: objects
-            .problems()
-            .map(str::to_owned)
-            .chain(uncounted(objects))
-            .collect(),
+        named: named(&services),
+        protections: HashMap::new(),
+        authenticators: HashMap::new(),
     };
-    let served: HashMap<_, _> = ours
-        .into_iter()
-        .map(|service| (Arc::clone(&service.key), Arc::new(builder.served(service))))
-        .collect();
+    let ours = services.iter().filter(|service| terms.serves(mesh, service));
+    let served = ours.map(|service| (Arc::clone(&service.key), builder.served(service)));
     let mut snapshot = Snapshot {
+        served: served.collect(),
         mesh: mesh.clone(),
         network: Arc::clone(&terms.network),
         targets: HashMap::new(),
         rules: HashMap::new(),
         backend_policies: HashMap::new(),
-        problems: builder.problems.clone(),
-        served,
+        problems: Vec::new(),
     };
-    lead(&mut snapshot, &builder, &rules, &backend_policies);
+    snapshot.problems = problems(objects, &snapshot);
+    lead(&mut snapshot, terms, &index, &builder.named, before);
     snapshot
 }
 
-/// Finds out where routes lead, and how requests get there.
-fn lead(
-    snapshot: &mut Snapshot,
-    builder: &Builder<'_>,
-    rules: &DestinationRules,
-    backend_policies: &BackendTrafficPolicies,
-) {
-    let targets: Vec<_> = snapshot.served.values().flat_map(|served| targets(served)).collect();
-    let wanted = snapshot.served.values().map(|served| Arc::clone(&served.service));
-    let wanted: Vec<_> = wanted
-        .chain(
-            targets
-                .iter()
-                .filter_map(|target| builder.service(target))
-                .map(|(service, _)| service),
-        )
-        .collect();
-    for service in wanted {
-        if !snapshot.rules.contains_key(&service.key)
-            && let Some(rule) = rules.find(&builder.terms.namespace, &service.namespace, &service.hostname)
-        {
-            // One that stayed the same is the same one, so that nothing is made anew by it.
-            let before = builder.before.and_then(|before| before.rule(&service.key));
-            let same = before.filter(|before| ***before == *rule).cloned();
-            let rule = same.unwrap_or_else(|| Arc::new(rule.clone()));
-            snapshot.rules.insert(Arc::clone(&service.key), rule);
-        }
-        if let Some(policy) = backend_policies.find(&service.namespace, &service.name) {
-            let policy = || Arc::new(policy.clone());
-            snapshot
-                .backend_policies
-                .entry(Arc::clone(&service.key))
-                .or_insert_with(policy);
-        }
-        if let Some(policy) = backend_policies.find(&service.namespace, &service.name) {
-            let policy = || Arc::new(policy.clone());
-            snapshot
-                .backend_policies
-                .entry(Arc::clone(&service.key))
-                .or_insert_with(policy);
+/// Services by namespace and name.
+pub(super) type Named<'s> = ByName<'s, &'s Arc<Service>>;
+
+/// Where there are two of a name, that of Kubernetes has it.
+fn named(services: &[Arc<Service>]) -> Named<'_> {
+    let mut named = Named::default();
+    for service in services {
+        let entry = named.entry((&*service.namespace, &*service.name));
+        let known = entry.or_insert(service);
+        if kind(service) == ServiceKind::Service {
+            *known = service;
         }
     }
-    for target in targets {
-        if let Some(destination) = builder.destination(snapshot, &target) {
-            snapshot.targets.insert(target, destination);
-        }
-    }
+    named
+}
+
+/// What is wrong, each thing once.
+fn problems(objects: &Objects, snapshot: &Snapshot) -> Vec<String> {
+    let of_services = snapshot.served.values().flat_map(|served| &served.problems);
+    let all = objects.problems().map(str::to_owned).chain(uncounted(objects));
+    let all: BTreeSet<_> = all.chain(of_services.cloned()).collect();
+    all.into_iter().collect()
 }
 
 struct Builder<'a> {
     terms: &'a Terms,
-    mesh: &'a store::Snapshot,
-    objects: &'a Objects,
-    version: u64,
+    index: &'a Index<'a>,
+    version: &'a mut u64,
     before: Option<&'a Snapshot>,
-    /// By the objects that they want to be attached to.
-    routes: HashMap<(Box<str>, Box<str>), Vec<Route>>,
-    /// By their namespaces.
-    virtual_services: HashMap<Box<str>, Vec<VirtualService>>,
-    grants: Vec<ReferenceGrant>,
-    named: Named,
-    /// Those that were compiled: services with the same policies share a set.
-    policies: HashMap<Vec<PolicyName>, Protection>,
-    problems: Vec<String>,
+    named: Named<'a>,
+    /// Services with the same policies share a set.
+    protections: HashMap<Box<[usize]>, Protection>,
+    /// And with the same authentications what verifies their tokens.
+    authenticators: HashMap<Box<[usize]>, Authentication>,
 }
 
+type Authentication = Result<Arc<Authenticator>, Arc<str>>;
+
 impl Builder<'_> {
-    fn served(&mut self, service: Arc<Service>) -> Served {
-        let mut routes = HashMap::new();
-        for port in service.ports.iter().map(|mapping| mapping.service) {
-            if let Some(found) = self.port(&service, port) {
-                routes.insert(port, found);
-            }
-        }
-        let terms = self.terms;
+    fn served(&mut self, service: &Arc<Service>) -> Arc<Served> {
+        let before = self.before.and_then(|before| before.served(&service.key));
         let recipient = Recipient::Waypoint {
-            namespace: &terms.namespace,
-            name: &terms.name,
+            namespace: &self.terms.namespace,
+            name: &self.terms.name,
             service: Some(Attached {
                 namespace: &service.namespace,
                 name: &service.name,
-                kind: kind(&service),
+                kind: kind(service),
             }),
         };
-        let believed = self.objects.authentications();
-        let believed = believed.filter(|found| recipient.believes_by(found, &terms.root_namespace));
-        let authenticator = Authenticator::new(believed).map(Arc::new).map_err(|error| {
-            self.problems.push(error.to_string());
-            error.to_string().into()
-        });
-        Served {
-            protection: self.protection(&recipient),
-            limits: self.limits(&service),
-            authenticator,
-            routes,
-            service,
+        let mut problems = Vec::new();
+        let routes = self.routes(service, &mut problems, before);
+        let (policies, protection) = self.protection(service, &recipient, before);
+        let (believed, authenticator) = self.authenticator(service, &recipient, before);
+        if let Protection::Closed(reason) = &protection {
+            problems.push(reason.to_string());
         }
+        problems.extend(authenticator.as_ref().err().map(ToString::to_string));
+        let served = Served {
+            limits: self.limits(service, before),
+            service: Arc::clone(service),
+            routes,
+            protection,
+            policies,
+            authenticator,
+            believed,
+            problems: problems.into(),
+        };
+        match before.filter(|before| before.is(&served)) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(served),
+        }
+    }
+
+    /// The routes of each port that has any.
+    fn routes(
+        &self,
+        service: &Service,
+        problems: &mut Vec<String>,
+        before: Option<&Arc<Served>>,
+    ) -> Box<[(u16, Routes)]> {
+        let mut all: Vec<(u16, Routes)> = Vec::new();
+        for port in service.ports.iter().map(|mapping| mapping.service) {
+            let found = self.attached(service, port, problems);
+            if found.is_empty() || all.iter().any(|(known, _)| *known == port) {
+                continue;
+            }
+            let before = before.map(|before| &*before.routes).unwrap_or_default();
+            let mut known = all.iter().chain(before).map(|(_, routes)| routes);
+            let routes = match known.find(|routes| routes.are(&found)) {
+                Some(same) => same.clone(),
+                None => self.table(found, (service, port), problems, before),
+            };
+            all.push((port, routes));
+        }
+        all.into()
     }
 
     /// The routes of a port: those of the Gateway API, and failing these of VirtualServices.
-    fn port(&mut self, service: &Service, port: u16) -> Option<Routes> {
+    fn attached(&self, service: &Service, port: u16, problems: &mut Vec<String>) -> Vec<Arc<Route>> {
         let (namespace, name) = (&*service.namespace, &*service.name);
-        let candidates = self.routes.get(&(namespace.into(), name.into()));
-        let candidates = candidates.map(Vec::as_slice).unwrap_or_default();
-        let attached = attach::service(namespace, name, port, candidates, &self.grants, self);
+        let candidates = self.index.routes(namespace, name);
+        let attached = attach::service(namespace, name, port, candidates, &self.index.grants, self);
         for status in &attached.statuses {
-            let (route, target) = (&status.route, format!("{namespace}/{name}:{port}"));
+            let route = &status.route;
             if let Err(reason) = &status.accepted {
-                self.problems
-                    .push(format!("{route} does not serve `{target}`: {reason}"));
+                problems.push(format!("{route} does not serve `{namespace}/{name}:{port}`: {reason}"));
             }
             for (backend, reason) in &status.unresolved {
-                self.problems
-                    .push(format!("{route} leads nowhere with `{backend}`: {reason}"));
+                problems.push(format!("{route} leads nowhere with `{backend}`: {reason}"));
             }
         }
-        let mut routes = attached.routes;
-        if routes.is_empty() {
-            let found = self.virtual_services.get(namespace);
-            let found = found.map(Vec::as_slice).unwrap_or_default();
-            routes = attach::virtual_services(namespace, &service.hostname, found);
+        match attached.routes.is_empty() {
+            true => self.index.virtual_services.of(namespace, &service.hostname),
+            false => attached.routes,
         }
-        if routes.is_empty() {
-            return None;
-        }
+    }
+
+    fn table(
+        &self,
+        routes: Vec<Arc<Route>>,
+        (service, port): (&Service, u16),
+        problems: &mut Vec<String>,
+        before: &[(u16, Routes)],
+    ) -> Routes {
         let table = RouteTable::new(routes, &Budget::new());
         if table.refused().is_empty() {
-            return Some(Routes::Table(Arc::new(table)));
+            return Routes::Table(Arc::new(table));
         }
         // What the others would do with the requests of those that are missing is anybody's guess.
         for refused in table.refused() {
-            self.problems.push(format!(
-                "`{namespace}/{name}:{port}`: no room for {}: {}",
-                refused.route.id, refused.over
+            problems.push(format!(
+                "`{}/{}:{port}`: no room for {}: {}",
+                service.namespace, service.name, refused.route.id, refused.over
             ));
         }
-        let before = self.before.and_then(|before| before.served(&service.key)?.routes(port));
-        Some(match before {
-            Some(Routes::Table(table)) => Routes::Table(Arc::clone(table)),
-            Some(Routes::Broken) | None => Routes::Broken,
-        })
+        let before = before.iter().find(|(known, _)| *known == port);
+        before.map_or(Routes::Broken, |(_, routes)| routes.clone())
     }
 
-    fn protection(&mut self, recipient: &Recipient<'_>) -> Protection {
-        if let Some(reason) = self.objects.closed() {
-            return Protection::Closed(reason.into());
+    fn protection(
+        &mut self,
+        service: &Service,
+        recipient: &Recipient<'_>,
+        before: Option<&Arc<Served>>,
+    ) -> (Box<[Arc<AuthorizationPolicy>]>, Protection) {
+        if let Some(reason) = &self.index.closed {
+            return (Box::default(), Protection::Closed(Arc::clone(reason)));
         }
-        let policies: Vec<&AuthorizationPolicy> = self
-            .objects
-            .policies()
-            .filter(|policy| recipient.is_subject_to(policy, &self.terms.root_namespace))
-            .collect();
-        let names: Vec<_> = policies.iter().map(|policy| policy.name().clone()).collect();
-        if let Some(known) = self.policies.get(&names) {
-            return known.clone();
+        let root = &self.terms.root_namespace;
+        let policies = self.index.policies.about(&service.namespace, &service.name);
+        let policies = policies.filter(|policy| recipient.is_subject_to(policy, root));
+        let policies: Box<[_]> = policies.cloned().collect();
+        let names = addresses(&policies);
+        if let Some(known) = self.protections.get(&names) {
+            return (policies, known.clone());
         }
+        let same = before.filter(|before| before.policies == policies && !before.was_closed());
+        let protection = match same {
+            Some(before) => before.protection.clone(),
+            None => self.compiled(&policies),
+        };
+        self.protections.insert(names, protection.clone());
+        (policies, protection)
+    }
+
+    fn compiled(&mut self, policies: &[Arc<AuthorizationPolicy>]) -> Protection {
+        *self.version += 1;
         let compiler = Compiler::new(Dialect::Strict)
             .trust_domains(TrustDomains::new(&self.terms.trust_domain))
-            .version(self.version);
-        let protection = match compiler.compile(policies.into_iter().cloned()) {
+            .version(*self.version);
+        match compiler.compile(policies.iter().cloned()) {
             Ok(set) => Protection::Policies(Arc::new(set)),
-            Err(error) => {
-                self.problems.push(error.to_string());
-                Protection::Closed(error.to_string().into())
-            }
+            Err(error) => Protection::Closed(error.to_string().into()),
+        }
+    }
+
+    fn authenticator(
+        &mut self,
+        service: &Service,
+        recipient: &Recipient<'_>,
+        before: Option<&Arc<Served>>,
+    ) -> (Box<[Arc<RequestAuthentication>]>, Authentication) {
+        let root = &self.terms.root_namespace;
+        let believed = self.index.authentications.about(&service.namespace, &service.name);
+        let believed = believed.filter(|found| recipient.believes_by(found, root));
+        let believed: Box<[_]> = believed.cloned().collect();
+        let names = addresses(&believed);
+        if let Some(known) = self.authenticators.get(&names) {
+            return (believed, known.clone());
+        }
+        let authenticator = match before.filter(|before| before.believed == believed) {
+            Some(before) => before.authenticator.clone(),
+            None => Authenticator::new(believed.iter().map(|found| &**found))
+                .map(Arc::new)
+                .map_err(|error| error.to_string().into()),
         };
-        self.policies.insert(names, protection.clone());
-        protection
+        self.authenticators.insert(names, authenticator.clone());
+        (believed, authenticator)
     }
 
     /// The limits of a service. What was counted counts as long as a policy stays the same.
-    fn limits(&self, service: &Service) -> Vec<Limits> {
+    fn limits(&self, service: &Service, before: Option<&Arc<Served>>) -> Vec<Limits> {
         let object = TargetRef::service(&service.name);
-        let before = self.before.and_then(|before| before.served(&service.key));
         let before = before.map(|served| &*served.limits).unwrap_or_default();
-        let policies = self.objects.rate_limits();
+        let policies = self.index.rate_limits(&service.namespace, &service.name);
         let policies = policies.filter(|policy| policy.is_for(&service.namespace, &object, None));
         let kept = |policy: &RateLimitPolicy| before.iter().find(|limits| limits.policy == *policy).cloned();
         let made = |policy: &RateLimitPolicy| Limits {
@@ -268,58 +279,16 @@ impl Builder<'_> {
             .map(|policy| kept(policy).unwrap_or_else(|| made(policy)))
             .collect()
     }
-
-    fn destination(&self, snapshot: &Snapshot, target: &Target) -> Option<Destination> {
-        let (service, port) = self.service(target)?;
-        let subset = match target {
-            Target::Host { subset, .. } => subset.clone(),
-            _ => None,
-        };
-        Some(Destination {
-            rule: snapshot.rule(&service.key).cloned(),
-            policy: snapshot.backend_policy(&service.key).cloned(),
-            service,
-            port,
-            subset,
-        })
-    }
-
-    fn service(&self, target: &Target) -> Option<(Arc<Service>, u16)> {
-        match target {
-            Target::Object {
-                namespace, name, port, ..
-            } => {
-                let service = self.named.get(&(Arc::from(&**namespace), Arc::from(&**name)))?;
-                Some((Arc::clone(service), (*port)?))
-            }
-            Target::Host { host, port, .. } => {
-                let service = self.mesh.service_named(host, Some(&self.terms.namespace));
-                let service = match service {
-                    Some(service) => service,
-                    // A short name is one of the waypoint's namespace.
-                    None => self
-                        .named
-                        .get(&(Arc::from(&*self.terms.namespace), Arc::from(&**host)))?,
-                };
-                let only = || match *service.ports {
-                    [only] => Some(only.service),
-                    _ => None,
-                };
-                Some((Arc::clone(service), port.or_else(only)?))
-            }
-            _ => None,
-        }
-    }
 }
 
 impl Cluster for Builder<'_> {
     fn has_service(&self, namespace: &str, name: &str, port: u16) -> bool {
-        let service = self.named.get(&(Arc::from(namespace), Arc::from(name)));
+        let service = self.named.get(namespace, name);
         service.is_some_and(|service| service.ports.iter().any(|mapping| mapping.service == port))
     }
 
     fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
-        self.objects.namespace(namespace)
+        self.index.namespaces.get(namespace).copied()
     }
 }
 
@@ -363,44 +332,16 @@ fn uncounted(objects: &Objects) -> impl Iterator<Item = String> {
 
 /// What declared a service: those of Kubernetes have names of its kind.
 fn kind(service: &Service) -> ServiceKind {
-    let own = format!("{}.{}.svc", service.name, service.namespace);
-    match service.hostname.starts_with(&own) {
+    let own = service.hostname.strip_prefix(&*service.name);
+    let own = own.and_then(|rest| rest.strip_prefix('.'));
+    let own = own.and_then(|rest| rest.strip_prefix(&*service.namespace));
+    match own.is_some_and(|rest| rest.starts_with(".svc")) {
         true => ServiceKind::Service,
         false => ServiceKind::ServiceEntry,
     }
 }
 
-/// Everything that a service's routes lead to.
-fn targets(served: &Served) -> Vec<Target> {
-    let tables = served.routes.values().filter_map(|routes| match routes {
-        Routes::Table(table) => Some(table),
-        Routes::Broken => None,
-    });
-    let rules = tables.flat_map(|table| table.routes()).flat_map(|route| &route.rules);
-    let mut targets = Vec::new();
-    for rule in rules {
-        targets.extend(rule.backends.as_slice().iter().map(|backend| backend.target.clone()));
-        targets.extend(rule.filters.mirrors.iter().map(|mirror| mirror.target.clone()));
-    }
-    targets
-}
-
-fn grouped<K: Ord + Hash, V: Clone>(
-    values: impl Iterator<Item = V>,
-    keys: impl Fn(&V) -> Vec<K>,
-) -> HashMap<K, Vec<V>> {
-    let mut groups: HashMap<K, Vec<V>> = HashMap::new();
-    for value in values {
-        let mut keys = keys(&value);
-        keys.sort();
-        keys.dedup();
-        let last = keys.pop();
-        for key in keys {
-            groups.entry(key).or_default().push(value.clone());
-        }
-        if let Some(key) = last {
-            groups.entry(key).or_default().push(value);
-        }
-    }
-    groups
+/// Names objects, as long as they are there.
+fn addresses<T>(objects: &[Arc<T>]) -> Box<[usize]> {
+    objects.iter().map(|object| Arc::as_ptr(object).addr()).collect()
 }

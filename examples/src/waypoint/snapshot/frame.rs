@@ -1,5 +1,6 @@
 //! What a snapshot is made of, as it changes.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_xds::delta::{Push, Refusal};
@@ -43,13 +44,14 @@ struct Parts {
 impl Frame {
     pub(in crate::waypoint) fn new(terms: Terms, keys: Keys) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (mesh, objects) = (Store::new().snapshot(), Objects::default());
-        let nothing = build(&terms, &mesh, &objects, 0, None);
+        let mut version = 0;
+        let nothing = build(&terms, &mesh, &objects, &mut version, None);
         let (publish, snapshots) = watch::channel(Arc::new(nothing));
         let parts = Parts {
             terms,
             mesh,
             objects,
-            version: 0,
+            version,
             keys,
             publish,
         };
@@ -78,13 +80,10 @@ impl Frame {
 
 impl Parts {
     fn publish(&mut self) {
-        self.version += 1;
         let before = Arc::clone(&self.publish.borrow());
-        let snapshot = build(&self.terms, &self.mesh, &self.objects, self.version, Some(&before));
-        let news = snapshot
-            .problems
-            .iter()
-            .filter(|problem| !before.problems.contains(problem));
+        let snapshot = build(&self.terms, &self.mesh, &self.objects, &mut self.version, Some(&before));
+        let said: HashSet<&String> = before.problems.iter().collect();
+        let news = snapshot.problems.iter().filter(|problem| !said.contains(problem));
         for reason in news {
             tracing::warn!(%reason, "not all is as objects have it");
         }

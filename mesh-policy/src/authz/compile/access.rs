@@ -161,7 +161,11 @@ impl<'s> Filing<'s> {
 
     fn finder(mut self) -> Finder {
         self.always.sort_unstable();
-        self.lacking.values_mut().for_each(|rules| rules.sort_unstable());
+        self.always.shrink_to_fit();
+        for rules in self.lacking.values_mut() {
+            rules.sort_unstable();
+            rules.shrink_to_fit();
+        }
         Finder {
             index: self.index.build(),
             always: self.always,

@@ -20,6 +20,18 @@ use crate::{
 const SHORT_LIST: usize = 16;
 
 impl Segment {
+    /// Gives back what was taken in advance: there may be many sets of few policies.
+    fn shrink(&mut self) {
+        self.policies.shrink_to_fit();
+        self.rules.shrink_to_fit();
+        self.entries.shrink_to_fit();
+        self.fields.shrink_to_fit();
+        self.values.shrink_to_fit();
+        self.attributes.shrink_to_fit();
+        self.tests.shrink_to_fit();
+        self.lists.shrink_to_fit();
+    }
+
     fn index_long_lists(&mut self) {
         let mut lists = Vec::new();
         let mut fields = std::mem::take(&mut self.fields);
@@ -91,6 +103,7 @@ impl Builder {
         segment.connection = connection;
         segment.request = request.unwrap_or_default();
         segment.index_long_lists();
+        segment.shrink();
         segment
     }
 

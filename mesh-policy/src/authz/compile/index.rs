@@ -137,7 +137,10 @@ impl<'t> IndexBuilder<'t> {
     }
 
     pub(super) fn build(self) -> Index {
-        let mut index = Index::default();
+        let mut index = Index {
+            columns: Vec::with_capacity(self.columns.len()),
+            ..Index::default()
+        };
         let (mut exact, mut accounts) = (Vec::new(), Vec::new());
         let mut texts = vec![[Vec::new(), Vec::new()]; self.columns.len()];
         for (attribute, view) in &self.columns {
@@ -201,6 +204,7 @@ impl<'t> IndexBuilder<'t> {
             v4.sort_unstable_by(|one, other| other.cmp(one));
             v6.sort_unstable_by(|one, other| other.cmp(one));
         }
+        index.postings.shrink_to_fit();
         index
     }
 }

@@ -48,6 +48,9 @@ impl Trie {
                 node.postings = own;
             }
         }
+        trie.nodes.shrink_to_fit();
+        trie.firsts.shrink_to_fit();
+        trie.labels.shrink_to_fit();
         trie
     }
 

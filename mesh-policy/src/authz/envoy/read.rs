@@ -13,7 +13,7 @@ use crate::{
     authz::model::{Action, AuthorizationPolicy, PolicyName, Rule},
     budget::Budget,
     manifest::{
-        node::{self, Kind, Node},
+        node::{Documents, Kind, Node},
         object::Object,
     },
 };
@@ -78,7 +78,8 @@ pub fn read(file: &str, text: &str, budget: &Budget) -> Result<Vec<Authorization
         fault,
     };
     let mut found = Found::default();
-    for document in node::documents(text, budget).map_err(of_file).map_err(place)? {
+    for document in Documents::new(text, budget) {
+        let document = document.map_err(of_file).map_err(place)?;
         read_document(&mut found, document).map_err(place)?;
     }
     Ok(found.policies(&file))

@@ -34,7 +34,7 @@ pub(super) fn read(mut object: Object) -> Result<AuthorizationPolicy, Problem> {
         policy = policy.rule(rule(&spec.path(&format!("rules[{at}]")), node)?);
     }
     spec.finish()?;
-    Ok(policy)
+    Ok(policy.shrunk())
 }
 
 fn action(spec: &mut Object) -> Result<Action, Problem> {

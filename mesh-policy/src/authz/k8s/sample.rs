@@ -3,7 +3,7 @@ use crate::{
     facts::{Claim, Claims, Known, Peer},
     manifest::{
         fault::{Problem, ReadError, ReadFault},
-        node::{self, Kind, Node},
+        node::{Documents, Kind, Node},
         object::{Object, text, wrong},
     },
     matcher::port,
@@ -51,11 +51,11 @@ pub fn read_sample(
     budget: &Budget,
 ) -> Result<Sample, ReadError> {
     let read = || {
-        let mut documents = node::documents(text, budget)?.into_iter();
-        let Some(document) = documents.next() else {
+        let mut documents = Documents::new(text, budget);
+        let Some(document) = documents.next().transpose()? else {
             return Err(wrong(1, "", "a mapping"));
         };
-        if let Some(second) = documents.next() {
+        if let Some(second) = documents.next().transpose()? {
             return Err(wrong(second.line, "", "the only one in its file"));
         }
         sample(Object::new("", document)?, normalization)

@@ -276,7 +276,7 @@ fn files_of_many_small_values_are_refused() {
     for (text, used) in [
         ("[a, a, a, a, a]", 6),
         ("a: 1\nb: 2\nc: 3\n", 6),
-        ("a\n---\n[[], [], [], b]", 6),
+        ("~\n---\n[[], [], [], b]", 6),
     ] {
         let error = read("p.yaml", text, &budget).unwrap_err();
         let expected = format!("{used} values and names in a file are more than 5");

@@ -42,6 +42,17 @@ impl Rule {
         self
     }
 
+    /// Gives back what was taken in advance.
+    #[cfg(feature = "k8s")]
+    pub(super) fn shrink(&mut self) {
+        self.from.shrink_to_fit();
+        self.from.iter_mut().for_each(Entry::shrink);
+        self.to.shrink_to_fit();
+        self.to.iter_mut().for_each(Entry::shrink);
+        self.when.shrink_to_fit();
+        self.when.iter_mut().for_each(|condition| condition.constraint.shrink());
+    }
+
     /// The sources.
     pub fn sources(&self) -> &[Source] {
         &self.from
@@ -100,6 +111,12 @@ impl<F> Entry<F> {
     /// The fields, each with its twin.
     pub fn fields(&self) -> &[Constraint] {
         &self.fields
+    }
+
+    #[cfg(feature = "k8s")]
+    fn shrink(&mut self) {
+        self.fields.shrink_to_fit();
+        self.fields.iter_mut().for_each(Constraint::shrink);
     }
 }
 
@@ -161,6 +178,12 @@ impl Constraint {
             any_of: Vec::new(),
             none_of: Vec::new(),
         }
+    }
+
+    #[cfg(feature = "k8s")]
+    fn shrink(&mut self) {
+        self.any_of.shrink_to_fit();
+        self.none_of.shrink_to_fit();
     }
 
     /// What it is asked of.

@@ -41,7 +41,7 @@ fn backend(mut object: Object, kind: RouteKind, namespace: &str, scope: &mut Sco
             backend.redirect = filters.redirect;
             backend.rewrite = filters.rewrite;
         }
-        Err(problem) => backend.invalid = Some(scope.invalid(problem)),
+        Err(problem) => backend.invalid = Some(scope.invalid(problem).into()),
     }
     object.finish()?;
     Ok(backend)

@@ -60,10 +60,10 @@ pub(super) fn read(owner: &mut Object, kind: RouteKind, namespace: &str) -> Resu
             "RequestHeaderModifier" => filters.request_headers = edits(content, lines)?,
             "ResponseHeaderModifier" => filters.response_headers = edits(content, lines)?,
             "RequestMirror" => filters.mirrors.push(mirror(content, namespace)?),
-            "RequestRedirect" => filters.redirect = Some(redirect(content)?),
-            "DirectResponse" => filters.respond = Some(direct_response(content)?),
-            "URLRewrite" => filters.rewrite = Some(rewrite(content)?),
-            _ => filters.cors = Some(cors::gateway_api(content)?),
+            "RequestRedirect" => filters.redirect = Some(redirect(content)?.into()),
+            "DirectResponse" => filters.respond = Some(direct_response(content)?.into()),
+            "URLRewrite" => filters.rewrite = Some(rewrite(content)?.into()),
+            _ => filters.cors = Some(cors::gateway_api(content)?.into()),
         }
         let others = [
             ("urlRewrite", filters.rewrite.is_some()),

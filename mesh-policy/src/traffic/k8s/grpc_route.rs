@@ -35,7 +35,7 @@ pub(super) fn read(
     for object in list {
         route.rules.push(rule(object, &namespace, scope)?);
     }
-    Ok(route)
+    Ok(route.shrunk())
 }
 
 fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, Problem> {

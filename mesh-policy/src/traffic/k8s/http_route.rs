@@ -54,7 +54,7 @@ pub(super) fn read(
         let (field, limit) = (format!("{path}.matches").into(), MAX_ALL_MATCHES);
         return Err((line, ReadFault::TooMany { field, limit }));
     }
-    Ok(route)
+    Ok(route.shrunk())
 }
 
 fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Rule, Problem> {

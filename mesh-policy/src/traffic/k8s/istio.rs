@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-/// Where a rule sends requests.
-pub(super) fn destination(mut object: Object) -> Result<Target, Problem> {
+/// Where a rule of an object in a namespace sends requests.
+pub(super) fn destination(mut object: Object, namespace: &str) -> Result<Target, Problem> {
     let (line, field) = (object.line_of("host"), object.path("host"));
     let host = object.required_text("host")?;
     if host.parse::<HostPattern>().is_err() || host.starts_with('*') {
@@ -36,6 +36,7 @@ pub(super) fn destination(mut object: Object) -> Result<Target, Problem> {
     }
     object.finish()?;
     Ok(Target::Host {
+        namespace: namespace.into(),
         host: host.into(),
         port: number,
         subset: subset.map(Into::into),

@@ -50,7 +50,7 @@ impl Scope {
         match rest(&mut rule, self) {
             Ok(()) => rule,
             Err(problem) => Rule {
-                invalid: Some(self.invalid(problem)),
+                invalid: Some(self.invalid(problem).into()),
                 ..matched
             },
         }

@@ -33,6 +33,7 @@ pub(super) fn read(
     scope: &mut Scope,
     claimed: &mut Option<Claimed>,
 ) -> Result<VirtualService, Problem> {
+    let namespace = metadata.namespace.clone();
     let mut route = metadata.route(RouteKind::VirtualService, &scope.file);
     route.hosts = hosts(&mut spec, "hosts")?;
     *claimed = Some(Claimed::of(&route));
@@ -40,11 +41,11 @@ pub(super) fn read(
     let gateways: Vec<_> = texts(spec.texts("gateways")?);
     let export_to = texts(spec.texts("exportTo")?);
     for object in spec.objects("http")? {
-        route.rules.extend(rule(object, scope)?);
+        route.rules.extend(rule(object, &namespace, scope)?);
     }
     spec.refuse(&["tcp", "tls"])?;
     spec.finish()?;
-    let mut service = VirtualService::new(route);
+    let mut service = VirtualService::new(route.shrunk());
     if !gateways.is_empty() {
         service.gateways = gateways;
     }
@@ -53,7 +54,7 @@ pub(super) fn read(
 }
 
 /// None for a rule that is for gateways of Istio alone, which nothing here is.
-fn rule(mut object: Object, scope: &mut Scope) -> Result<Option<Rule>, Problem> {
+fn rule(mut object: Object, namespace: &str, scope: &mut Scope) -> Result<Option<Rule>, Problem> {
     let mut rule = Rule {
         name: object.text("name")?.map(Into::into),
         ..Rule::default()
@@ -75,12 +76,12 @@ fn rule(mut object: Object, scope: &mut Scope) -> Result<Option<Rule>, Problem> 
     }
     Ok(Some(scope.rule(rule, |rule, scope| match unsupported {
         Some(fault) => Err(fault),
-        None => outcome(rule, object, scope),
+        None => outcome(rule, object, namespace, scope),
     })))
 }
 
 /// What becomes of the rule's requests.
-fn outcome(rule: &mut Rule, mut object: Object, scope: &mut Scope) -> Result<(), Problem> {
+fn outcome(rule: &mut Rule, mut object: Object, namespace: &str, scope: &mut Scope) -> Result<(), Problem> {
     object.refuse(&["delegate", "mirrorPercent", "mirror_percent"])?;
     let filters = &mut rule.filters;
     if let Some(headers) = object.object("headers")? {
@@ -89,18 +90,22 @@ fn outcome(rule: &mut Rule, mut object: Object, scope: &mut Scope) -> Result<(),
     filters.fault = object.object("fault")?.map(fault).transpose()?;
     filters.cors = object
         .object("corsPolicy")?
-        .map(|policy| cors::istio(policy, scope))
+        .map(|policy| cors::istio(policy, scope).map(Box::new))
         .transpose()?;
-    filters.rewrite = object.object("rewrite")?.map(rewrite).transpose()?;
-    filters.redirect = object.object("redirect")?.map(redirect).transpose()?;
-    filters.respond = object.object("directResponse")?.map(direct_response).transpose()?;
-    filters.mirrors = mirrors(&mut object)?;
+    let boxed = object.object("rewrite")?.map(|object| rewrite(object).map(Box::new));
+    filters.rewrite = boxed.transpose()?;
+    let boxed = object.object("redirect")?.map(|object| redirect(object).map(Box::new));
+    filters.redirect = boxed.transpose()?;
+    let boxed = object.object("directResponse")?;
+    let boxed = boxed.map(|object| direct_response(object).map(Box::new));
+    filters.respond = boxed.transpose()?;
+    filters.mirrors = mirrors(&mut object, namespace)?;
     let ends = [
         (filters.redirect.is_some(), "redirect"),
         (filters.respond.is_some(), "directResponse"),
     ];
     let line = object.line();
-    rule.backends = backends(&mut object)?;
+    rule.backends = backends(&mut object, namespace)?;
     let ends = ends.into_iter().filter(|(is_there, _)| *is_there).map(|(_, name)| name);
     let mut all = ends.chain((!rule.backends.as_slice().is_empty()).then_some("route"));
     match (all.next(), all.next()) {
@@ -208,11 +213,11 @@ fn required_pattern(object: &mut Object, name: &str, scope: &mut Scope) -> Resul
     }
 }
 
-fn backends(object: &mut Object) -> Result<Backends, Problem> {
+fn backends(object: &mut Object, namespace: &str) -> Result<Backends, Problem> {
     let (line, path) = (object.line_of("route"), object.path("route"));
     let mut list = Vec::new();
     for mut object in object.objects("route")? {
-        let mut backend = Backend::new(destination(object.required_object("destination")?)?);
+        let mut backend = Backend::new(destination(object.required_object("destination")?, namespace)?);
         backend.weight = object.parsed("weight")?.unwrap_or(0);
         if let Some(headers) = object.object("headers")? {
             (backend.request_headers, backend.response_headers) = header_edits(headers)?;
@@ -230,12 +235,12 @@ fn backends(object: &mut Object) -> Result<Backends, Problem> {
     Ok(Backends::new(list))
 }
 
-fn mirrors(object: &mut Object) -> Result<Vec<Mirror>, Problem> {
+fn mirrors(object: &mut Object, namespace: &str) -> Result<Vec<Mirror>, Problem> {
     let line = object.line_of("mirror");
     let share = object.object("mirrorPercentage")?.map(percentage).transpose()?;
     let mut mirrors = Vec::new();
     for mut object in object.objects_at_most(MAX_MIRRORS, "mirrors")? {
-        let target = destination(object.required_object("destination")?)?;
+        let target = destination(object.required_object("destination")?, namespace)?;
         let share = object.object("percentage")?.map(percentage).transpose()?;
         object.finish()?;
         mirrors.push(Mirror::new(target, share.unwrap_or(Fraction::ALL)));
@@ -245,7 +250,10 @@ fn mirrors(object: &mut Object) -> Result<Vec<Mirror>, Problem> {
             let (field, other) = (object.path("mirror").into(), object.path("mirrors").into());
             return Err((line, ReadFault::Excluded { field, other }));
         }
-        mirrors.push(Mirror::new(destination(mirror)?, share.unwrap_or(Fraction::ALL)));
+        mirrors.push(Mirror::new(
+            destination(mirror, namespace)?,
+            share.unwrap_or(Fraction::ALL),
+        ));
     }
     Ok(mirrors)
 }

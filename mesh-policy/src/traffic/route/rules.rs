@@ -67,6 +67,13 @@ impl Rules {
             };
             list.push(place as u32);
         }
+        for list in [&mut exact, &mut segments.table, &mut bytes.table]
+            .into_iter()
+            .flat_map(Table::values_mut)
+        {
+            list.shrink_to_fit();
+        }
+        others.shrink_to_fit();
         Self {
             is_last: entries.iter().any(|entry| entry.kind == RouteKind::VirtualService),
             entries,

@@ -1,6 +1,12 @@
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use crate::traffic::destination::{DestinationPolicy, DestinationRule};
+use crate::traffic::{
+    by_host::ByHost,
+    destination::{DestinationPolicy, DestinationRule},
+};
 
 /// The DestinationRules of a mesh, found as Istio finds them.
 ///
@@ -12,25 +18,24 @@ use crate::traffic::destination::{DestinationPolicy, DestinationRule};
 #[derive(Clone, Debug, Default)]
 pub struct DestinationRules {
     root: Box<str>,
-    namespaces: HashMap<Box<str>, Vec<DestinationRule>>,
+    namespaces: HashMap<Box<str>, ByHost<Arc<DestinationRule>>>,
 }
 
 impl DestinationRules {
     /// Rules, and the root namespace of their mesh: `istio-system` by default in Istio.
-    pub fn new(root: &str, rules: impl IntoIterator<Item = DestinationRule>) -> Self {
-        let mut rules: Vec<DestinationRule> = rules.into_iter().collect();
+    pub fn new(root: &str, rules: impl IntoIterator<Item = impl Into<Arc<DestinationRule>>>) -> Self {
+        let mut rules: Vec<Arc<DestinationRule>> = rules.into_iter().map(Into::into).collect();
         rules.sort_by_cached_key(|rule| (rule.created.is_none(), rule.created.clone(), rule.name.clone()));
-        let mut namespaces: HashMap<Box<str>, Vec<DestinationRule>> = HashMap::new();
+        let mut namespaces: HashMap<Box<str>, ByHost<Arc<DestinationRule>>> = HashMap::new();
         let mut places: BTreeMap<_, usize> = BTreeMap::new();
         for rule in rules {
-            let list = namespaces.entry(rule.namespace.clone()).or_default();
+            let of_namespace = namespaces.entry(rule.namespace.clone()).or_default();
             let key = (rule.namespace.clone(), rule.host.clone(), rule.export_to.clone());
-            let older = places.get(&key).and_then(|at| list.get_mut(*at));
+            let older = places.get(&key).and_then(|at| of_namespace.get_mut(*at));
             match older {
-                Some(older) => join(older, rule),
+                Some(older) => join(Arc::make_mut(older), &rule),
                 None => {
-                    places.insert(key, list.len());
-                    list.push(rule);
+                    places.insert(key, of_namespace.push(Arc::clone(&rule), [&rule.host]));
                 }
             }
         }
@@ -42,7 +47,9 @@ impl DestinationRules {
 
     /// The rule that clients in a namespace follow for a host of the mesh, which is in a namespace of
     /// its own and given by its full name.
-    pub fn find(&self, client: &str, service: &str, host: &str) -> Option<&DestinationRule> {
+    ///
+    /// One that is not joined with others is the one that was given, and no copy.
+    pub fn find(&self, client: &str, service: &str, host: &str) -> Option<&Arc<DestinationRule>> {
         let is_root = *client == *self.root;
         // What the root namespace has for all comes after what services say about themselves.
         let own = self.most_special(client, host, |rule| !is_root || is_private(rule));
@@ -50,7 +57,7 @@ impl DestinationRules {
             .or_else(|| self.exported(&self.root, client, host))
     }
 
-    fn exported(&self, namespace: &str, client: &str, host: &str) -> Option<&DestinationRule> {
+    fn exported(&self, namespace: &str, client: &str, host: &str) -> Option<&Arc<DestinationRule>> {
         let rule = self.most_special(namespace, host, |rule| !is_private(rule))?;
         let is_exported = rule.export_to.is_empty() || rule.export_to.iter().any(|to| ["*", client].contains(&&**to));
         is_exported.then_some(rule)
@@ -61,8 +68,8 @@ impl DestinationRules {
         namespace: &str,
         host: &str,
         is_candidate: impl Fn(&DestinationRule) -> bool,
-    ) -> Option<&DestinationRule> {
-        let rules = self.namespaces.get(namespace)?.iter();
+    ) -> Option<&Arc<DestinationRule>> {
+        let rules = self.namespaces.get(namespace)?.about(host);
         let named = rules.filter(|rule| rule.host.names(namespace, host) && is_candidate(rule));
         // Of several that are alike, the first.
         named.rev().max_by_key(|rule| rule.host.specificity())
@@ -74,13 +81,13 @@ fn is_private(rule: &DestinationRule) -> bool {
     matches!(&*rule.export_to, [only] if **only == *"." || *only == rule.namespace)
 }
 
-fn join(older: &mut DestinationRule, rule: DestinationRule) {
+fn join(older: &mut DestinationRule, rule: &DestinationRule) {
     if older.policy == DestinationPolicy::default() {
-        older.policy = rule.policy;
+        older.policy = rule.policy.clone();
     }
-    for subset in rule.subsets {
+    for subset in &rule.subsets {
         if older.subsets.iter().all(|known| known.name != subset.name) {
-            older.subsets.push(subset);
+            older.subsets.push(subset.clone());
         }
     }
 }

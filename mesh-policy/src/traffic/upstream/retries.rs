@@ -1,4 +1,4 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{authz::TargetRef, traffic::retry};
 
@@ -69,30 +69,29 @@ impl BackendTrafficPolicy {
 /// The policies of a mesh, found by service.
 #[derive(Clone, Debug, Default)]
 pub struct BackendTrafficPolicies {
-    policies: Vec<BackendTrafficPolicy>,
     /// By namespace and name of a service.
-    services: HashMap<(Box<str>, Box<str>), usize>,
+    services: HashMap<Box<str>, HashMap<Box<str>, Arc<BackendTrafficPolicy>>>,
 }
 
 impl BackendTrafficPolicies {
     /// Policies. Of several for a service the oldest counts, then the one whose name is less.
-    pub fn new(policies: impl IntoIterator<Item = BackendTrafficPolicy>) -> Self {
-        let mut policies: Vec<BackendTrafficPolicy> = policies.into_iter().collect();
+    pub fn new(policies: impl IntoIterator<Item = impl Into<Arc<BackendTrafficPolicy>>>) -> Self {
+        let mut policies: Vec<Arc<BackendTrafficPolicy>> = policies.into_iter().map(Into::into).collect();
         policies.sort_by_cached_key(|policy| (policy.created.is_none(), policy.created.clone(), policy.name.clone()));
-        let mut services = HashMap::new();
-        for (at, policy) in policies.iter().enumerate() {
+        let mut services: HashMap<Box<str>, HashMap<_, _>> = HashMap::new();
+        for policy in policies {
+            let of_namespace = services.entry(policy.namespace.clone()).or_default();
             for target in policy.targets.iter().filter(|target| is_service(target)) {
-                let service = (policy.namespace.clone(), target.name.as_str().into());
-                services.entry(service).or_insert(at);
+                let policy = || Arc::clone(&policy);
+                of_namespace.entry(target.name.as_str().into()).or_insert_with(policy);
             }
         }
-        Self { policies, services }
+        Self { services }
     }
 
     /// The policy of a service.
-    pub fn find(&self, namespace: &str, service: &str) -> Option<&BackendTrafficPolicy> {
-        let at = self.services.get(&(namespace.into(), service.into()))?;
-        self.policies.get(*at)
+    pub fn find(&self, namespace: &str, service: &str) -> Option<&Arc<BackendTrafficPolicy>> {
+        self.services.get(namespace)?.get(service)
     }
 }
 

@@ -1,0 +1,190 @@
+use std::sync::Arc;
+
+use mesh_policy::traffic::Target;
+use mesh_xds::{local, store};
+
+use super::build::build;
+use super::{Protection, Routes, Served, Snapshot, Terms};
+use crate::waypoint::objects::Objects;
+
+/// A waypoint in one namespace, with two services of another.
+const MESH: &str = "
+services:
+- {name: waypoint, namespace: gate, hostname: waypoint.gate.svc.cluster.local, vips: [/10.0.0.1], ports: {15008: 15008}}
+- name: cart
+  namespace: shop
+  hostname: cart.shop.svc.cluster.local
+  vips: [/10.0.0.2]
+  ports: {80: 8080}
+  waypoint: {destination: {namespace: gate, hostname: waypoint.gate.svc.cluster.local}, hboneMtlsPort: 15008}
+- name: till
+  namespace: shop
+  hostname: till.shop.svc.cluster.local
+  vips: [/10.0.0.3]
+  ports: {80: 8080, 81: 8081}
+  waypoint: {destination: {namespace: gate, hostname: waypoint.gate.svc.cluster.local}, hboneMtlsPort: 15008}
+- {name: till, namespace: gate, hostname: till.gate.svc.cluster.local, vips: [/10.0.0.4], ports: {80: 8080}}
+";
+
+const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: NAME, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: NAME}]
+  rules: [{backendRefs: [{name: NAME, port: 80}]}]
+";
+
+const POLICY: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: NAME, namespace: shop}
+spec: {targetRefs: [{kind: Service, group: '', name: NAME}], rules: [{}]}
+";
+
+struct World {
+    terms: Terms,
+    mesh: store::Snapshot,
+    objects: Objects,
+    version: u64,
+    last: Option<Snapshot>,
+}
+
+impl World {
+    fn new() -> Self {
+        let text = |text: &str| text.to_owned();
+        Self {
+            terms: Terms {
+                namespace: text("gate"),
+                name: text("waypoint"),
+                service_account: text("waypoint"),
+                trust_domain: text("cluster.local"),
+                network: "".into(),
+                root_namespace: text("istio-system"),
+            },
+            mesh: local::read("mesh.yaml", MESH).unwrap().snapshot(),
+            objects: Objects::default(),
+            version: 0,
+            last: None,
+        }
+    }
+
+    fn take(&mut self, name: &str, text: &str) {
+        self.objects.take(name, &text.replace("NAME", name));
+    }
+
+    fn built(&mut self) -> &Snapshot {
+        let last = self.last.take();
+        let (terms, version) = (&self.terms, &mut self.version);
+        let built = build(terms, &self.mesh, &self.objects, version, last.as_ref());
+        self.last.insert(built)
+    }
+
+    fn served(&mut self, name: &str) -> Arc<Served> {
+        let key = format!("shop/{name}.shop.svc.cluster.local");
+        Arc::clone(self.built().served(&key).unwrap())
+    }
+}
+
+fn version(served: &Served) -> u64 {
+    match &served.protection {
+        Protection::Policies(set) => set.version(),
+        Protection::Closed(reason) => panic!("{reason}"),
+    }
+}
+
+#[test]
+fn what_no_change_is_about_is_shared() {
+    let mut world = World::new();
+    for name in ["cart", "till"] {
+        world.take(name, &format!("{ROUTE}---{POLICY}"));
+    }
+    let (cart, till) = (world.served("cart"), world.served("till"));
+    assert!(
+        till.routes[0].1.is(&till.routes[1].1),
+        "a route for all ports has one table"
+    );
+    world.take("cart", &format!("{ROUTE}---{}", POLICY.replace("{}", "")));
+    assert!(Arc::ptr_eq(&world.served("till"), &till));
+    let changed = world.served("cart");
+    assert!(!Arc::ptr_eq(&changed, &cart) && changed.routes[0].1.is(&cart.routes[0].1));
+    // Another mesh with the same services has the same routes and policies.
+    world.mesh = local::read("mesh.yaml", MESH).unwrap().snapshot();
+    let again = world.served("till");
+    assert!(again.routes[0].1.is(&till.routes[0].1));
+    assert_eq!(version(&again), version(&till));
+}
+
+/// A permit of a set is renewed by its version alone.
+#[test]
+fn no_two_sets_have_a_version() {
+    let mut world = World::new();
+    let both = POLICY.replace("name: NAME}]", "name: cart}, {kind: Service, group: '', name: till}]");
+    world.take("cart", POLICY);
+    world.take("till", POLICY);
+    let mut versions = vec![version(&world.served("cart")), version(&world.served("till"))];
+    world.take("both", &both);
+    versions.extend([version(&world.served("cart")), version(&world.served("till"))]);
+    world.objects.remove("cart");
+    world.objects.remove("till");
+    let (cart, till) = (version(&world.served("cart")), version(&world.served("till")));
+    assert_eq!(cart, till, "the same policies are one set");
+    versions.push(cart);
+    let count = versions.len();
+    versions.sort_unstable();
+    versions.dedup();
+    assert_eq!(versions.len(), count);
+}
+
+#[test]
+fn a_service_that_was_closed_is_opened_by_its_policies_alone() {
+    let mut world = World::new();
+    world.take("broken", "spec: {}");
+    assert!(matches!(world.served("cart").protection, Protection::Closed(_)));
+    world.objects.remove("broken");
+    assert!(matches!(world.served("cart").protection, Protection::Policies(_)));
+    world.take(
+        "cart",
+        &POLICY.replace("rules: [{}]", "rules: [{to: [{operation: {ports: [x]}}]}]"),
+    );
+    for _ in 0..2 {
+        assert!(matches!(world.served("cart").protection, Protection::Closed(_)));
+        assert!(matches!(world.served("till").protection, Protection::Policies(_)));
+        assert_eq!(world.built().problems.len(), 1);
+    }
+}
+
+#[test]
+fn a_short_host_is_in_the_namespace_of_its_route() {
+    let mut world = World::new();
+    let text = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: cart, namespace: shop}
+spec: {hosts: [cart], http: [{route: [{destination: {host: till, port: {number: 80}}}]}]}
+";
+    world.take("cart", text);
+    let served = world.served("cart");
+    let Some(Routes::Table(table)) = served.routes(80) else {
+        panic!("{served:?}")
+    };
+    let target: &Target = &table.routes()[0].rules[0].backends.as_slice()[0].target;
+    let destination = world.built().destination(target).unwrap();
+    assert_eq!(&*destination.service.hostname, "till.shop.svc.cluster.local");
+}
+
+#[test]
+fn a_route_that_was_never_good_fails_what_it_claims() {
+    let mut world = World::new();
+    world.take("cart", &ROUTE.replace("backendRefs", "backends"));
+    world.take("till", &ROUTE.replace("rules: [{", "rules: [{matches: 1, "));
+    let cart = world.served("cart");
+    let till = world.served("till");
+    for served in [cart, till] {
+        let Some(Routes::Table(table)) = served.routes(80) else {
+            panic!("{served:?}")
+        };
+        assert!(table.routes()[0].rules.iter().all(|rule| rule.invalid.is_some()));
+    }
+    assert_eq!(world.built().problems.len(), 1);
+}
