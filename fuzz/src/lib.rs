@@ -6,7 +6,6 @@
 use std::fmt::{Debug, Display};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use hbone::Authority;

@@ -166,21 +166,27 @@ impl Objects {
 
     /// Adds what waypoints may be told.
     fn add_traffic(&mut self, outcome: Outcome, item: &Item) -> Result<(), ObjectError> {
-        match outcome {
-            Outcome::Told(told) => {
-                if let Some(other) = self.traffic.told.get(&told.name) {
-                    return Err(ObjectError::Twice {
-                        place: told.place,
-                        kind: told.name.kind,
-                        key: told.name.key,
-                        other: other.place.clone(),
-                    });
-                }
-                self.traffic.told.insert(told.name.clone(), told.into());
+        let told = match outcome {
+            Outcome::Told(told) => Some(told),
+            Outcome::Rejected(rejected, told) => {
+                self.traffic.rejected.push(rejected);
+                told
             }
-            Outcome::Rejected(rejected) => self.traffic.rejected.push(rejected),
-            Outcome::Unknown => self.pass_over(item.kind.clone()),
+            Outcome::Unknown => {
+                self.pass_over(item.kind.clone());
+                None
+            }
+        };
+        let Some(told) = told else { return Ok(()) };
+        if let Some(other) = self.traffic.told.get(&told.name) {
+            return Err(ObjectError::Twice {
+                place: told.place,
+                kind: told.name.kind,
+                key: told.name.key,
+                other: other.place.clone(),
+            });
         }
+        self.traffic.told.insert(told.name.clone(), told.into());
         Ok(())
     }
 

@@ -57,7 +57,16 @@ const TABLES: [(&str, &[&str]); 7] = [
     ),
     (
         "rejected",
-        &["kind", "namespace", "name", "file", "line", "reason", "staysAsItWas"],
+        &[
+            "kind",
+            "namespace",
+            "name",
+            "file",
+            "line",
+            "reason",
+            "staysAsItWas",
+            "requestsFail",
+        ],
     ),
     ("callers", &["account", "node", "waypoint", "expires"]),
 ];

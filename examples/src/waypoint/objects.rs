@@ -32,6 +32,11 @@ impl Objects {
         problems
     }
 
+    /// Whether a file or resource is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.sources.contains_key(name)
+    }
+
     /// A file or resource is gone.
     pub(super) fn remove(&mut self, name: &str) {
         self.sources.remove(name);

@@ -112,6 +112,11 @@ impl<'o> Judge<'o> {
         };
         let (mut conditions, mut parents) = (Vec::new(), Vec::new());
         match &told.meaning {
+            _ if told.fault.is_some() => {
+                let reason = told.fault.clone().unwrap_or_default();
+                conditions.push(Condition::is_not("Accepted", "UnsupportedValue", reason));
+                conditions.push(programmed);
+            }
             Meaning::Route(route) => {
                 for parent in &route.parents {
                     // The others have controllers of their own.

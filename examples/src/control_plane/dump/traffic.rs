@@ -51,6 +51,7 @@ pub(super) fn rejected(mesh: &Mesh) -> Value {
             ("line", json!(rejected.place.line)),
             ("reason", json!(rejected.reason)),
             ("staysAsItWas", json!(rejected.is_kept)),
+            ("requestsFail", json!(rejected.fails)),
         ])
     });
     rejected.collect()

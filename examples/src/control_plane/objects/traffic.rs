@@ -26,6 +26,9 @@ pub(in crate::control_plane) struct Told {
     pub(in crate::control_plane) meaning: Meaning,
     /// What of it cannot be carried out, so that requests fail.
     pub(in crate::control_plane) impaired: Vec<String>,
+    /// Why it says nothing good. Waypoints are told nevertheless, to fail the requests that it is
+    /// about, and `meaning` says no more than which these are.
+    pub(in crate::control_plane) fault: Option<String>,
 }
 
 /// The name of an object among all that waypoints are told of.
@@ -74,6 +77,8 @@ pub(in crate::control_plane) struct Rejected {
     pub(in crate::control_plane) reason: String,
     /// Whether what it said before is in force.
     pub(in crate::control_plane) is_kept: bool,
+    /// Whether the requests fail that it is about, as far as waypoints serve them.
+    pub(in crate::control_plane) fails: bool,
 }
 
 impl fmt::Display for Rejected {
@@ -81,9 +86,10 @@ impl fmt::Display for Rejected {
         let Self {
             kind, place, reason, ..
         } = self;
-        let then = match self.is_kept {
-            true => "what it said before is in force",
-            false => "it is not there",
+        let then = match (self.is_kept, self.fails) {
+            (true, _) => "what it said before is in force",
+            (false, true) => "the requests that it is about fail",
+            (false, false) => "it is not there",
         };
         write!(f, "{place}: {kind}: {reason}; {then}")
     }
@@ -98,7 +104,7 @@ pub(in crate::control_plane) struct Traffic {
 
 impl Traffic {
     /// Keeps what objects said before that say nothing good now. An API server would not have taken
-    /// what they say, and neither do waypoints.
+    /// what they say, and neither do waypoints, which fail requests if there was nothing before.
     pub(in crate::control_plane) fn keep(&mut self, before: &Self) {
         for rejected in &mut self.rejected {
             let Some(key) = rejected.key.clone() else { continue };
@@ -106,9 +112,9 @@ impl Traffic {
                 kind: rejected.kind.clone(),
                 key,
             };
-            if let Some(last) = before.told.get(&name) {
+            if let Some(last) = before.told.get(&name).filter(|last| last.fault.is_none()) {
                 self.told.insert(name, Arc::clone(last));
-                rejected.is_kept = true;
+                (rejected.is_kept, rejected.fails) = (true, false);
             }
         }
     }
@@ -117,7 +123,8 @@ impl Traffic {
 /// What becomes of an object.
 pub(super) enum Outcome {
     Told(Box<Told>),
-    Rejected(Rejected),
+    /// What is told of one that is rejected fails the requests that it is about.
+    Rejected(Rejected, Option<Box<Told>>),
     /// It is none of those that waypoints know.
     Unknown,
 }
@@ -133,6 +140,11 @@ impl Outcome {
 
 /// Reads an object of the APIs about traffic.
 pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
+    let mut manifests = k8s::read_items(file, [item.clone()], &Budget::new());
+    let rejected = manifests.rejected.pop();
+    if let Some(rejected) = &rejected {
+        manifests.stand_in(rejected);
+    }
     let Manifests {
         routes,
         gateways,
@@ -141,10 +153,9 @@ pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
         destination_rules,
         backend_policies,
         rate_limits,
-        rejected,
         impaired,
         ..
-    } = k8s::read_items(file, [item.clone()], &Budget::new());
+    } = manifests;
     let mut meanings = (routes.into_iter().map(Meaning::Route))
         .chain(gateways.into_iter().map(|_| Meaning::Gateway))
         .chain(grants.into_iter().map(Meaning::Grant))
@@ -152,14 +163,14 @@ pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
         .chain(backend_policies.into_iter().map(Meaning::BackendPolicy))
         .chain(rate_limits.into_iter().map(Meaning::RateLimit))
         .chain(destination_rules.into_iter().map(Meaning::DestinationRule));
-    match (rejected.into_iter().next(), meanings.next()) {
-        (Some(rejected), _) => reject(file, item, (rejected.error.line, rejected.error.fault)),
+    match (rejected, meanings.next()) {
+        (Some(rejected), meaning) => reject(file, item, (rejected.error.line, rejected.error.fault), meaning),
         (None, Some(meaning)) => match key(item) {
             Ok(key) => {
                 let impaired = impaired.into_iter().map(|rule| rule.error.to_string());
                 tell(file, item, key, meaning).impaired(impaired.collect())
             }
-            Err(problem) => reject(file, item, problem),
+            Err(problem) => reject(file, item, problem, None),
         },
         (None, None) => Outcome::Unknown,
     }
@@ -178,6 +189,7 @@ pub(super) fn tell(file: &Arc<str>, item: &Item, key: Key, meaning: Meaning) -> 
         place: place(file, item.line),
         meaning,
         impaired: Vec::new(),
+        fault: None,
     }))
 }
 
@@ -185,28 +197,41 @@ pub(super) fn tell(file: &Arc<str>, item: &Item, key: Key, meaning: Meaning) -> 
 pub(super) fn tell_authentication(file: &Arc<str>, item: &Item, object: RequestAuthentication) -> Outcome {
     let key = match key(item) {
         Ok(key) => key,
-        Err(problem) => return reject(file, item, problem),
+        Err(problem) => return reject(file, item, problem, None),
     };
     match Authenticator::new([&object]) {
         Ok(_) => tell(file, item, key, Meaning::RequestAuthentication(object)),
-        Err(InvalidRule { line, field, fault, .. }) => Outcome::Rejected(Rejected {
-            kind: item.kind.clone(),
-            key: Some(key),
-            place: place(file, line),
-            reason: format!("`{field}`: {fault}"),
-            is_kept: false,
-        }),
+        Err(InvalidRule { line, field, fault, .. }) => {
+            let reason = format!("`{field}`: {fault}");
+            let meaning = Meaning::RequestAuthentication(object);
+            rejected(file, item, (line, reason), Some(meaning))
+        }
     }
 }
 
-fn reject(file: &Arc<str>, item: &Item, (line, fault): Problem) -> Outcome {
-    Outcome::Rejected(Rejected {
+fn reject(file: &Arc<str>, item: &Item, (line, fault): Problem, meaning: Option<Meaning>) -> Outcome {
+    rejected(file, item, (line, fault.to_string()), meaning)
+}
+
+/// An object that says nothing good, and whose requests it is about if that is known.
+fn rejected(file: &Arc<str>, item: &Item, (line, reason): (u32, String), meaning: Option<Meaning>) -> Outcome {
+    let key = key(item).ok();
+    let told = key.clone().zip(meaning).and_then(|(key, meaning)| {
+        let Outcome::Told(mut told) = tell(file, item, key, meaning) else {
+            return None;
+        };
+        told.fault = Some(reason.clone());
+        Some(told)
+    });
+    let rejected = Rejected {
         kind: item.kind.clone(),
-        key: key(item).ok(),
+        key,
         place: place(file, line),
-        reason: fault.to_string(),
+        reason,
         is_kept: false,
-    })
+        fails: told.is_some(),
+    };
+    Outcome::Rejected(rejected, told)
 }
 
 fn key(item: &Item) -> Result<Key, Problem> {

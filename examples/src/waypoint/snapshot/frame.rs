@@ -109,8 +109,13 @@ impl View for Frame {
         let mut refusals = Vec::new();
         for resource in push.resources() {
             let body = resource.resource.as_ref().map_or(&[][..], |body| &body.value);
+            let is_new = !parts.objects.has(&resource.name);
             let problems = match Manifest::decode(body) {
-                Ok(manifest) => parts.objects.take(&resource.name, &manifest.text),
+                Ok(manifest) => {
+                    let problems = parts.objects.take(&resource.name, &manifest.text);
+                    // What fails requests is in force, and the server has to say when it is gone.
+                    if is_new { Vec::new() } else { problems }
+                }
                 Err(error) => vec![error.to_string()],
             };
             refusals.extend(problems.into_iter().next().map(|reason| Refusal {
