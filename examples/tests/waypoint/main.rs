@@ -12,12 +12,15 @@
 
 mod attacks;
 mod bytes;
+mod calls;
+mod chat;
 mod cluster;
 mod configuration;
 mod drain;
 mod endpoints;
 mod grpc;
 mod http;
+mod issuer;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;
@@ -28,6 +31,7 @@ mod shop;
 #[path = "../node_proxy/socks.rs"]
 mod socks;
 mod telemetry;
+mod tokens;
 mod websocket;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]

@@ -1,35 +1,13 @@
 //! Connections that go on by WebSocket.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
+use crate::chat::chat;
 use crate::cluster::{Cluster, get};
-use crate::world::soon;
-
-const UPGRADE: &str = "GET /chat HTTP/1.1\r\nhost: till.shop.svc\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
 
 #[tokio::test]
 async fn a_websocket_is_joined_both_ways() {
     let cluster = Cluster::start("").await;
     let caller = cluster.call("cart").await;
-    let mut tunnel = caller.open().await.unwrap();
-    tunnel.write_all(UPGRADE.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(soon("answer", tunnel.read_u8()).await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap().to_lowercase();
-    assert!(
-        head.starts_with("http/1.1 101") && head.contains("upgrade: websocket"),
-        "{head}"
-    );
-    for word in ["one", "two"] {
-        tunnel.write_all(word.as_bytes()).await.unwrap();
-        let mut echo = [0; 3];
-        soon("echo", tunnel.read_exact(&mut echo)).await.unwrap();
-        assert_eq!(&echo, word.as_bytes());
-    }
-    tunnel.shutdown().await.unwrap();
-    drop(soon("end", tunnel.read_to_end(&mut Vec::new())).await);
+    chat(caller.open().await.unwrap()).await;
     let record = cluster.tells("the end", |record| record["http.status"] == 101).await;
     assert_eq!((&record["bytes_recv"], &record["bytes_sent"]), (&6.into(), &6.into()));
 }
