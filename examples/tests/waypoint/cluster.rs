@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::nodes::{Node, World, files, identity};
+use crate::nodes::{Node, World, ask, files, identity};
 use crate::shop::Shop;
 use crate::world::{Process, eventually, soon};
 
@@ -138,6 +138,17 @@ impl Cluster {
             _connection: task,
             authority: authority.to_owned(),
         }
+    }
+
+    /// The counters that begin so, without those that are 0.
+    pub async fn counters(&self, name: &str) -> Vec<String> {
+        let (_, text) = ask(self.admin, "GET", "/metrics").await;
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(name) && !line.ends_with(" 0"));
+        let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
     }
 
     /// Waits for the access log to tell something of which `is` holds.

@@ -16,6 +16,8 @@ mod calls;
 mod chat;
 mod cluster;
 mod configuration;
+mod counted;
+mod custom;
 mod drain;
 mod endpoints;
 mod grpc;
@@ -26,6 +28,7 @@ mod issuer;
 mod nodes;
 mod policy;
 mod routes;
+mod scripted;
 mod shop;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/socks.rs"]
