@@ -1,5 +1,6 @@
 //! One request, from its head to the answer.
 
+mod consult;
 mod judge;
 mod route;
 mod upgrade;
@@ -7,22 +8,20 @@ mod upgrade;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
-use mesh_policy::authz::Permit;
 
-use self::judge::{Admission, judge};
+use self::consult::{Agreed, consult};
+use self::judge::judge;
 use self::route::Passing;
 use super::account::{Account, Told, is_grpc};
 use super::answer::Answer;
 use super::body::{self, Body};
 use super::client::Client;
-use super::external::{About, Edits, End, Unauthorized};
 use super::headers;
 use super::http::Conversation;
 use super::strict::{self, Fault};
@@ -86,26 +85,31 @@ struct Exchange<'c> {
 impl Exchange<'_> {
     async fn treat(&self, mut head: Parts, content: Body, account: &mut Account) -> Result<Ending, Answer> {
         let gateway = &self.client.worker.gateway;
-        let subject = self
+        let mut subject = self
             .subject(&mut head)
             .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         let snapshot = gateway.snapshot();
         let served = self.client.served(&snapshot);
         let served = served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "service gone from here"))?;
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
-        let mut subject = subject;
-        if let Ok(authenticator) = &served.authenticator {
-            gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
-        }
-        let admission = judge(self.client, served, &head, &subject)?;
-        let target = admission.apply(&mut head.headers);
-        if let Some(target) = target {
+        let set = judge::policies(served)?;
+        let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
+        let mut agreed = consult(self.client, set, head, content, &subject).await?;
+        gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
+        let (permit, changes) = judge(self.client, set, authenticator, &agreed, &subject)?;
+        headers::apply(&changes, &mut agreed.head.headers);
+        if let Some(target) = changes.target() {
             subject.path = self
-                .normalized(&target)
+                .normalized(target)
                 .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         }
-        let (head, content, response, permit) = self.authorized(admission, head, content, &subject).await?;
-        let (mut head, mut response) = (head, vec![response]);
+        let Agreed {
+            mut head,
+            content,
+            response,
+            ..
+        } = agreed;
+        let mut response = vec![response];
         judge::count(self.client, served, &head, &subject)?;
         let asked = judge::asked(self.client, served, &head, &subject);
         let within = asked.await?;
@@ -160,47 +164,5 @@ impl Exchange<'_> {
             .normalization
             .normalize(target, &mut buffer)?;
         Ok(path.to_owned())
-    }
-
-    /// Asks whoever else is to be asked whether the request may pass.
-    async fn authorized(
-        &self,
-        admission: Admission,
-        head: Parts,
-        content: Body,
-        subject: &Subject,
-    ) -> Result<(Parts, Body, Edits, Permit), Answer> {
-        let (consultation, set) = match admission {
-            Admission::Granted { permit, .. } => return Ok((head, content, Edits::default(), permit)),
-            Admission::Ask { consultation, set, .. } => (consultation, set),
-        };
-        let worker = &self.client.worker;
-        let id = head.headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());
-        let id = id.unwrap_or_default().to_owned();
-        let unknown = ([0, 0, 0, 0], 0).into();
-        let about = About {
-            source: End {
-                address: self.client.addr.unwrap_or(unknown),
-                identity: Some(&self.client.id),
-            },
-            destination: End {
-                address: self.client.destination.unwrap_or(unknown),
-                identity: Some(&worker.gateway.id),
-            },
-            authority: subject.authority.as_str(),
-            id: &id,
-            time: wall_clock(),
-        };
-        let request = Request::from_parts(head, content);
-        let asked = worker.external.authorize(consultation.providers(&set), request, &about);
-        match asked.await {
-            Ok(authorized) => {
-                let (mut head, content) = authorized.request.into_parts();
-                headers::request_end_to_end(&mut head.headers);
-                Ok((head, content.boxed(), authorized.response, consultation.all_agreed()))
-            }
-            Err(Unauthorized::Refused(refused)) => Err(refused.into()),
-            Err(Unauthorized::Body(error)) => Err(Answer::malformed(StatusCode::BAD_REQUEST, &error)),
-        }
     }
 }

@@ -8,6 +8,7 @@ use mesh_xds_types::ext_authz::{CheckRequest, CheckResponse, DeniedHttpResponse,
 use mesh_xds_types::rpc::Status;
 
 use crate::cluster::{Cluster, get, told};
+use crate::issuer::Issuer;
 use crate::nodes::identity;
 use crate::scripted::{Scripted, option};
 use crate::world::free_addr;
@@ -21,6 +22,17 @@ spec:
   action: CUSTOM
   provider: {name: opa}
   rules: [{to: [{operation: {paths: [/asked, /asked/*]}}]}]
+---
+";
+
+const DENY_DELETED: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nothing-deleted, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: '', name: till}]
+  action: DENY
+  rules: [{to: [{operation: {paths: [/asked/deleted]}}]}]
 ---
 ";
 
@@ -145,4 +157,43 @@ async fn silence_is_a_refusal_unless_the_configuration_says_otherwise() {
         assert_eq!(cluster.one.asked(), if status == 200 { 2 } else { 0 });
         assert_eq!(cluster.counters("ext_authz_").await, expected);
     }
+}
+
+/// As in Istio: first whom CUSTOM policies ask, then tokens, then DENY and ALLOW.
+#[tokio::test]
+async fn others_are_asked_before_tokens_and_policies() {
+    let issuer = Issuer::new("https://issuer.test");
+    let token = format!("Bearer {}", issuer.token("ann"));
+    let opa = Scripted::provider(move |question| match told_of(question) {
+        [_, _, "/asked/refused"] => denied(),
+        // As a provider does that has sent people to log in.
+        [_, _, "/asked/logged-in"] => allowed(OkHttpResponse {
+            headers: vec![option("authorization", &token)],
+            ..OkHttpResponse::default()
+        }),
+        _ => allowed(OkHttpResponse::default()),
+    })
+    .await;
+    let objects = [CUSTOM, DENY_DELETED, &issuer.rule(&issuer.inline()), &issuer.needed()].concat();
+    let cluster = Cluster::start_with(&objects, &provider(opa.addr, "")).await;
+    let caller = cluster.call("cart").await;
+    let bad = ("authorization", "Bearer a.b.c");
+    for (path, lines, status) in [
+        // Its token is none, but nobody has looked at it yet.
+        ("/asked/refused", &[bad][..], "401 show your badge"),
+        ("/asked/it", &[bad], "401 Jwt"),
+        ("/asked/it", &[], "403 RBAC"),
+        ("/asked/deleted", &[], "403 RBAC"),
+        ("/asked/logged-in", &[], "200 "),
+    ] {
+        let answer = caller.send(get(path, lines)).await;
+        let text = format!(
+            "{} {}",
+            answer.status().as_u16(),
+            String::from_utf8_lossy(answer.body())
+        );
+        assert!(text.starts_with(status), "{path}: {text}");
+    }
+    assert_eq!(opa.asked().len(), 5);
+    assert_eq!(cluster.one.asked(), 1);
 }
