@@ -4,6 +4,7 @@ mod consult;
 mod judge;
 mod route;
 mod upgrade;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,13 +12,13 @@ use std::time::SystemTime;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
 
 use self::consult::{Agreed, consult};
 use self::judge::judge;
 use self::route::Passing;
+use self::websocket::Opening;
 use super::account::{Account, Told, is_grpc};
 use super::answer::Answer;
 use super::body::{self, Body};
@@ -31,26 +32,39 @@ pub(super) async fn answer(conversation: &Conversation, request: Request<Incomin
     let client = &conversation.client;
     let gateway = &client.worker.gateway;
     let (mut head, content) = request.into_parts();
-    let is_call = is_grpc(&head.headers);
+    let is_connect = head.method == Method::CONNECT;
+    // What looks like a success of CONNECT is one: gRPC's way to refuse is not for it.
+    let is_call = is_grpc(&head.headers) && !is_connect;
     let room = Arc::clone(&gateway.room).try_acquire_owned();
     let is_full = room.is_err();
     let mut account = Account::begin(client, &head, room.ok());
     account.traced(gateway.spans.begin(&mut head.headers, wall_clock()));
     if is_full {
         let refused = Answer::overloaded("OM", "too many requests are under way");
-        account.fail(refused.flags.clone(), refused.reason.clone());
-        return account.attach(refused.into_response(is_call));
+        let response = refuse(refused, &mut account, is_call);
+        return account.attach(response);
     }
     let content = account.counting(body::of_client(content));
     let exchange = Exchange { client };
-    match exchange.treat(head, content, &mut account).await {
-        Ok(Ending::Answer(response)) => account.attach(response),
-        Ok(Ending::Upgrade(upgrade)) => upgrade.begin(conversation, account),
-        Err(refused) => {
-            account.fail(refused.flags.clone(), refused.reason.clone());
-            account.attach(refused.into_response(is_call))
+    let response = match exchange.treat(head, content, &mut account).await {
+        Ok(Ending::Upgrade(upgrade)) => return upgrade.begin(conversation, account),
+        Ok(Ending::Answer(response)) => response,
+        Err(refused) => refuse(refused, &mut account, is_call),
+    };
+    let response = match is_connect && response.status().is_success() {
+        true => {
+            let refused = Answer::new(StatusCode::BAD_GATEWAY, "UPE", "an answer in the place of a WebSocket");
+            refuse(refused, &mut account, is_call)
         }
-    }
+        false => response,
+    };
+    account.attach(response)
+}
+
+/// Answers without an endpoint.
+fn refuse(refused: Answer, account: &mut Account, is_call: bool) -> Response<Body> {
+    account.fail(refused.flags.clone(), refused.reason.clone());
+    refused.into_response(is_call)
 }
 
 /// When it is, for those outside who are told.
@@ -74,8 +88,8 @@ struct Subject {
     authority: Authority,
     path: OwnedPath,
     is_http2: bool,
-    /// The client's connection, if that is to go on by WebSocket.
-    upgrade: Option<OnUpgrade>,
+    /// If it is to go on by WebSocket.
+    opening: Option<Opening>,
 }
 
 struct Exchange<'c> {
@@ -144,14 +158,13 @@ impl Exchange<'_> {
         let authority = strict::check(head, gateway.underscores)?;
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let path = self.normalized(target.as_bytes())?;
-        let wants = headers::wants_websocket(head.version, &head.headers);
-        let upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| wants);
+        let opening = Opening::asked_by(head);
         headers::request_end_to_end(&mut head.headers);
         Ok(Subject {
             authority,
             path,
             is_http2: head.version == hyper::Version::HTTP_2,
-            upgrade,
+            opening,
         })
     }
 

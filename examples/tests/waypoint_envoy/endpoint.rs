@@ -128,12 +128,14 @@ async fn calls_and_streams_pass_between_two_envoys() {
 #[tokio::test]
 async fn requests_and_websockets_pass_between_two_envoys() {
     let pair = Pair::start(shop).await;
-    let envoy = sidecar(&pair.cluster, "cart", Http::One).await;
-    let answer = send(connect(&envoy).await, get("/", &[])).await;
-    assert_eq!(
-        (answer.status(), told(&answer)["name"].as_str()),
-        (StatusCode::OK, Some("one"))
-    );
-    chat(connect(&envoy).await).await;
-    assert_eq!(pair.cluster.one.asked(), 2);
+    for (http, asked) in [(Http::One, 2), (Http::Two, 4)] {
+        let envoy = sidecar(&pair.cluster, "cart", http).await;
+        let answer = send(connect(&envoy).await, get("/", &[])).await;
+        assert_eq!(
+            (answer.status(), told(&answer)["name"].as_str()),
+            (StatusCode::OK, Some("one"))
+        );
+        chat(connect(&envoy).await).await;
+        assert_eq!(pair.cluster.one.asked(), asked, "{http:?}");
+    }
 }

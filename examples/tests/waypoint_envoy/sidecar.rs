@@ -192,11 +192,14 @@ async fn calls_and_streams_pass_with_their_trailers() {
         .await;
 }
 
+/// In HTTP/2, Envoy makes it the CONNECT of RFC 8441.
 #[tokio::test]
 async fn a_websocket_passes() {
     let cluster = Cluster::start("").await;
-    let envoy = sidecar(&cluster, "cart", Http::One).await;
-    chat(connect(&envoy).await).await;
-    cluster.tells("the end", |record| record["http.status"] == 101).await;
-    assert_eq!(cluster.one.asked(), 1);
+    for (http, status) in [(Http::One, 101), (Http::Two, 200)] {
+        let envoy = sidecar(&cluster, "cart", http).await;
+        chat(connect(&envoy).await).await;
+        cluster.tells("the end", |record| record["http.status"] == status).await;
+    }
+    assert_eq!(cluster.one.asked(), 2);
 }
