@@ -2,9 +2,9 @@
 //!
 //! A worker has an [`External`], and calls two functions of it on a request's way:
 //!
-//! 1. [`External::authorize`] with the providers whose CUSTOM policies match
-//!    (`Consultation::providers`). What comes back is the request with what they changed about it,
-//!    and what is to be changed about its response; or [`Unauthorized`].
+//! 1. [`External::authorize`] with the providers whose CUSTOM policies match (`Decision::providers`),
+//!    before anything else decides. What comes back is the request with what they changed about it, and
+//!    what is to be changed about its response; or [`Unauthorized`].
 //! 2. [`External::limit`] once the request is authorized. What comes back is what is to be changed
 //!    about the request and its response; or [`Refused`].
 //!
