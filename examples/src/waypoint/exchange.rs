@@ -2,9 +2,9 @@
 
 mod judge;
 mod route;
+mod standing;
 mod upgrade;
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use http_body_util::BodyExt;
@@ -12,19 +12,21 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
 use mesh_policy::authz::Permit;
 
 use self::judge::{Admission, judge};
 use self::route::Passing;
-use super::account::{Account, Told, is_grpc};
+use self::standing::Standing;
+use super::account::Account;
 use super::answer::Answer;
 use super::body::{self, Body};
 use super::client::Client;
 use super::external::{About, Edits, End, Unauthorized};
-use super::headers;
+use super::headers::{self, is_grpc};
 use super::http::Conversation;
+use super::stream::Told;
 use super::strict::{self, Fault};
 
 /// Answers a request: by an endpoint, if policies and routes have it so.
@@ -33,25 +35,39 @@ pub(super) async fn answer(conversation: &Conversation, request: Request<Incomin
     let gateway = &client.worker.gateway;
     let (mut head, content) = request.into_parts();
     let is_call = is_grpc(&head.headers);
-    let room = Arc::clone(&gateway.room).try_acquire_owned();
-    let is_full = room.is_err();
-    let mut account = Account::begin(client, &head, room.ok());
+    let stream = conversation.streams.open();
+    let (place, full) = match client.share.take() {
+        Ok(place) => (Some(place), None),
+        Err(full) => (None, Some(full)),
+    };
+    let mut account = Account::begin(client, &stream, &head, place);
     account.traced(gateway.spans.begin(&mut head.headers, wall_clock()));
-    if is_full {
-        let refused = Answer::overloaded("OM", "too many requests are under way");
-        account.fail(refused.flags.clone(), refused.reason.clone());
-        return account.attach(refused.into_response(is_call));
+    if let Some(full) = full {
+        let response = refuse(Answer::overloaded("OM", &full), &mut account, is_call);
+        return account.attach(stream, response);
     }
-    let content = account.counting(body::of_client(content));
+    let content = stream.progress.counting(body::of_client(content));
     let exchange = Exchange { client };
-    match exchange.treat(head, content, &mut account).await {
-        Ok(Ending::Answer(response)) => account.attach(response),
-        Ok(Ending::Upgrade(upgrade)) => upgrade.begin(conversation, account),
-        Err(refused) => {
-            account.fail(refused.flags.clone(), refused.reason.clone());
-            account.attach(refused.into_response(is_call))
+    let treated = tokio::select! {
+        biased;
+        treated = exchange.treat(head, content, &mut account) => treated,
+        () = stream.given_up() => {
+            stream.progress.end();
+            Err(Answer::idle(stream.progress.is_whole()))
         }
-    }
+    };
+    let response = match treated {
+        Ok(Ending::Upgrade(upgrade)) => return upgrade.begin(conversation, stream, account),
+        Ok(Ending::Answer(response)) => response,
+        Err(refused) => refuse(refused, &mut account, is_call),
+    };
+    account.attach(stream, response)
+}
+
+/// Answers without an endpoint.
+fn refuse(refused: Answer, account: &mut Account, is_call: bool) -> Response<Body> {
+    account.fail(refused.flags.clone(), refused.reason.clone());
+    refused.into_response(is_call)
 }
 
 /// When it is, for those outside who are told.
@@ -70,11 +86,22 @@ enum Ending {
     Upgrade(upgrade::Upgrade),
 }
 
+impl Ending {
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Answer(response) => response.headers_mut(),
+            Self::Upgrade(upgrade) => upgrade.response.headers_mut(),
+        }
+    }
+}
+
 /// What a request is about, once there can be no two opinions about that.
 struct Subject {
     authority: Authority,
     path: OwnedPath,
     is_http2: bool,
+    /// Whether it is a call of gRPC.
+    is_call: bool,
     /// The client's connection, if that is to go on by WebSocket.
     upgrade: Option<OnUpgrade>,
 }
@@ -93,15 +120,19 @@ impl Exchange<'_> {
         let served = self.client.served(&snapshot);
         let served = served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "service gone from here"))?;
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
+        account.identified(&head.headers);
         let mut subject = subject;
         if let Ok(authenticator) = &served.authenticator {
             gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
         }
-        let admission = judge(self.client, served, &head, &subject)?;
-        let target = admission.apply(&mut head.headers);
-        if let Some(target) = target {
+        let (admission, authentication) = judge(self.client, served, &head, &subject)?;
+        let changes = authentication.changes().clone();
+        let standing = || Box::new(Standing::new(&head, &subject, authentication, admission.providers()));
+        let standing = subject.upgrade.is_some().then(standing);
+        headers::apply(&changes, &mut head.headers);
+        if let Some(target) = changes.target() {
             subject.path = self
-                .normalized(&target)
+                .normalized(target)
                 .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         }
         let (head, content, response, permit) = self.authorized(admission, head, content, &subject).await?;
@@ -114,6 +145,7 @@ impl Exchange<'_> {
         if gateway.shows_clients {
             headers::set_client(&mut head.headers, &gateway.id, &self.client.id);
         }
+        let is_call = subject.is_call;
         let passing = Passing {
             client: self.client,
             snapshot: &snapshot,
@@ -122,16 +154,14 @@ impl Exchange<'_> {
             content,
             subject,
             permit,
+            standing,
         };
-        Ok(match passing.carry(account).await? {
-            Ending::Answer(mut answer) => {
-                for edits in response {
-                    edits.apply(answer.headers_mut());
-                }
-                Ending::Answer(answer)
-            }
-            upgrade @ Ending::Upgrade(_) => upgrade,
-        })
+        let carried = passing.carry(account).await;
+        let mut ending = carried.unwrap_or_else(|refused| Ending::Answer(refuse(refused, account, is_call)));
+        for edits in response {
+            edits.apply(ending.headers_mut());
+        }
+        Ok(ending)
     }
 
     /// Checks a head, and leaves in it what is for the endpoint.
@@ -147,6 +177,7 @@ impl Exchange<'_> {
             authority,
             path,
             is_http2: head.version == hyper::Version::HTTP_2,
+            is_call: is_grpc(&head.headers),
             upgrade,
         })
     }
@@ -171,8 +202,8 @@ impl Exchange<'_> {
         subject: &Subject,
     ) -> Result<(Parts, Body, Edits, Permit), Answer> {
         let (consultation, set) = match admission {
-            Admission::Granted { permit, .. } => return Ok((head, content, Edits::default(), permit)),
-            Admission::Ask { consultation, set, .. } => (consultation, set),
+            Admission::Granted(permit) => return Ok((head, content, Edits::default(), permit)),
+            Admission::Ask { consultation, set } => (consultation, set),
         };
         let worker = &self.client.worker;
         let id = head.headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());

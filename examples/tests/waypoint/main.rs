@@ -10,6 +10,7 @@
     reason = "test code"
 )]
 
+mod answers;
 mod attacks;
 mod bytes;
 mod cluster;
@@ -18,6 +19,7 @@ mod drain;
 mod endpoints;
 mod grpc;
 mod http;
+mod idle;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;
@@ -29,6 +31,7 @@ mod shop;
 mod socks;
 mod telemetry;
 mod websocket;
+mod withdrawal;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use hyper::http::request::Parts;
 use mesh_policy::authz::{Admission as Decided, Consultation, Permit, PolicySet};
-use mesh_policy::jwt::Changes;
+use mesh_policy::jwt::Authentication;
 use mesh_policy::traffic::rate::Clusters;
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
@@ -15,35 +14,36 @@ use crate::admission::admit;
 use crate::waypoint::answer::Answer;
 use crate::waypoint::client::Client;
 use crate::waypoint::external::{Refused, Within};
-use crate::waypoint::headers::{self, Lines};
+use crate::waypoint::headers::Lines;
 use crate::waypoint::snapshot::{Protection, Served};
 
 /// What policies say.
 pub(super) enum Admission {
-    Granted {
-        permit: Permit,
-        changes: Changes,
-    },
+    Granted(Permit),
     /// It may, if others agree.
     Ask {
         consultation: Consultation,
         set: Arc<PolicySet>,
-        changes: Changes,
     },
 }
 
 impl Admission {
-    /// Does to the headers what the request's token asks for, and answers with another target if there
-    /// is to be one.
-    pub(super) fn apply(&self, lines: &mut HeaderMap) -> Option<Vec<u8>> {
-        let (Self::Granted { changes, .. } | Self::Ask { changes, .. }) = self;
-        headers::apply(changes, lines);
-        changes.target().map(<[u8]>::to_vec)
+    /// Who else is asked.
+    pub(super) fn providers(&self) -> Vec<Box<str>> {
+        match self {
+            Self::Granted(_) => Vec::new(),
+            Self::Ask { consultation, set } => consultation.providers(set).map(Box::from).collect(),
+        }
     }
 }
 
-/// Has policies decide.
-pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<Admission, Answer> {
+/// Has policies decide. What its token says about the request comes with it.
+pub(super) fn judge(
+    client: &Client,
+    served: &Served,
+    head: &Parts,
+    subject: &Subject,
+) -> Result<(Admission, Authentication), Answer> {
     let set = match &served.protection {
         Protection::Policies(set) => set,
         Protection::Closed(reason) => return Err(Answer::denied(reason)),
@@ -57,23 +57,19 @@ pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Su
         let status = rejection.status().try_into().unwrap_or(hyper::StatusCode::UNAUTHORIZED);
         Answer::unauthenticated(status, rejection.challenge(), &rejection)
     })?;
-    let changes = authentication.changes().clone();
-    with_facts(client, head, subject, authentication.claims(), |facts| {
+    let admission = with_facts(client, head, subject, authentication.claims(), |facts| {
         match set.decide(facts).admission() {
             Decided::Ask(consultation) => Ok(Admission::Ask {
                 consultation,
                 set: Arc::clone(set),
-                changes,
             }),
-            decided => {
-                let permit = admit(set, decided).map_err(|refusal| {
-                    explain(set, facts);
-                    Answer::denied(&refusal)
-                })?;
-                Ok(Admission::Granted { permit, changes })
-            }
+            decided => admit(set, decided).map(Admission::Granted).map_err(|refusal| {
+                explain(set, facts);
+                Answer::denied(&refusal)
+            }),
         }
-    })
+    })?;
+    Ok((admission, authentication))
 }
 
 /// Tells which rule came closest to another decision.

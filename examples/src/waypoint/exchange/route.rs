@@ -12,8 +12,9 @@ use mesh_policy::{Known, traffic::Choice};
 use tokio::time::sleep;
 
 use super::judge::with_facts;
+use super::standing::Standing;
 use super::upgrade::Upgrade;
-use super::{Ending, Subject};
+use super::{Ending, Subject, refuse};
 use crate::waypoint::account::Account;
 use crate::waypoint::answer::Answer;
 use crate::waypoint::body::{self, Body};
@@ -32,6 +33,8 @@ pub(super) struct Passing<'a> {
     pub(super) subject: Subject,
     /// Nothing is sent on without one.
     pub(super) permit: Permit,
+    /// If it is to go on by WebSocket.
+    pub(super) standing: Option<Box<Standing>>,
 }
 
 impl Passing<'_> {
@@ -58,7 +61,7 @@ impl Passing<'_> {
             sleep(delay).await;
         }
         match step {
-            Step::Abort(abort) => Ok(Ending::Answer(aborted(abort, account))),
+            Step::Abort(abort) => Err(aborted(abort)),
             Step::Preflight(cors) => {
                 let mut response = Response::new(body::whole(""));
                 cors.apply(&mut Edited(response.headers_mut()));
@@ -98,7 +101,8 @@ impl Passing<'_> {
             mut head,
             content,
             mut subject,
-            permit: _permit,
+            permit,
+            standing,
         } = self;
         let mut order = order(client, snapshot, served, &subject, routed.as_ref())?;
         let mut authority = subject.authority.clone();
@@ -128,18 +132,26 @@ impl Passing<'_> {
             .upstream
             .send(Request::from_parts(head, content), &order)
             .await;
-        let mut sent = sent.map_err(|error| {
-            account.tried(error.endpoint.as_deref(), error.attempts);
-            Answer::from(error)
-        })?;
+        let mut sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                account.tried(error.endpoint.as_deref(), error.attempts);
+                let mut response = refuse(Answer::from(error), account, subject.is_call);
+                if let Some((_, forward)) = &routed {
+                    forward.answer.apply(&mut Edited(response.headers_mut()));
+                }
+                return Ok(Ending::Answer(response));
+            }
+        };
         account.answered_by(&sent.endpoint, sent.attempts, sent.flags.to_string());
-        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switched(sent.response, upgrade);
-        }
         let lines = sent.response.headers_mut();
         headers::end_to_end(lines);
         if let Some((_, forward)) = &routed {
             forward.answer.apply(&mut Edited(lines));
+        }
+        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let client = upgrade.zip(standing);
+            return switched(sent.response, client, permit).map(Ending::Upgrade);
         }
         Ok(Ending::Answer(sent.response))
     }
@@ -215,20 +227,12 @@ fn name(choice: &Choice<'_>) -> String {
     }
 }
 
-fn aborted(abort: Abort, account: &mut Account) -> Response<Body> {
-    account.fail("FI", "fault that a route asks for".to_owned());
-    let (code, message) = match abort {
-        Abort::Http(code) => (code, "fault filter abort"),
-        _ => (200, ""),
-    };
-    let mut response = Response::new(body::whole(message));
-    *response.status_mut() = status(code);
-    if let Abort::Grpc(code) = abort {
-        let lines = response.headers_mut();
-        lines.insert("content-type", HeaderValue::from_static("application/grpc"));
-        lines.insert("grpc-status", u16::from(code).into());
+fn aborted(abort: Abort) -> Answer {
+    match abort {
+        Abort::Http(code) => Answer::aborted(status(code), None),
+        Abort::Grpc(code) => Answer::aborted(StatusCode::OK, Some(code.into())),
+        _ => Answer::aborted(StatusCode::INTERNAL_SERVER_ERROR, None),
     }
-    response
 }
 
 fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<Ending, Answer> {
@@ -240,17 +244,22 @@ fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<En
     Ok(Ending::Answer(response))
 }
 
-fn switched(mut response: Response<Body>, client: Option<OnUpgrade>) -> Result<Ending, Answer> {
+fn switched(
+    mut response: Response<Body>,
+    client: Option<(OnUpgrade, Box<Standing>)>,
+    permit: Permit,
+) -> Result<Upgrade, Answer> {
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
     match (client, endpoint) {
-        (Some(client), Some(endpoint)) => {
-            headers::end_to_end(response.headers_mut());
+        (Some((client, standing)), Some(endpoint)) => {
             headers::set_websocket(response.headers_mut());
-            Ok(Ending::Upgrade(Upgrade {
+            Ok(Upgrade {
                 client,
                 endpoint,
                 response,
-            }))
+                permit,
+                standing,
+            })
         }
         _ => Err(Answer::new(
             StatusCode::BAD_GATEWAY,
