@@ -15,14 +15,18 @@ mod http;
 mod inbound;
 mod objects;
 mod prefixed;
+mod progress;
 mod ready;
 mod requests;
+mod room;
 mod run;
 mod snapshot;
 mod sniff;
+mod stream;
 mod strict;
 mod tcp;
 mod upstream;
+mod withdrawal;
 
 use std::ffi::OsString;
 use std::io;

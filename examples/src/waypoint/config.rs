@@ -103,6 +103,7 @@ pub(super) struct Settings {
     demand_seconds: u32,
     certificate_seconds: u32,
     pub(super) max_requests: u32,
+    idle_seconds: u32,
     pub(super) access_log: LogFormat,
 }
 
@@ -113,6 +114,11 @@ impl Settings {
 
     pub(super) fn demand(&self) -> Duration {
         Duration::from_secs(self.demand_seconds.into())
+    }
+
+    /// For how long nothing of a request and its answer may move.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        (self.idle_seconds > 0).then(|| Duration::from_secs(self.idle_seconds.into()))
     }
 
     pub(super) fn certificate_lifetime(&self) -> Duration {
@@ -131,6 +137,7 @@ impl Default for Settings {
             demand_seconds: 5,
             certificate_seconds: 24 * 3600,
             max_requests: 10_000,
+            idle_seconds: 300,
             access_log: LogFormat::Text,
         }
     }

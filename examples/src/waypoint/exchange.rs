@@ -3,28 +3,30 @@
 mod consult;
 mod judge;
 mod route;
+mod standing;
 mod upgrade;
 mod websocket;
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
 
 use self::consult::{Agreed, consult};
 use self::judge::judge;
 use self::route::Passing;
+use self::standing::Standing;
 use self::websocket::Opening;
-use super::account::{Account, Told, is_grpc};
+use super::account::Account;
 use super::answer::Answer;
 use super::body::{self, Body};
 use super::client::Client;
-use super::headers;
+use super::headers::{self, is_grpc};
 use super::http::Conversation;
+use super::stream::Told;
 use super::strict::{self, Fault};
 
 /// Answers a request: by an endpoint, if policies and routes have it so.
@@ -35,19 +37,29 @@ pub(super) async fn answer(conversation: &Conversation, request: Request<Incomin
     let is_connect = head.method == Method::CONNECT;
     // What looks like a success of CONNECT is one: gRPC's way to refuse is not for it.
     let is_call = is_grpc(&head.headers) && !is_connect;
-    let room = Arc::clone(&gateway.room).try_acquire_owned();
-    let is_full = room.is_err();
-    let mut account = Account::begin(client, &head, room.ok());
+    let stream = conversation.streams.open();
+    let (place, full) = match client.share.take() {
+        Ok(place) => (Some(place), None),
+        Err(full) => (None, Some(full)),
+    };
+    let mut account = Account::begin(client, &stream, &head, place);
     account.traced(gateway.spans.begin(&mut head.headers, wall_clock()));
-    if is_full {
-        let refused = Answer::overloaded("OM", "too many requests are under way");
-        let response = refuse(refused, &mut account, is_call);
-        return account.attach(response);
+    if let Some(full) = full {
+        let response = refuse(Answer::overloaded("OM", &full), &mut account, is_call);
+        return account.attach(stream, response);
     }
-    let content = account.counting(body::of_client(content));
+    let content = stream.progress.counting(body::of_client(content));
     let exchange = Exchange { client };
-    let response = match exchange.treat(head, content, &mut account).await {
-        Ok(Ending::Upgrade(upgrade)) => return upgrade.begin(conversation, account),
+    let treated = tokio::select! {
+        biased;
+        treated = exchange.treat(head, content, &mut account) => treated,
+        () = stream.given_up() => {
+            stream.progress.end();
+            Err(Answer::idle(stream.progress.is_whole()))
+        }
+    };
+    let response = match treated {
+        Ok(Ending::Upgrade(upgrade)) => return upgrade.begin(conversation, stream, account),
         Ok(Ending::Answer(response)) => response,
         Err(refused) => refuse(refused, &mut account, is_call),
     };
@@ -58,7 +70,7 @@ pub(super) async fn answer(conversation: &Conversation, request: Request<Incomin
         }
         false => response,
     };
-    account.attach(response)
+    account.attach(stream, response)
 }
 
 /// Answers without an endpoint.
@@ -83,11 +95,22 @@ enum Ending {
     Upgrade(upgrade::Upgrade),
 }
 
+impl Ending {
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Answer(response) => response.headers_mut(),
+            Self::Upgrade(upgrade) => upgrade.response.headers_mut(),
+        }
+    }
+}
+
 /// What a request is about, once there can be no two opinions about that.
 struct Subject {
     authority: Authority,
     path: OwnedPath,
     is_http2: bool,
+    /// Whether it is a call of gRPC.
+    is_call: bool,
     /// If it is to go on by WebSocket.
     opening: Option<Opening>,
 }
@@ -106,11 +129,15 @@ impl Exchange<'_> {
         let served = self.client.served(&snapshot);
         let served = served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "service gone from here"))?;
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
+        account.identified(&head.headers);
         let set = judge::policies(served)?;
         let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
         let mut agreed = consult(self.client, set, head, content, &subject).await?;
         gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
-        let (permit, changes) = judge(self.client, set, authenticator, &agreed, &subject)?;
+        let (permit, authentication) = judge(self.client, set, authenticator, &agreed, &subject)?;
+        let changes = authentication.changes().clone();
+        let standing = || Box::new(Standing::new(&agreed, &subject, authentication));
+        let standing = subject.opening.is_some().then(standing);
         headers::apply(&changes, &mut agreed.head.headers);
         if let Some(target) = changes.target() {
             subject.path = self
@@ -132,6 +159,7 @@ impl Exchange<'_> {
         if gateway.shows_clients {
             headers::set_client(&mut head.headers, &gateway.id, &self.client.id);
         }
+        let is_call = subject.is_call;
         let passing = Passing {
             client: self.client,
             snapshot: &snapshot,
@@ -140,16 +168,14 @@ impl Exchange<'_> {
             content,
             subject,
             permit,
+            standing,
         };
-        Ok(match passing.carry(account).await? {
-            Ending::Answer(mut answer) => {
-                for edits in response {
-                    edits.apply(answer.headers_mut());
-                }
-                Ending::Answer(answer)
-            }
-            upgrade @ Ending::Upgrade(_) => upgrade,
-        })
+        let carried = passing.carry(account).await;
+        let mut ending = carried.unwrap_or_else(|refused| Ending::Answer(refuse(refused, account, is_call)));
+        for edits in response {
+            edits.apply(ending.headers_mut());
+        }
+        Ok(ending)
     }
 
     /// Checks a head, and leaves in it what is for the endpoint.
@@ -164,6 +190,7 @@ impl Exchange<'_> {
             authority,
             path,
             is_http2: head.version == hyper::Version::HTTP_2,
+            is_call: is_grpc(&head.headers) && opening.is_none(),
             opening,
         })
     }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::client::Client;
 use super::exchange;
+use super::stream::Streams;
 use crate::workers::Stop;
 
 /// Time for a request's head to arrive, since the connection's beginning or the last answer's end.
@@ -36,14 +37,17 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One client's requests on one connection.
 pub(super) struct Conversation {
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
+    /// Its requests that are under way.
+    pub(super) streams: Streams,
     upgraded: Mutex<JoinSet<()>>,
 }
 
 impl Conversation {
     pub(super) fn new(client: Client) -> Arc<Self> {
         Arc::new(Self {
-            client,
+            streams: Streams::new(client.worker.gateway.idle),
+            client: Arc::new(client),
             upgraded: Mutex::default(),
         })
     }
@@ -61,8 +65,29 @@ impl Conversation {
         while upgraded.join_next().await.is_some() {}
     }
 
+    /// Serves a client by HTTP/2 or HTTP/1.1 until its end, though not one that takes no answers.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        is_http2: bool,
+        stop: Stop,
+    ) {
+        let conversation = Arc::clone(&self);
+        let served = async {
+            match is_http2 {
+                true => conversation.http2(io, stop).await,
+                false => conversation.http1(io, stop).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = served => {}
+            () = self.streams.stuck() => tracing::debug!("a client does not take its answers"),
+        }
+    }
+
     /// Serves HTTP/1.1 until its end, and what it may become.
-    pub(super) async fn http1(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
+    async fn http1(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -87,7 +112,7 @@ impl Conversation {
     }
 
     /// Serves HTTP/2 until its end.
-    pub(super) async fn http2(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
+    async fn http2(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE_INTERVAL)

@@ -67,8 +67,8 @@ impl Handler for Inbound {
         };
         let stream = Prefixed::new(read, stream);
         match protocol {
-            Protocol::Http1 => Conversation::new(client).http1(stream, self.stop.clone()).await,
-            Protocol::Http2 => Conversation::new(client).http2(stream, self.stop.clone()).await,
+            Protocol::Http1 => Conversation::new(client).serve(stream, false, self.stop.clone()).await,
+            Protocol::Http2 => Conversation::new(client).serve(stream, true, self.stop.clone()).await,
             Protocol::Bytes => tcp::carry(&client, stream).await,
         }
     }

@@ -9,7 +9,7 @@ use mesh_identity::{SpiffeId, provider};
 use mesh_xds::store::Identity;
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -21,6 +21,7 @@ use super::inbound::{self, Worker};
 use super::objects::folder;
 use super::ready::Ready;
 use super::requests::Requests;
+use super::room::Room;
 use super::snapshot::{Frame, Terms};
 use super::upstream::{Endpoints, Upstream};
 use crate::accept;
@@ -133,7 +134,8 @@ fn load(config: &Config, signals: &Signals, keepers: &Keepers) -> Result<(Arc<Ga
         normalization: config.traffic.normalization(),
         underscores: config.traffic.underscores,
         shows_clients: config.traffic.shows_clients,
-        room: Arc::new(Semaphore::new(settings.max_requests as usize)),
+        room: Room::new(settings.max_requests as usize),
+        idle: settings.idle(),
         is_ready,
         drain: settings.drain(),
     };

@@ -270,6 +270,7 @@ fn mesh(world: &World, one: &Shop, two: &Shop) -> String {
 }
 
 pub fn configuration(world: &World, objects: &str, more: &str) -> String {
+    let (more, settings) = more.split_once("[settings]\n").unwrap_or((more, ""));
     let traffic = match more.contains("[traffic]") {
         true => more.replace("[traffic]", &format!("[traffic]\nobjects = [{objects:?}]")),
         false => format!("[traffic]\nobjects = [{objects:?}]\n{more}"),
@@ -277,7 +278,7 @@ pub fn configuration(world: &World, objects: &str, more: &str) -> String {
     format!(
         "name = \"waypoint\"\nnamespace = \"shop\"\nservice_account = \"waypoint\"\ntrust_domain = \"cluster.local\"\n\
          [mesh]\nfile = {:?}\n{}[[inbound]]\nbind = \"{}:0\"\n[admin]\nbind = \"127.0.0.1:0\"\n\
-         [settings]\naccess_log = \"json\"\ndrain_seconds = 2\ncluster = \"c1\"\nhbone_port = {}\n{traffic}",
+         [settings]\naccess_log = \"json\"\ndrain_seconds = 2\ncluster = \"c1\"\nhbone_port = {}\n{settings}{traffic}",
         world.mesh_file,
         files(&world.pki.issue(&identity("waypoint"))),
         world.ip(103),

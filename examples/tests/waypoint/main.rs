@@ -10,6 +10,7 @@
     reason = "test code"
 )]
 
+mod answers;
 mod attacks;
 mod bytes;
 mod calls;
@@ -22,6 +23,7 @@ mod drain;
 mod endpoints;
 mod grpc;
 mod http;
+mod idle;
 mod issuer;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
@@ -36,6 +38,7 @@ mod socks;
 mod telemetry;
 mod tokens;
 mod websocket;
+mod withdrawal;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

@@ -138,3 +138,17 @@ async fn only_a_websocket_is_told_to_be_one() {
         assert_eq!(response.status(), status, "{path} {protocol} {lines:?}");
     }
 }
+
+#[tokio::test]
+async fn a_websocket_by_http2_ends_when_policies_do_not_let_it_any_more() {
+    let cluster = Cluster::start("").await;
+    let caller = cluster.call("cart").await;
+    let (mut response, _connection) = connect(&caller, "/chat", "websocket", &[]).await;
+    let mut io = TokioIo::new(soon("stream", hyper::upgrade::on(&mut response)).await.unwrap());
+    talk(&mut io).await;
+    cluster.change(POLICY, 1).await;
+    drop(soon("end", io.read_to_end(&mut Vec::new())).await);
+    let record = cluster.tells("the end", |record| record["http.path"] == "/chat").await;
+    assert!(record["error"].to_string().contains("no-chat"), "{record}");
+    assert_eq!((&record["bytes_recv"], &record["bytes_sent"]), (&6.into(), &6.into()));
+}

@@ -24,6 +24,8 @@ pub(super) struct Agreed {
     pub(super) content: Body,
     /// What is to be changed about the answer.
     pub(super) response: Edits,
+    /// Who was asked.
+    pub(super) providers: Vec<Box<str>>,
     _by_consulting: (),
 }
 
@@ -35,10 +37,11 @@ pub(super) async fn consult(
     content: Body,
     subject: &Subject,
 ) -> Result<Agreed, Answer> {
-    let agreed = |head, content, response| Agreed {
+    let agreed = |head, content, response, providers| Agreed {
         head,
         content,
         response,
+        providers,
         _by_consulting: (),
     };
     let asks = set.providers().next().is_some();
@@ -46,7 +49,7 @@ pub(super) async fn consult(
     let decide = || with_facts(client, &head, subject, Known::Unavailable, |facts| set.decide(facts));
     let decision = asks.then(decide);
     let Some(decision) = decision.filter(|decision| decision.providers(set).next().is_some()) else {
-        return Ok(agreed(head, content, Edits::default()));
+        return Ok(agreed(head, content, Edits::default(), Vec::new()));
     };
     let worker = &client.worker;
     let id = head.headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -71,7 +74,8 @@ pub(super) async fn consult(
         Ok(authorized) => {
             let (mut head, content) = authorized.request.into_parts();
             headers::request_end_to_end(&mut head.headers);
-            Ok(agreed(head, content.boxed(), authorized.response))
+            let providers = decision.providers(set).map(Box::from).collect();
+            Ok(agreed(head, content.boxed(), authorized.response, providers))
         }
         Err(Unauthorized::Refused(refused)) => Err(refused.into()),
         Err(Unauthorized::Body(error)) => Err(Answer::malformed(StatusCode::BAD_REQUEST, &error)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::http::request::Parts;
 use mesh_policy::authz::{Admission, Permit, PolicySet};
-use mesh_policy::jwt::{Authenticator, Changes};
+use mesh_policy::jwt::{Authentication, Authenticator};
 use mesh_policy::traffic::rate::Clusters;
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
@@ -26,15 +26,15 @@ pub(super) fn policies(served: &Served) -> Result<&Arc<PolicySet>, Answer> {
     }
 }
 
-/// Checks whose request it is, and has policies decide. What is to be done to the request by its token
-/// comes with the permit.
+/// Checks whose request it is, and has policies decide. What its token says about the request comes with
+/// the permit.
 pub(super) fn judge(
     client: &Client,
     set: &Arc<PolicySet>,
     authenticator: &Authenticator,
     Agreed { head, .. }: &Agreed,
     subject: &Subject,
-) -> Result<(Permit, Changes), Answer> {
+) -> Result<(Permit, Authentication), Answer> {
     let gateway = &client.worker.gateway;
     let authentication = with_facts(client, head, subject, Known::Unavailable, |facts| {
         authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)
@@ -43,7 +43,7 @@ pub(super) fn judge(
         let status = rejection.status().try_into().unwrap_or(hyper::StatusCode::UNAUTHORIZED);
         Answer::unauthenticated(status, rejection.challenge(), &rejection)
     })?;
-    with_facts(client, head, subject, authentication.claims(), |facts| {
+    let permit = with_facts(client, head, subject, authentication.claims(), |facts| {
         let permit = match set.decide(facts).admission() {
             // They have.
             Admission::Ask(consultation) => Ok(consultation.all_agreed()),
@@ -53,8 +53,8 @@ pub(super) fn judge(
             explain(set, facts);
             Answer::denied(&refusal)
         })
-    })
-    .map(|permit| (permit, authentication.changes().clone()))
+    })?;
+    Ok((permit, authentication))
 }
 
 /// Tells which rule came closest to another decision.

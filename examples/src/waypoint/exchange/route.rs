@@ -12,9 +12,10 @@ use mesh_policy::{Known, traffic::Choice};
 use tokio::time::sleep;
 
 use super::judge::with_facts;
+use super::standing::Standing;
 use super::upgrade::Upgrade;
 use super::websocket::Opening;
-use super::{Ending, Subject};
+use super::{Ending, Subject, refuse};
 use crate::waypoint::account::Account;
 use crate::waypoint::answer::Answer;
 use crate::waypoint::body::{self, Body};
@@ -33,6 +34,8 @@ pub(super) struct Passing<'a> {
     pub(super) subject: Subject,
     /// Nothing is sent on without one.
     pub(super) permit: Permit,
+    /// If it is to go on by WebSocket.
+    pub(super) standing: Option<Box<Standing>>,
 }
 
 impl Passing<'_> {
@@ -59,7 +62,7 @@ impl Passing<'_> {
             sleep(delay).await;
         }
         match step {
-            Step::Abort(abort) => Ok(Ending::Answer(aborted(abort, account))),
+            Step::Abort(abort) => Err(aborted(abort)),
             Step::Preflight(cors) => {
                 let mut response = Response::new(body::whole(""));
                 cors.apply(&mut Edited(response.headers_mut()));
@@ -99,7 +102,8 @@ impl Passing<'_> {
             mut head,
             content,
             mut subject,
-            permit: _permit,
+            permit,
+            standing,
         } = self;
         let mut order = order(client, snapshot, served, &subject, routed.as_ref())?;
         let mut authority = subject.authority.clone();
@@ -130,18 +134,26 @@ impl Passing<'_> {
             .upstream
             .send(Request::from_parts(head, content), &order)
             .await;
-        let mut sent = sent.map_err(|error| {
-            account.tried(error.endpoint.as_deref(), error.attempts);
-            Answer::from(error)
-        })?;
+        let mut sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                account.tried(error.endpoint.as_deref(), error.attempts);
+                let mut response = refuse(Answer::from(error), account, subject.is_call);
+                if let Some((_, forward)) = &routed {
+                    forward.answer.apply(&mut Edited(response.headers_mut()));
+                }
+                return Ok(Ending::Answer(response));
+            }
+        };
         account.answered_by(&sent.endpoint, sent.attempts, sent.flags.to_string());
-        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switched(sent.response, opening);
-        }
         let lines = sent.response.headers_mut();
         headers::end_to_end(lines);
         if let Some((_, forward)) = &routed {
             forward.answer.apply(&mut Edited(lines));
+        }
+        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let opening = opening.zip(standing);
+            return switched(sent.response, opening, permit).map(Ending::Upgrade);
         }
         Ok(Ending::Answer(sent.response))
     }
@@ -217,20 +229,12 @@ fn name(choice: &Choice<'_>) -> String {
     }
 }
 
-fn aborted(abort: Abort, account: &mut Account) -> Response<Body> {
-    account.fail("FI", "fault that a route asks for".to_owned());
-    let (code, message) = match abort {
-        Abort::Http(code) => (code, "fault filter abort"),
-        _ => (200, ""),
-    };
-    let mut response = Response::new(body::whole(message));
-    *response.status_mut() = status(code);
-    if let Abort::Grpc(code) = abort {
-        let lines = response.headers_mut();
-        lines.insert("content-type", HeaderValue::from_static("application/grpc"));
-        lines.insert("grpc-status", u16::from(code).into());
+fn aborted(abort: Abort) -> Answer {
+    match abort {
+        Abort::Http(code) => Answer::aborted(status(code), None),
+        Abort::Grpc(code) => Answer::aborted(StatusCode::OK, Some(code.into())),
+        _ => Answer::aborted(StatusCode::INTERNAL_SERVER_ERROR, None),
     }
-    response
 }
 
 fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<Ending, Answer> {
@@ -242,15 +246,22 @@ fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<En
     Ok(Ending::Answer(response))
 }
 
-fn switched(mut response: Response<Body>, opening: Option<Opening>) -> Result<Ending, Answer> {
+fn switched(
+    mut response: Response<Body>,
+    opening: Option<(Opening, Box<Standing>)>,
+    permit: Permit,
+) -> Result<Upgrade, Answer> {
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
-    let client = opening.and_then(|opening| opening.opened(&mut response));
+    let opened = |(opening, standing): (Opening, _)| Some((opening.opened(&mut response)?, standing));
+    let client = opening.and_then(opened);
     match (client, endpoint) {
-        (Some(client), Some(endpoint)) => Ok(Ending::Upgrade(Upgrade {
+        (Some((client, standing)), Some(endpoint)) => Ok(Upgrade {
             client,
             endpoint,
             response,
-        })),
+            permit,
+            standing,
+        }),
         _ => Err(Answer::new(
             StatusCode::BAD_GATEWAY,
             "UPE",

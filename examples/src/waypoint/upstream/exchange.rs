@@ -14,7 +14,7 @@ use mesh_xds::store::Workload;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::PENALTY;
-use super::answer::{Answer, Places, Report, grpc_status};
+use super::answer::{Answer, Places, Report};
 use super::cluster::Cluster;
 use super::connections::Connections;
 use super::dial::{Dial, DialError};
@@ -27,6 +27,7 @@ use super::shelf::Lease;
 use super::state::{Chosen, State};
 use super::terms::Terms;
 use crate::waypoint::body::Body;
+use crate::waypoint::headers::grpc_status;
 
 /// For how long a client is kept waiting because an endpoint wants to be left alone. Who wants more
 /// is passed on to the client, who is told for how long.
