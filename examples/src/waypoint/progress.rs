@@ -42,7 +42,10 @@ impl Progress {
 
     /// Counts what the client sends, for as long as it is wanted.
     pub(super) fn counting(self: &Arc<Self>, body: Body) -> Body {
-        self.is_whole.store(body.is_end_stream(), Ordering::Relaxed);
+        if body.is_end_stream() {
+            self.is_whole.store(true, Ordering::Relaxed);
+            return body;
+        }
         Body::new(Counted {
             body,
             progress: Arc::clone(self),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use bytes::Bytes;
+use hbone::metadata::{Baggage, Metadata};
 use hbone::{Client, Config, Lost, OpenError, TunnelRequest, TunnelStream};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
@@ -166,6 +167,13 @@ impl Caller {
     pub async fn open(&self) -> Result<TunnelStream, OpenError> {
         let request = TunnelRequest::new(self.authority.parse().unwrap());
         soon("tunnel", self.client.open(request)).await
+    }
+
+    /// A tunnel of who calls itself so.
+    pub async fn open_as(&self, baggage: Baggage) -> TunnelStream {
+        let metadata = Metadata::new().with_baggage(baggage);
+        let request = TunnelRequest::new(self.authority.parse().unwrap()).with_metadata(metadata);
+        soon("tunnel", self.client.open(request)).await.unwrap()
     }
 
     /// What bytes are answered, after which the client ends its side, until the waypoint does.

@@ -1,6 +1,7 @@
 //! Clients that send or take no more, and what they keep from others.
 
-use hyper::StatusCode;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::cluster::Cluster;
@@ -29,16 +30,26 @@ async fn who_takes_no_answer_is_not_waited_for() {
     // The application needs some time to tell so much.
     let cluster = Cluster::start_with("", &IDLE.replace('1', "3")).await;
     let caller = cluster.call("cart").await;
-    let mut tunnel = caller.open().await.unwrap();
     let length = 8 * 1024 * 1024;
+    let ended = async |version: &'static str| {
+        let is = |record: &serde_json::Value| record["flags"] == "SI" && record["http.protocol"] == version;
+        let record = cluster.tells("the end", is).await;
+        assert_eq!(record["http.status"], 200, "{record}");
+    };
+    let mut tunnel = caller.open().await.unwrap();
     let head = format!("POST / HTTP/1.1\r\nhost: till.shop.svc\r\ncontent-length: {length}\r\n\r\n");
     tunnel.write_all(head.as_bytes()).await.unwrap();
     tunnel.write_all(&vec![b'a'; length]).await.unwrap();
-    let record = cluster.tells("the end", |record| record["flags"] == "SI").await;
-    assert_eq!(record["http.status"], 200);
+    ended("HTTP/1.1").await;
     let mut answer = Vec::new();
-    let ended = soon("end", tunnel.read_to_end(&mut answer)).await;
-    assert!(ended.is_err() && answer.len() < length, "{ended:?}");
+    let read = soon("end", tunnel.read_to_end(&mut answer)).await;
+    assert!(read.is_err() && answer.len() < length, "{read:?}");
+    let (mut http2, mut connection) = caller.http2().await;
+    let request = Request::post("http://till.shop.svc/").body(Full::from(vec![b'a'; length]));
+    let answer = soon("answer", http2.send_request(request.unwrap())).await.unwrap();
+    ended("HTTP/2").await;
+    drop(soon("end", connection.join_next()).await);
+    assert!(answer.into_body().collect().await.is_err());
 }
 
 #[tokio::test]
