@@ -77,6 +77,9 @@ impl<D: Dial> Exchange<'_, D> {
             let decision = self.decide(&state, attempts, &attempt);
             let endpoint = attempt.endpoint;
             match decision {
+                Decision::Retry(_) if !self.replay.take_back() => {
+                    return self.finish(attempt.end, attempt.places, endpoint, attempts, Stop::BodyGone);
+                }
                 Decision::Retry(retry) => {
                     // The connection of an answer that nobody wants ends with it.
                     drop((attempt.end, attempt.places));
@@ -235,9 +238,7 @@ impl<D: Dial> Exchange<'_, D> {
                 Err(_) if self.replay.has_failed() => return Err(Fault::Client),
                 // It was idle for too long, which says nothing about who is at its other end. Each such
                 // connection is one less.
-                Err(Fault::ResetBeforeRequest)
-                    if lease.is_used() && stale < MOST_STALE && self.replay.can_be_played() =>
-                {
+                Err(Fault::ResetBeforeRequest) if lease.is_used() && stale < MOST_STALE && self.replay.take_back() => {
                     stale += 1;
                 }
                 Err(fault) => return Err(fault),
