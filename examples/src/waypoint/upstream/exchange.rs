@@ -11,7 +11,7 @@ use mesh_policy::traffic::retry::{self, Call, Conditions, Decision, Policy, Push
 use mesh_policy::traffic::upstream::Settings;
 use mesh_policy::traffic::{Timeouts, grpc_timeout};
 use mesh_xds::store::Workload;
-use tokio::time::{sleep, sleep_until, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use super::PENALTY;
 use super::answer::{Answer, Places, Report, grpc_status};
@@ -133,8 +133,8 @@ impl<D: Dial> Exchange<'_, D> {
         let deadline = self
             .deadline
             .and_then(|deadline| self.endpoints.clock.instant(deadline));
-        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        Response::from_parts(head, Body::new(Answer::new(body, places, deadline)))
+        let answer = Answer::new(body, places, deadline, &self.connections.tasks);
+        Response::from_parts(head, Body::new(answer))
     }
 
     /// One attempt, which counts for its endpoint however it ends.
