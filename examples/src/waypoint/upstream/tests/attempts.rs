@@ -294,6 +294,7 @@ async fn copies_go_to_a_host_of_their_own_and_nobody_waits_for_them() {
         port: 80,
         subset: None,
         rule: None,
+        policy: None,
         is_http2: false,
     });
     assert_eq!(world.ask(post(1, "four"), &order).await.0, 200);
