@@ -18,6 +18,7 @@ mod drain;
 mod endpoints;
 mod grpc;
 mod http;
+mod limits;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;
