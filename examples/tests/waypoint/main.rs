@@ -16,6 +16,7 @@ mod cluster;
 mod configuration;
 mod drain;
 mod endpoints;
+mod framing;
 mod grpc;
 mod http;
 mod limits;
