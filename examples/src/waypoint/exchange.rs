@@ -151,8 +151,10 @@ impl Exchange<'_> {
             ..
         } = agreed;
         let mut response = vec![response];
-        judge::count(self.client, served, &head, &subject)?;
-        let asked = judge::asked(self.client, served, &head, &subject);
+        let choice = route::choose(self.client, served, &head, &subject);
+        let limits = snapshot.limits(served, choice.as_ref());
+        judge::count(self.client, limits.clone(), &head, &subject)?;
+        let asked = judge::asked(self.client, served, limits, &head, &subject);
         let within = asked.await?;
         within.request.apply(&mut head.headers);
         response.push(within.response);
@@ -164,6 +166,7 @@ impl Exchange<'_> {
             client: self.client,
             snapshot: &snapshot,
             served,
+            choice,
             head,
             content,
             subject,

@@ -9,7 +9,7 @@ use mesh_xds::store::Workload;
 
 use super::client::Client;
 use super::prefixed::Prefixed;
-use super::snapshot::{Protection, Served};
+use super::snapshot::{Protection, Served, Snapshot};
 use super::upstream::Order;
 use super::withdrawal::{Refused, withdrawn};
 use crate::admission::admit;
@@ -31,7 +31,7 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     let Some(served) = client.served(&snapshot) else {
         return traffic(None).end(Some(Refused::Gone.into()));
     };
-    let permit = match admitted(client, served) {
+    let permit = match admitted(client, &snapshot, served) {
         Ok(permit) => permit,
         Err(refused) => return traffic(None).end(Some(refused.into())),
     };
@@ -56,8 +56,8 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
         }
     };
     let traffic = traffic(Some(&passage.endpoint));
-    let renew = |served: &Served, permit| {
-        let set = policies(client, served)?;
+    let renew = |snapshot: &Snapshot, served: &Served, permit| {
+        let set = policies(client, snapshot, served)?;
         Ok(admit(set, set.renew(permit, &client.caller.facts()))?)
     };
     let failure = tokio::select! {
@@ -68,16 +68,18 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     traffic.end(failure);
 }
 
-fn admitted(client: &Client, served: &Served) -> Result<Permit, Refused> {
-    let set = policies(client, served)?;
+fn admitted(client: &Client, snapshot: &Snapshot, served: &Served) -> Result<Permit, Refused> {
+    let set = policies(client, snapshot, served)?;
     Ok(admit(set, set.decide(&client.caller.facts()).admission())?)
 }
 
 /// The policies that decide about bytes, where these are all that there is to be held to.
-fn policies<'s>(client: &Client, served: &'s Served) -> Result<&'s PolicySet, Refused> {
+fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Result<&'s PolicySet, Refused> {
     let closed = |reason: &Arc<str>| Refused::Closed(Arc::clone(reason));
     let authenticator = served.authenticator.as_ref().map_err(closed)?;
-    let has_rules = !authenticator.is_empty() || !served.limits.is_empty() || served.routes(client.port).is_some();
+    let has_rules = !authenticator.is_empty()
+        || snapshot.limits(served, None).next().is_some()
+        || served.routes(client.port).is_some();
     if has_rules || client.worker.gateway.shows_clients {
         return Err(Refused::Requests);
     }

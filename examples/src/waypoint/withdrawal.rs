@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_policy::authz::Permit;
 
 use super::client::Client;
-use super::snapshot::Served;
+use super::snapshot::{Served, Snapshot};
 use crate::admission::Refusal;
 use crate::proxy::traffic::Failure;
 
@@ -35,7 +35,7 @@ impl From<Refused> for Failure {
 pub(super) async fn withdrawn(
     client: &Client,
     mut permit: Permit,
-    renew: impl Fn(&Served, Permit) -> Result<Permit, Refused>,
+    renew: impl Fn(&Snapshot, &Served, Permit) -> Result<Permit, Refused>,
 ) -> Refused {
     let mut snapshots = client.worker.gateway.snapshots.clone();
     snapshots.mark_changed();
@@ -47,7 +47,7 @@ pub(super) async fn withdrawn(
         let Some(served) = client.served(&snapshot) else {
             return Refused::Gone;
         };
-        permit = match renew(served, permit) {
+        permit = match renew(&snapshot, served, permit) {
             Ok(permit) => permit,
             Err(refused) => return refused,
         };

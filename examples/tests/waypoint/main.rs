@@ -21,10 +21,12 @@ mod counted;
 mod custom;
 mod drain;
 mod endpoints;
+mod framing;
 mod grpc;
 mod http;
 mod idle;
 mod issuer;
+mod limits;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;

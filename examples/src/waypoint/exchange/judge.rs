@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::http::request::Parts;
 use mesh_policy::authz::{Admission, Permit, PolicySet};
 use mesh_policy::jwt::{Authentication, Authenticator};
-use mesh_policy::traffic::rate::Clusters;
+use mesh_policy::traffic::rate::{Clusters, Limiter, TargetLimits};
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
 
@@ -72,26 +72,28 @@ fn explain(set: &PolicySet, facts: &RequestFacts<'_>) {
 }
 
 /// Counts a request against the limits of this program's own.
-pub(super) fn count(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<(), Answer> {
-    if served.limits.is_empty() {
+pub(super) fn count<'l>(
+    client: &Client,
+    limits: impl Iterator<Item = &'l TargetLimits> + Clone,
+    head: &Parts,
+    subject: &Subject,
+) -> Result<(), Answer> {
+    if limits.clone().next().is_none() {
         return Ok(());
     }
     let now = client.worker.gateway.began.elapsed();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
-        for limits in &served.limits {
-            limits
-                .limiter
-                .check(facts, now)
-                .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))?;
-        }
-        Ok(())
+        Limiter::check_all(limits.map(TargetLimits::limiter), facts, now)
+            .map(|_| ())
+            .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))
     })
 }
 
-/// Asks whoever counts requests for all proxies.
-pub(super) fn asked(
-    client: &Client,
+/// Asks whoever counts requests for all proxies, also about what policies have to ask.
+pub(super) fn asked<'w>(
+    client: &'w Client,
     served: &Served,
+    limits: impl Iterator<Item = &'w TargetLimits>,
     head: &Parts,
     subject: &Subject,
 ) -> impl Future<Output = Result<Within, Refused>> + Send {
@@ -100,8 +102,11 @@ pub(super) fn asked(
         source: &worker.gateway.cluster,
         destination: &served.service.key,
     };
+    let more = limits.map(TargetLimits::descriptors).filter(|more| !more.is_empty());
+    let more: Vec<_> = more.collect();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
-        worker.external.limit(&served.service.key, Facts::from(facts), clusters)
+        let facts = Facts::from(facts);
+        worker.external.limit(&served.service.key, &more, facts, clusters)
     })
 }
 

@@ -40,7 +40,7 @@ impl Standing {
 
     /// Waits until policies do not let the request pass any more, and tells why.
     pub(super) async fn withdrawn(&self, client: &Client, permit: Permit) -> Refused {
-        withdrawn(client, permit, |served, permit| self.renew(client, served, permit)).await
+        withdrawn(client, permit, |_, served, permit| self.renew(client, served, permit)).await
     }
 
     fn renew(&self, client: &Client, served: &Served, permit: Permit) -> Result<Permit, Refused> {
