@@ -140,7 +140,11 @@ impl Process {
 
     /// The number in a line of one of the kernel's files about the process.
     fn line(&self, file: &str, name: &'static str) -> io::Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?;
+        // One that has ended has none.
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).map_err(|error| {
+            let problem = format!("process {}: {file}: {error}", self.0.id());
+            io::Error::new(error.kind(), problem)
+        })?;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         let number = line
             .and_then(|rest| rest.split_whitespace().next())

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use mesh_benches::command;
 use mesh_benches::mesh::{self, WORKLOADS_PER_SERVICE};
 use mesh_benches::pki::Pki;
 use mesh_benches::process::{Process, free_addr};
@@ -54,10 +55,7 @@ struct Cost {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
     let args = Args::parse();
-    let program = match args.node_proxy {
-        Some(path) => path,
-        None => std::env::current_exe()?.with_file_name("node-proxy"),
-    };
+    let program = command::program(args.node_proxy, "node-proxy")?;
     let folder = std::env::temp_dir().join(format!("node-memory-{}", std::process::id()));
     let pki = Pki::create(&folder)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;

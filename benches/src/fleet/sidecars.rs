@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 use super::world::{Workload, World};
 use crate::envoy;
 use crate::pki::TRUST_DOMAIN;
-use crate::process::{Process, free_addr};
+use crate::process::Process;
 
 /// Where sidecars take TLS.
 pub const INBOUND_PORT: u16 = 15006;
+
+/// Where sidecars say whether they are ready.
+const ADMIN_PORT: u16 = 15000;
 
 /// Where sidecars take their application's connections; those to the `n`th called service at the
 /// `n`th port from here if they do not read HTTP.
@@ -54,7 +57,7 @@ impl Sidecars {
     ) -> io::Result<Self> {
         let mut started = Vec::new();
         for workload in world.workloads() {
-            let admin = free_addr()?;
+            let admin = (workload.ip, ADMIN_PORT).into();
             let sidecar = Sidecar {
                 world,
                 layer,
