@@ -162,7 +162,7 @@ async fn measure(program: &Path, pki: &Pki, server: Option<SocketAddr>) -> io::R
     let file = pki.folder().join("node.toml");
     std::fs::write(&file, config)?;
     let began = Instant::now();
-    let mut process = Process::spawn(program, ["--config".into(), file.into()])?;
+    let process = Process::spawn(program, ["--config".into(), file.into()])?;
     process.wait_until_ready(admin, "/healthz/ready").await?;
     let ready = began.elapsed();
     let cpu = process.cpu()?;

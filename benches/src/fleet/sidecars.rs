@@ -71,7 +71,7 @@ impl Sidecars {
             started.push((admin, envoy::spawn(program, file, concurrency)?));
         }
         let mut processes = Vec::new();
-        for (admin, mut process) in started {
+        for (admin, process) in started {
             process.wait_until_ready(admin, "/ready").await?;
             processes.push(process);
         }
