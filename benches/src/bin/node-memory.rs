@@ -34,9 +34,6 @@ struct Args {
     /// Starts, of which the medians count
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Bytes of one response; by default what the server has for that
-    #[arg(long)]
-    response: Option<usize>,
     /// The node-proxy binary; by default the one beside this program
     #[arg(long)]
     node_proxy: Option<PathBuf>,
@@ -60,7 +57,7 @@ async fn main() -> io::Result<()> {
     let pki = Pki::create(&folder)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let server = listener.local_addr()?;
-    let discovery = discovery(args.workloads, args.response);
+    let discovery = discovery(args.workloads);
     let serving = tonic::transport::Server::builder()
         .add_service(discovery.service())
         .serve_with_incoming(TcpIncoming::from(listener));
@@ -116,13 +113,8 @@ async fn main() -> io::Result<()> {
 }
 
 /// A control plane with a mesh.
-fn discovery(workloads: u32, response: Option<usize>) -> Discovery {
-    let config = ServerConfig::new();
-    let config = match response {
-        Some(bytes) => config.max_response_bytes(bytes).part_bytes(bytes),
-        None => config,
-    };
-    let discovery = Discovery::new(Server::new(config), |_| {});
+fn discovery(workloads: u32) -> Discovery {
+    let discovery = Discovery::new(Server::new(ServerConfig::new()), |_| {});
     let published = |name: String, resource: address::Type| {
         let address = Address { r#type: Some(resource) };
         Published::new(name, "0123456789abcdef", address.encode_to_vec())
