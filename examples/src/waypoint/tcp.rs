@@ -1,16 +1,11 @@
 //! What is no HTTP: bytes both ways, as far as policies let connections pass.
 
-use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 
 use hbone::TunnelStream;
 use mesh_policy::authz::Permit;
 use mesh_policy::traffic::Timeouts;
 use mesh_xds::store::Workload;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::client::Client;
 use super::prefixed::Prefixed;
@@ -18,8 +13,8 @@ use super::snapshot::{Protection, Served};
 use super::upstream::Order;
 use crate::admission::{Refusal, admit};
 use crate::proxy::labels::Reporter;
-use crate::proxy::metrics::Bytes;
 use crate::proxy::party::Party;
+use crate::proxy::plain::{self, PlainProgress};
 use crate::proxy::traffic::{Ends, Failure};
 
 /// Carries a tunnel to an endpoint until its end, or until policies do not let it pass any more. Who
@@ -27,7 +22,7 @@ use crate::proxy::traffic::{Ends, Failure};
 pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     let gateway = &client.worker.gateway;
     let snapshot = gateway.snapshot();
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(PlainProgress::default());
     let traffic = |endpoint: Option<&Workload>| {
         let ends = ends(client, endpoint);
         gateway.telemetry.begin(ends, Arc::clone(&progress))
@@ -60,15 +55,10 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
         }
     };
     let traffic = traffic(Some(&passage.endpoint));
-    let mut far = passage.io;
-    let mut near = Counting {
-        stream,
-        progress: Arc::clone(&progress),
-    };
     let failure = tokio::select! {
         biased;
         refused = withdrawn(client, permit) => Some(denied(&refused)),
-        copied = copy_bidirectional(&mut near, &mut far) => copied.err().map(|error| Failure::of_connection(&error)),
+        copied = plain::copy(stream, passage.io, &progress) => copied.err().map(|error| Failure::of_connection(&error)),
     };
     traffic.end(failure);
 }
@@ -138,54 +128,5 @@ fn ends(client: &Client, endpoint: Option<&Workload>) -> Ends {
         authority: Some(client.authority.clone()),
         service: Some(client.parties.service.clone()),
         is_mutual_tls: true,
-    }
-}
-
-/// Bytes that have been carried so far.
-#[derive(Debug, Default)]
-struct Progress {
-    to_client: AtomicU64,
-    to_server: AtomicU64,
-}
-
-impl Bytes for Arc<Progress> {
-    fn sent(&self) -> u64 {
-        self.to_client.load(Ordering::Relaxed)
-    }
-
-    fn received(&self) -> u64 {
-        self.to_server.load(Ordering::Relaxed)
-    }
-}
-
-/// A client's stream whose bytes are counted.
-struct Counting<S> {
-    stream: S,
-    progress: Arc<Progress>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(pin!(&mut self.stream).poll_read(cx, buf))?;
-        let read = buf.filled().len().saturating_sub(before);
-        self.progress.to_server.fetch_add(read as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(pin!(&mut self.stream).poll_write(cx, buf))?;
-        self.progress.to_client.fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pin!(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pin!(&mut self.stream).poll_shutdown(cx)
     }
 }
