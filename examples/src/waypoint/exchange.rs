@@ -106,8 +106,10 @@ impl Exchange<'_> {
         }
         let (head, content, response, permit) = self.authorized(admission, head, content, &subject).await?;
         let (mut head, mut response) = (head, vec![response]);
-        judge::count(self.client, served, &head, &subject)?;
-        let asked = judge::asked(self.client, served, &head, &subject);
+        let choice = route::choose(self.client, served, &head, &subject);
+        let limits = snapshot.limits(served, choice.as_ref());
+        judge::count(self.client, limits.clone(), &head, &subject)?;
+        let asked = judge::asked(self.client, served, limits, &head, &subject);
         let within = asked.await?;
         within.request.apply(&mut head.headers);
         response.push(within.response);
@@ -118,6 +120,7 @@ impl Exchange<'_> {
             client: self.client,
             snapshot: &snapshot,
             served,
+            choice,
             head,
             content,
             subject,

@@ -44,7 +44,7 @@ use bytes::Bytes;
 use http::Request;
 use hyper::body::Body;
 use mesh_policy::Facts;
-use mesh_policy::traffic::rate::Clusters;
+use mesh_policy::traffic::rate::{Clusters, Descriptors};
 
 pub(super) use self::about::{About, End};
 use self::authorization::Provider;
@@ -200,7 +200,8 @@ impl External {
         Ok(Authorized { request, response })
     }
 
-    /// Asks whether a request to `service`, which is its `namespace/hostname`, is one too many.
+    /// Asks whether a request to `service`, which is its `namespace/hostname`, is one too many, also by
+    /// what policies have `more` to ask.
     ///
     /// # Errors
     ///
@@ -212,12 +213,13 @@ impl External {
     pub(super) fn limit<'s>(
         &'s self,
         service: &str,
+        more: &[&Descriptors],
         facts: Facts<'_>,
         clusters: Clusters<'_>,
     ) -> impl Future<Output = Result<Within, Refused>> + Send + use<'s> {
         let limits = self.limits.as_ref();
         // Before anybody waits: facts are for one thread.
-        let asking = limits.map(|limits| (limits, limits.descriptors(service, facts, clusters)));
+        let asking = limits.map(|limits| (limits, limits.descriptors(service, more, facts, clusters)));
         async move {
             match asking {
                 Some((limits, descriptors)) => limits.ask(descriptors).await,

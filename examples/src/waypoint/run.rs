@@ -114,6 +114,7 @@ fn terms(config: &Config) -> Terms {
         trust_domain: config.trust_domain.to_string(),
         network: config.settings.network.as_str().into(),
         root_namespace: config.traffic.root_namespace.clone(),
+        asks_about_limits: config.external.asks_about_limits(),
     }
 }
 

@@ -3,7 +3,9 @@
 //!
 //! Hyper has parsed the request and refused what is malformed by itself: bad chunks, folded lines,
 //! blanks before colons, lengths that are none or differ, transfer codings that do not end in
-//! `chunked`. What it sends on is framed anew.
+//! `chunked`. What it sends on is framed anew. A length beside chunks never gets here: hyper drops it, and
+//! ends the connection with the answer (RFC 9112 §6.3), so that nothing behind such a request is taken
+//! for another one.
 
 use hyper::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use hyper::http::request::Parts;

@@ -24,6 +24,7 @@ mod tasks;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod tried;
 mod tunnels;
 mod wire;
 

@@ -16,8 +16,10 @@ mod cluster;
 mod configuration;
 mod drain;
 mod endpoints;
+mod framing;
 mod grpc;
 mod http;
+mod limits;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;

@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 use hyper::http::request::Parts;
 use mesh_policy::authz::{Admission as Decided, Consultation, Permit, PolicySet};
 use mesh_policy::jwt::Changes;
-use mesh_policy::traffic::rate::Clusters;
+use mesh_policy::traffic::rate::{Clusters, TargetLimits};
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
 
@@ -91,15 +91,20 @@ fn explain(set: &PolicySet, facts: &RequestFacts<'_>) {
 }
 
 /// Counts a request against the limits of this program's own.
-pub(super) fn count(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<(), Answer> {
-    if served.limits.is_empty() {
+pub(super) fn count<'l>(
+    client: &Client,
+    limits: impl Iterator<Item = &'l TargetLimits> + Clone,
+    head: &Parts,
+    subject: &Subject,
+) -> Result<(), Answer> {
+    if limits.clone().next().is_none() {
         return Ok(());
     }
     let now = client.worker.gateway.began.elapsed();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
-        for limits in &served.limits {
+        for limits in limits {
             limits
-                .limiter
+                .limiter()
                 .check(facts, now)
                 .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))?;
         }
@@ -107,10 +112,11 @@ pub(super) fn count(client: &Client, served: &Served, head: &Parts, subject: &Su
     })
 }
 
-/// Asks whoever counts requests for all proxies.
-pub(super) fn asked(
-    client: &Client,
+/// Asks whoever counts requests for all proxies, also about what policies have to ask.
+pub(super) fn asked<'w>(
+    client: &'w Client,
     served: &Served,
+    limits: impl Iterator<Item = &'w TargetLimits>,
     head: &Parts,
     subject: &Subject,
 ) -> impl Future<Output = Result<Within, Refused>> + Send {
@@ -119,8 +125,11 @@ pub(super) fn asked(
         source: &worker.gateway.cluster,
         destination: &served.service.key,
     };
+    let more = limits.map(TargetLimits::descriptors).filter(|more| !more.is_empty());
+    let more: Vec<_> = more.collect();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
-        worker.external.limit(&served.service.key, Facts::from(facts), clusters)
+        let facts = Facts::from(facts);
+        worker.external.limit(&served.service.key, &more, facts, clusters)
     })
 }
 

@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri};
 use mesh_policy::authz::Permit;
 use mesh_policy::traffic::{Abort, AnswerEdits, Failed, Forward, Plan, Retries, RouteRequest, Rule, Step, Timeouts};
-use mesh_policy::{Known, traffic::Choice};
+use mesh_policy::{Known, RequestFacts, traffic::Choice};
 use tokio::time::sleep;
 
 use super::judge::with_facts;
@@ -22,11 +22,29 @@ use crate::waypoint::headers::{self, Edited};
 use crate::waypoint::snapshot::{Destination, Routes, Served, Snapshot};
 use crate::waypoint::upstream::{Order, Shadow};
 
+/// The rule that takes a request, if its service has routes and one of them does. Limits may be for that
+/// rule alone, so that it is known before anything is counted.
+pub(super) fn choose<'s>(client: &Client, served: &'s Served, head: &Parts, subject: &Subject) -> Option<Choice<'s>> {
+    let Routes::Table(table) = served.routes(client.port)? else {
+        return None;
+    };
+    with_facts(client, head, subject, Known::Unavailable, |facts| {
+        table.decide(&request(client, facts))
+    })
+}
+
+/// A request as routes see it.
+fn request<'f>(client: &Client, facts: &'f RequestFacts<'f>) -> RouteRequest<'f> {
+    RouteRequest::new(facts).port(client.port).scheme(b"http")
+}
+
 /// A request that may pass, on its way.
 pub(super) struct Passing<'a> {
     pub(super) client: &'a Client,
     pub(super) snapshot: &'a Snapshot,
     pub(super) served: &'a Served,
+    /// The rule that takes it.
+    pub(super) choice: Option<Choice<'a>>,
     pub(super) head: Parts,
     pub(super) content: Body,
     pub(super) subject: Subject,
@@ -37,22 +55,21 @@ pub(super) struct Passing<'a> {
 impl Passing<'_> {
     /// Does with the request what the routes of its service say.
     pub(super) async fn carry(self, account: &mut Account) -> Result<Ending, Answer> {
-        let table = match self.served.routes(self.client.port) {
+        match self.served.routes(self.client.port) {
             None => return self.send(None, account).await,
             Some(Routes::Broken) => {
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 return Err(Answer::new(status, "NR", "the service's routes cannot be carried out"));
             }
-            Some(Routes::Table(table)) => table,
-        };
-        let decided = with_facts(self.client, &self.head, &self.subject, Known::Unavailable, |facts| {
-            let request = RouteRequest::new(facts).port(self.client.port).scheme(b"http");
-            let choice = table.decide(&request)?;
-            let chance = &self.client.worker.gateway.chance;
-            Some((choice, choice.plan(&request, || chance.draw())))
-        });
+            Some(Routes::Table(_)) => {}
+        }
         let missed = || Answer::new(StatusCode::NOT_FOUND, "NR", "no route takes it");
-        let (choice, Plan { delay, step, .. }) = decided.ok_or_else(missed)?;
+        let choice = self.choice.ok_or_else(missed)?;
+        let plan = with_facts(self.client, &self.head, &self.subject, Known::Unavailable, |facts| {
+            let chance = &self.client.worker.gateway.chance;
+            choice.plan(&request(self.client, facts), || chance.draw())
+        });
+        let Plan { delay, step, .. } = plan;
         account.takes(name(&choice));
         if let Some(delay) = delay {
             sleep(delay).await;
@@ -95,6 +112,7 @@ impl Passing<'_> {
             client,
             snapshot,
             served,
+            choice: _,
             mut head,
             content,
             mut subject,

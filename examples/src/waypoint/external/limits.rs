@@ -80,10 +80,11 @@ impl Asked {
     pub(super) fn descriptors(
         &self,
         service: &str,
+        more: &[&Descriptors],
         facts: Facts<'_>,
         clusters: Clusters<'_>,
     ) -> Vec<RateLimitDescriptor> {
-        self.counting.descriptors(service, facts, clusters)
+        self.counting.descriptors(service, more, facts, clusters)
     }
 
     /// Asks whether a request is one too many. Nobody is asked about a request that no
@@ -125,11 +126,18 @@ impl Asked {
 }
 
 impl Counting {
-    fn descriptors(&self, service: &str, facts: Facts<'_>, clusters: Clusters<'_>) -> Vec<RateLimitDescriptor> {
+    fn descriptors(
+        &self,
+        service: &str,
+        more: &[&Descriptors],
+        facts: Facts<'_>,
+        clusters: Clusters<'_>,
+    ) -> Vec<RateLimitDescriptor> {
         let rules = self.rules.iter();
         let rules =
             rules.filter(|rule| rule.services.is_empty() || rule.services.iter().any(|name| **name == *service));
-        let made = rules.flat_map(|rule| rule.descriptors.of(facts, clusters));
+        let asked = rules.map(|rule| &rule.descriptors).chain(more.iter().copied());
+        let made = asked.flat_map(|descriptors| descriptors.of(facts, clusters));
         made.map(|entries| descriptor(&entries)).collect()
     }
 }
