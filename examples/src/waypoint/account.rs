@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Response, Version};
+use hyper::{HeaderMap, Response, StatusCode, Version};
 use mesh_xds::store::Workload;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -155,8 +155,8 @@ impl Account {
     }
 
     /// The connection has gone on by another protocol, and ended.
-    pub(super) fn end_upgraded(mut self, received: u64, sent: u64) {
-        self.status = 101;
+    pub(super) fn end_upgraded(mut self, status: StatusCode, received: u64, sent: u64) {
+        self.status = status.as_u16();
         self.received.fetch_add(received, Ordering::Relaxed);
         self.sent = sent;
         self.tell();

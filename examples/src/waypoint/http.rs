@@ -1,7 +1,7 @@
 //! HTTP within a tunnel.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 
 use super::client::Client;
 use super::exchange;
@@ -33,13 +34,10 @@ const MAX_RESETS: usize = 100;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection that goes on by another protocol.
-pub(super) type Upgraded = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// One client's requests on one connection.
 pub(super) struct Conversation {
     pub(super) client: Client,
-    upgraded: Mutex<Option<Upgraded>>,
+    upgraded: Mutex<JoinSet<()>>,
 }
 
 impl Conversation {
@@ -50,9 +48,17 @@ impl Conversation {
         })
     }
 
-    /// Has the connection go on so when HTTP on it has ended.
-    pub(super) fn go_on(&self, upgraded: Upgraded) {
-        *self.upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgraded);
+    /// Has the connection, or a stream of it, go on so when HTTP on it has ended.
+    pub(super) fn go_on(&self, upgraded: impl Future<Output = ()> + Send + 'static) {
+        let mut all = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.try_join_next().is_some() {}
+        all.spawn(upgraded);
+    }
+
+    /// Waits for the end of what has gone on by another protocol.
+    async fn ended(&self) {
+        let mut upgraded = std::mem::take(&mut *self.upgraded.lock().unwrap_or_else(PoisonError::into_inner));
+        while upgraded.join_next().await.is_some() {}
     }
 
     /// Serves HTTP/1.1 until its end, and what it may become.
@@ -77,10 +83,7 @@ impl Conversation {
             }
         };
         tracing::debug!(?served, "HTTP ended");
-        let upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(upgraded) = upgraded {
-            upgraded.await;
-        }
+        self.ended().await;
     }
 
     /// Serves HTTP/2 until its end.
@@ -92,9 +95,11 @@ impl Conversation {
             .max_concurrent_streams(MAX_STREAMS)
             .max_pending_accept_reset_streams(MAX_RESETS)
             .max_local_error_reset_streams(MAX_RESETS)
-            .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+            .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+            .enable_connect_protocol();
+        let conversation = Arc::clone(&self);
         let service = service_fn(move |request: Request<Incoming>| {
-            let conversation = Arc::clone(&self);
+            let conversation = Arc::clone(&conversation);
             async move { Ok::<_, Infallible>(exchange::answer(&conversation, request).await) }
         });
         let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
@@ -106,5 +111,6 @@ impl Conversation {
             }
         };
         tracing::debug!(?served, "HTTP ended");
+        self.ended().await;
     }
 }

@@ -16,10 +16,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_identity::PeerPolicy;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::nodes::{Node, World, files, identity};
+use crate::nodes::{Node, World, ask, files, identity};
 use crate::shop::Shop;
 use crate::world::{Process, eventually, soon};
 
@@ -30,7 +30,7 @@ pub struct Cluster {
     pub one: Shop,
     pub two: Shop,
     /// Takes tunnels for the endpoints while it is there.
-    _node: Node,
+    _node: Option<Node>,
     pub waypoint: Process,
     pub addr: SocketAddr,
     pub admin: SocketAddr,
@@ -65,11 +65,28 @@ impl Cluster {
         Self::start_in(world, one, "", "").await
     }
 
+    /// With this application behind `till`, and no node before it.
+    pub async fn start_without_node(world: World, one: Shop, objects: &str, more: &str) -> Self {
+        let two = Shop::open(world.ip(4), "two").await;
+        world.write(&mesh(&world, &one, &two));
+        Self::start_among(world, (one, two), None, objects, more).await
+    }
+
     async fn start_in(world: World, one: Shop, objects: &str, more: &str) -> Self {
         let two = Shop::open(world.ip(4), "two").await;
         world.write(&mesh(&world, &one, &two));
         let head = world.head("far", &["till"]) + &world.inbound(world.till()) + &world.inbound(world.ip(4));
         let node = world.start("far", &head).await;
+        Self::start_among(world, (one, two), Some(node), objects, more).await
+    }
+
+    async fn start_among(
+        world: World,
+        (one, two): (Shop, Shop),
+        node: Option<Node>,
+        objects: &str,
+        more: &str,
+    ) -> Self {
         let folder = world.pki.path().join("objects");
         fs::create_dir(&folder).unwrap();
         let file = folder.join("objects.yaml");
@@ -123,6 +140,17 @@ impl Cluster {
         }
     }
 
+    /// The counters that begin so, without those that are 0.
+    pub async fn counters(&self, name: &str) -> Vec<String> {
+        let (_, text) = ask(self.admin, "GET", "/metrics").await;
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(name) && !line.ends_with(" 0"));
+        let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    }
+
     /// Waits for the access log to tell something of which `is` holds.
     pub async fn tells(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(what, async || {
@@ -153,25 +181,38 @@ impl Caller {
 
     /// A request by HTTP/1.1 on a tunnel of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
-        let io = TokioIo::new(self.open().await.unwrap());
-        let (mut send, connection) = http1::handshake(io).await.unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(connection);
-        whole(soon("answer", send.send_request(request)).await.unwrap()).await
+        send(self.open().await.unwrap(), request).await
     }
 
     /// A tunnel for many requests by HTTP/2.
     pub async fn http2(&self) -> (http2::SendRequest<Full<Bytes>>, JoinSet<hyper::Result<()>>) {
-        let io = TokioIo::new(self.open().await.unwrap());
-        let (send, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(connection);
-        (send, tasks)
+        http2(self.open().await.unwrap()).await
     }
 
     pub async fn get(&self, path: &str) -> Response<Bytes> {
         self.send(get(path, &[])).await
     }
+}
+
+/// A request by HTTP/1.1 on a connection of its own.
+pub async fn send(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Response<Bytes> {
+    let (mut send, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    whole(soon("answer", send.send_request(request)).await.unwrap()).await
+}
+
+/// A connection for many requests by HTTP/2.
+pub async fn http2(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> (http2::SendRequest<Full<Bytes>>, JoinSet<hyper::Result<()>>) {
+    let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    (send, tasks)
 }
 
 /// A request to the service.

@@ -2,53 +2,39 @@
 
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use hyper::http::request::Parts;
-use mesh_policy::authz::{Admission as Decided, Consultation, Permit, PolicySet};
-use mesh_policy::jwt::Changes;
+use mesh_policy::authz::{Admission, Permit, PolicySet};
+use mesh_policy::jwt::{Authenticator, Changes};
 use mesh_policy::traffic::rate::{Clusters, TargetLimits};
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
 
 use super::Subject;
+use super::consult::Agreed;
 use crate::admission::admit;
 use crate::waypoint::answer::Answer;
 use crate::waypoint::client::Client;
 use crate::waypoint::external::{Refused, Within};
-use crate::waypoint::headers::{self, Lines};
+use crate::waypoint::headers::Lines;
 use crate::waypoint::snapshot::{Protection, Served};
 
-/// What policies say.
-pub(super) enum Admission {
-    Granted {
-        permit: Permit,
-        changes: Changes,
-    },
-    /// It may, if others agree.
-    Ask {
-        consultation: Consultation,
-        set: Arc<PolicySet>,
-        changes: Changes,
-    },
-}
-
-impl Admission {
-    /// Does to the headers what the request's token asks for, and answers with another target if there
-    /// is to be one.
-    pub(super) fn apply(&self, lines: &mut HeaderMap) -> Option<Vec<u8>> {
-        let (Self::Granted { changes, .. } | Self::Ask { changes, .. }) = self;
-        headers::apply(changes, lines);
-        changes.target().map(<[u8]>::to_vec)
+/// The policies that decide about requests to a service.
+pub(super) fn policies(served: &Served) -> Result<&Arc<PolicySet>, Answer> {
+    match &served.protection {
+        Protection::Policies(set) => Ok(set),
+        Protection::Closed(reason) => Err(Answer::denied(reason)),
     }
 }
 
-/// Has policies decide.
-pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<Admission, Answer> {
-    let set = match &served.protection {
-        Protection::Policies(set) => set,
-        Protection::Closed(reason) => return Err(Answer::denied(reason)),
-    };
-    let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
+/// Checks whose request it is, and has policies decide. What is to be done to the request by its token
+/// comes with the permit.
+pub(super) fn judge(
+    client: &Client,
+    set: &Arc<PolicySet>,
+    authenticator: &Authenticator,
+    Agreed { head, .. }: &Agreed,
+    subject: &Subject,
+) -> Result<(Permit, Changes), Answer> {
     let gateway = &client.worker.gateway;
     let authentication = with_facts(client, head, subject, Known::Unavailable, |facts| {
         authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)
@@ -57,23 +43,18 @@ pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Su
         let status = rejection.status().try_into().unwrap_or(hyper::StatusCode::UNAUTHORIZED);
         Answer::unauthenticated(status, rejection.challenge(), &rejection)
     })?;
-    let changes = authentication.changes().clone();
     with_facts(client, head, subject, authentication.claims(), |facts| {
-        match set.decide(facts).admission() {
-            Decided::Ask(consultation) => Ok(Admission::Ask {
-                consultation,
-                set: Arc::clone(set),
-                changes,
-            }),
-            decided => {
-                let permit = admit(set, decided).map_err(|refusal| {
-                    explain(set, facts);
-                    Answer::denied(&refusal)
-                })?;
-                Ok(Admission::Granted { permit, changes })
-            }
-        }
+        let permit = match set.decide(facts).admission() {
+            // They have.
+            Admission::Ask(consultation) => Ok(consultation.all_agreed()),
+            decided => admit(set, decided),
+        };
+        permit.map_err(|refusal| {
+            explain(set, facts);
+            Answer::denied(&refusal)
+        })
     })
+    .map(|permit| (permit, authentication.changes().clone()))
 }
 
 /// Tells which rule came closest to another decision.

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::judge::with_facts;
 use super::upgrade::Upgrade;
+use super::websocket::Opening;
 use super::{Ending, Subject};
 use crate::waypoint::account::Account;
 use crate::waypoint::answer::Answer;
@@ -132,10 +133,11 @@ impl Passing<'_> {
                 target.clone_from(changed);
             }
         }
-        let upgrade = subject.upgrade.take();
-        if upgrade.is_some() {
+        let chance = &client.worker.gateway.chance;
+        let opening = subject.opening.take();
+        let opening = opening.map(|opening| opening.ask(&mut head.headers, || chance.draw()));
+        if opening.is_some() {
             order.is_http2 = false;
-            headers::set_websocket(&mut head.headers);
         }
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority);
         let target = PathAndQuery::try_from(&target[..]).map_err(unwritable)?;
@@ -152,7 +154,7 @@ impl Passing<'_> {
         })?;
         account.answered_by(&sent.endpoint, sent.attempts, sent.flags.to_string());
         if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switched(sent.response, upgrade);
+            return switched(sent.response, opening);
         }
         let lines = sent.response.headers_mut();
         headers::end_to_end(lines);
@@ -258,18 +260,15 @@ fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<En
     Ok(Ending::Answer(response))
 }
 
-fn switched(mut response: Response<Body>, client: Option<OnUpgrade>) -> Result<Ending, Answer> {
+fn switched(mut response: Response<Body>, opening: Option<Opening>) -> Result<Ending, Answer> {
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
+    let client = opening.and_then(|opening| opening.opened(&mut response));
     match (client, endpoint) {
-        (Some(client), Some(endpoint)) => {
-            headers::end_to_end(response.headers_mut());
-            headers::set_websocket(response.headers_mut());
-            Ok(Ending::Upgrade(Upgrade {
-                client,
-                endpoint,
-                response,
-            }))
-        }
+        (Some(client), Some(endpoint)) => Ok(Ending::Upgrade(Upgrade {
+            client,
+            endpoint,
+            response,
+        })),
         _ => Err(Answer::new(
             StatusCode::BAD_GATEWAY,
             "UPE",

@@ -1,4 +1,4 @@
-//! A connection that goes on by WebSocket.
+//! A connection, or a stream of one, that goes on by WebSocket.
 
 use hyper::Response;
 use hyper::upgrade::OnUpgrade;
@@ -17,7 +17,7 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Has the connection go on so once the client has the answer.
+    /// Has it go on so once the client has the answer.
     pub(super) fn begin(self, conversation: &Conversation, mut account: Account) -> Response<Told> {
         let Self {
             client,
@@ -25,20 +25,21 @@ impl Upgrade {
             response,
         } = self;
         let (head, held) = response.into_parts();
-        conversation.go_on(Box::pin(async move {
+        let status = head.status;
+        conversation.go_on(async move {
             let _held = held;
             let joined = async {
                 let (client, endpoint) = tokio::try_join!(client, endpoint).map_err(std::io::Error::other)?;
                 copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(endpoint)).await
             };
             match joined.await {
-                Ok((received, sent)) => account.end_upgraded(received, sent),
+                Ok((received, sent)) => account.end_upgraded(status, received, sent),
                 Err(error) => {
                     account.fail("UC", error.to_string());
-                    account.end_upgraded(0, 0);
+                    account.end_upgraded(status, 0, 0);
                 }
             }
-        }));
+        });
         Told::untold(Response::from_parts(head, body::whole("")))
     }
 }
