@@ -39,7 +39,7 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
         port: client.port,
         subset: None,
         rule: snapshot.rule(&served.service.key).cloned(),
-        policy: None,
+        policy: snapshot.backend_policy(&served.service.key).cloned(),
         timeouts: Timeouts::default(),
         retries: None,
         is_http2: false,

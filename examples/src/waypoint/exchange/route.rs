@@ -199,6 +199,7 @@ fn order(
                 port: to.port,
                 subset: to.subset,
                 rule: to.rule,
+                policy: to.policy,
                 is_http2,
             });
             let destination = destination.ok_or_else(unknown)?;

@@ -11,7 +11,7 @@ use mesh_policy::traffic::retry::{self, Call, Conditions, Decision, Policy, Push
 use mesh_policy::traffic::upstream::Settings;
 use mesh_policy::traffic::{Timeouts, grpc_timeout};
 use mesh_xds::store::Workload;
-use tokio::time::{sleep, sleep_until, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use super::PENALTY;
 use super::answer::{Answer, Places, Report, grpc_status};
@@ -78,6 +78,9 @@ impl<D: Dial> Exchange<'_, D> {
             let decision = self.decide(&state, attempts, &attempt);
             let endpoint = attempt.endpoint;
             match decision {
+                Decision::Retry(_) if !self.replay.take_back() => {
+                    return self.finish(attempt.end, attempt.places, endpoint, attempts, Stop::BodyGone);
+                }
                 Decision::Retry(retry) => {
                     let is_unreached = matches!(attempt.end, Err(Fault::Connect(_)));
                     // The connection of an answer that nobody wants ends with it.
@@ -132,8 +135,8 @@ impl<D: Dial> Exchange<'_, D> {
         let deadline = self
             .deadline
             .and_then(|deadline| self.endpoints.clock.instant(deadline));
-        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        Response::from_parts(head, Body::new(Answer::new(body, places, deadline)))
+        let answer = Answer::new(body, places, deadline, &self.connections.tasks);
+        Response::from_parts(head, Body::new(answer))
     }
 
     /// One attempt, which counts for its endpoint however it ends.
@@ -237,9 +240,7 @@ impl<D: Dial> Exchange<'_, D> {
                 Err(_) if self.replay.has_failed() => return Err(Fault::Client),
                 // It was idle for too long, which says nothing about who is at its other end. Each such
                 // connection is one less.
-                Err(Fault::ResetBeforeRequest)
-                    if lease.is_used() && stale < MOST_STALE && self.replay.can_be_played() =>
-                {
+                Err(Fault::ResetBeforeRequest) if lease.is_used() && stale < MOST_STALE && self.replay.take_back() => {
                     stale += 1;
                 }
                 Err(fault) => return Err(fault),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::{App, Log, World, get, in_turn, post, retries, rule};
 use crate::proxy::stretch::Spot;
-use crate::waypoint::upstream::order::Order;
+use crate::waypoint::upstream::order::{Order, Shadow};
 use crate::waypoint::upstream::site::Way;
 
 /// How often each application is asked, by its name.
@@ -191,6 +191,27 @@ async fn a_services_policy_bounds_retries_in_a_time() {
         world.ask(get(number), &order).await;
     }
     assert_eq!(log.take().len(), 22);
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_leave_what_is_known_of_a_service() {
+    let world = named(&["app"]);
+    let mut order = world.order();
+    order.policy = Some(Arc::new(BackendTrafficPolicy::new("default", "shop")));
+    order.shadows.push(Shadow {
+        service: Arc::clone(&order.service),
+        port: order.port,
+        subset: None,
+        rule: None,
+        policy: order.policy.clone(),
+        is_http2: false,
+    });
+    let before = world.cluster(&order).state();
+    for number in 0..5 {
+        assert_eq!(world.ask(get(number), &order).await.0, 200);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(Arc::ptr_eq(&before, &world.cluster(&order).state()));
 }
 
 #[tokio::test(start_paused = true)]
