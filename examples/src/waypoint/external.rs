@@ -247,28 +247,20 @@ impl External {
 pub(super) enum ServicesError {
     #[error("external.authorization: `{}` is there twice", name.escape_debug())]
     Twice { name: Box<str> },
-    #[error("external.authorization `{}`: {}", name.escape_debug(), described(error))]
+    #[error("external.authorization `{}`: server.{error}", name.escape_debug())]
     Provider {
         name: Box<str>,
         #[source]
         error: DialSetupError,
     },
-    #[error("external.limits: {}", described(.0))]
+    #[error("external.limits: server.{0}")]
     Limits(#[source] DialSetupError),
     #[cfg(feature = "otlp")]
-    #[error("external.traces: {}", described(.0))]
+    #[error("external.traces: server.{0}")]
     Traces(#[source] DialSetupError),
     #[cfg(not(feature = "otlp"))]
     #[error("external.traces: this program was built without the feature `otlp`")]
     NoTraces,
-}
-
-/// The field below the service's own.
-fn described(error: &DialSetupError) -> String {
-    match error {
-        DialSetupError::Name(error) => format!("server.server_name: {error}"),
-        DialSetupError::Roots { file, error } => format!("server.roots: {}: {error}", file.display()),
-    }
 }
 
 #[cfg(test)]

@@ -15,14 +15,12 @@ use super::sniff::{Protocol, sniff};
 use super::tcp;
 use super::upstream::Upstream;
 use crate::proxy::plain;
-use crate::proxy::tunnels::Tunnels;
 use crate::workers::Stop;
 
 /// A thread's way from clients to endpoints.
 #[derive(Clone)]
 pub(super) struct Worker {
     pub(super) gateway: Arc<Gateway>,
-    pub(super) tunnels: Tunnels,
     pub(super) upstream: Arc<Upstream>,
     pub(super) external: Arc<External>,
 }
