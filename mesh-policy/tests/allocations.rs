@@ -11,7 +11,10 @@ use mesh_policy::{
         balance::{Algorithm, Ask, Balance, Endpoint, EndpointSet},
         breaker::{Breaker, Limits, Resource},
         outlier::{Accrual, Detection, Detector, Gate, Outcome},
-        rate::{Bucket, KeyedBuckets, Limit, LimitKey, LimitTable, LimitTarget, LocalLimit, RateLimitPolicy},
+        rate::{
+            Bucket, KeyedBuckets, Limit, LimitKey, LimitTable, LimitTarget, Limiter, LocalLimit, RateLimitPolicy,
+            TargetLimits,
+        },
         retry::{self, Budget, Call, Failure, Policy},
     },
 };
@@ -100,8 +103,8 @@ fn limits_of_policies_allocate_nothing() {
     let mut passed = 0;
     let allocations = allocation_counter::measure(|| {
         for _ in 0..100 {
-            let mut limits = table.of("Service", "n", "s", Some("rule"));
-            passed += u32::from(limits.all(|limits| limits.limiter().check(&facts, second).is_ok()));
+            let limits = table.of("Service", "n", "s", Some("rule")).map(TargetLimits::limiter);
+            passed += u32::from(Limiter::check_all(limits, &facts, second).is_ok());
         }
     });
     assert_eq!((allocations.count_total, passed), (0, 50));

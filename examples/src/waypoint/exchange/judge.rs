@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 use hyper::http::request::Parts;
 use mesh_policy::authz::{Admission as Decided, Consultation, Permit, PolicySet};
 use mesh_policy::jwt::Changes;
-use mesh_policy::traffic::rate::{Clusters, TargetLimits};
+use mesh_policy::traffic::rate::{Clusters, Limiter, TargetLimits};
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
 
@@ -102,13 +102,9 @@ pub(super) fn count<'l>(
     }
     let now = client.worker.gateway.began.elapsed();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
-        for limits in limits {
-            limits
-                .limiter()
-                .check(facts, now)
-                .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))?;
-        }
-        Ok(())
+        Limiter::check_all(limits.map(TargetLimits::limiter), facts, now)
+            .map(|_| ())
+            .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))
     })
 }
 

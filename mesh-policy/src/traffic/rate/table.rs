@@ -82,8 +82,8 @@ impl LimitTable {
     }
 
     /// The limits for requests to an object: a service; or a route, of which `rule` is the name of the
-    /// rule that takes them. Those for the rule come before those for the route, which is the order to
-    /// ask them in.
+    /// rule that takes them. Those for the rule come before those for the route; all of them are asked
+    /// with [`Limiter::check_all`].
     pub fn of<'t>(
         &'t self,
         kind: &str,

@@ -83,20 +83,6 @@ async fn near_endpoints_are_asked_until_too_many_of_them_are_ill() {
     assert_eq!(asked(&world, &order, 20).await, counted(&[("far", 20)]));
 }
 
-/// A waypoint with endpoints at its own place, and at another one.
-fn divided(world: &mut World, near: &[&str], far: &[&str]) {
-    let at = |number: usize| format!("10.0.1.{}", number + 1);
-    let places = near
-        .iter()
-        .map(|uid| (uid, "r/z/s"))
-        .chain(far.iter().map(|uid| (uid, "r/other/s")));
-    let endpoints = places
-        .enumerate()
-        .map(|(number, (uid, place))| located(in_service(workload(uid, &at(number)), "shop"), place));
-    let here = located(workload("waypoint", "10.0.0.9"), "r/z/s");
-    world.workloads(&[here].into_iter().chain(endpoints).collect::<Vec<_>>());
-}
-
 /// Near endpoints are preferred, and none is ejected.
 fn near_first(world: &World) -> Order {
     let mut order = world.order();
@@ -115,7 +101,7 @@ async fn no_request_is_lost_where_all_near_endpoints_are_dead_and_a_far_one_live
             let log = Log::default();
             let dead = near.iter().map(|uid| (*uid, App::Dead));
             let mut world = World::new(is_http2, dead.chain([("far", App::answering(200, "far", &log))]));
-            divided(&mut world, near, &["far"]);
+            world.divided(near, &["far"]);
             let order = near_first(&world);
             for number in 0..100 {
                 let (status, text, attempts) = world.ask(post(number, "!"), &order).await;
@@ -142,7 +128,7 @@ async fn a_request_stays_near_while_one_there_has_not_failed_it() {
             (name, App::answering(status, name, &log))
         });
         let mut world = World::new(false, apps);
-        divided(&mut world, &["ill", "near"], &["far"]);
+        world.divided(&["ill", "near"], &["far"]);
         let order = near_first(&world);
         for number in 0..50 {
             let (status, text, _) = world.ask(get(number), &order).await;
