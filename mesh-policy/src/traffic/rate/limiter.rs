@@ -89,8 +89,8 @@ impl Limiter {
     ) -> Result<Option<(Limit, Allowance)>, LimitReached<'l>> {
         let facts = facts.into();
         let mut least: Option<(Limit, Allowance)> = None;
-        for is_for_all in [false, true] {
-            let stages = limiters.clone().into_iter().flat_map(|limiter| &limiter.stages);
+        for (is_for_all, limiters) in [(false, limiters.clone()), (true, limiters)] {
+            let stages = limiters.into_iter().flat_map(|limiter| &limiter.stages);
             for stage in stages.filter(|stage| matches!(stage.counter, Counter::Everyone(_)) == is_for_all) {
                 let Some((limit, found)) = stage.counter.count(&facts, now) else {
                     continue;
