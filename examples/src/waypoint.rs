@@ -3,6 +3,7 @@
 mod account;
 mod answer;
 mod args;
+mod backlog;
 mod body;
 mod client;
 mod config;

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
+use super::backlog::Watched;
 use super::client::Client;
 use super::exchange;
 use super::stream::Streams;
@@ -73,6 +74,7 @@ impl Conversation {
         stop: Stop,
     ) {
         let conversation = Arc::clone(&self);
+        let io = Watched::new(io, Arc::clone(&self.streams.backlog));
         let served = async {
             match is_http2 {
                 true => conversation.http2(io, stop).await,

@@ -1,7 +1,8 @@
 //! Requests under way on one connection, and the end of those on which nothing moves.
 //!
 //! Who sends no more of a request, or takes no more of its answer, is not waited for without end:
-//! neither is polled then, so that somebody else has to look.
+//! neither is polled then, so that somebody else has to look. An answer that is all written may still
+//! wait for its client; that is seen by the connection's backlog.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::account::Account;
+use super::backlog::Backlog;
 use super::body::{Body, BodyError};
 use super::progress::Progress;
 
@@ -26,6 +28,7 @@ pub(super) struct Streams {
     /// For how long nothing may move.
     patience: Option<Duration>,
     open: Mutex<Vec<Watched>>,
+    pub(super) backlog: Arc<Backlog>,
 }
 
 /// A request and its answer.
@@ -63,6 +66,7 @@ impl Streams {
         Self {
             patience,
             open: Mutex::default(),
+            backlog: Arc::default(),
         }
     }
 
@@ -89,16 +93,27 @@ impl Streams {
     }
 
     /// Gives requests up on which nothing moves for too long. Ends when one of them stays open all the
-    /// same: what is left of its answer is not taken either, and only the connection can be ended.
+    /// same, or when nothing that was written is taken: only the connection can be ended then.
     pub(super) async fn stuck(&self) {
         let Some(patience) = self.patience else {
             return std::future::pending().await;
         };
+        let mut waits: Option<(u64, Instant)> = None;
         loop {
             sleep(patience / LOOKS).await;
-            if self.look(patience, Instant::now()) {
+            let now = Instant::now();
+            if self.look(patience, now) {
                 return;
             }
+            waits = match (self.backlog.waiting(), waits) {
+                (Some(taken), Some((seen, since))) if taken == seen => {
+                    if now.duration_since(since) >= patience {
+                        return;
+                    }
+                    waits
+                }
+                (taken, _) => taken.map(|taken| (taken, now)),
+            };
         }
     }
 
@@ -270,9 +285,11 @@ impl Drop for Told {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
 
     use super::*;
+    use crate::waypoint::backlog;
 
     const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -324,6 +341,30 @@ mod tests {
             }
         });
         assert!(ended.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_stuck_by_what_is_not_taken() {
+        let streams = Streams::new(Some(PATIENCE));
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut near = backlog::Watched::new(near, Arc::clone(&streams.backlog));
+        let slow = async {
+            near.write_all(b"slow").await.unwrap();
+            for _ in 0..8 {
+                sleep(PATIENCE / 2).await;
+                let taken = async { far.read_exact(&mut [0; 1]).await };
+                let (written, _) = tokio::join!(near.write_all(b"s"), taken);
+                written.unwrap();
+            }
+            near.write_all(b"not taken").await
+        };
+        let began = Instant::now();
+        tokio::select! {
+            _ = slow => panic!("taken"),
+            () = streams.stuck() => {}
+        }
+        let waited = began.elapsed();
+        assert!((5 * PATIENCE..7 * PATIENCE).contains(&waited), "{waited:?}");
     }
 
     #[test]
