@@ -37,6 +37,7 @@ mod shop;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/socks.rs"]
 mod socks;
+mod stalled;
 mod telemetry;
 mod tokens;
 mod websocket;
