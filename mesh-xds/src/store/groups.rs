@@ -43,7 +43,7 @@ impl Groups {
     pub(super) fn remove_workload(&mut self, workload: &Workload) {
         for address in found_at(workload) {
             self.occupy(&workload.network, *address, |crowd| {
-                crowd.remove_workload(&workload.uid)
+                crowd.remove_workload(&workload.uid);
             });
         }
         for membership in workload.services.iter() {
