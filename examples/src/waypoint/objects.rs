@@ -32,6 +32,12 @@ impl Objects {
         problems
     }
 
+    /// Nobody can tell what a resource says now.
+    pub(super) fn unread(&mut self, name: &str, reason: String) {
+        let source = Source::unread(reason, self.sources.get(name));
+        self.sources.insert(name.to_owned(), source);
+    }
+
     /// Whether a file or resource is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.sources.contains_key(name)
@@ -166,6 +172,33 @@ spec: {targetRefs: [{kind: Service, group: '', name: till}], rules: [{}]}
         let now = (objects.routes().next(), objects.policies().next());
         assert!(Arc::ptr_eq(now.0.unwrap(), &before.0.unwrap()));
         assert_ne!(now.1, before.1.as_ref());
+    }
+
+    #[test]
+    fn a_limit_with_a_fault_stays_as_it_was() {
+        let text = "
+apiVersion: traffic.mesh.internal/v1
+kind: RateLimitPolicy
+metadata: {name: till, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: till}], limits: [{requests: 2}]}
+";
+        let mut objects = Objects::default();
+        objects.take("a.yaml", text);
+        let before = objects.rate_limits().cloned().collect::<Vec<_>>();
+        let problems = objects.take("a.yaml", &text.replace("requests: 2", "requests: two"));
+        assert_eq!((before.len(), problems.len()), (1, 1));
+        assert!(objects.rate_limits().eq(&before));
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_lets_nobody_in() {
+        let mut objects = Objects::default();
+        objects.unread("a", "no message".to_owned());
+        assert_eq!(objects.closed(), Some("no message"));
+        objects.take("b", POLICY);
+        objects.remove("a");
+        objects.unread("b", "no message".to_owned());
+        assert_eq!((objects.policies().count(), objects.closed()), (1, None));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod build;
 mod frame;
 mod index;
 mod lead;
+mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use hbone::{Authority, Host};
 use mesh_policy::authz::{AuthorizationPolicy, PolicySet, RequestAuthentication};
 use mesh_policy::jwt::Authenticator;
-use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
+use mesh_policy::traffic::rate::LimitTable;
 use mesh_policy::traffic::upstream::BackendTrafficPolicy;
 use mesh_policy::traffic::{DestinationRule, Route, RouteTable, Target};
 use mesh_xds::store::{self, NetworkAddress, Service, Workload};
@@ -31,6 +32,8 @@ pub(super) struct Snapshot {
     /// How requests reach services, by the services' keys.
     rules: HashMap<Arc<str>, Arc<DestinationRule>>,
     backend_policies: HashMap<Arc<str>, Arc<BackendTrafficPolicy>>,
+    /// How many requests are too many, with what has been counted.
+    limits: LimitTable,
     /// What is wrong with objects.
     pub(super) problems: Vec<String>,
 }
@@ -48,7 +51,6 @@ pub(super) struct Served {
     pub(super) authenticator: Result<Arc<Authenticator>, Arc<str>>,
     /// What that was made of.
     believed: Box<[Arc<RequestAuthentication>]>,
-    pub(super) limits: Vec<Limits>,
     /// What is wrong with objects about it.
     problems: Box<[String]>,
 }
@@ -59,13 +61,6 @@ pub(super) enum Routes {
     Table(Arc<RouteTable>),
     /// They cannot be carried out, so nothing is.
     Broken,
-}
-
-/// How many requests are too many, with what has been counted.
-#[derive(Clone, Debug)]
-pub(super) struct Limits {
-    policy: RateLimitPolicy,
-    pub(super) limiter: Arc<Limiter>,
 }
 
 /// Who may use a service.
@@ -163,11 +158,9 @@ impl Served {
             (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.as_ref().err() == other.as_ref().err(),
         };
-        let limits = self.limits.iter().map(|limits| Arc::as_ptr(&limits.limiter));
         Arc::ptr_eq(&self.service, &other.service)
             && protection
             && authenticator
-            && limits.eq(other.limits.iter().map(|limits| Arc::as_ptr(&limits.limiter)))
             && self.routes.len() == other.routes.len()
             && self
                 .routes

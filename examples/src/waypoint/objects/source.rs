@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
-use mesh_policy::authz::k8s::{Item, Problem, ReadError, Reader};
+use mesh_policy::authz::k8s::{Item, Problem, Reader};
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
 use mesh_policy::traffic::k8s::{self as traffic, Manifests, Rejected};
 use mesh_policy::traffic::{Route, RouteKind};
@@ -31,7 +31,7 @@ impl Source {
         let traffic = traffic::read_items(name, reader.by_ref(), &budget);
         let policies = match reader.finish() {
             Ok(policies) => policies,
-            Err(error) => return Self::unread(&error, before),
+            Err(error) => return Self::unread(error.to_string(), before),
         };
         let mut source = Self {
             policies: policies.authorization.into_iter().map(Arc::new).collect(),
@@ -62,8 +62,7 @@ impl Source {
     }
 
     /// As it was before; if there was no before, policies may be missing.
-    fn unread(error: &ReadError, before: Option<&Self>) -> Self {
-        let reason = error.to_string();
+    pub(super) fn unread(reason: String, before: Option<&Self>) -> Self {
         let closed = before.is_none().then(|| reason.clone());
         let kept = before.cloned().unwrap_or(Self {
             closed,
@@ -139,6 +138,16 @@ fn keep(kept: &mut Manifests, rejected: &Rejected, before: &Manifests) -> bool {
             let mut known = before.destination_rules.iter();
             let found = known.find(|rule| rule.namespace == *namespace && rule.name == *name);
             add(&mut kept.destination_rules, found.cloned())
+        }
+        "RateLimitPolicy" => {
+            let mut known = before.rate_limits.iter();
+            let found = known.find(|policy| policy.namespace == *namespace && policy.name == *name);
+            add(&mut kept.rate_limits, found.cloned())
+        }
+        "XBackendTrafficPolicy" => {
+            let mut known = before.backend_policies.iter();
+            let found = known.find(|policy| policy.namespace == *namespace && policy.name == *name);
+            add(&mut kept.backend_policies, found.cloned())
         }
         _ => false,
     }

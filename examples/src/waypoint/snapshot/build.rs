@@ -1,24 +1,22 @@
 //! Makes snapshots.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
 use mesh_policy::authz::attach::{Recipient, Service as Attached, ServiceKind};
-use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, TrustDomains};
-use mesh_policy::authz::{RequestAuthentication, TargetRef};
+use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, RequestAuthentication, TrustDomains};
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
-use mesh_policy::traffic::rate::{Descriptors, Limiter, RateLimitPolicy};
 use mesh_policy::traffic::{Route, RouteTable};
 use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
 
 use super::frame::Terms;
 use super::index::{ByName, Index};
 use super::lead::lead;
-use super::{Limits, Protection, Routes, Served, Snapshot};
+use super::limits::Limits;
+use super::{Protection, Routes, Served, Snapshot};
 use crate::waypoint::objects::Objects;
 
 /// What the mesh and the objects come to. What stayed as it was `before` is shared with that, and so
@@ -49,8 +47,15 @@ pub(super) fn build(
     };
     let ours = services.iter().filter(|service| terms.serves(mesh, service));
     let served = ours.map(|service| (Arc::clone(&service.key), builder.served(service)));
+    let served: HashMap<_, _> = served.collect();
+    let limits = {
+        let limited = served.values().map(|served: &Arc<Served>| &**served);
+        let before = before.map(|before| &before.limits);
+        Limits::new(objects.rate_limits(), limited, terms.asks_about_limits, before)
+    };
     let mut snapshot = Snapshot {
-        served: served.collect(),
+        served,
+        limits: limits.table,
         mesh: mesh.clone(),
         network: Arc::clone(&terms.network),
         targets: HashMap::new(),
@@ -58,7 +63,7 @@ pub(super) fn build(
         backend_policies: HashMap::new(),
         problems: Vec::new(),
     };
-    snapshot.problems = problems(objects, &snapshot);
+    snapshot.problems = problems(objects, &snapshot, limits.problems);
     lead(&mut snapshot, terms, &index, &builder.named, before);
     snapshot
 }
@@ -80,9 +85,9 @@ fn named(services: &[Arc<Service>]) -> Named<'_> {
 }
 
 /// What is wrong, each thing once.
-fn problems(objects: &Objects, snapshot: &Snapshot) -> Vec<String> {
+fn problems(objects: &Objects, snapshot: &Snapshot, of_limits: Vec<String>) -> Vec<String> {
     let of_services = snapshot.served.values().flat_map(|served| &served.problems);
-    let all = objects.problems().map(str::to_owned).chain(uncounted(objects));
+    let all = objects.problems().map(str::to_owned).chain(of_limits);
     let all: BTreeSet<_> = all.chain(of_services.cloned()).collect();
     all.into_iter().collect()
 }
@@ -122,7 +127,6 @@ impl Builder<'_> {
         }
         problems.extend(authenticator.as_ref().err().map(ToString::to_string));
         let served = Served {
-            limits: self.limits(service, before),
             service: Arc::clone(service),
             routes,
             protection,
@@ -263,22 +267,6 @@ impl Builder<'_> {
         self.authenticators.insert(names, authenticator.clone());
         (believed, authenticator)
     }
-
-    /// The limits of a service. What was counted counts as long as a policy stays the same.
-    fn limits(&self, service: &Service, before: Option<&Arc<Served>>) -> Vec<Limits> {
-        let object = TargetRef::service(&service.name);
-        let before = before.map(|served| &*served.limits).unwrap_or_default();
-        let policies = self.index.rate_limits(&service.namespace, &service.name);
-        let policies = policies.filter(|policy| policy.is_for(&service.namespace, &object, None));
-        let kept = |policy: &RateLimitPolicy| before.iter().find(|limits| limits.policy == *policy).cloned();
-        let made = |policy: &RateLimitPolicy| Limits {
-            limiter: Arc::new(Limiter::new(&policy.limits, RandomState::new().hash_one(0))),
-            policy: policy.clone(),
-        };
-        policies
-            .map(|policy| kept(policy).unwrap_or_else(|| made(policy)))
-            .collect()
-    }
 }
 
 impl Cluster for Builder<'_> {
@@ -316,18 +304,6 @@ impl Terms {
             _ => false,
         }
     }
-}
-
-/// Limits that are not counted here: those of routes, and those that others count.
-fn uncounted(objects: &Objects) -> impl Iterator<Item = String> {
-    objects.rate_limits().flat_map(|policy| {
-        let name = format!("RateLimitPolicy `{}/{}`", policy.namespace, policy.name);
-        let others = policy.targets.iter().filter(|target| target.object.kind != "Service");
-        let others = others.map(|target| format!("{name}: requests of {} are not counted", target.object.kind));
-        let asked = (policy.descriptors != Descriptors::new())
-            .then(|| format!("{name}: descriptors are for `external.limits` of the configuration"));
-        others.chain(asked).collect::<Vec<_>>()
-    })
 }
 
 /// What declared a service: those of Kubernetes have names of its kind.

@@ -24,6 +24,8 @@ pub(in crate::waypoint) struct Terms {
     pub(in crate::waypoint) trust_domain: String,
     pub(in crate::waypoint) network: Arc<str>,
     pub(in crate::waypoint) root_namespace: String,
+    /// Whether somebody counts requests for all proxies.
+    pub(in crate::waypoint) asks_about_limits: bool,
 }
 
 /// Takes changes of the mesh and of objects, from whoever follows them, and publishes snapshots.
@@ -116,7 +118,10 @@ impl View for Frame {
                     // What fails requests is in force, and the server has to say when it is gone.
                     if is_new { Vec::new() } else { problems }
                 }
-                Err(error) => vec![error.to_string()],
+                Err(error) => {
+                    parts.objects.unread(&resource.name, error.to_string());
+                    vec![error.to_string()]
+                }
             };
             refusals.extend(problems.into_iter().next().map(|reason| Refusal {
                 name: resource.name.clone(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use mesh_policy::authz::{self, AuthorizationPolicy, Labels, RequestAuthentication};
 use mesh_policy::traffic::attach::VirtualServices;
-use mesh_policy::traffic::rate::RateLimitPolicy;
 use mesh_policy::traffic::upstream::{BackendTrafficPolicies, DestinationRules};
 use mesh_policy::traffic::{ReferenceGrant, Route};
 
@@ -42,7 +41,6 @@ pub(super) struct Index<'o> {
     pub(super) virtual_services: VirtualServices,
     pub(super) policies: ByTarget<'o, AuthorizationPolicy>,
     pub(super) authentications: ByTarget<'o, RequestAuthentication>,
-    rate_limits: ByName<'o, Vec<&'o RateLimitPolicy>>,
     pub(super) grants: Vec<ReferenceGrant>,
     pub(super) rules: DestinationRules,
     pub(super) backend_policies: BackendTrafficPolicies,
@@ -60,14 +58,6 @@ impl<'o> Index<'o> {
                 |name| routes.entry(name).or_default().push(Arc::clone(route)),
             );
         }
-        let mut rate_limits: ByName<'_, Vec<_>> = ByName::default();
-        for policy in objects.rate_limits() {
-            let targets = policy.targets.iter();
-            each_once(
-                targets.map(|target| (&*policy.namespace, &*target.object.name)),
-                |name| rate_limits.entry(name).or_default().push(policy),
-            );
-        }
         let policies = objects.policies();
         let authentications = objects.authentications();
         Self {
@@ -75,7 +65,6 @@ impl<'o> Index<'o> {
             virtual_services: VirtualServices::new(objects.virtual_services()),
             policies: ByTarget::new(policies, |policy| (&policy.name().namespace, policy.target())),
             authentications: ByTarget::new(authentications, |found| (&found.name.namespace, &found.target)),
-            rate_limits,
             grants: objects.grants().cloned().collect(),
             rules: DestinationRules::new(&terms.root_namespace, objects.destination_rules().cloned()),
             backend_policies: BackendTrafficPolicies::new(objects.backend_policies().cloned()),
@@ -87,12 +76,6 @@ impl<'o> Index<'o> {
     /// Routes that want to be attached to something of this name.
     pub(super) fn routes(&self, namespace: &str, name: &str) -> &[Arc<Route>] {
         self.routes.get(namespace, name).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// Limits for something of this name.
-    pub(super) fn rate_limits(&self, namespace: &str, name: &str) -> impl Iterator<Item = &'o RateLimitPolicy> {
-        let found = self.rate_limits.get(namespace, name);
-        found.into_iter().flatten().copied()
     }
 }
 

@@ -61,6 +61,7 @@ impl World {
                 trust_domain: text("cluster.local"),
                 network: "".into(),
                 root_namespace: text("istio-system"),
+                asks_about_limits: false,
             },
             mesh: local::read("mesh.yaml", MESH).unwrap().snapshot(),
             objects: Objects::default(),
