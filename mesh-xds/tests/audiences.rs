@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mesh_testkit::clock::ManualClock;
 use mesh_xds::delta::{ClientId, Published, Server, ServerConfig};
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use mesh_xds_types::{ADDRESS_TYPE_URL, MANIFEST_TYPE_URL};
+use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 
 fn published(name: &'static str) -> Published {
     Published::new(name, "1", *b"content")
@@ -130,33 +130,70 @@ fn who_comes_back_as_another_loses_what_it_had() {
     assert_eq!(hear(&mut server, two), ["", "-b"]);
 }
 
-#[test]
-fn manifests_come_before_addresses_and_go_after_them() {
+/// What is published of a type before addresses, and taken back after them, reaches and leaves a
+/// client so.
+fn comes_first_and_goes_last(guard: &str, publish: impl Fn(&mut Server, &[&'static str])) {
     let now = ManualClock::new().now();
     let mut server = Server::new(ServerConfig::new());
     server.publish(ADDRESS_TYPE_URL, []);
-    let (one, plain) = (join(&mut server, Some("one"), &[]), server.connect().unwrap());
+    let one = server.connect_as(Some("one".into())).unwrap();
+    let plain = server.connect().unwrap();
+    ask(&mut server, one, guard, &[]);
     for id in [one, plain] {
         ask(&mut server, id, ADDRESS_TYPE_URL, &[]);
+        hear(&mut server, id);
     }
-    hear(&mut server, one);
-    hear(&mut server, plain);
 
-    server.update_to(MANIFEST_TYPE_URL, [told("one", &["policy"])]);
+    publish(&mut server, &["guard"]);
     server.publish(ADDRESS_TYPE_URL, [published("service")]);
-    // Who is told of no manifests waits for none.
+    // Who asks for nothing else waits for nothing.
     assert_eq!(hear(&mut server, plain), ["service"]);
     let first = server.next_response(one, now).unwrap();
-    assert_eq!(says(&first), "policy");
+    assert_eq!(says(&first), "guard");
     assert!(server.next_response(one, now).is_none());
     take(&mut server, one, &first);
     assert_eq!(hear(&mut server, one), ["service"]);
 
     server.publish(ADDRESS_TYPE_URL, []);
-    server.publish_to(MANIFEST_TYPE_URL, []);
+    publish(&mut server, &[]);
     let first = server.next_response(one, now).unwrap();
     assert_eq!(says(&first), "-service");
     assert!(server.next_response(one, now).is_none());
     take(&mut server, one, &first);
-    assert_eq!(hear(&mut server, one), ["-policy"]);
+    assert_eq!(hear(&mut server, one), ["-guard"]);
+}
+
+#[test]
+fn policies_and_manifests_come_before_addresses_and_go_after_them() {
+    for guard in [AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL] {
+        comes_first_and_goes_last(guard, |server, names| {
+            server.publish_to(guard, [told("one", names)]);
+        });
+        comes_first_and_goes_last(guard, |server, names| {
+            server.publish(guard, names.iter().map(|name| published(name)));
+        });
+    }
+}
+
+#[test]
+fn what_was_forgotten_with_an_audience_keeps_nobody_waiting() {
+    let mut server = Server::new(ServerConfig::new());
+    for _ in 0..2 {
+        server.publish_to(MANIFEST_TYPE_URL, [told("one", &["a", "b"])]);
+        server.publish(ADDRESS_TYPE_URL, [published("service")]);
+        // Nobody of the audience is there, so nothing of it stays.
+        server.publish_to(MANIFEST_TYPE_URL, []);
+        let id = join(&mut server, Some("one"), &[]);
+        ask(&mut server, id, ADDRESS_TYPE_URL, &[]);
+        assert_eq!(hear(&mut server, id), ["", "service"]);
+        server.disconnect(id);
+    }
+    let id = join(&mut server, Some("one"), &[]);
+    ask(&mut server, id, ADDRESS_TYPE_URL, &[]);
+    hear(&mut server, id);
+    server.update_to(MANIFEST_TYPE_URL, [told("one", &["a"])]);
+    server.publish(ADDRESS_TYPE_URL, []);
+    assert_eq!(hear(&mut server, id), ["a", "-service"]);
+    server.publish_to(MANIFEST_TYPE_URL, []);
+    assert_eq!(hear(&mut server, id), ["-a"]);
 }

@@ -70,6 +70,8 @@ impl Published {
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     latest: u64,
+    /// The latest change when it was marked last.
+    marked: u64,
     entries: HashMap<Arc<str>, (u64, Arc<Published>)>,
     tombstones: HashMap<Arc<str>, u64>,
     log: BTreeMap<u64, Arc<str>>,
@@ -145,6 +147,16 @@ impl Catalog {
     /// The number of the latest change.
     pub(super) fn latest(&self) -> u64 {
         self.latest
+    }
+
+    /// Marks the latest change as what clients have to have before something else is told.
+    pub(super) fn mark(&mut self) {
+        self.marked = self.latest;
+    }
+
+    /// The change that was marked last; 0 before.
+    pub(super) fn marked(&self) -> u64 {
+        self.marked
     }
 
     pub(super) fn tombstones(&self) -> usize {

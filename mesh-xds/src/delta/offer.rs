@@ -25,13 +25,13 @@ impl Offer {
     }
 
     /// Adds and replaces resources of a type for some audiences; if that is to be all, removes the
-    /// others, of audiences that are not named, too. Tells which audiences have lost something.
+    /// others, of audiences that are not named, too. Tells whether there were any.
     pub(super) fn reserve(
         &mut self,
         type_url: &str,
         resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>,
         is_all: bool,
-    ) -> Vec<Arc<str>> {
+    ) -> bool {
         let catalogs = self.reserved.entry(type_url.into()).or_default();
         let mut named: BTreeMap<_, _> = resources.into_iter().collect();
         if is_all {
@@ -39,14 +39,22 @@ impl Offer {
                 named.entry(Arc::clone(audience)).or_default();
             }
         }
-        let mut bereft = Vec::new();
+        let mut has_removed = false;
         for (audience, resources) in named {
-            let catalog = catalogs.entry(Arc::clone(&audience)).or_default();
-            if catalog.replace(resources, is_all) {
-                bereft.push(audience);
-            }
+            has_removed |= catalogs.entry(audience).or_default().replace(resources, is_all);
         }
-        bereft
+        has_removed
+    }
+
+    /// Marks all that is offered of a type, to whomever.
+    pub(super) fn mark(&mut self, type_url: &str) {
+        let reserved = self.reserved.get_mut(type_url).into_iter().flatten();
+        let reserved = reserved.map(|(_, catalog)| catalog);
+        self.shared
+            .get_mut(type_url)
+            .into_iter()
+            .chain(reserved)
+            .for_each(Catalog::mark);
     }
 
     /// What a client of an audience is offered of a type.

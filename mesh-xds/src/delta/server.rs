@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 use prost::Message;
 use prost_types::value::Kind;
 use thiserror::Error;
@@ -12,7 +11,7 @@ use thiserror::Error;
 use super::catalog::Published;
 use super::limits::{MAX_NAME_LENGTH, PARTS};
 use super::offer::Offer;
-use super::order::{self, Order};
+use super::order;
 use super::watch::{Terms, Watch};
 
 /// Types that one client may ask for. Ambient has two.
@@ -120,7 +119,6 @@ pub struct Server {
     clients: BTreeMap<ClientId, Peer>,
     serial: u64,
     nonces: u64,
-    order: Order,
 }
 
 #[derive(Debug, Default)]
@@ -213,7 +211,6 @@ impl Server {
             clients: BTreeMap::new(),
             serial: 0,
             nonces: 0,
-            order: Order::default(),
         }
     }
 
@@ -244,14 +241,14 @@ impl Server {
     /// those that are not named, nothing. Clients of one audience hear nothing of another's, not even
     /// names. Of a type that is published for all, audiences hear nothing else.
     pub fn publish_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
-        let bereft = self.offer.reserve(type_url, resources, true);
-        self.reserved(type_url, bereft);
+        let has_removed = self.offer.reserve(type_url, resources, true);
+        self.reserved(type_url, has_removed);
     }
 
     /// Adds and replaces some resources of a type that is not the same for all.
     pub fn update_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
-        let bereft = self.offer.reserve(type_url, resources, false);
-        self.reserved(type_url, bereft);
+        let has_removed = self.offer.reserve(type_url, resources, false);
+        self.reserved(type_url, has_removed);
     }
 
     /// A client has opened a stream.
@@ -343,7 +340,7 @@ impl Server {
         // Twice, because a look at addresses may be what the removal of policies waits for.
         for type_url in types.iter().chain(&types) {
             let audience = peer.audience.as_deref();
-            let (waits, withholds_removals) = self.order.holds_back(&peer.watches, audience, type_url);
+            let (waits, withholds_removals) = order::holds_back(&self.offer, &peer.watches, audience, type_url);
             let marks_parts = peer.knows_parts();
             let limit = self.config.max_response_bytes;
             let terms = Terms {
@@ -417,19 +414,13 @@ impl Server {
 
     /// Something of a type was published for all, or removed.
     fn changed(&mut self, type_url: &str, has_removed: bool) {
-        if type_url == ADDRESS_TYPE_URL {
-            self.order.addresses_changed(&self.offer);
-        } else if type_url == AUTHORIZATION_TYPE_URL && has_removed {
-            self.order.policies_removed(&self.offer);
-        }
+        order::changed(&mut self.offer, type_url, has_removed);
         self.prune(None, type_url);
     }
 
-    /// Something of a type was published for audiences, or removed from those that are named.
-    fn reserved(&mut self, type_url: &str, bereft: Vec<Arc<str>>) {
-        if type_url == MANIFEST_TYPE_URL {
-            self.order.manifests_removed(bereft, &self.offer);
-        }
+    /// Something of a type was published for audiences, or removed.
+    fn reserved(&mut self, type_url: &str, has_removed: bool) {
+        order::changed(&mut self.offer, type_url, has_removed);
         let audiences = self.offer.reserved(type_url).map(|(audience, _)| Arc::clone(audience));
         for audience in audiences.collect::<Vec<_>>() {
             self.prune(Some(&audience), type_url);
