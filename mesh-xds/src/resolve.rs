@@ -156,9 +156,10 @@ fn to_service<'a>(snapshot: &'a Snapshot, query: &Query<'a>, found: Found<'a>) -
         port: query.port,
     })?;
     match chosen {
-        Pick::Remote { workload } => {
+        Pick::Remote { endpoint } => {
+            let workload = endpoint.workload();
             let expected = Expected {
-                identity: &workload.identity,
+                identity: &endpoint.identity,
                 names: &service.subject_alt_names,
             };
             Ok(Route {
@@ -168,10 +169,17 @@ fn to_service<'a>(snapshot: &'a Snapshot, query: &Query<'a>, found: Found<'a>) -
                 via: Via::Direct,
             })
         }
-        Pick::Local { workload, host, port } => Ok(Route {
+        Pick::Local { endpoint, host, port } => Ok(Route {
             service: Some(service),
-            workload: Some(workload),
-            hop: query.direct(workload, host.at(port), host, &service.subject_alt_names),
+            workload: Some(endpoint.workload()),
+            hop: query.direct(
+                endpoint.protocol,
+                (host.at(port), host),
+                Expected {
+                    identity: &endpoint.identity,
+                    names: &service.subject_alt_names,
+                },
+            ),
             via: Via::Direct,
         }),
     }
@@ -197,7 +205,14 @@ fn to_workload<'a>(
     Ok(Route {
         service: None,
         workload: Some(workload),
-        hop: query.direct(workload, host.at(query.port), host, &[]),
+        hop: query.direct(
+            workload.protocol,
+            (host.at(query.port), host),
+            Expected {
+                identity: &workload.identity,
+                names: &[],
+            },
+        ),
         via: Via::Direct,
     })
 }
@@ -309,23 +324,19 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// To a workload in the same network, which has `host`.
+    /// To a place at a host in the same network.
     fn direct(
         &self,
-        workload: &'a Arc<Workload>,
-        place: Place<'a>,
-        host: balance::Host<'a>,
-        names: &'a [Box<str>],
+        protocol: Protocol,
+        (place, host): (Place<'a>, balance::Host<'a>),
+        expected: Expected<'a>,
     ) -> Hop<'a> {
-        match workload.protocol {
+        match protocol {
             Protocol::Plain => Hop::Plain { place },
             Protocol::Hbone => Hop::Hbone(Tunnel {
                 peer: host.at(self.hbone_port),
                 authority: place,
-                expected: Expected {
-                    identity: &workload.identity,
-                    names,
-                },
+                expected,
             }),
         }
     }

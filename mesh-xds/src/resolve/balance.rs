@@ -1,5 +1,4 @@
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use super::route::Place;
 use crate::store::{Endpoint, Families, Found, Mode, Scope, Service, Workload};
@@ -9,12 +8,12 @@ use crate::store::{Endpoint, Families, Found, Mode, Scope, Service, Workload};
 pub(super) enum Pick<'a> {
     /// In the network of the source.
     Local {
-        workload: &'a Arc<Workload>,
+        endpoint: &'a Endpoint,
         host: Host<'a>,
         port: u16,
     },
     /// Behind a network's gateway.
-    Remote { workload: &'a Arc<Workload> },
+    Remote { endpoint: &'a Endpoint },
 }
 
 /// Where a workload is.
@@ -60,8 +59,8 @@ impl Wanted {
         }
     }
 
-    fn is_one_of(self, workload: &Workload) -> bool {
-        matches!(self, Self::Address(address) if workload.addresses.contains(&address))
+    fn is_one_of(self, addresses: &[IpAddr]) -> bool {
+        matches!(self, Self::Address(address) if addresses.contains(&address))
     }
 }
 
@@ -141,19 +140,22 @@ pub(super) fn share(random: u64, total: u64) -> u64 {
 
 /// Where a workload is: the address that is wanted, one of that family, or a name to resolve.
 pub(super) fn host(workload: &Workload, wanted: Wanted, families: Families) -> Option<Host<'_>> {
+    address(&workload.addresses, wanted, families).or_else(|| hostname(workload))
+}
+
+fn address<'a>(addresses: &[IpAddr], wanted: Wanted, families: Families) -> Option<Host<'a>> {
     if let Wanted::Address(address) = wanted
-        && wanted.is_one_of(workload)
+        && wanted.is_one_of(addresses)
     {
         return Some(Host::Address(address));
     }
     let is_v4 = wanted.is_v4();
     let fits = |address: &&IpAddr| address.is_ipv4() == is_v4 && families.allows(**address);
-    let address = workload
-        .addresses
-        .iter()
-        .find(fits)
-        .map(|address| Host::Address(*address));
-    address.or_else(|| workload.hostname.as_deref().map(Host::Hostname))
+    addresses.iter().find(fits).map(|address| Host::Address(*address))
+}
+
+fn hostname(workload: &Workload) -> Option<Host<'_>> {
+    workload.hostname.as_deref().map(Host::Hostname)
 }
 
 /// What the workloads of a service are measured by.
@@ -187,13 +189,13 @@ impl Choice<'_> {
 
     /// What choosing a workload means.
     fn take<'a>(&self, service: &'a Service, endpoint: &'a Endpoint) -> Option<Pick<'a>> {
-        let workload = endpoint.workload();
         if !self.reaches(endpoint) {
-            return Some(Pick::Remote { workload });
+            return Some(Pick::Remote { endpoint });
         }
+        let address = address(&endpoint.addresses, self.wanted, service.families);
         Some(Pick::Local {
-            workload,
-            host: host(workload, self.wanted, service.families)?,
+            endpoint,
+            host: address.or_else(|| hostname(endpoint.workload()))?,
             port: self.port(service, endpoint)?,
         })
     }
@@ -213,7 +215,7 @@ impl Choice<'_> {
 
     /// Whether a workload has an address that fits, or a name; what [`host`] finds out.
     fn has_host(&self, service: &Service, endpoint: &Endpoint) -> bool {
-        self.has_any_host(service, endpoint) || self.wanted.is_one_of(endpoint.workload())
+        self.has_any_host(service, endpoint) || self.wanted.is_one_of(&endpoint.addresses)
     }
 
     fn has_any_host(&self, service: &Service, endpoint: &Endpoint) -> bool {

@@ -71,9 +71,10 @@ pub(super) fn stop_at<'a>(
         Target::Service(found) => {
             let pick = pick(found, &choice, random)?;
             let (service, _) = found;
-            let (Pick::Local { workload, .. } | Pick::Remote { workload }) = pick;
+            let (Pick::Local { endpoint, .. } | Pick::Remote { endpoint }) = pick;
+            let workload = endpoint.workload();
             let expected = Expected {
-                identity: &workload.identity,
+                identity: &endpoint.identity,
                 names: &service.subject_alt_names,
             };
             Some(match pick {

@@ -1,18 +1,21 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::model::{NetworkAddress, PortMapping, Service, Workload};
+use super::model::{Addresses, Identity, NetworkAddress, PortMapping, Protocol, Service, Workload};
 use super::parts::{ByUid, Parts};
 
 /// A workload as part of a service.
 ///
-/// What balancing asks of every workload lies in here, so that it need not look at those that it
-/// does not choose.
+/// What balancing asks of every workload lies in here, and what a connection needs of the one that it
+/// chooses: a workload is a place in memory of its own, which is far away in a large mesh.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     workload: Arc<Workload>,
     ports: Arc<[PortMapping]>,
     network: Arc<str>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) addresses: Addresses,
+    pub(crate) protocol: Protocol,
     capacity: u32,
     pub(crate) is_healthy: bool,
     pub(crate) has_v4: bool,
@@ -53,6 +56,9 @@ impl Endpoint {
     pub(super) fn new(workload: Arc<Workload>, ports: Arc<[PortMapping]>) -> Self {
         Self {
             network: Arc::clone(&workload.network),
+            identity: Arc::clone(&workload.identity),
+            addresses: workload.addresses.clone(),
+            protocol: workload.protocol,
             capacity: workload.capacity,
             is_healthy: workload.is_healthy,
             has_v4: workload.addresses.iter().any(|address| address.is_ipv4()),
