@@ -17,8 +17,9 @@ mod snapshot;
 pub use convert::{FieldFault, ResourceError};
 pub use members::{Endpoint, Endpoints};
 pub use model::{
-    Addresses, ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership,
-    Mode, NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
+    Addresses, AppProtocol, ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality,
+    Membership, Mode, NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload,
+    WorkloadType,
 };
 pub(crate) use snapshot::Found;
 pub use snapshot::{Resource, Snapshot};
