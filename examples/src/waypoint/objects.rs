@@ -7,6 +7,7 @@ pub(super) mod folder;
 mod source;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
 use mesh_policy::traffic::rate::RateLimitPolicy;
@@ -15,6 +16,7 @@ use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualServic
 
 pub(super) use self::folder::ObjectsError;
 use self::source::Source;
+use super::labels::WorkloadLabels;
 
 /// All objects, by the files or resources that they are in.
 #[derive(Debug, Default)]
@@ -87,6 +89,14 @@ impl Objects {
             .map(|(_, labels)| labels)
     }
 
+    /// The labels of workloads, as far as they are known.
+    pub(super) fn workloads(&self) -> WorkloadLabels {
+        let workloads = self.sources.values().flat_map(|source| &source.workloads);
+        workloads
+            .map(|(object, labels)| (Arc::clone(object), Arc::clone(labels)))
+            .collect()
+    }
+
     /// Why nobody may be let in, if that is so.
     pub(super) fn closed(&self) -> Option<&str> {
         self.sources.values().find_map(|source| source.closed.as_deref())
@@ -136,6 +146,42 @@ spec: {targetRefs: [{kind: Service, group: '', name: till}], rules: [{}]}
         let mut objects = Objects::default();
         objects.take("a.yaml", &ROUTE.replace("PathPrefix", "Prefix"));
         assert_eq!((objects.routes().count(), objects.problems().count()), (0, 1));
+    }
+
+    #[test]
+    fn workloads_are_known_by_kind_namespace_and_name() {
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: till-0, namespace: shop, labels: {track: new}}}";
+        let entry = "
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: till, namespace: shop, labels: {track: new, zone: a}}
+spec: {address: 10.0.0.9, labels: {track: old}}
+";
+        let mut store = mesh_xds::store::Store::new();
+        for uid in ["c//Pod/shop/till-0", "c/networking.istio.io/WorkloadEntry/shop/till"] {
+            store
+                .insert_workload(&mesh_testkit::xds::workload(uid, "10.0.0.9"))
+                .unwrap();
+        }
+        let mesh = store.snapshot();
+        let (pod_0, till) = (
+            mesh.workload("c//Pod/shop/till-0").unwrap(),
+            mesh.workload("c/networking.istio.io/WorkloadEntry/shop/till").unwrap(),
+        );
+        let mut objects = Objects::default();
+        assert_eq!(objects.take("pod", pod), Vec::<String>::new());
+        assert_eq!(objects.take("entry", entry), Vec::<String>::new());
+        let labels = objects.workloads();
+        assert_eq!(labels.get(pod_0, "track"), Some("new"));
+        assert_eq!(
+            (labels.get(till, "track"), labels.get(till, "zone")),
+            (Some("old"), Some("a"))
+        );
+        let problems = objects.take("pod", &pod.replace("{track: new}", "[track]"));
+        assert!(problems[0].contains("labels"), "{problems:?}");
+        assert_eq!(objects.workloads().get(pod_0, "track"), Some("new"));
+        objects.remove("pod");
+        assert_eq!(objects.workloads().get(pod_0, "track"), None);
     }
 
     #[test]

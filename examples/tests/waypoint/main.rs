@@ -22,11 +22,13 @@ mod http;
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;
 mod policy;
+mod protocols;
 mod routes;
 mod shop;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/socks.rs"]
 mod socks;
+mod subsets;
 mod telemetry;
 mod websocket;
 #[allow(unused, reason = "each test needs another part of it")]

@@ -72,6 +72,7 @@ pub(super) fn build(
     let mut snapshot = Snapshot {
         mesh: mesh.clone(),
         network: Arc::clone(&terms.network),
+        labels: objects.workloads(),
         targets: HashMap::new(),
         rules: HashMap::new(),
         backend_policies: HashMap::new(),
