@@ -4,7 +4,7 @@ use mesh_xds_types::core::header_value_option::HeaderAppendAction;
 use mesh_xds_types::core::{self, HeaderValueOption};
 
 /// The most lines that one answer may have, of each kind.
-pub(super) const MAX_LINES: usize = 128;
+const MAX_LINES: usize = 128;
 
 /// What an answer changes about the headers of a message: lines in their order, then what goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,16 @@ impl Edits {
             lines: lines.collect::<Result<_, _>>()?,
             removed: Vec::new(),
         })
+    }
+
+    /// What `read` makes of these lines one by one, as far as they can be sent: for an answer that
+    /// counts however badly it is written.
+    pub(super) fn sendable<L>(lines: &[L], read: impl Fn(&[L]) -> Result<Self, EditFault>) -> Self {
+        let mut sendable = Self::default();
+        for edits in lines.chunks(1).take(MAX_LINES).flat_map(read) {
+            sendable.then(edits);
+        }
+        sendable
     }
 
     /// Removes also what is called so. What no answer may change stays, which is what Envoy promises

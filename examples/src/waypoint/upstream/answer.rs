@@ -1,6 +1,6 @@
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -8,19 +8,33 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use mesh_policy::traffic::balance::InFlight;
 use mesh_policy::traffic::breaker::Permit;
 use mesh_policy::traffic::outlier::Outcome;
-use tokio::time::Sleep;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Cluster;
 use super::endpoints::Endpoints;
 use super::shelf::Lease;
 use super::state::Target;
+use super::tasks::Tasks;
 use crate::waypoint::body::BodyError;
+use crate::waypoint::headers::grpc_status;
 
 /// The body of an endpoint's answer, which holds what its request takes up.
 pub(super) struct Answer {
-    body: Incoming,
+    open: Shared,
+    /// Ends when the request's time is up, whether anybody reads or not.
+    limit: Option<AbortHandle>,
+}
+
+/// What there is of an answer until its end, or until there is no more time for it.
+type Shared = Arc<Mutex<Open>>;
+
+struct Open {
+    /// `None` when its time is up.
+    body: Option<Incoming>,
     places: Option<Places>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// Who waits for more.
+    reader: Option<Waker>,
 }
 
 /// What a request takes up until its answer has ended.
@@ -42,18 +56,38 @@ pub(super) struct Report {
 }
 
 impl Answer {
-    pub(super) fn new(body: Incoming, places: Places, deadline: Option<Pin<Box<Sleep>>>) -> Self {
-        let mut answer = Self {
-            body,
+    /// An answer that may take until `deadline`. Tasks look after that.
+    pub(super) fn new(body: Incoming, places: Places, deadline: Option<Instant>, tasks: &Tasks) -> Self {
+        let mut open = Open {
+            body: Some(body),
             places: Some(places),
-            deadline,
+            reader: None,
         };
-        if answer.body.is_end_stream() {
-            answer.end(None);
+        if open.is_end_stream() {
+            open.end(None);
         }
-        answer
+        let is_over = open.places.is_none();
+        let open = Arc::new(Mutex::new(open));
+        let limit = deadline.filter(|_| !is_over).map(|deadline| {
+            let open = Arc::clone(&open);
+            tasks.start(async move {
+                sleep_until(deadline).await;
+                cut_off(&open);
+            })
+        });
+        Self { open, limit }
     }
+}
 
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(limit) = &self.limit {
+            limit.abort();
+        }
+    }
+}
+
+impl Open {
     /// It was read to its end.
     fn end(&mut self, trailers: Option<&HeaderMap>) {
         let Some(places) = self.places.take() else {
@@ -74,6 +108,31 @@ impl Answer {
             places.report.record(Outcome::LocalFailure);
         }
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_some_and(Incoming::is_end_stream)
+    }
+}
+
+/// Ends an answer whose time is up.
+fn cut_off(open: &Mutex<Open>) {
+    let mut open = lock(open);
+    let Some(places) = open.places.take() else {
+        return;
+    };
+    let (body, reader) = (open.body.take(), open.reader.take());
+    // Others may want the lock by what is let go.
+    drop(open);
+    // Where nobody waits it is not the endpoint that is late.
+    if let Some(reader) = reader {
+        places.report.record(Outcome::LocalFailure);
+        reader.wake();
+    }
+    drop((body, places));
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Report {
@@ -83,39 +142,36 @@ impl Report {
     }
 }
 
-/// What a call of gRPC says about its end.
-pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
 impl Body for Answer {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            let is_late = |deadline: &mut Pin<Box<Sleep>>| deadline.as_mut().poll(cx).is_ready();
-            if self.places.is_some() && self.deadline.as_mut().is_some_and(is_late) {
-                self.fail();
-                return Poll::Ready(Some(Err(BodyError::Timeout)));
-            }
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut open = lock(&self.open);
+        open.reader = None;
+        let Some(body) = &mut open.body else {
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            open.reader = self.limit.is_some().then(|| cx.waker().clone());
             return Poll::Pending;
         };
         match &frame {
-            None => self.end(None),
-            Some(Err(_)) => self.fail(),
-            Some(Ok(frame)) if frame.is_trailers() => self.end(frame.trailers_ref()),
-            Some(Ok(_)) if self.body.is_end_stream() => self.end(None),
+            None => open.end(None),
+            Some(Err(_)) => open.fail(),
+            Some(Ok(frame)) if frame.is_trailers() => open.end(frame.trailers_ref()),
+            Some(Ok(_)) if open.is_end_stream() => open.end(None),
             Some(Ok(_)) => {}
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Endpoint)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        lock(&self.open).is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let open = lock(&self.open);
+        open.body.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
     }
 }

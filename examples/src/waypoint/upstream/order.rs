@@ -39,6 +39,9 @@ pub(in crate::waypoint) struct Shadow {
     pub(in crate::waypoint) port: u16,
     pub(in crate::waypoint) subset: Option<Box<str>>,
     pub(in crate::waypoint) rule: Option<Arc<DestinationRule>>,
+    /// As for an [`Order`]: what is written about a service is the same for its copies, or what is
+    /// known of its endpoints would change with each of them.
+    pub(in crate::waypoint) policy: Option<Arc<BackendTrafficPolicy>>,
     pub(in crate::waypoint) is_http2: bool,
 }
 
@@ -99,7 +102,7 @@ impl From<Shadow> for Order {
             port: shadow.port,
             subset: shadow.subset,
             rule: shadow.rule,
-            policy: None,
+            policy: shadow.policy,
             timeouts: Timeouts::new(Some(SHADOW_TIMEOUT), None),
             retries: Some(Retries::default()),
             is_http2: shadow.is_http2,

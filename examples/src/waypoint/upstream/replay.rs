@@ -41,6 +41,8 @@ pub(super) enum PlayError {
     Client(#[from] BodyError),
     #[error("given up for another attempt")]
     Superseded,
+    #[error("beginning of the body is not kept")]
+    Lost,
 }
 
 struct Tape {
@@ -56,6 +58,8 @@ struct State {
     kept: Vec<Bytes>,
     /// What the kept chunks count.
     cost: usize,
+    /// How much was read, kept or not.
+    read: u64,
     trailers: Option<HeaderMap>,
     is_lost: bool,
     has_failed: bool,
@@ -77,6 +81,7 @@ impl Replay {
                 attempt: 0,
                 kept: Vec::new(),
                 cost: 0,
+                read: 0,
                 trailers: None,
                 is_lost: false,
                 has_failed: false,
@@ -85,7 +90,8 @@ impl Replay {
         })))
     }
 
-    /// The body for another attempt. What an earlier one still reads ends.
+    /// The body for another attempt. What an earlier one still reads ends. If not all of it can be
+    /// sent, reading it fails.
     pub(super) fn play(&self) -> Outgoing {
         let attempt = self.0.as_ref().map_or(0, |tape| {
             let mut state = tape.lock();
@@ -106,6 +112,20 @@ impl Replay {
         self.0.as_ref().is_none_or(|tape| {
             let state = tape.lock();
             !state.is_lost && !state.has_failed
+        })
+    }
+
+    /// Takes the body back from an attempt, which reads no more of it. `false` if another one could
+    /// not send all of it: then nothing is taken.
+    ///
+    /// What was sent of an attempt goes on by itself, also after an answer that is not wanted: it would
+    /// read on, beyond what is kept, for as long as it takes until the next one begins.
+    pub(super) fn take_back(&self) -> bool {
+        self.0.as_ref().is_none_or(|tape| {
+            let mut state = tape.lock();
+            let is_whole = !state.is_lost && !state.has_failed;
+            state.attempt += u32::from(is_whole);
+            is_whole
         })
     }
 
@@ -156,6 +176,7 @@ impl From<Whole> for Replay {
                 attempt: 0,
                 kept: chunks,
                 cost: 0,
+                read: 0,
                 trailers,
                 is_lost: false,
                 has_failed: false,
@@ -195,6 +216,7 @@ impl State {
             }
             Some(Ok(frame)) => {
                 if let Some(chunk) = frame.data_ref() {
+                    self.read += chunk.len() as u64;
                     self.keep(chunk, bound);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.trailers = Some(trailers.clone());
@@ -251,7 +273,11 @@ impl Outgoing {
         if state.attempt != self.attempt || (state.has_failed && !self.is_done) {
             return Poll::Ready(Some(Err(PlayError::Superseded)));
         }
-        if !state.is_lost {
+        if state.is_lost {
+            if self.bytes != state.read {
+                return Poll::Ready(Some(Err(PlayError::Lost)));
+            }
+        } else {
             if let Some(chunk) = state.kept.get(self.played) {
                 self.played += 1;
                 return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
@@ -372,10 +398,33 @@ mod tests {
                         Err(_) => assert!(!fits),
                     }
                 } else {
-                    assert!(!fits);
+                    assert!(!fits && !replay.take_back());
+                    assert!(matches!(replay.play().collect().await, Err(PlayError::Lost)));
                 }
             });
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_is_read_no_further() {
+        let replay = Replay::new(body(&vec![vec![b'x'; 100]; 10], false), 500);
+        let mut first = replay.play();
+        assert!(poll_fn(|cx| Pin::new(&mut first).poll_frame(cx)).await.unwrap().is_ok());
+        assert!(replay.take_back());
+        while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut first).poll_frame(cx)).await {}
+        assert_eq!(read(replay.play()).await.0.len(), 1_000);
+        assert!(!replay.take_back());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_taken_back_goes_on() {
+        let replay = Replay::new(body(&vec![vec![b'x'; 100]; 10], false), 500);
+        let mut first = replay.play();
+        for _ in 0..8 {
+            assert!(poll_fn(|cx| Pin::new(&mut first).poll_frame(cx)).await.unwrap().is_ok());
+        }
+        assert!(!replay.take_back());
+        assert_eq!(read(first).await.0.len(), 200);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hyper::rt::Executor;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// The tasks of a worker's connections, which end with their owner.
 #[derive(Default)]
@@ -16,8 +16,8 @@ impl Tasks {
         Starter(Arc::downgrade(&self.0))
     }
 
-    pub(super) fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
-        start(&self.0, task);
+    pub(super) fn start(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        start(&self.0, task)
     }
 }
 
@@ -29,9 +29,9 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Starter {
     }
 }
 
-fn start(tasks: &Mutex<JoinSet<()>>, task: impl Future<Output = ()> + Send + 'static) {
+fn start(tasks: &Mutex<JoinSet<()>>, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
     let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
     // Whatever has ended makes room, so that there are no more than are running.
     while tasks.try_join_next().is_some() {}
-    tasks.spawn(task);
+    tasks.spawn(task)
 }

@@ -5,7 +5,7 @@ use mesh_xds_types::envoy_type::HttpStatus;
 use mesh_xds_types::ext_authz::check_response::HttpResponse;
 use mesh_xds_types::ext_authz::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 
-use super::super::edits::{EditFault, Edits, MAX_LINES, Unsaid};
+use super::super::edits::{EditFault, Edits, Unsaid};
 use super::super::reply::Reply;
 
 /// What a provider says about a request.
@@ -85,11 +85,7 @@ fn refusal(denied: DeniedHttpResponse) -> (Option<StatusCode>, Reply) {
     let status = u16::try_from(code).ok().filter(|code| (200..600).contains(code));
     let status = status.and_then(|code| StatusCode::from_u16(code).ok());
     let mut reply = Reply::bare(StatusCode::FORBIDDEN).saying(body.into_bytes());
-    for option in headers.chunks(1).take(MAX_LINES) {
-        if let Ok(edit) = Edits::of(option, Unsaid::Append) {
-            edit.apply(&mut reply.headers);
-        }
-    }
+    Edits::sendable(&headers, |line| Edits::of(line, Unsaid::Append)).apply(&mut reply.headers);
     (status, reply)
 }
 

@@ -22,9 +22,12 @@ pub(super) enum Answer {
 
 /// What an answer means, with `x-ratelimit` headers if they are wanted.
 ///
+/// One request too many is that however badly the answer is written: what cannot be sent of it is left
+/// out. What lets a request pass must be understood as a whole.
+///
 /// # Errors
 ///
-/// It does not say whether the request may pass, or has lines that cannot be.
+/// The answer lets the request pass, and has lines that cannot be; or does not say whether it may.
 pub(super) fn answer(response: RateLimitResponse, x_ratelimit: bool) -> Result<Answer, AnswerFault> {
     // Every request is asked about, so that a quota is of no use; and what other filters might want
     // to know is for nobody here.
@@ -37,18 +40,22 @@ pub(super) fn answer(response: RateLimitResponse, x_ratelimit: bool) -> Result<A
         dynamic_metadata: _,
         quota: _,
     } = response;
-    let mut response = Edits::adding(&response_headers_to_add)?;
-    if x_ratelimit {
-        for (name, value) in x_ratelimit_lines(&statuses) {
-            response = response.with(HeaderAppendAction::OverwriteIfExistsOrAdd, name, value);
-        }
-    }
+    let limits = match x_ratelimit {
+        true => x_ratelimit_lines(&statuses),
+        false => Vec::new(),
+    };
+    let with_limits = |edits: Edits| {
+        limits.into_iter().fold(edits, |edits, (name, value)| {
+            edits.with(HeaderAppendAction::OverwriteIfExistsOrAdd, name, value)
+        })
+    };
     match Code::try_from(overall_code) {
         Ok(Code::Ok) => Ok(Answer::Within {
             request: Edits::adding(&request_headers_to_add)?,
-            response,
+            response: with_limits(Edits::adding(&response_headers_to_add)?),
         }),
         Ok(Code::OverLimit) => {
+            let mut response = with_limits(Edits::sendable(&response_headers_to_add, Edits::adding));
             if let Some(wait) = wait(&statuses) {
                 response = response.with(HeaderAppendAction::AddIfAbsent, header::RETRY_AFTER, seconds(wait));
             }
@@ -289,10 +296,34 @@ mod tests {
             );
             assert_eq!(answered, Err(AnswerFault::Code { code }));
         }
-        let forbidden = RateLimitResponse {
-            request_headers_to_add: vec![line("host", "elsewhere")],
-            ..said(Code::Ok, Vec::new())
-        };
-        assert!(matches!(answer(forbidden, false), Err(AnswerFault::Edit(_))));
+        for (request_headers_to_add, response_headers_to_add) in [
+            (vec![line("host", "elsewhere")], vec![]),
+            (vec![], vec![line("connection", "close")]),
+        ] {
+            let forbidden = RateLimitResponse {
+                request_headers_to_add,
+                response_headers_to_add,
+                ..said(Code::Ok, Vec::new())
+            };
+            assert!(matches!(answer(forbidden, false), Err(AnswerFault::Edit(_))));
+        }
+    }
+
+    #[test]
+    fn one_request_too_many_is_that_however_badly_it_is_said() {
+        let many = vec![line("x-a", "1"); 1_000];
+        for (lines, expected) in [
+            (vec![line("connection", "close"), line("x-a", "1")], "x-a: 1".to_owned()),
+            (vec![line("x-a", "1\n")], String::new()),
+            (many, ["x-a: 1"; 128].join("\n")),
+        ] {
+            let over = RateLimitResponse {
+                response_headers_to_add: lines,
+                ..said(Code::OverLimit, Vec::new())
+            };
+            let answered = answer(over, false).unwrap();
+            assert!(matches!(answered, Answer::Over(_)));
+            assert_eq!(response(answered, &[]), expected);
+        }
     }
 }

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Frame;
 use mesh_policy::traffic::Timeouts;
+use mesh_policy::traffic::breaker::Resource;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -201,6 +202,60 @@ async fn an_answer_that_does_not_end_in_time_is_cut_off() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_an_answer_holds_nothing_when_its_time_is_up() {
+    for is_http2 in [false, true] {
+        let large = App::http(async |_| Ok(answer(200, "x".repeat(1_000_000))));
+        let world = World::new(is_http2, [("large", large)]);
+        let mut order = world.order();
+        order.timeouts = Timeouts::new(Some(3 * SECOND), None);
+        let state = world.cluster(&order).state();
+        let held = || (state.breaker.in_use(Resource::Requests), state.requests_under_way());
+        let sent = world.send(get(1), &order).await.unwrap();
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(held(), (1, 1));
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(held(), (0, 0));
+        let end = sent.response.into_body().collect().await.unwrap_err();
+        assert!(matches!(end, body::BodyError::Timeout), "{end}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_slowly_has_no_more_time_than_others() {
+    for is_http2 in [false, true] {
+        let large = App::http(async |_| Ok(answer(200, "x".repeat(10_000_000))));
+        let world = World::new(is_http2, [("large", large)]);
+        let mut order = world.order();
+        order.timeouts = Timeouts::new(Some(3 * SECOND), None);
+        let mut body = world.send(get(1), &order).await.unwrap().response.into_body();
+        let began = Instant::now();
+        let end = loop {
+            tokio::time::sleep(SECOND / 10).await;
+            if let Err(error) = body.frame().await.unwrap() {
+                break error;
+            }
+        };
+        assert!(matches!(end, body::BodyError::Timeout), "{end}");
+        assert!(began.elapsed() < 4 * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_read_in_time_ends_well() {
+    for is_http2 in [false, true] {
+        let log = Log::default();
+        let world = World::new(is_http2, [("well", App::answering(200, "well", &log))]);
+        let mut order = world.order();
+        order.timeouts = Timeouts::new(Some(3 * SECOND), None);
+        for number in 0..10 {
+            assert_eq!(world.ask(get(number), &order).await.0, 200);
+            tokio::time::sleep(SECOND).await;
+        }
+        assert_eq!(world.net.dials("well"), 1);
+    }
+}
+
 /// A chunk, and then nothing more, without an end.
 struct Endless(bool);
 
@@ -239,6 +294,7 @@ async fn copies_go_to_a_host_of_their_own_and_nobody_waits_for_them() {
         port: 80,
         subset: None,
         rule: None,
+        policy: None,
         is_http2: false,
     });
     assert_eq!(world.ask(post(1, "four"), &order).await.0, 200);

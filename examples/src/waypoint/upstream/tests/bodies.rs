@@ -8,7 +8,7 @@ use hyper::Request;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::world::{App, Gone, Log, World, answer, post, retries};
+use super::world::{App, Gone, Log, World, answer, in_turn, post, retries, rule};
 use crate::waypoint::body::{Body, BodyError};
 use crate::waypoint::upstream::error::Fault;
 
@@ -59,6 +59,55 @@ async fn a_body_is_sent_again_for_as_long_as_all_of_it_is_kept() {
             assert!(seen.iter().all(|line| *line == format!("ill PUT 0{text}")), "{size}");
             assert_eq!(seen.len(), attempts as usize);
         }
+    }
+}
+
+/// Answers before it has read anything, and reads on.
+struct Reading(hyper::body::Incoming);
+
+impl hyper::body::Body for Reading {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut self.0).poll_frame(cx) {}
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_not_read_on_between_two_attempts() {
+    for is_http2 in [false, true] {
+        let log = Log::default();
+        let early = App::http(async |request| {
+            let mut answer = hyper::Response::new(Body::new(Reading(request.into_body())));
+            *answer.status_mut() = hyper::StatusCode::SERVICE_UNAVAILABLE;
+            answer.headers_mut().insert("retry-after", "1".parse().unwrap());
+            Ok(answer)
+        });
+        let world = World::new(
+            is_http2,
+            [("early", early), ("well", App::answering(200, "well", &log))],
+        );
+        let mut order = world.order();
+        order.retries = retries(1, "503");
+        order.rule = rule(in_turn);
+        for _ in 0..2 {
+            let (sender, request) = trickle();
+            let asking = world.ask(request, &order);
+            let sending = async {
+                for _ in 0..30 {
+                    sender.send(Ok("x".repeat(10_000).into())).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                drop(sender);
+            };
+            let ((status, ..), ()) = tokio::join!(asking, sending);
+            assert_eq!(status, 200);
+        }
+        let seen = log.take();
+        assert_eq!(seen.len(), 2);
+        assert!(seen.iter().all(|line| line.len() == "well PUT ".len() + 300_000));
     }
 }
 
