@@ -7,6 +7,7 @@ mod events;
 mod folder;
 mod forward;
 pub mod hbone_cat;
+mod labels;
 mod logging;
 mod manifest;
 pub mod mesh_policy;

@@ -14,6 +14,7 @@ mod gateway;
 mod headers;
 mod http;
 mod inbound;
+mod labels;
 mod objects;
 mod prefixed;
 mod progress;

@@ -48,6 +48,8 @@ async fn everything_goes_as_declared() {
     let acts = text.lines().filter(|line| line.contains("   ok  ")).count();
     assert_eq!(acts, ACTS, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    // Everybody in the topology has a name.
+    assert!(!text.contains("\"unknown\""), "{text}");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     let objects = text.lines().find_map(|line| line.trim().strip_prefix("objects "));
     assert!(!Path::new(objects.unwrap().trim()).exists(), "{text}");

@@ -133,6 +133,26 @@ pub fn resolve<'a>(snapshot: &'a Snapshot, query: &Query<'a>) -> Result<Route<'a
     }
 }
 
+/// Says how a workload in another network is reached as part of a service, for whoever has chosen it:
+/// through the gateway of its network. What the query is for is the service, by an address or its
+/// hostname.
+///
+/// # Errors
+///
+/// There is no way into that network.
+pub fn resolve_remote<'a>(
+    snapshot: &'a Snapshot,
+    query: &Query<'a>,
+    service: &'a Arc<Service>,
+    workload: &'a Arc<Workload>,
+) -> Result<Hop<'a>, ResolveError> {
+    let expected = Expected {
+        identity: &workload.identity,
+        names: &service.subject_alt_names,
+    };
+    through_network_gateway(snapshot, query, workload, service, expected)
+}
+
 fn to_service<'a>(snapshot: &'a Snapshot, query: &Query<'a>, found: Found<'a>) -> Result<Route<'a>, ResolveError> {
     let (service, _) = found;
     if let Some(gateway) = service_waypoint(service, query)?
@@ -156,19 +176,12 @@ fn to_service<'a>(snapshot: &'a Snapshot, query: &Query<'a>, found: Found<'a>) -
         port: query.port,
     })?;
     match chosen {
-        Pick::Remote { endpoint } => {
-            let workload = endpoint.workload();
-            let expected = Expected {
-                identity: &endpoint.identity,
-                names: &service.subject_alt_names,
-            };
-            Ok(Route {
-                service: Some(service),
-                workload: Some(workload),
-                hop: through_network_gateway(snapshot, query, workload, service, expected)?,
-                via: Via::Direct,
-            })
-        }
+        Pick::Remote { endpoint } => Ok(Route {
+            service: Some(service),
+            workload: Some(endpoint.workload()),
+            hop: resolve_remote(snapshot, query, service, endpoint.workload())?,
+            via: Via::Direct,
+        }),
         Pick::Local { endpoint, host, port } => Ok(Route {
             service: Some(service),
             workload: Some(endpoint.workload()),

@@ -20,8 +20,9 @@ pub use convert::{FieldFault, ResourceError};
 pub(crate) use members::Found;
 pub use members::{Endpoint, Endpoints};
 pub use model::{
-    Addresses, ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership,
-    Mode, NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
+    Addresses, AppProtocol, ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality,
+    Membership, Mode, NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload,
+    WorkloadType,
 };
 pub use snapshot::{Resource, Snapshot};
 

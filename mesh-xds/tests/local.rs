@@ -1,9 +1,11 @@
 //! Meshes from files, and what is said of files that are none.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "test code")]
 
+use std::collections::BTreeMap;
+
 use mesh_xds::local::read;
 use mesh_xds::resolve::{Hop, Query, Target, resolve};
-use mesh_xds::store::{PolicyScope, Protocol};
+use mesh_xds::store::{AppProtocol, PolicyScope, Protocol};
 use mesh_xds_types::security::string_match::MatchType;
 use proptest::prelude::*;
 
@@ -40,7 +42,8 @@ services:
   namespace: shop
   hostname: till.shop
   vips: ["/10.96.0.1", "remote/10.97.0.0/16"]
-  ports: {80: 9090}
+  ports: {80: 9090, 90: 9090}
+  appProtocols: {90: gRPC}
   subjectAltNames: [spiffe://cluster.local/ns/shop/sa/till]
   loadBalancer: {routingPreferences: [Region, Zone], mode: Failover, healthPolicy: AllowAll}
   canonical: true
@@ -70,6 +73,11 @@ fn everything_in_a_file_is_in_the_mesh() {
     let service = mesh.service("shop/till.shop").unwrap();
     assert!(service.is_private && service.is_canonical && service.balancing.allows_unhealthy);
     assert_eq!((service.addresses.len(), service.blocks.len()), (1, 1));
+    let protocols = service.ports.iter().map(|port| (port.service, port.protocol));
+    assert_eq!(
+        BTreeMap::from_iter(protocols),
+        [(80, AppProtocol::Undeclared), (90, AppProtocol::Grpc)].into()
+    );
     let policies: Vec<_> = mesh.policies_of(till).map(Result::unwrap).collect();
     assert_eq!(policies.len(), 1);
     assert_eq!(policies[0].scope, PolicyScope::Selector);
@@ -128,6 +136,14 @@ fn errors_name_file_line_and_field() {
         (
             "services:\n- hostname: a\n  vips: [10.0.0.1]\n".into(),
             "f.yaml, line 3: `vips` is not `network/IP` or `network/IP/LENGTH`",
+        ),
+        (
+            "services:\n- hostname: a\n  ports: {80: 80}\n  appProtocols: {81: TCP}\n".into(),
+            "f.yaml, line 4: `81` is not one of the service's ports",
+        ),
+        (
+            "services:\n- hostname: a\n  ports: {80: 80}\n  appProtocols: {80: QUIC}\n".into(),
+            "f.yaml, line 4: `80` is not a protocol",
         ),
         (
             "policies:\n- name: a\n  rules: []\n".into(),

@@ -4,7 +4,7 @@
 use mesh_testkit::clock::ManualClock;
 use mesh_testkit::xds::{bytes, gateway, in_service, network_address, port, service, workload};
 use mesh_xds::delta::{Client, ClientConfig};
-use mesh_xds::store::{NetworkAddress, Resource, Store};
+use mesh_xds::store::{AppProtocol, NetworkAddress, Resource, Store};
 use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::{self, DeltaDiscoveryResponse};
 use mesh_xds_types::security::{Action, Authorization, Scope};
@@ -273,6 +273,38 @@ fn resources_are_refused_with_field_and_reason() {
         .insert_policy(policy("a/b", "c", Scope::Global))
         .unwrap_err();
     assert_eq!(slash.to_string(), "`name` contains `/`");
+}
+
+#[test]
+fn protocols_of_ports_are_known_or_undeclared() {
+    let declared = [
+        (0, AppProtocol::Undeclared),
+        (1, AppProtocol::Http1),
+        (2, AppProtocol::Http2),
+        (3, AppProtocol::Grpc),
+        (4, AppProtocol::Tcp),
+        (5, AppProtocol::Tls),
+        (99, AppProtocol::Undeclared),
+    ];
+    let mut wire = service("svc", None);
+    wire.ports = (81..)
+        .zip(declared)
+        .map(|(number, (app_protocol, _))| wire::Port {
+            app_protocol,
+            ..port(number, 80)
+        })
+        .collect();
+    let mut store = Store::new();
+    store.insert_service(&wire).unwrap();
+    let snapshot = store.snapshot();
+    let ports = snapshot.service("default/svc").unwrap().ports.iter();
+    let found: Vec<_> = ports.map(|port| port.protocol).collect();
+    assert_eq!(found, declared.map(|(_, protocol)| protocol));
+    let service = snapshot.service("default/svc").unwrap();
+    assert_eq!(
+        (service.protocol(84), service.protocol(8080)),
+        (AppProtocol::Grpc, AppProtocol::Undeclared)
+    );
 }
 
 #[test]

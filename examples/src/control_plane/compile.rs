@@ -4,6 +4,7 @@
 mod backends;
 mod callers;
 mod enrolment;
+mod labels;
 mod octets;
 mod policies;
 mod programs;
@@ -23,8 +24,10 @@ use mesh_xds_types::workload::{Service, Workload};
 
 use self::backends::Backends;
 pub(super) use self::callers::Caller;
+use self::labels::Labelled;
 pub(super) use self::octets::address;
 use self::policies::Policies;
+use self::programs::Library;
 pub(super) use self::programs::Program;
 use self::status::Judge;
 pub(super) use self::status::{Condition, Status};
@@ -172,8 +175,18 @@ pub(super) fn compile(objects: &Objects, settings: &Settings) -> Result<Mesh, Me
     let waypoints = Waypoints::new(objects, settings);
     let backends = Backends::new(objects);
     let (services, served) = services::compile(objects, &waypoints, &mut notices);
+    let context = workloads::Context {
+        objects,
+        settings,
+        waypoints: &waypoints,
+        backends: &backends,
+        policies: &policies,
+    };
+    let workloads = context.compile(&mut notices)?;
+    let labelled = Labelled::new(objects, &services, &workloads, &settings.cluster);
     let judge = Judge::new(objects);
-    let programs = programs::compile(objects, &judge, &services, &served, &settings.root_namespace);
+    let library = Library::new(objects, &judge, &services, &labelled, &settings.root_namespace);
+    let programs = library.programs(objects.gateways.keys(), &served);
     let statuses = judge.statuses(&programs);
     notices.extend(statuses.iter().filter(|status| status.is_idle_policy()).map(|status| {
         let place = status.place.clone();
@@ -182,20 +195,13 @@ pub(super) fn compile(objects: &Objects, settings: &Settings) -> Result<Mesh, Me
     let mut mesh = Mesh {
         statuses,
         traffic: objects.traffic.clone(),
+        workloads,
         services,
         programs,
         callers: callers::compile(objects, settings, &mut notices)?,
         passed_over: objects.passed_over.clone(),
         ..Mesh::default()
     };
-    let context = workloads::Context {
-        objects,
-        settings,
-        waypoints: &waypoints,
-        backends: &backends,
-        policies: &policies,
-    };
-    mesh.workloads = context.compile(&mut notices)?;
     mesh.policies = policies.into_messages();
     let rejected = objects.traffic.rejected.iter().cloned();
     notices.extend(rejected.map(|rejected| Notice::Rejected(Box::new(rejected))));

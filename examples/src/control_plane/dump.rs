@@ -5,7 +5,9 @@ mod traffic;
 use mesh_xds_types::security::string_match::MatchType;
 use mesh_xds_types::security::{Address, Authorization, Match, ServiceAccountMatch, StringMatch};
 use mesh_xds_types::workload::gateway_address::Destination;
-use mesh_xds_types::workload::{GatewayAddress, NetworkAddress, Port, Service, WeightedWaypoint, Workload};
+use mesh_xds_types::workload::{
+    AppProtocol, GatewayAddress, NetworkAddress, Port, Service, WeightedWaypoint, Workload,
+};
 use serde_json::{Map, Value, json};
 
 use super::compile::{Mesh, address};
@@ -99,6 +101,7 @@ fn service(service: &Service) -> Value {
         ("hostname", json!(service.hostname)),
         ("addresses", json!(addresses)),
         ("ports", ports(&service.ports)),
+        ("appProtocols", protocols(&service.ports)),
         ("subjectAltNames", json!(service.subject_alt_names)),
         ("waypoint", gateway(service.waypoint.as_ref())),
         ("weightedWaypoints", weighted(&service.weighted_waypoints)),
@@ -198,6 +201,13 @@ fn ports(ports: &[Port]) -> Value {
     let pairs = ports
         .iter()
         .map(|port| (port.service_port.to_string(), json!(port.target_port)));
+    Value::Object(pairs.collect())
+}
+
+/// What is declared of the service's ports.
+fn protocols(ports: &[Port]) -> Value {
+    let declared = ports.iter().filter(|port| port.app_protocol() != AppProtocol::Unknown);
+    let pairs = declared.map(|port| (port.service_port.to_string(), json!(port.app_protocol().as_str_name())));
     Value::Object(pairs.collect())
 }
 

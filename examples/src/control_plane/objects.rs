@@ -9,6 +9,7 @@ mod fields;
 mod gateway;
 mod metadata;
 mod pod;
+mod protocol;
 mod secret;
 mod service;
 mod traffic;

@@ -13,7 +13,7 @@ use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL
 use prost::Message;
 
 use super::compile::{self, Mesh};
-use super::objects::{Key, Name, Told};
+use super::objects::{Key, Name};
 
 /// Publishes a mesh in place of what was there. Policies come before the workloads that they are
 /// attached to, and go after them: no workload is known without its policies.
@@ -38,8 +38,8 @@ pub(super) fn manifests(mesh: &Mesh) -> Vec<(Arc<str>, Vec<Published>)> {
     let mut written: BTreeMap<&Name, Published> = BTreeMap::new();
     let programs = mesh.programs.iter();
     let told = programs.map(|(waypoint, program)| {
-        let manifests = program.iter().map(|(name, told)| {
-            let manifest = written.entry(name).or_insert_with(|| of_told(told));
+        let manifests = program.iter().map(|(name, text)| {
+            let manifest = written.entry(name).or_insert_with(|| manifest(name, text));
             manifest.clone()
         });
         (audience(waypoint), manifests.collect())
@@ -47,15 +47,15 @@ pub(super) fn manifests(mesh: &Mesh) -> Vec<(Arc<str>, Vec<Published>)> {
     told.collect()
 }
 
-fn of_told(told: &Told) -> Published {
-    let Name { kind, key } = &told.name;
+fn manifest(name: &Name, text: &str) -> Published {
+    let Name { kind, key } = name;
     let manifest = Manifest {
         kind: kind.clone(),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        text: told.text.to_string(),
+        text: text.to_owned(),
     };
-    published(&told.name.to_string(), manifest.encode_to_vec())
+    published(&name.to_string(), manifest.encode_to_vec())
 }
 
 pub(super) fn policies(mesh: &Mesh) -> impl Iterator<Item = Published> {

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hbone::{Authority, AuthorityError, Host};
+use hbone::{Authority, Host};
 use mesh_identity::{PeerPolicy, SpiffeIdError};
-use mesh_xds::resolve::{Expected, Hop, Place, Query, ResolveError, Target, Tunnel, Via, resolve};
+use mesh_xds::resolve::{Hop, Place, Query, ResolveError, Target, Tunnel, Via, resolve};
 
 use super::mesh::{Mesh, Resident};
 use crate::proxy::labels::ServiceName;
 use crate::proxy::party::Party;
-use crate::proxy::stretch::{Spot, Stretch};
+use crate::proxy::stretch::{Spot, Stretch, StretchError, servers};
 
 /// What was found out about a connection before it is made.
 pub(super) struct Plan {
@@ -61,12 +61,12 @@ pub(super) fn plan(
             }),
             Some(resident),
         ) => Way::Home(Arc::clone(resident), addr),
-        (Hop::Hbone(tunnel), _) => Way::Hbone(stretch(&tunnel)?),
+        (Hop::Hbone(tunnel), _) => Way::Hbone(Stretch::try_from(&tunnel)?),
         (Hop::DoubleHbone { outer, inner }, _) => Way::Double {
-            outer: stretch(&outer)?,
-            servers: servers(&inner)?,
+            outer: Stretch::try_from(&outer)?,
+            servers: servers(inner.identity, inner.names)?,
         },
-        (Hop::Plain { place }, _) => Way::Plain(spot(place)?),
+        (Hop::Plain { place }, _) => Way::Plain(place.try_into()?),
         _ => return Err(PlanError::Unsupported),
     };
     let id = match &way {
@@ -100,40 +100,13 @@ impl Way {
     }
 }
 
-fn stretch(tunnel: &Tunnel<'_>) -> Result<Stretch, PlanError> {
-    Ok(Stretch {
-        peer: spot(tunnel.peer)?,
-        authority: match tunnel.authority {
-            Place::Address(addr) => addr.try_into()?,
-            Place::Hostname(name, port) => Authority::new(name, port)?,
-            _ => return Err(PlanError::Unsupported),
-        },
-        servers: servers(&tunnel.expected)?,
-    })
-}
-
-/// Names of a service that are no SPIFFE IDs let nobody else answer.
-fn servers(expected: &Expected<'_>) -> Result<PeerPolicy, PlanError> {
-    let identity = expected.identity.spiffe_id().parse()?;
-    let names = expected.names.iter().filter_map(|name| name.parse().ok());
-    Ok(PeerPolicy::one_of(names.chain([identity])))
-}
-
-fn spot(place: Place<'_>) -> Result<Spot, PlanError> {
-    match place {
-        Place::Address(addr) => Ok(Spot::Addr(addr)),
-        Place::Hostname(name, port) => Ok(Spot::Name(name.to_owned(), port)),
-        _ => Err(PlanError::Unsupported),
-    }
-}
-
 /// Why a connection is not to be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlanError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    #[error("destination: {0}")]
-    Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Stretch(#[from] StretchError),
     #[error("destination: {0}")]
     Identity(#[from] SpiffeIdError),
     #[error("the mesh wants a way that is not known here")]

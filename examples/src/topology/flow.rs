@@ -1,9 +1,10 @@
 //! Connections from one workload to another, as both ends counted them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::inventory::Inventory;
 use super::series::{Key, Name, Reporter, Reports, Tally, Variant};
 
 /// How connections get to where they go.
@@ -72,11 +73,15 @@ pub(super) struct Flow {
 
 /// Joins both ends' reports. What a source counts says which service was asked for, and what a
 /// destination counts why a connection failed.
-pub(super) fn join(keys: BTreeMap<Key, Reports>, waypoints: &BTreeSet<Name>) -> BTreeMap<Course, Flow> {
+pub(super) fn join(keys: BTreeMap<Key, Reports>, inventory: &Inventory) -> BTreeMap<Course, Flow> {
+    let waypoints = inventory.waypoints();
     let mut flows = BTreeMap::new();
-    for (key, mut reports) in keys {
+    for (key, mut reports) in answered_by_waypoints(keys, &inventory.waypoints_of_services()) {
         let has_waypoint = waypoints.contains(&key.source) || waypoints.contains(&key.destination);
+        // The connections that requests came by to whoever answered them are counted already.
+        let is_counted = waypoints.contains(&key.destination) && reports.contains_key(&Reporter::Source);
         for (variant, tally) in reports.remove(&Reporter::Waypoint).unwrap_or_default() {
+            let tally = if is_counted { tally.of_denied() } else { tally };
             let seen = Seen {
                 source: false,
                 destination: true,
@@ -90,6 +95,28 @@ pub(super) fn join(keys: BTreeMap<Key, Reports>, waypoints: &BTreeSet<Name>) -> 
         }
     }
     flows
+}
+
+/// Has requests that a waypoint answered, and no endpoint did, lead to the waypoint of their service.
+fn answered_by_waypoints(
+    mut keys: BTreeMap<Key, Reports>,
+    waypoints: &BTreeMap<String, Name>,
+) -> BTreeMap<Key, Reports> {
+    let nobody = Name::default();
+    let unanswered: Vec<Key> = keys.keys().filter(|key| key.destination == nobody).cloned().collect();
+    for key in unanswered {
+        let reports = keys
+            .get_mut(&key)
+            .and_then(|reports| reports.remove(&Reporter::Waypoint));
+        for (variant, tally) in reports.unwrap_or_default() {
+            let destination = waypoints.get(&variant.service).unwrap_or(&nobody).clone();
+            let source = key.source.clone();
+            let reports = keys.entry(Key { source, destination }).or_default();
+            let told = reports.entry(Reporter::Waypoint).or_default();
+            told.entry(variant).or_default().add(&tally);
+        }
+    }
+    keys
 }
 
 #[derive(Clone, Copy)]
@@ -186,6 +213,8 @@ fn split(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::exposition;
     use super::super::series::tally;
     use super::*;
@@ -201,12 +230,17 @@ mod tests {
     }
 
     fn flows(text: &str, waypoints: &[&str]) -> Vec<(Route, String, Flow)> {
-        let waypoints = waypoints.iter().map(|name| Name {
-            namespace: "shop".to_owned(),
-            name: (*name).to_owned(),
+        let workloads = waypoints.iter().map(
+            |name| json!({"namespace": "shop", "workloadName": name, "services": {format!("shop/{name}.shop"): {}}}),
+        );
+        let services = waypoints.iter().map(|name| {
+            let waypoint = json!({"destination": format!("shop/{name}.shop"), "port": 15008});
+            json!({"namespace": "shop", "hostname": "till.shop", "waypoint": waypoint})
         });
+        let (workloads, services): (Vec<_>, Vec<_>) = (workloads.collect(), services.collect());
+        let inventory = json!({"workloads": workloads, "services": services}).to_string();
         let samples = exposition::read(text).unwrap();
-        let joined = join(tally(&samples), &waypoints.collect());
+        let joined = join(tally(&samples), &Inventory::read(&inventory).unwrap());
         joined
             .into_iter()
             .map(|(course, flow)| (course.route, course.service, flow))
@@ -273,6 +307,35 @@ mod tests {
             panic!("{flows:?}")
         };
         assert!(!flow.is_encrypted);
+    }
+
+    #[test]
+    fn what_a_waypoint_answers_itself_goes_to_the_waypoint() {
+        let requests = |destination: &str, code: &str, flags: &str, value: u32| {
+            format!(
+                "istio_requests_total{{reporter=\"waypoint\",source_workload=\"cart\",source_workload_namespace=\"shop\",\
+                 destination_workload=\"{destination}\",destination_workload_namespace=\"shop\",{TLS},\
+                 response_code=\"{code}\",response_flags=\"{flags}\"}} {value}\n"
+            )
+        };
+        let nobody = |code, flags, value| {
+            requests("unknown", code, flags, value).replace(
+                "destination_workload_namespace=\"shop\"",
+                "destination_workload_namespace=\"unknown\"",
+            )
+        };
+        let told = nobody("503", "UH", 4) + &nobody("403", "-", 1) + &requests("till", "200", "-", 5);
+        let counted = |text: &str| {
+            let told = flows(text, &["way"]).into_iter();
+            told.map(|(route, _, flow)| (route, flow.connections))
+                .collect::<Vec<_>>()
+        };
+        let to_till = (Route::Waypoint, 5.0);
+        assert_eq!(counted(&told), [to_till, (Route::Waypoint, 4.0), (Route::Denied, 1.0)]);
+        // With the two connections that they came by, which are counted as such.
+        let tunnels = line(OPENED, "source", TLS, 2).replace("=\"till\"", "=\"way\"");
+        let told = told + &tunnels;
+        assert_eq!(counted(&told), [to_till, (Route::Waypoint, 2.0), (Route::Denied, 1.0)]);
     }
 
     #[test]

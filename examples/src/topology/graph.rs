@@ -97,7 +97,7 @@ pub(super) struct Count(BTreeMap<Course, Flow>);
 
 impl Count {
     pub(super) fn new<'s>(samples: impl IntoIterator<Item = &'s Sample>, inventory: &Inventory) -> Self {
-        Self(join(tally(samples), &inventory.waypoints()))
+        Self(join(tally(samples), inventory))
     }
 }
 

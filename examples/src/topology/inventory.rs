@@ -103,6 +103,21 @@ impl Inventory {
         let serves = |workload: &&Workload| workload.services.keys().any(|key| gateways.contains(&**key));
         self.workloads.iter().filter(serves).map(Workload::name).collect()
     }
+
+    /// The waypoints of services, by the services' hostnames.
+    pub(super) fn waypoints_of_services(&self) -> BTreeMap<String, Name> {
+        let mut names = BTreeMap::new();
+        for workload in &self.workloads {
+            for key in workload.services.keys() {
+                names.entry(&**key).or_insert_with(|| workload.name());
+            }
+        }
+        let found = self.services.iter().filter_map(|service| {
+            let waypoint = names.get(&*service.waypoint.as_ref()?.destination)?;
+            Some((service.hostname.clone(), waypoint.clone()))
+        });
+        found.collect()
+    }
 }
 
 impl Workload {
@@ -145,7 +160,10 @@ mod tests {
                 {"namespace": "shop", "workloadName": "till", "serviceAccount": "till", "node": "a", "protocol": "HBONE"},
                 {"namespace": "shop", "workloadName": "way", "services": {"shop/way.shop.svc": []}},
                 {"namespace": "shop", "workloadName": "agent", "networkMode": "HOST_NETWORK"}
-            ], "services": [{"namespace": "shop", "hostname": "till.shop.svc"}], "policies": []}"#,
+            ], "services": [
+                {"namespace": "shop", "hostname": "till.shop.svc", "waypoint": {"destination": "shop/way.shop.svc", "port": 15008}},
+                {"namespace": "shop", "hostname": "free.shop.svc"}
+            ], "policies": []}"#,
         )
         .unwrap();
         let workloads = inventory.workloads();
@@ -155,5 +173,10 @@ mod tests {
         assert_eq!(till.identity, "spiffe://cluster.local/ns/shop/sa/till");
         let waypoints: Vec<_> = inventory.waypoints().into_iter().map(|name| name.name).collect();
         assert_eq!((workloads.len(), waypoints), (2, vec!["way".to_owned()]));
+        let of_services = inventory.waypoints_of_services().into_iter();
+        let of_services: Vec<_> = of_services
+            .map(|(service, waypoint)| (service, waypoint.name))
+            .collect();
+        assert_eq!(of_services, [("till.shop.svc".to_owned(), "way".to_owned())]);
     }
 }

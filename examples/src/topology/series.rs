@@ -93,6 +93,17 @@ pub(super) fn tally<'s>(samples: impl IntoIterator<Item = &'s Sample>) -> BTreeM
 }
 
 impl Tally {
+    /// What of it a policy forbade.
+    pub(super) fn of_denied(self) -> Self {
+        Self {
+            opened: self.denied,
+            failed: self.denied,
+            sent: 0.0,
+            received: 0.0,
+            ..self
+        }
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.opened += other.opened;
         self.failed += other.failed;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hbone::{IncomingTunnel, Rejection};
 use mesh_identity::SpiffeId;
+use mesh_xds::store::AppProtocol;
 
 use super::account::Parties;
 use super::inbound::Worker;
@@ -21,6 +22,8 @@ pub(super) struct Client {
     service: Arc<str>,
     /// The service's port.
     pub(super) port: u16,
+    /// What is declared to be spoken there.
+    pub(super) protocol: AppProtocol,
     pub(super) id: SpiffeId,
     pub(super) addr: Option<SocketAddr>,
     /// What the tunnel is for.
@@ -54,6 +57,7 @@ impl Client {
             worker: worker.clone(),
             service: Arc::clone(&served.service.key),
             port,
+            protocol: served.service.protocol(port),
             caller: Caller::new(Some(&id), addr.map(|addr| addr.ip().to_canonical()), destination, port),
             parties: Parties {
                 source: source.unwrap_or_default().authenticated(Some(&id)),

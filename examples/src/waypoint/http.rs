@@ -20,7 +20,7 @@ use super::stream::Streams;
 use crate::workers::Stop;
 
 /// Time for a request's head to arrive, since the connection's beginning or the last answer's end.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of a request's head, as in Envoy, and its lines.
 const MAX_HEAD: usize = 60 * 1024;

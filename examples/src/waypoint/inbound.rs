@@ -59,7 +59,7 @@ impl Handler for Inbound {
         };
         drop(snapshot);
         let mut stream = tunnel.accept(TunnelResponse::new());
-        let (protocol, read) = match sniff(&mut stream).await {
+        let (protocol, read) = match sniff(&mut stream, client.protocol).await {
             Ok(sniffed) => sniffed,
             Err(reason) => return tracing::debug!(%reason, "tunnel ended"),
         };

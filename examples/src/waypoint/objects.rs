@@ -16,6 +16,7 @@ use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualServic
 
 pub(super) use self::folder::ObjectsError;
 use self::source::Source;
+use super::labels::WorkloadLabels;
 
 /// All objects, by the files or resources that they are in.
 #[derive(Debug, Default)]
@@ -95,6 +96,14 @@ impl Objects {
     pub(super) fn namespaces(&self) -> impl Iterator<Item = (&str, &Labels)> {
         let namespaces = self.sources.values().flat_map(|source| &source.namespaces);
         namespaces.map(|(name, labels)| (&**name, labels))
+    }
+
+    /// The labels of workloads, as far as they are known.
+    pub(super) fn workloads(&self) -> WorkloadLabels {
+        let workloads = self.sources.values().flat_map(|source| &source.workloads);
+        workloads
+            .map(|(object, labels)| (Arc::clone(object), Arc::clone(labels)))
+            .collect()
     }
 
     /// Why nobody may be let in, if that is so.
@@ -199,6 +208,42 @@ spec: {targetRefs: [{kind: Service, name: till}], limits: [{requests: 2}]}
         objects.remove("a");
         objects.unread("b", "no message".to_owned());
         assert_eq!((objects.policies().count(), objects.closed()), (1, None));
+    }
+
+    #[test]
+    fn workloads_are_known_by_kind_namespace_and_name() {
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: till-0, namespace: shop, labels: {track: new}}}";
+        let entry = "
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: till, namespace: shop, labels: {track: new, zone: a}}
+spec: {address: 10.0.0.9, labels: {track: old}}
+";
+        let mut store = mesh_xds::store::Store::new();
+        for uid in ["c//Pod/shop/till-0", "c/networking.istio.io/WorkloadEntry/shop/till"] {
+            store
+                .insert_workload(&mesh_testkit::xds::workload(uid, "10.0.0.9"))
+                .unwrap();
+        }
+        let mesh = store.snapshot();
+        let (pod_0, till) = (
+            mesh.workload("c//Pod/shop/till-0").unwrap(),
+            mesh.workload("c/networking.istio.io/WorkloadEntry/shop/till").unwrap(),
+        );
+        let mut objects = Objects::default();
+        assert_eq!(objects.take("pod", pod), Vec::<String>::new());
+        assert_eq!(objects.take("entry", entry), Vec::<String>::new());
+        let labels = objects.workloads();
+        assert_eq!(labels.get(pod_0, "track"), Some("new"));
+        assert_eq!(
+            (labels.get(till, "track"), labels.get(till, "zone")),
+            (Some("old"), Some("a"))
+        );
+        let problems = objects.take("pod", &pod.replace("{track: new}", "[track]"));
+        assert!(problems[0].contains("labels"), "{problems:?}");
+        assert_eq!(objects.workloads().get(pod_0, "track"), Some("new"));
+        objects.remove("pod");
+        assert_eq!(objects.workloads().get(pod_0, "track"), None);
     }
 
     #[test]

@@ -20,12 +20,14 @@ use mesh_policy::traffic::{DestinationRule, Route, RouteTable, Target};
 use mesh_xds::store::{self, NetworkAddress, Service, Workload};
 
 pub(super) use self::frame::{Frame, Terms};
+use super::labels::WorkloadLabels;
 
 /// What is known. It never changes: whoever looks at one sees one configuration.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) mesh: store::Snapshot,
     pub(super) network: Arc<str>,
+    pub(super) labels: WorkloadLabels,
     served: HashMap<Arc<str>, Arc<Served>>,
     /// Where routes lead.
     targets: HashMap<Target, Destination>,

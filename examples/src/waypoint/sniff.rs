@@ -1,4 +1,4 @@
-//! What a client speaks, by its first bytes. The mesh does not say which ports are for HTTP.
+//! What a client speaks, by its first bytes where the mesh does not say what a port is for.
 //!
 //! What does not begin as HTTP has to is carried as bytes, and then no policy about requests lets it
 //! pass: it is unknown what they ask for, so that such a rule denies and does not allow. What has begun
@@ -8,8 +8,11 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use mesh_xds::store::AppProtocol;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
+
+use super::http::HEAD_TIMEOUT;
 
 /// How long a client may be silent before its protocol is taken for one in which servers speak
 /// first.
@@ -33,8 +36,31 @@ pub(super) enum Protocol {
     Bytes,
 }
 
-/// Reads until it is clear what a client speaks, and answers with what was read, too.
-pub(super) async fn sniff(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Protocol, Bytes)> {
+/// Reads until it is clear what a client speaks on a port that is declared so, and answers with what
+/// was read, too.
+///
+/// What is declared not to be HTTP is not looked at. What is declared to be is HTTP, of whichever
+/// version: other bytes are for its parser to refuse.
+pub(super) async fn sniff(
+    stream: &mut (impl AsyncRead + Unpin),
+    declared: AppProtocol,
+) -> io::Result<(Protocol, Bytes)> {
+    match declared {
+        AppProtocol::Tcp | AppProtocol::Tls => Ok((Protocol::Bytes, Bytes::new())),
+        AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
+            read_until(stream, version, HEAD_TIMEOUT, Protocol::Http1).await
+        }
+        _ => read_until(stream, judge, PATIENCE, Protocol::Bytes).await,
+    }
+}
+
+/// Reads until there is an answer, though not for longer than this. Who is silent speaks `silent`.
+async fn read_until(
+    stream: &mut (impl AsyncRead + Unpin),
+    judge: impl Fn(&[u8]) -> Option<Protocol>,
+    patience: Duration,
+    silent: Protocol,
+) -> io::Result<(Protocol, Bytes)> {
     let mut read = BytesMut::new();
     let reading = async {
         loop {
@@ -46,28 +72,33 @@ pub(super) async fn sniff(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(
             }
         }
     };
-    let judged = timeout(PATIENCE, reading).await;
+    let judged = timeout(patience, reading).await;
     let judged = judged.unwrap_or(Ok::<_, io::Error>(None))?;
-    Ok((judged.unwrap_or_else(|| begun(&read)), read.freeze()))
+    Ok((judged.or_else(|| begun(&read)).unwrap_or(silent), read.freeze()))
 }
 
-/// What is taken to begin so where no more comes. A client that says the rest later must not have it
-/// carried unread.
-fn begun(bytes: &[u8]) -> Protocol {
+/// What is taken to begin so where no more comes, if anything came. A client that says the rest later
+/// must not have it carried unread.
+fn begun(bytes: &[u8]) -> Option<Protocol> {
     match bytes {
-        [] => Protocol::Bytes,
-        [b'P', b'R', b'I', b' ', b'*', ..] => Protocol::Http2,
-        _ => Protocol::Http1,
+        [] => None,
+        [b'P', b'R', b'I', b' ', b'*', ..] => Some(Protocol::Http2),
+        _ => Some(Protocol::Http1),
     }
+}
+
+/// The version of HTTP that begins so, if that is clear.
+fn version(bytes: &[u8]) -> Option<Protocol> {
+    if bytes.starts_with(PREFACE) {
+        return Some(Protocol::Http2);
+    }
+    (!PREFACE.starts_with(bytes)).then_some(Protocol::Http1)
 }
 
 /// What begins so, if that is clear.
 fn judge(bytes: &[u8]) -> Option<Protocol> {
-    if bytes.starts_with(PREFACE) {
+    if version(bytes)? == Protocol::Http2 {
         return Some(Protocol::Http2);
-    }
-    if PREFACE.starts_with(bytes) {
-        return None;
     }
     // Servers pass over empty lines before a request (RFC 9112 §2.2).
     let bytes = match bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) {
@@ -161,9 +192,42 @@ mod tests {
                 let (mut near, mut far) = tokio::io::duplex(64);
                 near.write_all(begin).await.unwrap();
                 let near = (!has_ended).then_some(near);
-                let (protocol, read) = sniff(&mut far).await.unwrap();
+                let (protocol, read) = sniff(&mut far, AppProtocol::Undeclared).await.unwrap();
                 assert_eq!((protocol, &read[..]), (expected, begin));
                 drop(near);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_declared_not_to_be_http_is_not_waited_for() {
+        for declared in [AppProtocol::Tcp, AppProtocol::Tls] {
+            let (mut near, mut far) = tokio::io::duplex(64);
+            near.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            let began = tokio::time::Instant::now();
+            let (protocol, read) = sniff(&mut far, declared).await.unwrap();
+            assert_eq!((protocol, &read[..]), (Protocol::Bytes, &b""[..]));
+            assert_eq!(began.elapsed(), Duration::ZERO);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_declared_to_be_http_is_of_either_version_and_nothing_else() {
+        for declared in [AppProtocol::Http1, AppProtocol::Http2, AppProtocol::Grpc] {
+            for (begin, expected) in [
+                (&b"\x16\x03\x01"[..], Protocol::Http1),
+                (b"GET / HTTP/1.1\r\n", Protocol::Http1),
+                (b"PRIVATE", Protocol::Http1),
+                (PREFACE, Protocol::Http2),
+            ] {
+                let (mut near, mut far) = tokio::io::duplex(64);
+                let late = async {
+                    tokio::time::sleep(2 * PATIENCE).await;
+                    near.write_all(begin).await.unwrap();
+                };
+                let (sniffed, ()) = tokio::join!(sniff(&mut far, declared), late);
+                let (protocol, read) = sniffed.unwrap();
+                assert_eq!((protocol, &read[..]), (expected, begin));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hbone::TunnelStream;
 use mesh_policy::authz::{Permit, PolicySet};
 use mesh_policy::traffic::Timeouts;
-use mesh_xds::store::Workload;
+use mesh_xds::store::{AppProtocol, Workload};
 
 use super::client::Client;
 use super::prefixed::Prefixed;
@@ -80,7 +80,12 @@ fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Res
     let has_rules = !authenticator.is_empty()
         || snapshot.limits(served, None).next().is_some()
         || served.routes(client.port).is_some();
-    if has_rules || client.worker.gateway.shows_clients {
+    // Where it is declared that there are no requests, nothing about requests is evaded.
+    let may_be_requests = !matches!(
+        served.service.protocol(client.port),
+        AppProtocol::Tcp | AppProtocol::Tls
+    );
+    if may_be_requests && (has_rules || client.worker.gateway.shows_clients) {
         return Err(Refused::Requests);
     }
     match &served.protection {

@@ -82,7 +82,8 @@ const CONDITIONS: &str = "connect-failure,refused-stream,unavailable,cancelled,r
 impl Upstream {
     /// The connections of this worker, none so far. They are made under the identity `id`.
     pub(super) fn new(endpoints: Arc<Endpoints>, tunnels: Tunnels, id: SpiffeId) -> Self {
-        Self::by(endpoints, OfWaypoint::new(tunnels, id))
+        let dial = OfWaypoint::new(tunnels, id, Arc::clone(&endpoints));
+        Self::by(endpoints, dial)
     }
 }
 

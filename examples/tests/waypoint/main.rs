@@ -31,6 +31,7 @@ mod limits;
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;
 mod policy;
+mod protocols;
 mod routes;
 mod scripted;
 mod shop;
@@ -38,6 +39,7 @@ mod shop;
 #[path = "../node_proxy/socks.rs"]
 mod socks;
 mod stalled;
+mod subsets;
 mod telemetry;
 mod tokens;
 mod websocket;

@@ -60,6 +60,11 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// What has not been taken.
+    pub(super) fn rest(self) -> impl Iterator<Item = (&'a str, &'a Node)> {
+        self.left.into_iter()
+    }
+
     pub(super) fn end(self) -> Located<()> {
         match self.left.iter().min_by_key(|(_, node)| node.line) {
             Some((name, node)) => Err((node.line, LocalFault::Unknown((*name).to_owned()))),
@@ -138,8 +143,8 @@ pub(super) fn network_address(node: &Node, field: &str) -> Located<NetworkAddres
 
 /// Ports of a service with those that they lead to.
 pub(super) fn ports(node: &Node, field: &str) -> Located<Vec<Port>> {
-    let Fields { left, .. } = Fields::new(node, field)?;
-    left.into_iter()
+    Fields::new(node, field)?
+        .rest()
         .map(|(service, target)| {
             Ok(Port {
                 service_port: service.parse().or_else(|_| unsupported(target, service, "a port"))?,

@@ -1,9 +1,10 @@
-use mesh_xds_types::workload::{LoadBalancing, Service, WeightedWaypoint};
+use mesh_xds_types::workload::{LoadBalancing, Port, Service, WeightedWaypoint};
 
 use super::fault::Located;
-use super::fields::{Fields, gateway, items, network_address, number, one_of, ports};
+use super::fields::{Fields, gateway, items, network_address, number, one_of, ports, unsupported};
 use super::node::Node;
 
+const PROTOCOLS: [&str; 6] = ["Unknown", "HTTP11", "HTTP2", "gRPC", "TCP", "TLS"];
 const SCOPES: [&str; 7] = ["", "Region", "Zone", "Subzone", "Node", "Cluster", "Network"];
 
 pub(super) fn read(node: &Node) -> Located<Service> {
@@ -18,9 +19,12 @@ pub(super) fn read(node: &Node) -> Located<Service> {
             .iter()
             .map(|node| network_address(node, "vips"))
             .collect::<Result<_, _>>()?,
-        ports: fields
-            .take("ports")
-            .map_or_else(|| Ok(Vec::new()), |node| ports(node, "ports"))?,
+        ports: declared(
+            fields
+                .take("ports")
+                .map_or_else(|| Ok(Vec::new()), |node| ports(node, "ports"))?,
+            fields.take("appProtocols"),
+        )?,
         subject_alt_names: fields.texts("subjectAltNames")?,
         waypoint: gateway(fields.take("waypoint"), "waypoint")?,
         load_balancing: fields.take("loadBalancer").map(balancing).transpose()?,
@@ -37,6 +41,21 @@ pub(super) fn read(node: &Node) -> Located<Service> {
     };
     fields.end()?;
     Ok(service)
+}
+
+/// Ports with what is spoken there.
+fn declared(mut ports: Vec<Port>, protocols: Option<&Node>) -> Located<Vec<Port>> {
+    let Some(node) = protocols else {
+        return Ok(ports);
+    };
+    for (number, protocol) in Fields::new(node, "appProtocols")?.rest() {
+        let mut found = ports.iter_mut();
+        match found.find(|port| number.parse() == Ok(port.service_port)) {
+            Some(port) => port.app_protocol = one_of(protocol, number, &PROTOCOLS, "a protocol")?,
+            None => return unsupported(protocol, number, "one of the service's ports"),
+        }
+    }
+    Ok(ports)
 }
 
 fn balancing(node: &Node) -> Located<LoadBalancing> {

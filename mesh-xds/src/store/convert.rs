@@ -11,8 +11,8 @@ use mesh_xds_types::{security, workload as wire};
 use thiserror::Error;
 
 use super::model::{
-    ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership, Mode, Name,
-    NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
+    AppProtocol, ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership,
+    Mode, Name, NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
 };
 use crate::delta::MAX_NAME_LENGTH;
 
@@ -477,6 +477,14 @@ fn ports(field: &str, ports: &[wire::Port], texts: &mut Interner) -> Result<Arc<
                 service: optional_port(&service, port.service_port)?
                     .ok_or_else(|| ResourceError::new(service, FieldFault::Port(0)))?,
                 target: optional_port(&format!("{field}[{index}].target_port"), port.target_port)?,
+                protocol: match port.app_protocol() {
+                    wire::AppProtocol::Unknown => AppProtocol::Undeclared,
+                    wire::AppProtocol::Http11 => AppProtocol::Http1,
+                    wire::AppProtocol::Http2 => AppProtocol::Http2,
+                    wire::AppProtocol::Grpc => AppProtocol::Grpc,
+                    wire::AppProtocol::Tls => AppProtocol::Tls,
+                    wire::AppProtocol::Tcp => AppProtocol::Tcp,
+                },
             })
         })
         .collect::<Result<_, _>>()?;

@@ -260,6 +260,15 @@ pub struct Service {
     pub is_private: bool,
 }
 
+impl Service {
+    /// What is spoken on a port of the service, as far as it is declared.
+    #[must_use]
+    pub fn protocol(&self, port: u16) -> AppProtocol {
+        let mapping = self.ports.iter().find(|mapping| mapping.service == port);
+        mapping.map_or_else(AppProtocol::default, |mapping| mapping.protocol)
+    }
+}
+
 /// A port that traffic comes for, and the one that it goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -268,6 +277,28 @@ pub struct PortMapping {
     pub service: u16,
     /// The port of a workload; absent if each workload has to name its own.
     pub target: Option<u16>,
+    /// What is spoken there.
+    pub protocol: AppProtocol,
+}
+
+/// What is spoken on a port of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AppProtocol {
+    /// Nobody says, or it is one that later versions of the protocol may know: whoever has to know
+    /// has to look.
+    #[default]
+    Undeclared,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS.
+    Http2,
+    /// gRPC, which is by HTTP/2 without TLS.
+    Grpc,
+    /// TLS, whatever is within.
+    Tls,
+    /// None of these.
+    Tcp,
 }
 
 /// Which workloads of a service are preferred.

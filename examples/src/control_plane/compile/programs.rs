@@ -11,36 +11,20 @@ use mesh_xds_types::workload::Service as Message;
 
 use super::super::objects::{Key, Meaning, Name, Objects, Told};
 use super::hostname;
+use super::labels::Labelled;
 use super::services::{ByWaypoint, Service};
 use super::status::{Judge, service_of};
 
-/// What a waypoint is told, by names.
-pub(in crate::control_plane) type Program = BTreeMap<Name, Arc<Told>>;
-
-/// What each waypoint is told.
-pub(super) fn compile(
-    objects: &Objects,
-    judge: &Judge<'_>,
-    services: &BTreeMap<String, Message>,
-    served: &ByWaypoint,
-    root_namespace: &str,
-) -> BTreeMap<Key, Program> {
-    let library = Library::new(objects, judge, services, root_namespace);
-    let gateways = objects.gateways.keys();
-    gateways
-        .map(|gateway| {
-            let services = served.get(gateway).map(Vec::as_slice).unwrap_or_default();
-            (gateway.clone(), library.program(gateway, services))
-        })
-        .collect()
-}
+/// The texts of the objects that a waypoint is told, by names.
+pub(in crate::control_plane) type Program = BTreeMap<Name, Arc<str>>;
 
 /// A route, with what is told of it.
 type Offered<'o> = (&'o Arc<Told>, &'o Arc<Route>);
 
 /// Everything that waypoints could be told.
-struct Library<'o> {
-    told: &'o Program,
+pub(super) struct Library<'o> {
+    told: &'o BTreeMap<Name, Arc<Told>>,
+    labelled: &'o Labelled,
     judge: &'o Judge<'o>,
     root_namespace: &'o str,
     /// By the services that they want to be attached to.
@@ -51,10 +35,11 @@ struct Library<'o> {
 }
 
 impl<'o> Library<'o> {
-    fn new(
+    pub(super) fn new(
         objects: &'o Objects,
         judge: &'o Judge<'o>,
         services: &'o BTreeMap<String, Message>,
+        labelled: &'o Labelled,
         root_namespace: &'o str,
     ) -> Self {
         let homes = services.values();
@@ -65,6 +50,7 @@ impl<'o> Library<'o> {
         });
         let mut library = Self {
             told,
+            labelled,
             judge,
             root_namespace,
             routes: BTreeMap::new(),
@@ -80,6 +66,20 @@ impl<'o> Library<'o> {
             }
         }
         library
+    }
+
+    /// What each of these waypoints is told.
+    pub(super) fn programs<'g>(
+        &self,
+        gateways: impl Iterator<Item = &'g Key>,
+        served: &ByWaypoint,
+    ) -> BTreeMap<Key, Program> {
+        gateways
+            .map(|gateway| {
+                let services = served.get(gateway).map(Vec::as_slice).unwrap_or_default();
+                (gateway.clone(), self.program(gateway, services))
+            })
+            .collect()
     }
 
     fn program(&self, gateway: &Key, services: &[Service]) -> Program {
@@ -135,8 +135,14 @@ impl<'o> Library<'o> {
             }),
             Meaning::Route(_) | Meaning::VirtualService(_) => chosen.routes.contains(&told.name),
         };
-        let chosen = self.told.values().filter(is_chosen);
-        chosen.map(|told| (told.name.clone(), Arc::clone(told))).collect()
+        let told = self.told.values().filter(is_chosen);
+        let labelled = chosen
+            .hosts
+            .iter()
+            .flat_map(|(namespace, host)| self.labelled.of(&format!("{namespace}/{host}")));
+        told.map(|told| (told.name.clone(), Arc::clone(&told.text)))
+            .chain(labelled.cloned())
+            .collect()
     }
 
     /// The routes of a service, which are not all that want to be.
@@ -258,7 +264,7 @@ fn is_host(named: &HostPattern, namespace: &str, host: &str) -> bool {
     named.matches(host.as_bytes()) || full(&named.to_string(), namespace) == host
 }
 
-fn full(name: &str, namespace: &str) -> String {
+pub(super) fn full(name: &str, namespace: &str) -> String {
     hostname(&Key {
         namespace: namespace.to_owned(),
         name: name.to_owned(),

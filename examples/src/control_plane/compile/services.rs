@@ -151,6 +151,6 @@ fn of_port(port: &ServicePort, otherwise: u32) -> Port {
             TargetPort::Number(number) => number.into(),
             TargetPort::Name(_) => otherwise,
         },
-        app_protocol: 0,
+        app_protocol: port.protocol.into(),
     }
 }

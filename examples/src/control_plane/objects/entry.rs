@@ -8,7 +8,7 @@ use mesh_policy::authz::k8s::{Object, Problem};
 
 use super::fields::{bad, labels, missing, port, required_port};
 use super::metadata::is_name;
-use super::{Metadata, ServicePort, TargetPort};
+use super::{Metadata, ServicePort, TargetPort, protocol};
 
 #[derive(Debug)]
 pub(in crate::control_plane) struct ServiceEntry {
@@ -161,7 +161,8 @@ fn read_port(mut found: Object) -> Result<Option<ServicePort>, Problem> {
     let number = required_port(&mut found, "number")?;
     let name = found.text("name")?;
     let target = port(&mut found, "targetPort")?;
-    let is_tcp = found.text("protocol")?.is_none_or(|protocol| protocol != "UDP");
+    let declared = found.text("protocol")?;
+    let is_tcp = declared.as_deref() != Some("UDP");
     found.finish()?;
     let target = match (target, name) {
         (Some(number), _) => TargetPort::Number(number),
@@ -169,7 +170,11 @@ fn read_port(mut found: Object) -> Result<Option<ServicePort>, Problem> {
         (None, Some(name)) => TargetPort::Name(name),
         (None, None) => TargetPort::Number(number),
     };
-    Ok(is_tcp.then_some(ServicePort { number, target }))
+    Ok(is_tcp.then_some(ServicePort {
+        number,
+        target,
+        protocol: protocol::of_entry(declared.as_deref()),
+    }))
 }
 
 fn is_private(spec: &mut Object) -> Result<bool, Problem> {

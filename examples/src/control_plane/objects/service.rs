@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use mesh_policy::authz::Labels;
 use mesh_policy::authz::k8s::{Object, Problem};
 use mesh_xds_types::workload::load_balancing::Scope;
-use mesh_xds_types::workload::{IpFamilies, LoadBalancing, load_balancing};
+use mesh_xds_types::workload::{AppProtocol, IpFamilies, LoadBalancing, load_balancing};
 
-use super::Metadata;
 use super::fields::{bad, ip, labels, required_port};
+use super::{Metadata, protocol};
 
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
@@ -45,6 +45,7 @@ pub(in crate::control_plane) struct Service {
 pub(in crate::control_plane) struct ServicePort {
     pub(in crate::control_plane) number: u16,
     pub(in crate::control_plane) target: TargetPort,
+    pub(in crate::control_plane) protocol: AppProtocol,
 }
 
 /// A port of a workload.
@@ -100,9 +101,15 @@ fn read_port(mut port: Object) -> Result<Option<ServicePort>, Problem> {
             Err(_) => TargetPort::Name(text),
         },
     };
-    port.pass_over(&["appProtocol", "name", "nodePort"]);
+    let (name, declared) = (port.text("name")?, port.text("appProtocol")?);
+    let protocol = protocol::of_service(number, name.as_deref(), declared.as_deref());
+    port.pass_over(&["nodePort"]);
     port.finish()?;
-    Ok(is_tcp.then_some(ServicePort { number, target }))
+    Ok(is_tcp.then_some(ServicePort {
+        number,
+        target,
+        protocol,
+    }))
 }
 
 fn addresses(spec: &mut Object) -> Result<Vec<IpAddr>, Problem> {

@@ -9,6 +9,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use mesh_policy::authz::Permit;
 use mesh_policy::traffic::{Abort, AnswerEdits, Failed, Forward, Plan, Retries, RouteRequest, Rule, Step, Timeouts};
 use mesh_policy::{Known, RequestFacts, traffic::Choice};
+use mesh_xds::store::{AppProtocol, Service};
 use tokio::time::sleep;
 
 use super::judge::with_facts;
@@ -184,7 +185,6 @@ fn order(
     subject: &Subject,
     routed: Option<&(&Rule, Forward<'_>)>,
 ) -> Result<Order, Answer> {
-    let is_http2 = subject.is_http2;
     let own = || Destination {
         service: served.service.clone(),
         port: client.port,
@@ -207,12 +207,12 @@ fn order(
             let mirrors = forward.mirrors.iter();
             let shadows = mirrors.filter_map(|mirror| snapshot.destination(&mirror.target).cloned());
             let shadows = shadows.map(|to| Shadow {
+                is_http2: is_http2(&to.service, to.port, subject.is_http2),
                 service: to.service,
                 port: to.port,
                 subset: to.subset,
                 rule: to.rule,
                 policy: to.policy,
-                is_http2,
             });
             let destination = destination.ok_or_else(unknown)?;
             (destination, shadows.collect(), rule.timeouts, rule.retries.clone())
@@ -226,6 +226,7 @@ fn order(
         policy,
     } = destination;
     Ok(Order {
+        is_http2: is_http2(&service, port, subject.is_http2),
         service,
         port,
         subset,
@@ -233,10 +234,18 @@ fn order(
         policy,
         timeouts,
         retries,
-        is_http2,
         source_addr: client.addr,
         shadows,
     })
+}
+
+/// Whether requests go to a port by HTTP/2: as it is declared, or else as the client has it.
+fn is_http2(service: &Service, port: u16, of_client: bool) -> bool {
+    match service.protocol(port) {
+        AppProtocol::Http1 => false,
+        AppProtocol::Http2 | AppProtocol::Grpc => true,
+        _ => of_client,
+    }
 }
 
 /// The route's own name and which of its rules it is.

@@ -1,11 +1,11 @@
 //! The objects of one text.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
-use mesh_policy::authz::k8s::{Item, Problem, Reader};
+use mesh_policy::authz::k8s::{Item, Object, Problem, Reader};
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
 use mesh_policy::traffic::k8s::{self as traffic, Manifests, Rejected};
 use mesh_policy::traffic::{Route, RouteKind};
@@ -17,6 +17,8 @@ pub(super) struct Source {
     pub(super) authentications: Vec<Arc<RequestAuthentication>>,
     pub(super) traffic: Manifests,
     pub(super) namespaces: Vec<(String, Labels)>,
+    /// By kind, namespace and name.
+    pub(super) workloads: BTreeMap<Arc<str>, Arc<Labels>>,
     /// Why nobody may be let in.
     pub(super) closed: Option<String>,
     /// What is wrong.
@@ -41,12 +43,9 @@ impl Source {
         };
         for item in std::mem::take(&mut source.traffic.others) {
             let line = item.line;
-            match namespace(item) {
-                Ok(found) => source.namespaces.extend(found),
-                Err((line_of_fault, fault)) => {
-                    let line = line.max(line_of_fault);
-                    source.problems.push(format!("{name}:{line}: {fault}"));
-                }
+            if let Err((line_of_fault, fault)) = source.take(item, before) {
+                let line = line.max(line_of_fault);
+                source.problems.push(format!("{name}:{line}: {fault}"));
             }
         }
         let nothing = Self::default();
@@ -59,6 +58,23 @@ impl Source {
         }
         source.adopt(before);
         source
+    }
+
+    /// Takes what an object of Kubernetes' own is labelled with. Other kinds have no part in this.
+    fn take(&mut self, item: Item, before: Option<&Self>) -> Result<(), Problem> {
+        match (item.group(), &*item.kind) {
+            ("", "Namespace") => self.namespaces.push(namespace(item)?),
+            ("", "Pod") | ("networking.istio.io", "WorkloadEntry") => {
+                let object: Arc<str> = workload(&item)?.into();
+                let kept = before.and_then(|before| before.workloads.get(&object).cloned());
+                let labels = labels(item).map(Arc::new);
+                let labels_or_kept = labels.as_ref().ok().cloned().or(kept);
+                self.workloads.extend(labels_or_kept.map(|labels| (object, labels)));
+                labels?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// As it was before; if there was no before, policies may be missing.
@@ -100,19 +116,37 @@ fn adopt<'a, T: PartialEq + 'a, K: Eq + Hash>(
     }
 }
 
-/// The labels of a namespace, if the object is one. Objects of other kinds have no part in this.
-fn namespace(item: Item) -> Result<Option<(String, Labels)>, Problem> {
-    if item.kind != "Namespace" || !item.group().is_empty() {
-        return Ok(None);
-    }
+/// The name of a namespace, and its labels.
+fn namespace(item: Item) -> Result<(String, Labels), Problem> {
     let mut object = item.object;
     let mut metadata = object.required_object("metadata")?;
+    Ok((metadata.required_text("name")?, of(&mut metadata)?))
+}
+
+/// What a workload's uid ends with.
+fn workload(item: &Item) -> Result<String, Problem> {
+    let mut metadata = item.object.clone().required_object("metadata")?;
     let name = metadata.required_text("name")?;
-    let labels = metadata
-        .object("labels")?
-        .map(|labels| labels.into_texts())
-        .transpose()?;
-    Ok(Some((name, labels.unwrap_or_default().into_iter().collect())))
+    let namespace = metadata.text("namespace")?;
+    let namespace = namespace.as_deref().unwrap_or("default");
+    Ok(format!("{}/{namespace}/{name}", item.kind))
+}
+
+/// The labels of a workload: those of its spec count before its own.
+fn labels(item: Item) -> Result<Labels, Problem> {
+    let mut object = item.object;
+    let mut labels = of(&mut object.required_object("metadata")?)?;
+    if item.kind == "WorkloadEntry"
+        && let Some(mut spec) = object.object("spec")?
+    {
+        labels.extend(of(&mut spec)?);
+    }
+    Ok(labels)
+}
+
+fn of(labelled: &mut Object) -> Result<Labels, Problem> {
+    let labels = labelled.object("labels")?.map(Object::into_texts).transpose()?;
+    Ok(labels.unwrap_or_default().into_iter().collect())
 }
 
 /// Keeps what there was of an object, if that was good for anything.

@@ -58,6 +58,7 @@ pub(super) fn build(
         limits: limits.table,
         mesh: mesh.clone(),
         network: Arc::clone(&terms.network),
+        labels: objects.workloads(),
         targets: HashMap::new(),
         rules: HashMap::new(),
         backend_policies: HashMap::new(),

@@ -1,3 +1,4 @@
+use hbone::metadata::NetworkError;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::site::Site;
@@ -19,6 +20,8 @@ pub(in crate::waypoint) trait Dial: Send + Sync + 'static {
 pub(in crate::waypoint) enum DialError {
     #[error(transparent)]
     Tunnel(#[from] TunnelsError),
+    #[error("network: {0}")]
+    Network(#[from] NetworkError),
     #[error(transparent)]
     Plain(#[from] ConnectError),
     #[error("no connection in time")]

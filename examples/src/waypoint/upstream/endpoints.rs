@@ -3,7 +3,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use mesh_xds::store::{self, Identity, Store};
+use mesh_xds::store::{self, Identity, Store, Workload};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
@@ -12,6 +12,7 @@ use super::order::Order;
 use super::site::{Ground, Here, SiteIds};
 use super::state::{State, WARM};
 use crate::proxy::chance::Chance;
+use crate::waypoint::labels::WorkloadLabels;
 use crate::waypoint::snapshot::Snapshot;
 
 /// For how long what is known about endpoints is kept that nobody asks for.
@@ -35,9 +36,16 @@ pub(in crate::waypoint) struct Endpoints {
     hbone_port: u16,
     /// Who this waypoint is.
     own: Identity,
-    ground: RwLock<Arc<(store::Snapshot, Here)>>,
+    land: RwLock<Arc<Land>>,
     /// By the key of their service.
     clusters: RwLock<HashMap<Arc<str>, Vec<Arc<Cluster>>>>,
+}
+
+/// The mesh, as clusters are made of it.
+struct Land {
+    mesh: store::Snapshot,
+    here: Here,
+    labels: WorkloadLabels,
 }
 
 impl Endpoints {
@@ -54,7 +62,11 @@ impl Endpoints {
             ids: SiteIds::default(),
             hbone_port,
             own,
-            ground: RwLock::new(Arc::new((Store::new().snapshot(), here))),
+            land: RwLock::new(Arc::new(Land {
+                mesh: Store::new().snapshot(),
+                here,
+                labels: WorkloadLabels::default(),
+            })),
             clusters: RwLock::default(),
         }
     }
@@ -67,13 +79,13 @@ impl Endpoints {
             workload: workload.cloned(),
             hbone_port: self.hbone_port,
         };
-        self.take(snapshot.mesh.clone(), here);
+        self.take(snapshot.mesh.clone(), here, snapshot.labels.clone());
     }
 
-    pub(super) fn take(&self, mesh: store::Snapshot, here: Here) {
-        let next = Arc::new((mesh, here));
-        *self.ground.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
-        let (mesh, ground) = (&next.0, self.on(&next));
+    pub(super) fn take(&self, mesh: store::Snapshot, here: Here, labels: WorkloadLabels) {
+        let next = Arc::new(Land { mesh, here, labels });
+        *self.land.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+        let (mesh, ground) = (&next.mesh, self.on(&next));
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
         clusters.retain(|key, _| mesh.service(key).is_some());
         let known: Vec<_> = clusters.iter().map(|(key, of)| (Arc::clone(key), of.clone())).collect();
@@ -83,6 +95,11 @@ impl Endpoints {
                 clusters.iter().for_each(|cluster| cluster.update(ground, service));
             }
         }
+    }
+
+    /// This waypoint's workload, if the mesh has one.
+    pub(super) fn own_workload(&self) -> Option<Arc<Workload>> {
+        self.land().here.workload.clone()
     }
 
     /// Looks at endpoints whose time of ejection may be up, for ever.
@@ -135,8 +152,8 @@ impl Endpoints {
         cluster.touch(self.clock.now());
         if !cluster.is_by(order) {
             cluster.follow(order.words(), |service, rules, before| {
-                let ground = self.ground();
-                State::new(self.on(&ground), (service, order.port), rules, Some(before))
+                let land = self.land();
+                State::new(self.on(&land), (service, order.port), rules, Some(before))
             });
         }
         Some(cluster)
@@ -145,15 +162,15 @@ impl Endpoints {
     #[cold]
     fn make(&self, order: &Order, is_it: impl Fn(&&Arc<Cluster>) -> bool) -> Option<Arc<Cluster>> {
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock that an update takes after it has changed the ground.
-        let ground = self.ground();
-        let service = ground.0.service(&order.service.key)?;
+        // Read under the lock that an update takes after it has changed the land.
+        let land = self.land();
+        let service = land.mesh.service(&order.service.key)?;
         let of = clusters.entry(Arc::clone(&service.key)).or_default();
         if let Some(cluster) = of.iter().find(&is_it) {
             return Some(Arc::clone(cluster));
         }
         let part = (order.port, order.subset.as_deref());
-        let made = Cluster::new(self.on(&ground), service, part, order.words());
+        let made = Cluster::new(self.on(&land), service, part, order.words());
         // Requests ask again and again; who reads a rule says what is wrong with it.
         let made = made.inspect_err(|reason| tracing::debug!(service = %service.key, %reason, "no endpoints"));
         let cluster = Arc::new(made.ok()?);
@@ -172,14 +189,15 @@ impl Endpoints {
         clusters.values().flatten().cloned().collect()
     }
 
-    fn ground(&self) -> Arc<(store::Snapshot, Here)> {
-        Arc::clone(&self.ground.read().unwrap_or_else(PoisonError::into_inner))
+    fn land(&self) -> Arc<Land> {
+        Arc::clone(&self.land.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn on<'a>(&'a self, ground: &'a (store::Snapshot, Here)) -> Ground<'a> {
+    fn on<'a>(&'a self, land: &'a Land) -> Ground<'a> {
         Ground {
-            mesh: &ground.0,
-            here: &ground.1,
+            mesh: &land.mesh,
+            here: &land.here,
+            labels: &land.labels,
             ids: &self.ids,
             now: self.clock.now(),
         }

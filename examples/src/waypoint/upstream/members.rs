@@ -5,12 +5,13 @@ use mesh_policy::traffic::balance::{Failover, Locality};
 use mesh_policy::traffic::upstream::{Places, Settings};
 use mesh_xds::store::{Mode, Service, Workload};
 
-use super::site::{Ground, Here, Site, Way, label, locality, shares};
+use super::site::{Ground, Here, Site, Way, locality, shares};
+use crate::waypoint::labels::WorkloadLabels;
 
 /// The workloads of a service that can be asked for a port, and how, in the order of their uids.
 pub(super) fn members<'m>(
     ground: Ground<'m>,
-    service: &Service,
+    service: &Arc<Service>,
     port: u16,
     settings: &Settings,
 ) -> Vec<(&'m Arc<Workload>, Way)> {
@@ -25,12 +26,12 @@ pub(super) fn members<'m>(
         let is_member = settings
             .labels
             .iter()
-            .all(|(name, value)| label(workload, name) == Some(value));
+            .all(|(name, value)| ground.labels.get(workload, name) == Some(value));
         if is_fit
             && is_near
             && is_member
             && workload.capacity > 0
-            && let Some(way) = Site::way(here, service, endpoint, port)
+            && let Some(way) = Site::way(ground, service, endpoint, port)
         {
             found.push((workload, way));
         }
@@ -57,11 +58,12 @@ pub(super) struct Standing {
 
 /// Where each endpoint of a list stands.
 pub(super) fn places(
-    here: &Here,
+    ground: Ground<'_>,
     service: &Service,
     settings: &Settings,
     found: &[(&Arc<Workload>, Way)],
 ) -> Vec<Standing> {
+    let here = ground.here;
     let mut counted: Vec<(Locality, u32)> = Vec::new();
     for (workload, _) in found {
         let place = locality(workload);
@@ -86,7 +88,7 @@ pub(super) fn places(
         let at = counted.iter().position(|(known, _)| *known == locality);
         Standing {
             priority: own
-                .and_then(|own| priority(wanted, own, workload))
+                .and_then(|own| priority(ground.labels, wanted, own, workload))
                 .unwrap_or_else(|| of_service(workload)),
             share: at.and_then(|at| shares.get(at).copied().flatten()),
             locality,
@@ -96,11 +98,11 @@ pub(super) fn places(
 }
 
 /// An endpoint's priority; `None` if it is as its service says.
-fn priority(places: &Places, here: &Workload, endpoint: &Workload) -> Option<u32> {
+fn priority(labels: &WorkloadLabels, places: &Places, here: &Workload, endpoint: &Workload) -> Option<u32> {
     match places {
         Places::Alike | Places::Divided(_) => Some(0),
         Places::Near(failover) => Some(failover.priority(&locality(here), &locality(endpoint))),
-        Places::Labels(order) => Some(order.priority(|name| label(here, name), |name| label(endpoint, name))),
+        Places::Labels(order) => Some(order.priority(|name| labels.get(here, name), |name| labels.get(endpoint, name))),
         _ => None,
     }
 }

@@ -1,3 +1,4 @@
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -6,9 +7,11 @@ use std::time::Duration;
 use hbone::Authority;
 use mesh_identity::PeerPolicy;
 use mesh_policy::traffic::balance::Locality;
+use mesh_xds::resolve::{Hop, Query, Target, resolve_remote};
 use mesh_xds::store::{Endpoint, Protocol, Scope, Service, Snapshot, Workload};
 
-use crate::proxy::stretch::{Spot, Stretch};
+use crate::proxy::stretch::{Spot, Stretch, servers};
+use crate::waypoint::labels::WorkloadLabels;
 
 /// Where an endpoint of a service is, and how it is reached.
 #[derive(Debug)]
@@ -21,10 +24,16 @@ pub(in crate::waypoint) struct Site {
 }
 
 /// How an endpoint is reached.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in crate::waypoint) enum Way {
     /// By a tunnel to who it is.
     Tunnel(Stretch),
+    /// By a tunnel within one to the gateway of its network.
+    Within {
+        outer: Stretch,
+        /// Who has to answer within.
+        servers: PeerPolicy,
+    },
     /// As the mesh says of what has no tunnels.
     Plain(Spot),
 }
@@ -69,6 +78,7 @@ pub(in crate::waypoint) struct Here {
 pub(super) struct Ground<'a> {
     pub(super) mesh: &'a Snapshot,
     pub(super) here: &'a Here,
+    pub(super) labels: &'a WorkloadLabels,
     pub(super) ids: &'a SiteIds,
     pub(super) now: Duration,
 }
@@ -76,7 +86,7 @@ pub(super) struct Ground<'a> {
 impl Site {
     /// A workload that is reached so. One that is reached as before keeps its connections.
     pub(super) fn new(ids: &SiteIds, workload: &Arc<Workload>, way: Way, before: Option<&Self>) -> Self {
-        let before = before.filter(|before| before.is_reached_by(&way));
+        let before = before.filter(|before| before.way == way);
         Self {
             workload: Arc::clone(workload),
             id: before.map_or_else(|| ids.next(), |before| before.id.clone()),
@@ -85,42 +95,40 @@ impl Site {
     }
 
     /// The way to an endpoint for a port of a service. `None` if there is none from here: it has no
-    /// such port, is in another network, or has no address that could be used.
-    pub(super) fn way(here: &Here, service: &Service, endpoint: &Endpoint, port: u16) -> Option<Way> {
+    /// such port, is in a network that has no gateway, or has no address that could be used.
+    pub(super) fn way(ground: Ground<'_>, service: &Arc<Service>, endpoint: &Endpoint, port: u16) -> Option<Way> {
+        let here = ground.here;
         let workload = endpoint.workload();
         let target = endpoint.target_port(service, port)?;
         if workload.network != here.network {
-            return None;
+            return remote(ground, service, workload, port);
         }
         let host = Host::of(here, service, workload)?;
         Some(match workload.protocol {
             Protocol::Hbone => Way::Tunnel(Stretch {
                 peer: host.at(here.hbone_port),
                 authority: host.authority(target)?,
-                servers: servers(service, workload)?,
+                servers: servers(&workload.identity, &service.subject_alt_names).ok()?,
             }),
             Protocol::Plain => Way::Plain(host.at(target)),
             _ => return None,
         })
     }
-
-    pub(super) fn is_reached_by(&self, way: &Way) -> bool {
-        match (&self.way, way) {
-            (Way::Tunnel(one), Way::Tunnel(other)) => {
-                one.peer == other.peer && one.authority == other.authority && one.servers == other.servers
-            }
-            (Way::Plain(one), Way::Plain(other)) => one == other,
-            _ => false,
-        }
-    }
 }
 
-/// Who may answer at an endpoint: itself, and who else the service names. Names that are no SPIFFE
-/// IDs let nobody answer.
-fn servers(service: &Service, workload: &Workload) -> Option<PeerPolicy> {
-    let identity = workload.identity.spiffe_id().parse().ok()?;
-    let names = service.subject_alt_names.iter().filter_map(|name| name.parse().ok());
-    Some(PeerPolicy::one_of(names.chain([identity])))
+/// The way through the gateway of another network. Which of the gateway's workloads is taken goes by
+/// the endpoint, so that it stays the same one.
+fn remote(ground: Ground<'_>, service: &Arc<Service>, workload: &Arc<Workload>, port: u16) -> Option<Way> {
+    let own = ground.here.workload.as_deref()?;
+    let lot = BuildHasherDefault::<DefaultHasher>::default().hash_one(&workload.uid);
+    let query = Query::new(own, Target::Hostname(&service.hostname), port, lot).hbone_port(ground.here.hbone_port);
+    match resolve_remote(ground.mesh, &query, service, workload).ok()? {
+        Hop::DoubleHbone { outer, inner } => Some(Way::Within {
+            outer: Stretch::try_from(&outer).ok()?,
+            servers: servers(inner.identity, inner.names).ok()?,
+        }),
+        _ => None,
+    }
 }
 
 enum Host<'a> {
@@ -177,21 +185,4 @@ pub(super) fn shares(one: &Workload, other: &Workload, scope: Scope) -> bool {
 pub(super) fn locality(workload: &Workload) -> Locality {
     let place = &*workload.locality;
     Locality::new(&*place.region, &*place.zone, &*place.subzone)
-}
-
-/// What a workload's label says, as far as the mesh is told: its labels are not, but what they make
-/// of it is. An unknown label says nothing.
-pub(super) fn label<'a>(workload: &'a Workload, name: &str) -> Option<&'a str> {
-    let value = match name {
-        "app" | "app.kubernetes.io/name" | "service.istio.io/canonical-name" => &workload.canonical_name,
-        "version" | "app.kubernetes.io/version" | "service.istio.io/canonical-revision" => &workload.canonical_revision,
-        "topology.kubernetes.io/region" => &workload.locality.region,
-        "topology.kubernetes.io/zone" => &workload.locality.zone,
-        "topology.istio.io/subzone" => &workload.locality.subzone,
-        "topology.istio.io/network" => &workload.network,
-        "topology.istio.io/cluster" => &workload.cluster,
-        "kubernetes.io/hostname" => &workload.node,
-        _ => return None,
-    };
-    Some(value).filter(|value| !value.is_empty()).map(|value| &**value)
 }

@@ -8,12 +8,13 @@ use mesh_policy::traffic::balance::{
 use mesh_policy::traffic::breaker::{Breaker, Permit, Resource};
 use mesh_policy::traffic::outlier::{Accrual, Admission, Detector, Ejection, Gate, Monitor, Outcome};
 use mesh_policy::traffic::retry::Budget;
-use mesh_policy::traffic::upstream::Settings;
+use mesh_policy::traffic::upstream::{Places, Settings};
 use mesh_xds::store::{Service, Workload};
 
 use super::members::{members, places};
 use super::order::Words;
 use super::site::{Ground, Site};
+use crate::waypoint::labels::WorkloadLabels;
 
 /// How often weights are looked at that change with time.
 pub(super) const WARM: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) service: Arc<Service>,
     /// This waypoint's workload, as it was.
     here: Option<Arc<Workload>>,
+    /// As they were, if more than who is a member depends on them.
+    labels: Option<WorkloadLabels>,
     pub(super) words: Words,
     pub(super) settings: Arc<Settings>,
     pub(super) breaker: Breaker,
@@ -76,7 +79,7 @@ impl State {
                 None => Detector::new(detection.clone(), keys),
             })
         });
-        let places = places(ground.here, service, &settings, &found);
+        let places = places(ground, service, &settings, &found);
         let known: HashMap<&str, &Target> = before.map_or_else(HashMap::default, Self::by_uid);
         let endpoints: Vec<Endpoint<Arc<Target>>> = found
             .into_iter()
@@ -126,6 +129,7 @@ impl State {
             },
             budget: budget(&settings, before),
             here: ground.here.workload.clone(),
+            labels: ordering(ground, &settings).cloned(),
             words,
             settings,
             detector,
@@ -184,9 +188,10 @@ impl State {
         let sites = self.set.endpoints().map(|(_, endpoint)| &endpoint.target().site);
         self.service == *service
             && self.here == ground.here.workload
+            && self.labels.as_ref() == ordering(ground, &self.settings)
             && found.len() == sites.len()
             && sites.zip(&found).all(|(site, (workload, way))| {
-                (Arc::ptr_eq(&site.workload, workload) || site.workload == **workload) && site.is_reached_by(way)
+                (Arc::ptr_eq(&site.workload, workload) || site.workload == **workload) && site.way == *way
             })
     }
 
@@ -195,6 +200,7 @@ impl State {
         Self {
             service: Arc::clone(&self.service),
             here: self.here.clone(),
+            labels: self.labels.clone(),
             words: self.words.clone(),
             budget: self.budget.clone(),
             settings: Arc::clone(&self.settings),
@@ -265,6 +271,11 @@ impl Target {
             (Some(warmup), Some(since)) => warmup.weight(capacity, now.saturating_sub(since)),
         }
     }
+}
+
+/// The labels, where endpoints are put in order by theirs.
+fn ordering<'g>(ground: Ground<'g>, settings: &Settings) -> Option<&'g WorkloadLabels> {
+    matches!(settings.places, Places::Labels(_)).then_some(ground.labels)
 }
 
 /// The budget of before, if it is still the same.

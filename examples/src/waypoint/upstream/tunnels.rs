@@ -1,22 +1,29 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hbone::{TunnelRequest, TunnelStream};
+use hbone::{Metadata, TunnelRequest, TunnelStream};
 use mesh_identity::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::dial::{Dial, DialError};
+use super::endpoints::Endpoints;
 use super::site::{Site, Way};
+use super::tasks::Tasks;
 use crate::proxy::connect;
+use crate::proxy::party::baggage;
 use crate::proxy::stretch::Spot;
-use crate::proxy::tunnels::Tunnels;
+use crate::proxy::tunnels::{Tunnels, Within};
 
 /// Reaches endpoints under the waypoint's own identity.
 pub(in crate::waypoint) struct OfWaypoint {
     tunnels: Tunnels,
     id: SpiffeId,
+    endpoints: Arc<Endpoints>,
+    /// Connections within tunnels, each of which ends with its stream.
+    tasks: Tasks,
 }
 
 /// A stream to an endpoint.
@@ -28,8 +35,19 @@ pub(in crate::waypoint) enum Stream {
 }
 
 impl OfWaypoint {
-    pub(in crate::waypoint) fn new(tunnels: Tunnels, id: SpiffeId) -> Self {
-        Self { tunnels, id }
+    pub(in crate::waypoint) fn new(tunnels: Tunnels, id: SpiffeId, endpoints: Arc<Endpoints>) -> Self {
+        Self {
+            tunnels,
+            id,
+            endpoints,
+            tasks: Tasks::default(),
+        }
+    }
+
+    /// What is told at a tunnel's other end: who the waypoint is, as its address may not say.
+    fn metadata(&self) -> Metadata {
+        let own = self.endpoints.own_workload();
+        own.map_or_else(Metadata::new, |own| Metadata::new().with_baggage(baggage(&own)))
     }
 }
 
@@ -39,8 +57,20 @@ impl Dial for OfWaypoint {
     async fn dial(&self, site: &Site) -> Result<Stream, DialError> {
         match &site.way {
             Way::Tunnel(stretch) => {
-                let request = TunnelRequest::new(stretch.authority.clone());
+                let request = TunnelRequest::new(stretch.authority.clone()).with_metadata(self.metadata());
                 let opened = self.tunnels.open(&self.id, stretch, request).await?;
+                Ok(Stream::Tunnel(opened.stream))
+            }
+            Way::Within { outer, servers } => {
+                let mut metadata = self.metadata();
+                if let Some(own) = self.endpoints.own_workload().filter(|own| !own.network.is_empty()) {
+                    metadata = metadata.with_forwarded_network(&own.network)?;
+                }
+                let request = TunnelRequest::new(outer.authority.clone()).with_metadata(metadata);
+                let opened = self.tunnels.open_within(&self.id, outer, servers, request).await?;
+                if let Some(Within { connection, .. }) = opened.within {
+                    self.tasks.start(connection);
+                }
                 Ok(Stream::Tunnel(opened.stream))
             }
             Way::Plain(spot) => {

@@ -3,15 +3,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hbone::Authority;
+use http_body_util::BodyExt;
 use mesh_identity::PeerPolicy;
+use mesh_policy::authz::Labels;
 use mesh_policy::traffic::upstream::{BackendTrafficPolicy, RetryConstraint};
 use mesh_policy::traffic::{DestinationRule, OutlierRule, Subset};
-use mesh_testkit::xds::{in_service, located, workload};
+use mesh_testkit::xds::{gateway, in_service, located, workload};
 use mesh_xds_types::workload::{TunnelProtocol, Workload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
-use super::world::{App, Log, World, get, in_turn, post, retries, rule};
+use super::world::{App, Log, World, answer, get, in_turn, post, retries, rule};
 use crate::proxy::stretch::Spot;
+use crate::waypoint::labels::WorkloadLabels;
 use crate::waypoint::upstream::order::{Order, Shadow};
 use crate::waypoint::upstream::site::Way;
 
@@ -54,6 +58,95 @@ async fn a_subset_is_of_the_endpoints_with_its_labels() {
     for (subset, expected) in [("v1", "one"), ("v2", "two"), ("v3", "UH")] {
         order.subset = Some(subset.into());
         assert_eq!(asked(&world, &order, 10).await, counted(&[(expected, 10)]));
+    }
+}
+
+/// A pod of the service, by its whole uid.
+fn pod(uid: &str, at: &str) -> Workload {
+    Workload {
+        service_account: "shop".to_owned(),
+        ..in_service(workload(uid, at), "shop")
+    }
+}
+
+/// What pods of the namespace `default` are labelled with.
+fn labels(pods: &[(&str, &str, &str)]) -> WorkloadLabels {
+    let labels = pods.iter().map(|(pod, name, value)| {
+        let labels = Labels::from([((*name).to_owned(), (*value).to_owned())]);
+        (format!("Pod/default/{pod}").into(), Arc::new(labels))
+    });
+    labels.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_label_changes_goes_to_another_subset_and_ends_what_it_began() {
+    const PODS: [&str; 2] = ["c//Pod/default/one", "c//Pod/default/two"];
+    let (held, log) = (Arc::new(Semaphore::new(0)), Log::default());
+    let until = Arc::clone(&held);
+    let slow = App::http(move |_| {
+        let until = Arc::clone(&until);
+        async move {
+            let _held = until.acquire().await;
+            Ok(answer(200, "one"))
+        }
+    });
+    let mut world = World::new(false, [(PODS[0], slow), (PODS[1], App::answering(200, "two", &log))]);
+    let workloads = [pod(PODS[0], "10.0.1.1"), pod(PODS[1], "10.0.1.2")];
+    world.labelled(&workloads, labels(&[("one", "track", "new"), ("two", "track", "old")]));
+    let mut rule = DestinationRule::new("default", "shop", "shop".parse().unwrap());
+    for track in ["new", "old"] {
+        let labels = [("track".to_owned(), track.to_owned())].into();
+        rule.subsets.push(Subset::new(track, labels, Default::default()));
+    }
+    let [mut new, mut old] = [world.order(), world.order()];
+    let rule = Arc::new(rule);
+    for (order, subset) in [(&mut new, "new"), (&mut old, "old")] {
+        order.rule = Some(Arc::clone(&rule));
+        order.subset = Some(subset.into());
+    }
+    assert_eq!(asked(&world, &old, 5).await, counted(&[("two", 5)]));
+    let under_way = async { world.upstream.send(get(0), &new).await.unwrap() };
+    let changed = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let labels = labels(&[("one", "track", "old"), ("two", "track", "new")]);
+        world.relabel(&workloads, labels);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(asked(&world, &new, 5).await, counted(&[("two", 5)]));
+        held.add_permits(1_000);
+    };
+    let (sent, ()) = tokio::join!(under_way, changed);
+    assert_eq!(sent.response.into_body().collect().await.unwrap().to_bytes(), "one");
+    assert_eq!(asked(&world, &old, 5).await, counted(&[("one", 5)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_counts_before_what_the_mesh_makes_of_labels() {
+    let mut world = named(&["c//Pod/default/one"]);
+    let one = Workload {
+        canonical_name: "shop".to_owned(),
+        canonical_revision: "v1".to_owned(),
+        ..pod("c//Pod/default/one", "10.0.1.1")
+    };
+    let mut rule = DestinationRule::new("default", "shop", "shop".parse().unwrap());
+    for (name, value) in [("app", "shop"), ("app", "till"), ("version", "v1")] {
+        let labels = [(name.to_owned(), value.to_owned())].into();
+        rule.subsets.push(Subset::new(value, labels, Default::default()));
+    }
+    let mut order = world.order();
+    order.rule = Some(Arc::new(rule));
+    for (label, found) in [
+        (("app", "till"), ["UH", "c//Pod/default/one", "c//Pod/default/one"]),
+        (("version", ""), ["c//Pod/default/one", "UH", "UH"]),
+    ] {
+        world.labelled(std::slice::from_ref(&one), labels(&[("one", label.0, label.1)]));
+        for (subset, expected) in ["shop", "till", "v1"].into_iter().zip(found) {
+            order.subset = Some(subset.into());
+            assert_eq!(
+                asked(&world, &order, 1).await,
+                counted(&[(expected, 1)]),
+                "{label:?} {subset}"
+            );
+        }
     }
 }
 
@@ -153,6 +246,47 @@ async fn endpoints_are_expected_to_be_who_they_are() {
     let own = "spiffe://cluster.local/ns/default/sa/tunnelled".parse().unwrap();
     assert_eq!(stretch.servers, PeerPolicy::one_of([own]));
     assert!(matches!(&ways["plain"].site.way, Way::Plain(Spot::Addr(addr)) if addr.to_string() == "10.0.1.2:8080"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_of_another_network_is_reached_through_its_gateway() {
+    let mut world = named(&["near", "far", "stranded"]);
+    let far = |uid: &str, door: Option<&str>| Workload {
+        network: "remote".to_owned(),
+        network_gateway: door.map(|door| gateway("remote", door)),
+        ..in_service(workload(uid, "10.0.1.2"), "shop")
+    };
+    let door = Workload {
+        network: "remote".to_owned(),
+        ..workload("door", "192.0.2.1")
+    };
+    let near = in_service(workload("near", "10.0.1.1"), "shop");
+    let own = workload("waypoint", "10.0.0.9");
+    let mut workloads = vec![near, far("far", Some("192.0.2.1")), far("stranded", None), door, own];
+    world.workloads(&workloads);
+    let order = world.order();
+    let state = world.cluster(&order).state();
+    let ways = state.by_uid();
+    assert_eq!(ways.len(), 2, "{:?}", ways.keys());
+    let Way::Within { outer, servers } = &ways["far"].site.way else {
+        panic!("{:?}", ways["far"].site.way);
+    };
+    let id = |account: &str| {
+        format!("spiffe://cluster.local/ns/default/sa/{account}")
+            .parse()
+            .unwrap()
+    };
+    assert_eq!(outer.peer, Spot::Addr("192.0.2.1:15008".parse().unwrap()));
+    assert_eq!(outer.authority, "shop:80".parse::<Authority>().unwrap());
+    assert_eq!(
+        (&outer.servers, servers),
+        (&PeerPolicy::one_of([id("door")]), &PeerPolicy::one_of([id("far")]))
+    );
+    assert_eq!(asked(&world, &order, 50).await.len(), 2);
+    // Without the gateway there is no way there.
+    workloads.remove(3);
+    world.workloads(&workloads);
+    assert_eq!(asked(&world, &order, 20).await, counted(&[("near", 20)]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,7 @@ use super::super::site::{Here, Site};
 use super::super::tasks::Tasks;
 use super::super::{Upstream, cluster::Cluster};
 use crate::waypoint::body::{self, Body};
+use crate::waypoint::labels::WorkloadLabels;
 
 /// A service `shop` with its applications, and a worker of a waypoint in front of it.
 pub(super) struct World {
@@ -199,7 +200,7 @@ impl World {
         let endpoints = Arc::new(Endpoints::new(15008, own));
         let mut world = Self {
             upstream: Upstream::by(Arc::clone(&endpoints), net.clone()),
-            service: take(&endpoints, &alike(&uids)),
+            service: take(&endpoints, &alike(&uids), WorkloadLabels::default()),
             endpoints: Arc::clone(&endpoints),
             net,
             _keeping: JoinSet::new(),
@@ -215,7 +216,17 @@ impl World {
 
     /// Makes these the workloads of the mesh.
     pub(super) fn workloads(&mut self, workloads: &[Workload]) {
-        self.service = take(&self.endpoints, workloads);
+        self.labelled(workloads, WorkloadLabels::default());
+    }
+
+    /// Makes these the workloads, with labels that the mesh does not tell.
+    pub(super) fn labelled(&mut self, workloads: &[Workload], labels: WorkloadLabels) {
+        self.service = take(&self.endpoints, workloads, labels);
+    }
+
+    /// The same, while others use this world; the service stays as it is.
+    pub(super) fn relabel(&self, workloads: &[Workload], labels: WorkloadLabels) {
+        take(&self.endpoints, workloads, labels);
     }
 
     /// Makes these the endpoints at the waypoint's own place, and at another one.
@@ -275,7 +286,7 @@ fn alike(uids: &[&str]) -> Vec<Workload> {
         .collect()
 }
 
-fn take(endpoints: &Endpoints, workloads: &[Workload]) -> Arc<Service> {
+fn take(endpoints: &Endpoints, workloads: &[Workload], labels: WorkloadLabels) -> Arc<Service> {
     let mut store = Store::new();
     store.insert_service(&service("shop", Some("10.96.0.1"))).unwrap();
     for workload in workloads {
@@ -288,7 +299,7 @@ fn take(endpoints: &Endpoints, workloads: &[Workload]) -> Arc<Service> {
         workload: mesh.workload("waypoint").cloned(),
         hbone_port: 15008,
     };
-    endpoints.take(mesh, here);
+    endpoints.take(mesh, here, labels);
     service
 }
 
