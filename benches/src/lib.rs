@@ -5,9 +5,12 @@
     reason = "a benchmark ends with its first failure"
 )]
 
+pub mod command;
 pub mod envoy;
 pub mod fleet;
 pub mod hop_pair;
+pub mod http;
+pub mod load;
 pub mod mesh;
 pub mod pki;
 pub mod plot;

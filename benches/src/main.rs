@@ -1,17 +1,17 @@
 //! Compares a pair of `hbone-cat` with pairs of TLS and TCP relays.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+#![allow(clippy::print_stderr, reason = "a command prints")]
 
 use std::io;
 use std::path::PathBuf;
 
 use clap::Parser;
+use mesh_benches::command::{self, Output};
 use mesh_benches::hop_pair::design::{Design, HopPair};
 use mesh_benches::hop_pair::load;
 use mesh_benches::hop_pair::measure::{Effort, Metric, Step, measure_idle};
 use mesh_benches::hop_pair::relay::Relay;
 use mesh_benches::pki::Pki;
-use mesh_benches::plot::Plot;
 use mesh_benches::report::Report;
 use tokio::net::TcpListener;
 
@@ -46,12 +46,8 @@ struct Args {
     /// The hbone-cat binary; by default the one beside this program
     #[arg(long)]
     hbone_cat: Option<PathBuf>,
-    /// Also draw the ratios into this file, as an SVG picture
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -72,29 +68,13 @@ fn main() -> io::Result<()> {
         .enable_all()
         .build()?;
     let report = runtime.block_on(run(&args))?;
-    if let Some(file) = &args.plot {
-        let plot = Plot {
-            report: &report,
-            title: "Ratio to a pair of plain TLS relays",
-            longest: 2.0,
-        };
-        std::fs::write(file, plot.to_string())?;
-    }
-    if args.json {
-        println!("{}", report.to_json());
-    } else {
-        print!("{report}");
-    }
-    Ok(())
+    args.output.show(&report, "Ratio to a pair of plain TLS relays", 2.0)
 }
 
 async fn run(args: &Args) -> io::Result<Report<Metric>> {
     let folder = std::env::temp_dir().join(format!("hop-pair-{}", std::process::id()));
     let pki = Pki::create(&folder)?;
-    let hbone_cat = match &args.hbone_cat {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?.with_file_name("hbone-cat"),
-    };
+    let hbone_cat = command::program(args.hbone_cat.clone(), "hbone-cat")?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let app = listener.local_addr()?;
     let effort = Effort {

@@ -1,9 +1,10 @@
 //! Processes that are measured, and what the kernel says of them.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -21,12 +22,16 @@ const USER_TICKS: usize = 11;
 
 /// A process that ends with its handle.
 #[derive(Debug)]
-pub struct Process(Child);
+pub struct Process {
+    program: PathBuf,
+    /// Whoever measures it asks whether it is there.
+    child: RefCell<Child>,
+}
 
 impl Process {
     /// Starts `program` and waits until it listens on `addr`.
     pub async fn start(program: &Path, args: Vec<OsString>, addr: SocketAddr) -> io::Result<Self> {
-        let mut process = Self::spawn(program, args)?;
+        let process = Self::spawn(program, args)?;
         process
             .wait(async || TcpStream::connect(addr).await.is_ok(), "does not listen")
             .await?;
@@ -46,11 +51,14 @@ impl Process {
             })
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
-        Ok(Self(child))
+        Ok(Self {
+            program: program.to_owned(),
+            child: RefCell::new(child),
+        })
     }
 
     /// Waits until it answers a request to its admin address with 200.
-    pub async fn wait_until_ready(&mut self, admin: SocketAddr, path: &str) -> io::Result<()> {
+    pub async fn wait_until_ready(&self, admin: SocketAddr, path: &str) -> io::Result<()> {
         let is_ready = async || {
             get(admin, path)
                 .await
@@ -61,6 +69,7 @@ impl Process {
 
     /// CPU time of all threads so far.
     pub fn cpu(&self) -> io::Result<Duration> {
+        self.check()?;
         // One count is exact and forgets threads that have ended; the other knows them all, in ticks
         // that it rounds down.
         Ok(self.cpu_of_threads()?.max(self.cpu_in_ticks()?))
@@ -87,23 +96,38 @@ impl Process {
         self.line("status", "Threads:")
     }
 
-    async fn wait(&mut self, done: impl AsyncFn() -> bool, missing: &str) -> io::Result<()> {
+    async fn wait(&self, done: impl AsyncFn() -> bool, missing: &str) -> io::Result<()> {
         for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
+            // Somebody else may be where it was to be.
+            self.check()?;
             if done().await {
                 return Ok(());
             }
-            if let Some(status) = self.0.try_wait()? {
-                return Err(io::Error::other(format!("process {} ended: {status}", self.0.id())));
-            }
             tokio::time::sleep(POLL).await;
         }
-        let problem = format!("process {} {missing}", self.0.id());
+        let problem = format!("{} {missing}", self.program.display());
         Err(io::Error::new(io::ErrorKind::TimedOut, problem))
+    }
+
+    /// An error if it has ended: then the kernel says nothing of it, or what it was.
+    fn check(&self) -> io::Result<()> {
+        match self.child.borrow_mut().try_wait()? {
+            Some(status) => {
+                let problem = format!("{} ended: {status}", self.program.display());
+                Err(io::Error::other(problem))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One of the kernel's files about it.
+    fn about(&self, file: &str) -> PathBuf {
+        format!("/proc/{}/{file}", self.child.borrow().id()).into()
     }
 
     fn cpu_of_threads(&self) -> io::Result<Duration> {
         let mut total = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+        for task in std::fs::read_dir(self.about("task"))? {
             // Without one the thread has ended since it was listed.
             let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) else {
                 continue;
@@ -118,7 +142,7 @@ impl Process {
     }
 
     fn cpu_in_ticks(&self) -> io::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let stat = std::fs::read_to_string(self.about("stat"))?;
         // The program's name is in brackets, and may have some itself.
         let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
         let ticks: Vec<u64> = fields
@@ -140,7 +164,8 @@ impl Process {
 
     /// The number in a line of one of the kernel's files about the process.
     fn line(&self, file: &str, name: &'static str) -> io::Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?;
+        self.check()?;
+        let text = std::fs::read_to_string(self.about(file))?;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         let number = line
             .and_then(|rest| rest.split_whitespace().next())
@@ -152,8 +177,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // Nothing is left to do for a process that is gone already.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        let child = self.child.get_mut();
+        drop(child.kill());
+        drop(child.wait());
     }
 }
 
@@ -170,4 +196,19 @@ pub async fn get(addr: SocketAddr, path: &str) -> io::Result<String> {
 /// An address on loopback that nobody listens on.
 pub fn free_addr() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_has_ended_is_named_when_it_is_measured() {
+        let process = Process::spawn(Path::new("false"), []).unwrap();
+        let ended = process.wait(async || false, "goes on").await.unwrap_err().to_string();
+        assert!(ended.starts_with("false ended: "), "{ended}");
+        for measured in [process.cpu().map(drop), process.resident().map(drop)] {
+            assert_eq!(measured.unwrap_err().to_string(), ended);
+        }
+    }
 }

@@ -29,7 +29,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use self::args::Args;
 use self::certificate::CertificateError;
 use self::folder::LoadError;
 use self::login::LoginError;
@@ -37,20 +36,11 @@ use self::roots::RootsError;
 use self::state::FollowError;
 use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
-use crate::workers::{Abandoned, Unkept};
-
-const NAME: &str = "control-plane";
+use crate::workers::Interrupted;
 
 /// Runs the program with its command line, the program's own name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Args = match usage::parse(NAME, args) {
-        Ok(args) => args,
-        Err(ended) => return ended,
-    };
-    match run::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => usage::fail(NAME, &error, error.exit_code()),
-    }
+    usage::run("control-plane", args, Failure::exit_code, run::run)
 }
 
 /// Why the program fails.
@@ -77,9 +67,7 @@ enum Failure {
         error: BindError,
     },
     #[error(transparent)]
-    Abandoned(#[from] Abandoned),
-    #[error(transparent)]
-    Unkept(#[from] Unkept),
+    Interrupted(#[from] Interrupted),
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }
@@ -95,7 +83,7 @@ impl Failure {
             | Self::Plaintext { .. }
             | Self::Unguarded(_)
             | Self::Bind { .. } => USAGE,
-            Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
+            Self::Interrupted(_) | Self::System(_) => 1,
         }
     }
 }

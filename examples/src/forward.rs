@@ -2,14 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use hbone::{Authority, CopyOutcome, Handler, Host, IncomingTunnel, Rejection, TunnelResponse, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Time to find and reach a destination: less than clients wait for their answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::proxy::connect::{CONNECT_TIMEOUT, ConnectError};
 
 /// Where tunnels are connected to.
 #[derive(Clone, Copy, Debug)]
@@ -86,25 +84,4 @@ async fn connect_by_name(name: &str, port: u16) -> Result<io::Result<TcpStream>,
     let addrs = tokio::net::lookup_host((name, port)).await;
     let addrs: Vec<SocketAddr> = addrs.map_err(ConnectError::Unknown)?.collect();
     Ok(TcpStream::connect(addrs.as_slice()).await)
-}
-
-/// Why a destination was not reached.
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error("cannot resolve: {0}")]
-    Unknown(#[source] io::Error),
-    #[error("cannot connect: {0}")]
-    Unreachable(#[source] io::Error),
-    #[error("no connection in {} s", CONNECT_TIMEOUT.as_secs())]
-    Timeout,
-}
-
-impl ConnectError {
-    fn rejection(&self) -> Rejection {
-        match self {
-            Self::Unknown(_) => Rejection::UnknownDestination,
-            Self::Unreachable(_) => Rejection::UpstreamUnreachable,
-            Self::Timeout => Rejection::UpstreamTimeout,
-        }
-    }
 }

@@ -22,28 +22,20 @@ use self::stdio::PipeError;
 use crate::logging;
 use crate::sockets::BindError;
 use crate::usage::{self, USAGE};
-use crate::workers::{Abandoned, Unkept};
+use crate::workers::Interrupted;
 
 /// Failures, and what becomes of the own identity and policies.
 const LOG: &str = "warn,mesh_examples::hbone_cat::origin=info,mesh_examples::hbone_cat::policy=info";
 
-const NAME: &str = "hbone-cat";
-
 /// Runs the program with its command line, the program's own name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Args = match usage::parse(NAME, args) {
-        Ok(args) => args,
-        Err(ended) => return ended,
-    };
-    logging::init(LOG);
-    let result = match &args.command {
-        Command::Serve(args) => serve::run(args),
-        Command::Dial(args) => dial::run(args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => usage::fail(NAME, &error, error.exit_code()),
-    }
+    usage::run("hbone-cat", args, Failure::exit_code, |args: &Args| {
+        logging::init(LOG);
+        match &args.command {
+            Command::Serve(args) => serve::run(args),
+            Command::Dial(args) => dial::run(args),
+        }
+    })
 }
 
 /// Why the program fails.
@@ -64,9 +56,7 @@ enum Failure {
     #[error(transparent)]
     Pipe(#[from] PipeError),
     #[error(transparent)]
-    Abandoned(#[from] Abandoned),
-    #[error(transparent)]
-    Unkept(#[from] Unkept),
+    Interrupted(#[from] Interrupted),
     #[error("operating system: {0}")]
     System(#[from] io::Error),
 }
@@ -75,7 +65,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_) | Self::Policy(_) | Self::Bind { .. } => USAGE,
-            Self::Identity(_) | Self::Pipe(_) | Self::Abandoned(_) | Self::Unkept(_) | Self::System(_) => 1,
+            Self::Identity(_) | Self::Pipe(_) | Self::Interrupted(_) | Self::System(_) => 1,
         }
     }
 }

@@ -10,6 +10,21 @@ use clap::Parser;
 /// A flag, file or certificate is bad.
 pub(crate) const USAGE: u8 = 2;
 
+/// Runs a program with its command line, the program's own name first; `code` says how it ends by an
+/// error.
+pub(crate) fn run<A: Parser, E: Display>(
+    program: &str,
+    args: impl IntoIterator<Item = OsString>,
+    code: impl FnOnce(&E) -> u8,
+    run: impl FnOnce(&A) -> Result<(), E>,
+) -> ExitCode {
+    match parse(program, args).map(|args| run(&args)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(program, &error, code(&error)),
+        Err(ended) => ended,
+    }
+}
+
 /// Reads a command line, the program's own name first. Otherwise, all that is to be said has been,
 /// and this is how the program ends.
 pub(crate) fn parse<A: Parser>(program: &str, args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {

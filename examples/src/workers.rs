@@ -12,6 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+/// Threads that read files and look names up for what one keeper drives, however many identities are
+/// among it. A file or name that cannot be had leaves the others theirs.
+const READERS: usize = 4;
+
 /// SIGTERM and SIGINT, caught from now on.
 pub(crate) struct Signals {
     runtime: Runtime,
@@ -47,7 +51,7 @@ impl Signals {
     where
         W: FnOnce(Stop) -> F + Send,
         F: Future<Output = Result<(), E>>,
-        E: From<io::Error> + From<Abandoned> + From<Unkept> + Send,
+        E: From<io::Error> + From<Interrupted> + Send,
     {
         let workers = workers.into_iter().map(|worker| (thread::Builder::new(), worker));
         self.run_on(workers, keepers)
@@ -59,7 +63,7 @@ impl Signals {
     where
         W: FnOnce(Stop) -> F + Send,
         F: Future<Output = Result<(), E>>,
-        E: From<io::Error> + From<Abandoned> + From<Unkept> + Send,
+        E: From<io::Error> + From<Interrupted> + Send,
     {
         let Self {
             runtime,
@@ -111,7 +115,7 @@ impl Signals {
             let ended = threads
                 .into_iter()
                 .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            let ended = lost.map_or(ended, |name| Err(Unkept(name).into()));
+            let ended = lost.map_or(ended, |name| Err(Interrupted::Unkept(name).into()));
             unmade.map_or(ended, |error| Err(error.into()))
         })
     }
@@ -121,13 +125,13 @@ fn run_worker<W, F, E>(worker: W, stop: Stop) -> Result<(), E>
 where
     W: FnOnce(Stop) -> F,
     F: Future<Output = Result<(), E>>,
-    E: From<io::Error> + From<Abandoned>,
+    E: From<io::Error> + From<Interrupted>,
 {
     let abandoned = stop.clone();
     runtime()?.block_on(async {
         tokio::select! {
             ended = worker(stop) => ended,
-            () = abandoned.abandoned() => Err(Abandoned.into()),
+            () = abandoned.abandoned() => Err(Interrupted::Abandoned.into()),
         }
     })
 }
@@ -144,10 +148,16 @@ fn raise(phase: &mut Phase, to: Phase) -> bool {
     raised
 }
 
-/// A second signal came before everything had ended.
+/// Why workers did not end by themselves.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped before everything had ended")]
-pub(crate) struct Abandoned;
+pub(crate) enum Interrupted {
+    /// A second signal came before everything had ended.
+    #[error("stopped before everything had ended")]
+    Abandoned,
+    /// A keeper ended before the workers.
+    #[error("stopped, for nothing keeps up with the {0} any more")]
+    Unkept(&'static str),
+}
 
 /// Threads that keep identities, trust and policies up to date for the workers.
 pub(crate) struct Keepers {
@@ -174,7 +184,8 @@ impl Keepers {
     /// Starts one that polls all of these, which have to go on for as long as the workers do. When
     /// one of them ends, the others go on.
     pub(crate) fn drive(&self, name: &'static str, drivers: Vec<Driver>) -> io::Result<()> {
-        let runtime = runtime()?;
+        let mut runtime = Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(READERS).build()?;
         let mut driven = JoinSet::new();
         for Driver { keeps, work } in drivers {
             let tell = TellsEnd(keeps, self.tell.clone());
@@ -216,11 +227,6 @@ impl Drop for TellsEnd {
     }
 }
 
-/// A keeper ended before the workers.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped, for nothing keeps up with the {0} any more")]
-pub(crate) struct Unkept(&'static str);
-
 /// How a worker learns that it should stop.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<Phase>);
@@ -259,6 +265,7 @@ impl Stop {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -267,9 +274,7 @@ mod tests {
         #[error(transparent)]
         System(#[from] io::Error),
         #[error(transparent)]
-        Abandoned(#[from] Abandoned),
-        #[error(transparent)]
-        Unkept(#[from] Unkept),
+        Interrupted(#[from] Interrupted),
     }
 
     async fn works_until_told(stop: Stop) -> Result<(), Failure> {
@@ -297,7 +302,10 @@ mod tests {
             keepers.start("policies", keep).unwrap();
             let workers = vec![works_until_told, works_until_told];
             let failure = Signals::catch().unwrap().run(workers, keepers).unwrap_err();
-            assert!(matches!(failure, Failure::Unkept(Unkept("policies"))), "{failure}");
+            assert!(
+                matches!(failure, Failure::Interrupted(Interrupted::Unkept("policies"))),
+                "{failure}"
+            );
             drop(go_on);
         }
     }
@@ -326,8 +334,35 @@ mod tests {
                 Ok::<_, Failure>(())
             };
             let failure = Signals::catch().unwrap().run(vec![worker], keepers).unwrap_err();
-            assert!(matches!(failure, Failure::Unkept(Unkept("mesh"))), "{failure}");
+            assert!(
+                matches!(failure, Failure::Interrupted(Interrupted::Unkept("mesh"))),
+                "{failure}"
+            );
         }
+    }
+
+    #[test]
+    fn many_drivers_read_with_few_threads() {
+        let keepers = Keepers::new();
+        let (began, begun) = mpsc::channel();
+        let mut holds = Vec::new();
+        let drivers = (0..=READERS).map(|_| {
+            let began = began.clone();
+            let (hold, held) = mpsc::channel::<()>();
+            holds.push(hold);
+            let reading = move || {
+                began.send(()).unwrap();
+                held.recv().unwrap_err();
+            };
+            Driver::new("files", async { tokio::task::spawn_blocking(reading).await.unwrap() })
+        });
+        keepers.drive("control-plane", drivers.collect()).unwrap();
+        for _ in 0..READERS {
+            begun.recv().unwrap();
+        }
+        begun.recv_timeout(Duration::from_millis(100)).unwrap_err();
+        drop(holds);
+        begun.recv().unwrap();
     }
 
     /// Whoever was to end the workers by a signal could not, while they wait for it.

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use world::{DEADLINE, Process, eventually};
 
-const ACTS: usize = 14;
+const ACTS: usize = 15;
 
 fn quickstart() -> Command {
     Command::new(env!("CARGO_BIN_EXE_quickstart"))
@@ -87,6 +87,7 @@ async fn held_it_tells_programs_what_happened_and_shows_its_topology() {
         &[],
         &["cart-stock allowed mutual_tls"],
         &["web-till allowed mutual_tls", "spy-till denied mutual_tls"],
+        &[],
         &[],
         &[],
         &[],

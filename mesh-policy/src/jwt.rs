@@ -163,6 +163,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether no token is looked at.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// The keys that rules want without having them inline, for whoever fetches them beforehand. Two
     /// rules may want the same.
     pub fn wanted_keys(&self) -> impl Iterator<Item = WantedKeys<'_>> {

@@ -6,12 +6,15 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_policy::{
     ConnectionFacts, Known, Peer, RequestFacts,
-    authz::Compiler,
+    authz::{Compiler, TargetRef},
     traffic::{
         balance::{Algorithm, Ask, Balance, Endpoint, EndpointSet},
         breaker::{Breaker, Limits, Resource},
         outlier::{Accrual, Detection, Detector, Gate, Outcome},
-        rate::{Bucket, KeyedBuckets, Limit, LimitKey, Limiter, LocalLimit},
+        rate::{
+            Bucket, KeyedBuckets, Limit, LimitKey, LimitTable, LimitTarget, Limiter, LocalLimit, RateLimitPolicy,
+            TargetLimits,
+        },
         retry::{self, Budget, Call, Failure, Policy},
     },
 };
@@ -86,7 +89,13 @@ fn limits_of_policies_allocate_nothing() {
         limit: Limit::new(50, second),
         by,
     });
-    let limiter = Limiter::new(&limits, 1);
+    let mut policy = RateLimitPolicy::new("n", "p");
+    policy.limits = limits.to_vec();
+    let target = LimitTarget {
+        object: TargetRef::service("s"),
+        rule: None,
+    };
+    let table = LimitTable::new([(&policy, &target)], None, 1);
     let peer = Peer::from(&"spiffe://t/ns/n/sa/s".parse().unwrap());
     let headers = [("X-User", "ann")];
     let connection = ConnectionFacts::new().peer(Known::Present(&peer));
@@ -94,7 +103,8 @@ fn limits_of_policies_allocate_nothing() {
     let mut passed = 0;
     let allocations = allocation_counter::measure(|| {
         for _ in 0..100 {
-            passed += u32::from(limiter.check(&facts, second).is_ok());
+            let limits = table.of("Service", "n", "s", Some("rule")).map(TargetLimits::limiter);
+            passed += u32::from(Limiter::check_all(limits, &facts, second).is_ok());
         }
     });
     assert_eq!((allocations.count_total, passed), (0, 50));

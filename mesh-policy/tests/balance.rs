@@ -344,3 +344,80 @@ fn threads_lose_no_request() {
     });
     assert!(set.endpoints().all(|(id, _)| set.requests_under_way(id) == Some(0)));
 }
+
+/// Endpoints by their level and health.
+fn levels(endpoints: &[(u32, Health)]) -> EndpointSet<usize> {
+    let endpoints = endpoints.iter().enumerate();
+    let endpoints = endpoints.map(|(number, (level, health))| {
+        Endpoint::new(number.to_string(), number)
+            .priority(*level)
+            .health(*health)
+    });
+    EndpointSet::new(Balance::new(), endpoints).unwrap()
+}
+
+fn ids(set: &EndpointSet<usize>, numbers: &[usize]) -> Vec<EndpointId> {
+    let all: Vec<_> = set.endpoints().map(|(id, _)| id).collect();
+    numbers.iter().map(|number| all[*number]).collect()
+}
+
+#[test]
+fn who_has_failed_at_all_of_a_level_goes_to_the_next() {
+    use Health::{Degraded, Healthy, Unhealthy};
+    let set = levels(&[
+        (0, Healthy),
+        (0, Healthy),
+        (3, Degraded),
+        (3, Healthy),
+        (7, Healthy),
+        (7, Unhealthy),
+    ]);
+    let picked = |failed: &[usize], seed| {
+        let ids = ids(&set, failed);
+        *set.pick(Ask::new().avoid(&ids), NOW, random(seed))
+            .unwrap()
+            .endpoint()
+            .target()
+    };
+    for seed in 0..50 {
+        assert_eq!(picked(&[0], seed), 1);
+        assert_eq!(picked(&[0, 1], seed), 3);
+        assert_eq!(picked(&[0, 1, 3], seed), 4);
+        assert_eq!(picked(&[0, 1, 3, 4], seed), 2);
+        // Whoever is ill comes after those who have failed the request.
+        assert!([0, 1].contains(&picked(&[0, 1, 2, 3, 4], seed)));
+    }
+    assert_eq!(times(&set, 100, |_| None).into_keys().collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_level_is_left_before_all_of_it_has_failed_if_that_is_wanted() {
+    use Health::Healthy;
+    let set = levels(&[(0, Healthy), (0, Healthy), (1, Healthy)]);
+    let failed = ids(&set, &[0]);
+    let ask = Ask::new().avoid(&failed).leave_levels(true);
+    for seed in 0..50 {
+        assert_eq!(*set.pick(ask, NOW, random(seed)).unwrap().endpoint().target(), 2);
+        let only_near = set
+            .pick_if(ask, NOW, random(seed), |endpoint| *endpoint.target() != 2)
+            .unwrap();
+        assert_eq!(*only_near.endpoint().target(), 1);
+    }
+    // Nobody has failed: there is no level to leave.
+    let first = set.pick(Ask::new().leave_levels(true), NOW, 1).unwrap();
+    assert_ne!(*first.endpoint().target(), 2);
+}
+
+#[test]
+fn localities_without_a_share_get_nothing_of_those_that_failed() {
+    let endpoint = |number: usize, zone: &str, share| {
+        let endpoint = Endpoint::new(number.to_string(), number).locality(Locality::new("r", zone, ""));
+        endpoint.locality_share(share)
+    };
+    let set = EndpointSet::new(Balance::new(), [endpoint(0, "a", Some(100)), endpoint(1, "b", None)]).unwrap();
+    let failed = ids(&set, &[0]);
+    for leaves in [false, true] {
+        let ask = Ask::new().avoid(&failed).leave_levels(leaves);
+        assert_eq!(*set.pick(ask, NOW, 1).unwrap().endpoint().target(), 0);
+    }
+}

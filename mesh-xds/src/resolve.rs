@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::store::{Families, Found, Gateway, Mode, NetworkAddress, Protocol, Service, Snapshot, Workload};
+use crate::store::{Families, Found, Gateway, Mode, Protocol, Service, Snapshot, Workload};
 use balance::{Choice, Pick, Reach, pick};
 use gateway::{Stop, is_behind, stop_at};
 
@@ -102,15 +102,12 @@ pub fn resolve<'a>(snapshot: &'a Snapshot, query: &Query<'a>) -> Result<Route<'a
     let namespace = Some(&*query.source.identity.namespace);
     let (service, workload) = match query.target {
         Target::Address(address) => {
-            let key = NetworkAddress {
-                network: Arc::clone(&query.source.network),
-                address,
-            };
-            let service = snapshot.group_at(&key, namespace);
+            let network = &*query.source.network;
+            let service = snapshot.group_at(network, address, namespace);
             (
                 service,
                 if service.is_none() {
-                    snapshot.workload_at(&key)
+                    snapshot.workload_in(network, address)
                 } else {
                     None
                 },

@@ -6,21 +6,23 @@
 
 pub(crate) mod blocks;
 pub(crate) mod convert;
+mod groups;
 pub(crate) mod map;
 mod members;
 mod model;
 mod names;
+mod occupants;
 mod parts;
 mod policies;
 mod snapshot;
 
 pub use convert::{FieldFault, ResourceError};
+pub(crate) use members::Found;
 pub use members::{Endpoint, Endpoints};
 pub use model::{
     Addresses, ApplicationTunnel, Balancing, Families, Gateway, GatewayDestination, Identity, Locality, Membership,
     Mode, NetworkAddress, Policy, PolicyScope, PortMapping, Protocol, Scope, Service, Workload, WorkloadType,
 };
-pub(crate) use snapshot::Found;
 pub use snapshot::{Resource, Snapshot};
 
 use std::sync::Arc;

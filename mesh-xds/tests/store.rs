@@ -276,6 +276,27 @@ fn resources_are_refused_with_field_and_reason() {
 }
 
 #[test]
+fn an_address_is_shared_by_so_many_and_no_more() {
+    let mut store = Store::new();
+    for number in 0..1024 {
+        let host = format!("s{number}");
+        store.insert_service(&service(&host, Some("10.96.0.1"))).unwrap();
+        let uid = format!("w{number}");
+        store.insert_workload(&workload(&uid, "10.96.0.1")).unwrap();
+    }
+    let errors = [
+        store.insert_service(&service("more", Some("10.96.0.1"))),
+        store.insert_workload(&workload("more", "10.96.0.1")),
+    ];
+    for error in errors {
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "`addresses[0]` is shared by 1024 others already");
+    }
+    let snapshot = store.snapshot();
+    assert!(snapshot.service("default/more").is_none() && snapshot.workload("more").is_none());
+}
+
+#[test]
 fn a_refused_change_leaves_what_was_there() {
     let mut store = Store::new();
     store.insert_workload(&workload("a", "10.0.0.1")).unwrap();

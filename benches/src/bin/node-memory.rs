@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use mesh_benches::command;
 use mesh_benches::mesh::{self, WORKLOADS_PER_SERVICE};
 use mesh_benches::pki::Pki;
 use mesh_benches::process::{Process, free_addr};
@@ -33,9 +34,6 @@ struct Args {
     /// Starts, of which the medians count
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Bytes of one response; by default what the server has for that
-    #[arg(long)]
-    response: Option<usize>,
     /// The node-proxy binary; by default the one beside this program
     #[arg(long)]
     node_proxy: Option<PathBuf>,
@@ -54,15 +52,12 @@ struct Cost {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
     let args = Args::parse();
-    let program = match args.node_proxy {
-        Some(path) => path,
-        None => std::env::current_exe()?.with_file_name("node-proxy"),
-    };
+    let program = command::program(args.node_proxy, "node-proxy")?;
     let folder = std::env::temp_dir().join(format!("node-memory-{}", std::process::id()));
     let pki = Pki::create(&folder)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let server = listener.local_addr()?;
-    let discovery = discovery(args.workloads, args.response);
+    let discovery = discovery(args.workloads);
     let serving = tonic::transport::Server::builder()
         .add_service(discovery.service())
         .serve_with_incoming(TcpIncoming::from(listener));
@@ -118,13 +113,8 @@ async fn main() -> io::Result<()> {
 }
 
 /// A control plane with a mesh.
-fn discovery(workloads: u32, response: Option<usize>) -> Discovery {
-    let config = ServerConfig::new();
-    let config = match response {
-        Some(bytes) => config.max_response_bytes(bytes).part_bytes(bytes),
-        None => config,
-    };
-    let discovery = Discovery::new(Server::new(config), |_| {});
+fn discovery(workloads: u32) -> Discovery {
+    let discovery = Discovery::new(Server::new(ServerConfig::new()), |_| {});
     let published = |name: String, resource: address::Type| {
         let address = Address { r#type: Some(resource) };
         Published::new(name, "0123456789abcdef", address.encode_to_vec())
@@ -164,7 +154,7 @@ async fn measure(program: &Path, pki: &Pki, server: Option<SocketAddr>) -> io::R
     let file = pki.folder().join("node.toml");
     std::fs::write(&file, config)?;
     let began = Instant::now();
-    let mut process = Process::spawn(program, ["--config".into(), file.into()])?;
+    let process = Process::spawn(program, ["--config".into(), file.into()])?;
     process.wait_until_ready(admin, "/healthz/ready").await?;
     let ready = began.elapsed();
     let cpu = process.cpu()?;

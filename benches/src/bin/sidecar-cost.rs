@@ -1,18 +1,17 @@
 //! What a mesh of node proxies costs beside one of sidecars.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+#![allow(clippy::print_stderr, reason = "a command prints")]
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use mesh_benches::envoy;
+use mesh_benches::command::{self, Output, Peer};
 use mesh_benches::fleet::app;
 use mesh_benches::fleet::design::{Design, Programs};
 use mesh_benches::fleet::measure::{self, Effort, Metric};
 use mesh_benches::fleet::world::{self, World};
-use mesh_benches::plot::Plot;
 use mesh_benches::report::Report;
 
 /// Compare two node proxies with a sidecar for each workload
@@ -57,28 +56,19 @@ struct Args {
     /// The node-proxy binary; by default the one beside this program
     #[arg(long)]
     node_proxy: Option<PathBuf>,
-    /// The Envoy binary; by default the one that is installed for the tests
-    #[arg(long)]
-    envoy: Option<PathBuf>,
-    /// Also draw the ratios into this file, as an SVG picture
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    peer: Peer,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
     let programs = Programs {
-        node_proxy: match &args.node_proxy {
-            Some(path) => path.clone(),
-            None => std::env::current_exe()?.with_file_name("node-proxy"),
-        },
-        envoy: args.envoy.clone().unwrap_or_else(envoy::installed),
+        node_proxy: command::program(args.node_proxy.clone(), "node-proxy")?,
+        envoy: args.peer.program()?,
         concurrency: args.concurrency,
     };
-    eprintln!("Envoy {}", envoy::version(&programs.envoy)?);
     let folder = std::env::temp_dir().join(format!("sidecar-cost-{}", std::process::id()));
     let world = World::create(&folder, args.workloads)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -88,21 +78,8 @@ fn main() -> io::Result<()> {
             ended = app::serve(&world) => match ended? {},
         }
     })?;
-    if let Some(file) = &args.plot {
-        let title = format!("{} workloads: ratio to sidecars that read HTTP", args.workloads);
-        let plot = Plot {
-            report: &report,
-            title: &title,
-            longest: 1.1,
-        };
-        std::fs::write(file, plot.to_string())?;
-    }
-    if args.json {
-        println!("{}", report.to_json());
-    } else {
-        print!("{report}");
-    }
-    Ok(())
+    let title = format!("{} workloads: ratio to sidecars that read HTTP", args.workloads);
+    args.output.show(&report, &title, 1.1)
 }
 
 async fn run(args: &Args, world: &World, programs: &Programs) -> io::Result<Report<Metric>> {

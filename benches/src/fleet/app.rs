@@ -3,15 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -19,9 +12,8 @@ use tokio::time::{Instant, interval_at};
 
 use super::design::Running;
 use super::world::World;
-
-/// What every request is answered with.
-static ANSWER: [u8; 1024] = [b'.'; 1024];
+use crate::http::{self, Client, Version};
+use crate::load::{Load, Times};
 
 /// How an application reaches a service.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +66,7 @@ async fn serve_one(listener: TcpListener) -> io::Result<Infallible> {
             accepted = listener.accept() => {
                 let (tcp, _) = accepted?;
                 tcp.set_nodelay(true)?;
-                let answer = service_fn(async |_| {
-                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&ANSWER))))
-                });
-                connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), answer));
+                connections.spawn(http::answer(tcp));
             }
             // Whoever called knows how it went.
             Some(ended) = connections.join_next() => drop(ended),
@@ -85,62 +74,39 @@ async fn serve_one(listener: TcpListener) -> io::Result<Infallible> {
     }
 }
 
-/// Calls that go on until dropped.
-#[derive(Debug)]
-pub struct Load {
-    tasks: JoinSet<io::Result<Infallible>>,
-    times: Times,
-}
-
-/// How long each request took that was answered.
-type Times = Arc<Mutex<Vec<Duration>>>;
-
-impl Load {
-    /// Has every workload call `calls` services.
-    pub fn start(world: &World, running: &Running, calls: usize, pattern: Pattern) -> io::Result<Self> {
-        let times = Times::default();
-        let mut callers = Vec::new();
-        for workload in world.workloads() {
-            for (number, called) in (0..).zip(world.called_by(*workload, calls)) {
-                let caller = Caller {
-                    from: workload.ip,
-                    entry: running.entry(*workload, number, called)?,
-                    host: called.hostname(),
-                    times: Arc::clone(&times),
-                };
-                let connections = match pattern {
-                    Pattern::Kept { connections, .. } => connections,
-                    Pattern::New { .. } => 1,
-                };
-                callers.extend(std::iter::repeat_n(caller, connections));
-            }
-        }
-        let (Pattern::Kept { rate, .. } | Pattern::New { rate }) = pattern;
-        let of_each = callers.len() as f64 / world.workloads().len() as f64;
-        let period = Duration::from_secs_f64(of_each / rate);
-        let all = callers.len() as f64;
-        let start = Instant::now();
-        let mut tasks = JoinSet::new();
-        for (number, caller) in callers.into_iter().enumerate() {
-            // No two at the same time.
-            let first = start + period.mul_f64(number as f64 / all);
-            match pattern {
-                Pattern::Kept { .. } => tasks.spawn(caller.call_on_one(first, period)),
-                Pattern::New { .. } => tasks.spawn(caller.call_on_new(first, period)),
+/// Has every workload call `calls` services.
+pub fn start(world: &World, running: &Running, calls: usize, pattern: Pattern) -> io::Result<Load> {
+    let mut load = Load::default();
+    let mut callers = Vec::new();
+    for workload in world.workloads() {
+        for (number, called) in (0..).zip(world.called_by(*workload, calls)) {
+            let caller = Caller {
+                from: workload.ip,
+                entry: running.entry(*workload, number, called)?,
+                host: called.hostname(),
+                times: load.times(),
             };
+            let connections = match pattern {
+                Pattern::Kept { connections, .. } => connections,
+                Pattern::New { .. } => 1,
+            };
+            callers.extend(std::iter::repeat_n(caller, connections));
         }
-        Ok(Self { tasks, times })
     }
-
-    /// The times of the requests since the last look, if all went well.
-    pub fn take(&mut self) -> io::Result<Vec<Duration>> {
-        if let Some(ended) = self.tasks.try_join_next() {
-            ended.map_err(io::Error::other)??;
+    let (Pattern::Kept { rate, .. } | Pattern::New { rate }) = pattern;
+    let of_each = callers.len() as f64 / world.workloads().len() as f64;
+    let period = Duration::from_secs_f64(of_each / rate);
+    let all = callers.len() as f64;
+    let start = Instant::now();
+    for (number, caller) in callers.into_iter().enumerate() {
+        // No two at the same time.
+        let first = start + period.mul_f64(number as f64 / all);
+        match pattern {
+            Pattern::Kept { .. } => load.spawn(caller.call_on_one(first, period)),
+            Pattern::New { .. } => load.spawn(caller.call_on_new(first, period)),
         }
-        Ok(std::mem::take(
-            &mut self.times.lock().unwrap_or_else(PoisonError::into_inner),
-        ))
     }
+    Ok(load)
 }
 
 /// Who calls one service.
@@ -156,19 +122,18 @@ impl Caller {
     async fn call_on_one(self, first: Instant, period: Duration) -> io::Result<Infallible> {
         let mut ticks = interval_at(first, period);
         ticks.tick().await;
-        let tcp = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.map_err(io::Error::other)?;
+        let (mut client, connection) = Client::open(self.connect().await?, Version::Http1, &self.host).await?;
         let calling = async {
             loop {
                 let began = Instant::now();
-                self.request(&mut sender).await?;
-                self.record(began);
+                client.ask().await?;
+                self.times.record(began);
                 ticks.tick().await;
             }
         };
         tokio::select! {
             ended = calling => ended,
-            lost = connection => Err(io::Error::other(format!("connection lost: {lost:?}"))),
+            lost = connection => Err(lost),
         }
     }
 
@@ -177,32 +142,13 @@ impl Caller {
         loop {
             ticks.tick().await;
             let began = Instant::now();
-            let tcp = self.connect().await?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.map_err(io::Error::other)?;
+            let (mut client, connection) = Client::open(self.connect().await?, Version::Http1, &self.host).await?;
             tokio::select! {
-                answered = self.request(&mut sender) => answered?,
-                lost = connection => return Err(io::Error::other(format!("connection lost: {lost:?}"))),
+                answered = client.ask() => answered?,
+                lost = connection => return Err(lost),
             }
-            self.record(began);
+            self.times.record(began);
         }
-    }
-
-    async fn request(&self, sender: &mut SendRequest<Empty<Bytes>>) -> io::Result<()> {
-        let request = Request::get("/").header("host", &self.host).body(Empty::new());
-        let request = request.map_err(io::Error::other)?;
-        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(io::Error::other)?;
-        if status.is_success() && *body.to_bytes() == ANSWER {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("{} was answered with {status}", self.host)))
-        }
-    }
-
-    fn record(&self, began: Instant) {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.push(began.elapsed());
     }
 
     /// Connects from the workload's own address.

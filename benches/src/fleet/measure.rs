@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::app::{Load, Pattern};
+use super::app::{self, Pattern};
 use super::design::{Design, Programs, Running};
 use super::wire::Wire;
 use super::world::World;
+use crate::load::{Load, percentile};
 use crate::process::Process;
 use crate::report::Quantity;
 
@@ -121,15 +122,15 @@ pub async fn run(
     record(Metric::LoadedProportional, megabytes(&running, Process::proportional)?);
     record(Metric::LoadedResident, megabytes(&running, Process::resident)?);
     record(Metric::RequestCpu, seen.cpu_of_1000());
-    record(Metric::RequestP50, seen.percentile(50));
-    record(Metric::RequestP99, seen.percentile(99));
+    record(Metric::RequestP50, percentile(&mut seen.times, 50) * 1e3);
+    record(Metric::RequestP99, percentile(&mut seen.times, 99) * 1e3);
     record(Metric::OpenTls, seen.open_tls as f64);
     drop(seen);
 
     let new = Pattern::New { rate: effort.opens };
     let mut seen = under(world, &running, effort, new).await?;
     record(Metric::ConnectionCpu, seen.cpu_of_1000());
-    record(Metric::ConnectionP50, seen.percentile(50));
+    record(Metric::ConnectionP50, percentile(&mut seen.times, 50) * 1e3);
     record(
         Metric::ConnectionTls,
         seen.made_tls as f64 * 1000.0 / seen.times.len() as f64,
@@ -150,17 +151,10 @@ impl Seen {
     fn cpu_of_1000(&self) -> f64 {
         self.cpu * 1000.0 / self.times.len() as f64
     }
-
-    /// In milliseconds.
-    fn percentile(&mut self, percent: usize) -> f64 {
-        self.times.sort_unstable();
-        let time = self.times.get(self.times.len() * percent / 100);
-        time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
-    }
 }
 
 async fn under(world: &World, running: &Running, effort: Effort, pattern: Pattern) -> io::Result<Seen> {
-    let mut load = Load::start(world, running, effort.calls, pattern)?;
+    let mut load = app::start(world, running, effort.calls, pattern)?;
     // The slowest tick of a connection is its first.
     let (Pattern::Kept { rate, .. } | Pattern::New { rate }) = pattern;
     let connections = match pattern {

@@ -35,7 +35,7 @@ impl Nodes {
             let process = Process::spawn(node_proxy, ["--config".into(), file.into()])?;
             nodes.push((admin, Node { name, socks5, process }));
         }
-        for (admin, node) in &mut nodes {
+        for (admin, node) in &nodes {
             node.process.wait_until_ready(*admin, "/healthz/ready").await?;
         }
         Ok(Self {

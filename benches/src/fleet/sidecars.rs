@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 use super::world::{Workload, World};
 use crate::envoy;
 use crate::pki::TRUST_DOMAIN;
-use crate::process::{Process, free_addr};
+use crate::process::Process;
 
 /// Where sidecars take TLS.
 pub const INBOUND_PORT: u16 = 15006;
+
+/// Where sidecars say whether they are ready.
+const ADMIN_PORT: u16 = 15000;
 
 /// Where sidecars take their application's connections; those to the `n`th called service at the
 /// `n`th port from here if they do not read HTTP.
@@ -54,7 +57,7 @@ impl Sidecars {
     ) -> io::Result<Self> {
         let mut started = Vec::new();
         for workload in world.workloads() {
-            let admin = free_addr()?;
+            let admin = (workload.ip, ADMIN_PORT).into();
             let sidecar = Sidecar {
                 world,
                 layer,
@@ -68,7 +71,7 @@ impl Sidecars {
             started.push((admin, envoy::spawn(program, file, concurrency)?));
         }
         let mut processes = Vec::new();
-        for (admin, mut process) in started {
+        for (admin, process) in started {
             process.wait_until_ready(admin, "/ready").await?;
             processes.push(process);
         }

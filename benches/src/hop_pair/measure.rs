@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::design::HopPair;
 use super::load;
+use crate::load::percentile;
 use crate::report::Quantity;
 
 /// Bulk connections beside small round trips.
@@ -158,13 +159,13 @@ impl Step {
                 let mut times = load::round_trips(entry, trips).await?;
                 let cpu = pair.cpu()?.saturating_sub(before);
                 record(Metric::RoundTripCpu, micros(cpu) / trips as f64);
-                record(Metric::RoundTripP50, percentile(&mut times, 50));
-                record(Metric::RoundTripP99, percentile(&mut times, 99));
+                record(Metric::RoundTripP50, percentile(&mut times, 50) * 1e6);
+                record(Metric::RoundTripP99, percentile(&mut times, 99) * 1e6);
             }
             Self::Mixed => {
                 let mut times = load::round_trips_beside(entry, effort.trips / 4, MIXED_BULK).await?;
-                record(Metric::MixedP50, percentile(&mut times, 50));
-                record(Metric::MixedP99, percentile(&mut times, 99));
+                record(Metric::MixedP50, percentile(&mut times, 50) * 1e6);
+                record(Metric::MixedP99, percentile(&mut times, 99) * 1e6);
             }
             Self::Race => record(Metric::Fairness, jain(&load::race(entry, RACERS, RACE).await?)),
             Self::Churn => churn(pair, effort, record).await?,
@@ -218,13 +219,6 @@ fn jain(shares: &[u64]) -> f64 {
     let sum: f64 = shares.iter().map(|share| *share as f64).sum();
     let squares: f64 = shares.iter().map(|share| (*share as f64).powi(2)).sum();
     sum * sum / (shares.len() as f64 * squares)
-}
-
-fn percentile(times: &mut [Duration], percent: usize) -> f64 {
-    times.sort_unstable();
-    times
-        .get(times.len() * percent / 100)
-        .map_or(f64::NAN, |time| micros(*time))
 }
 
 /// Measures the memory of idle connections, on a pair that has carried nothing else.

@@ -46,7 +46,7 @@ pub struct Relay {
 impl Relay {
     /// Relays until killed.
     pub async fn run(self) -> io::Result<()> {
-        let (client, server) = Pki::open(&self.pki)?.tls()?;
+        let (client, server) = Pki::open(&self.pki).tls()?;
         let listener = TcpListener::bind(self.bind).await?;
         let mut tasks = JoinSet::new();
         loop {

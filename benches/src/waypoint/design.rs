@@ -40,7 +40,7 @@ impl Design {
     /// Starts it with so many services, and waits until it is ready.
     pub async fn start(self, world: &World, services: u16, programs: &Programs) -> io::Result<Process> {
         let admin = free_addr()?;
-        let (mut process, path) = match self {
+        let (process, path) = match self {
             Self::Envoy => {
                 let config = envoy::configure(world, services, admin)?;
                 (program::spawn(&programs.envoy, config, programs.threads)?, "/ready")

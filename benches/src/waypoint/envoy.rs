@@ -15,6 +15,9 @@ const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
 /// Where internal listeners find out where a connection goes.
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 
+/// What a cluster speaks.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
 /// Who the client is, for the second listener.
 const PEER: &str = "io.istio.peer_principal";
 
@@ -208,12 +211,13 @@ fn tunnels(world: &World) -> Value {
         "connect_timeout": "2s",
         "cleanup_interval": "60s",
         "original_dst_lb_config": { "upstream_port_override": HBONE_PORT },
-        "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options },
+        "typed_extension_protocol_options": { HTTP_OPTIONS: options },
         "transport_socket": { "name": "tls", "typed_config": tls },
     })
 }
 
-/// A cluster whose one endpoint is an internal listener, which is told where to go on.
+/// A cluster whose one endpoint is an internal listener, which is told where to go on, in the version
+/// of HTTP that requests came in.
 fn internal(name: &str, listener: &str, endpoint: Option<SocketAddr>) -> Value {
     let mut socket = typed("transport_sockets.internal_upstream.v3.InternalUpstreamTransport");
     socket["transport_socket"] = json!({
@@ -228,10 +232,13 @@ fn internal(name: &str, listener: &str, endpoint: Option<SocketAddr>) -> Value {
         host["metadata"] = json!({ "filter_metadata": { ORIGINAL_DST: { "local": endpoint.to_string() } } });
     }
     host["endpoint"] = json!({ "address": { "envoy_internal_address": internal_address } });
+    let mut options = typed("upstreams.http.v3.HttpProtocolOptions");
+    options["use_downstream_protocol_config"] = json!({ "http2_protocol_options": {} });
     json!({
         "name": name,
         "type": "STATIC",
         "lb_policy": "LEAST_REQUEST",
+        "typed_extension_protocol_options": { HTTP_OPTIONS: options },
         "transport_socket": { "name": "internal_upstream", "typed_config": socket },
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [host] }] },
     })

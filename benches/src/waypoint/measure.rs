@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::design::{Design, Programs};
-use super::load::{Load, Pace};
+use super::load::{self, Pace};
 use super::world::World;
+use crate::http::Version;
+use crate::load::percentile;
 use crate::process::Process;
 use crate::report::Quantity;
 
@@ -18,18 +20,18 @@ const SETTLE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Requests a second, each connection sending the next when the last was answered.
-    Throughput,
+    /// Requests a second, each caller sending the next when the last was answered.
+    Throughput(Version),
     /// Requests for each CPU second of the waypoint, under the same load.
-    PerCore,
+    PerCore(Version),
     /// CPU µs of the waypoint for each request, under the same load.
-    FullCpu,
+    FullCpu(Version),
     /// CPU µs for each request at half the rate that the baseline can do.
-    HalfCpu,
+    HalfCpu(Version),
     /// Median time of a request at that rate, in ms.
-    HalfP50,
+    HalfP50(Version),
     /// 99th percentile of the same.
-    HalfP99,
+    HalfP99(Version),
     /// Seconds until it is ready, with so many services.
     Ready(u16),
     /// MB of resident memory with so many services.
@@ -42,12 +44,18 @@ pub const SERVICES: [u16; 4] = [0, 100, 1000, 3000];
 impl Quantity for Metric {
     fn label(self) -> &'static str {
         match self {
-            Self::Throughput => "full load: requests/s",
-            Self::PerCore => "full load: requests/s per core used",
-            Self::FullCpu => "full load: CPU us a request",
-            Self::HalfCpu => "half load: CPU us a request",
-            Self::HalfP50 => "half load: p50 ms",
-            Self::HalfP99 => "half load: p99 ms",
+            Self::Throughput(Version::Http1) => "HTTP/1.1, full load: requests/s",
+            Self::PerCore(Version::Http1) => "HTTP/1.1, full load: requests/s per core used",
+            Self::FullCpu(Version::Http1) => "HTTP/1.1, full load: CPU us a request",
+            Self::HalfCpu(Version::Http1) => "HTTP/1.1, half load: CPU us a request",
+            Self::HalfP50(Version::Http1) => "HTTP/1.1, half load: p50 ms",
+            Self::HalfP99(Version::Http1) => "HTTP/1.1, half load: p99 ms",
+            Self::Throughput(Version::Http2) => "HTTP/2, full load: requests/s",
+            Self::PerCore(Version::Http2) => "HTTP/2, full load: requests/s per core used",
+            Self::FullCpu(Version::Http2) => "HTTP/2, full load: CPU us a request",
+            Self::HalfCpu(Version::Http2) => "HTTP/2, half load: CPU us a request",
+            Self::HalfP50(Version::Http2) => "HTTP/2, half load: p50 ms",
+            Self::HalfP99(Version::Http2) => "HTTP/2, half load: p99 ms",
             Self::Ready(0) => "no services: ready s",
             Self::Ready(100) => "100 services: ready s",
             Self::Ready(1000) => "1,000 services: ready s",
@@ -65,8 +73,8 @@ impl Quantity for Metric {
 pub struct Effort {
     /// HBONE connections of clients.
     pub connections: usize,
-    /// Tunnels in each.
-    pub tunnels: usize,
+    /// Requests at a time in each.
+    pub requests: usize,
     /// Services that the waypoint has while it carries requests.
     pub services: u16,
     /// How long each measurement takes.
@@ -75,34 +83,37 @@ pub struct Effort {
 
 /// Has a new waypoint carry as many requests as it can; answers how many a second that were.
 pub async fn full_load(
-    design: Design,
+    (design, version): (Design, Version),
     world: &World,
     effort: Effort,
     programs: &Programs,
     mut record: impl FnMut(Metric, f64),
 ) -> io::Result<f64> {
     let process = design.start(world, effort.services, programs).await?;
-    let seen = under(world, &process, effort, Pace::Closed).await?;
+    let seen = under(world, &process, version, effort, Pace::Closed).await?;
     let rate = seen.times.len() as f64 / effort.window.as_secs_f64();
-    record(Metric::Throughput, rate);
-    record(Metric::PerCore, seen.times.len() as f64 / seen.cpu.as_secs_f64());
-    record(Metric::FullCpu, seen.cpu_of_one());
+    record(Metric::Throughput(version), rate);
+    record(
+        Metric::PerCore(version),
+        seen.times.len() as f64 / seen.cpu.as_secs_f64(),
+    );
+    record(Metric::FullCpu(version), seen.cpu_of_one());
     Ok(rate)
 }
 
 /// Has a new waypoint carry so many requests a second.
 pub async fn half_load(
-    design: Design,
+    (design, version): (Design, Version),
     world: &World,
     effort: Effort,
     (programs, rate): (&Programs, f64),
     mut record: impl FnMut(Metric, f64),
 ) -> io::Result<()> {
     let process = design.start(world, effort.services, programs).await?;
-    let mut seen = under(world, &process, effort, Pace::Open(rate)).await?;
-    record(Metric::HalfCpu, seen.cpu_of_one());
-    record(Metric::HalfP50, seen.percentile(50));
-    record(Metric::HalfP99, seen.percentile(99));
+    let mut seen = under(world, &process, version, effort, Pace::Open(rate)).await?;
+    record(Metric::HalfCpu(version), seen.cpu_of_one());
+    record(Metric::HalfP50(version), percentile(&mut seen.times, 50) * 1e3);
+    record(Metric::HalfP99(version), percentile(&mut seen.times, 99) * 1e3);
     Ok(())
 }
 
@@ -134,19 +145,12 @@ impl Seen {
     fn cpu_of_one(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.times.len() as f64
     }
-
-    /// In milliseconds.
-    fn percentile(&mut self, percent: usize) -> f64 {
-        self.times.sort_unstable();
-        let time = self.times.get(self.times.len() * percent / 100);
-        time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
-    }
 }
 
-async fn under(world: &World, process: &Process, effort: Effort, pace: Pace) -> io::Result<Seen> {
+async fn under(world: &World, process: &Process, version: Version, effort: Effort, pace: Pace) -> io::Result<Seen> {
     let service = world.services(1).next();
     let service = service.ok_or_else(|| io::Error::other("no service"))?;
-    let mut load = Load::start(world, service, (effort.connections, effort.tunnels), pace).await?;
+    let mut load = load::start(world, service, version, (effort.connections, effort.requests), pace).await?;
     sleep(SETTLE).await;
     drop(load.take()?);
     let before = process.cpu()?;

@@ -1,8 +1,8 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use clap::Parser;
+
+use crate::proxy;
 
 /// Per-node layer-4 proxy of an ambient mesh: what ztunnel does.
 ///
@@ -17,12 +17,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "node-proxy", version, max_term_width = 100, after_long_help = LONG_HELP)]
 pub(super) struct Args {
-    /// Configuration: TOML, as shown by --help. Paths in it are relative to its folder.
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: PathBuf,
-    /// Print the ready line as JSON.
-    #[arg(long)]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) launch: proxy::args::Launch,
 }
 
 const LONG_HELP: &str = concat!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_identity::TrustDomain;
 use serde::Deserialize;
 
-use crate::proxy::config::{Admin, Configuration, IdentitySource, LogFormat, MeshSource, parsed, threads};
+use crate::proxy::config::{Admin, Configuration, IdentitySource, LogFormat, MeshSource, parsed, seconds, threads};
 
 /// What a file says. `config.toml` beside this file explains each field.
 #[derive(Debug, Deserialize)]
@@ -65,26 +65,15 @@ pub(super) struct Settings {
     pub(super) hbone_port: u16,
     #[serde(deserialize_with = "threads")]
     pub(super) threads: u16,
-    drain_seconds: u32,
-    demand_seconds: u32,
-    certificate_seconds: u32,
+    #[serde(rename = "drain_seconds", deserialize_with = "seconds")]
+    pub(super) drain: Duration,
+    #[serde(rename = "demand_seconds", deserialize_with = "seconds")]
+    pub(super) demand: Duration,
+    #[serde(rename = "certificate_seconds", deserialize_with = "seconds")]
+    pub(super) certificate_lifetime: Duration,
     pub(super) on_demand: bool,
     pub(super) original_source: OriginalSource,
     pub(super) access_log: LogFormat,
-}
-
-impl Settings {
-    pub(super) fn drain(&self) -> Duration {
-        Duration::from_secs(self.drain_seconds.into())
-    }
-
-    pub(super) fn demand(&self) -> Duration {
-        Duration::from_secs(self.demand_seconds.into())
-    }
-
-    pub(super) fn certificate_lifetime(&self) -> Duration {
-        Duration::from_secs(self.certificate_seconds.into())
-    }
 }
 
 impl Default for Settings {
@@ -94,9 +83,9 @@ impl Default for Settings {
             cluster: "Kubernetes".to_owned(),
             hbone_port: 15008,
             threads: 1,
-            drain_seconds: 5,
-            demand_seconds: 5,
-            certificate_seconds: 24 * 3600,
+            drain: Duration::from_secs(5),
+            demand: Duration::from_secs(5),
+            certificate_lifetime: Duration::from_secs(24 * 3600),
             on_demand: false,
             original_source: OriginalSource::Off,
             access_log: LogFormat::Text,

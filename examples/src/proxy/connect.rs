@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::plain;
 
 /// Time to reach a destination: less than clients wait for their answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to an address, from `source` if that is of the same family: whatever comes back for it
 /// has to be routed here. Dropped before somebody carries it, the connection is reset.

@@ -135,9 +135,9 @@ fn server_name(server: &Server) -> Result<ServerName<'static>, DialSetupError> {
 /// What is wrong with what the configuration says about a server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialSetupError {
-    #[error("mesh.xds.server_name: {0}")]
+    #[error("server_name: {0}")]
     Name(#[from] InvalidDnsNameError),
-    #[error("mesh.xds.roots: {}: {error}", file.display())]
+    #[error("roots: {}: {error}", file.display())]
     Roots {
         file: PathBuf,
         #[source]

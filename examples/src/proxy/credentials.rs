@@ -18,7 +18,6 @@ use mesh_identity::tls::{ClientTls, Identities, IdentityUnavailable, ServerTls};
 use mesh_identity::{PeerPolicy, RevocationList, RevocationListError, SpiffeId, TrustDomain, provider};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
-use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::config::{Files, IdentitySource, Server};
@@ -120,22 +119,7 @@ impl Credentials {
         self.identities.client(Some(id), servers)
     }
 
-    /// Has certificates for all who live here, as the mesh changes, and for nobody who left.
-    pub(crate) async fn keep_prefetched<T>(
-        self: Arc<Self>,
-        mut mesh: watch::Receiver<Arc<T>>,
-        residents: impl Fn(&T) -> Vec<SpiffeId>,
-    ) {
-        loop {
-            let now = Arc::clone(&mesh.borrow_and_update());
-            self.prefetch(residents(&now));
-            if mesh.changed().await.is_err() {
-                // The end of what the mesh comes from is told by that.
-                return pending().await;
-            }
-        }
-    }
-
+    /// Has certificates for these, before a connection needs them, and for nobody else.
     pub(crate) fn prefetch(&self, residents: Vec<SpiffeId>) {
         let Some(ca) = &self.ca else { return };
         let mut prefetched = self.prefetched.lock().unwrap_or_else(PoisonError::into_inner);

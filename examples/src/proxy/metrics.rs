@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,13 +34,29 @@ pub(crate) struct Metrics {
     open: Mutex<Open>,
 }
 
-#[derive(Default)]
 struct Open {
     next: u64,
     connections: HashMap<u64, Arc<Counted>>,
-    series: HashSet<Labels>,
-    /// How many series there are by the words of each identity.
+    series: Series<Labels>,
+}
+
+/// The series that a counter has, which are no more than so many.
+pub(crate) struct Series<L> {
+    most: usize,
+    known: HashSet<L>,
+    /// How many there are by the words of each identity.
     claimed: HashMap<Option<SpiffeId>, usize>,
+}
+
+/// What tells series apart.
+pub(crate) trait Named: Clone + Eq + Hash {
+    fn labels(&self) -> &Labels;
+
+    /// The same with other names.
+    fn with(self, labels: Labels) -> Self;
+
+    /// The same of nobody, which are few.
+    fn unnamed(self) -> Self;
 }
 
 /// A connection that is open.
@@ -89,7 +106,11 @@ impl Metrics {
             sent,
             received,
             sockets,
-            open: Mutex::default(),
+            open: Mutex::new(Open {
+                next: 0,
+                connections: HashMap::new(),
+                series: Series::new(MAX_SERIES),
+            }),
         }
     }
 
@@ -161,7 +182,7 @@ impl Metrics {
     }
 
     fn bounded(&self, labels: Labels, is_claimed: bool) -> Labels {
-        self.lock().bounded(labels, is_claimed)
+        self.lock().series.bounded(labels, is_claimed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -169,24 +190,48 @@ impl Metrics {
     }
 }
 
-impl Open {
-    fn bounded(&mut self, labels: Labels, is_claimed: bool) -> Labels {
-        if self.series.contains(&labels) {
-            return labels;
+impl<L: Named> Series<L> {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            known: HashSet::new(),
+            claimed: HashMap::new(),
         }
-        let identity = &labels.source.identity;
+    }
+
+    /// The series that is counted in. `is_claimed` says that the source's names are its own words.
+    pub(crate) fn bounded(&mut self, of: L, is_claimed: bool) -> L {
+        if self.known.contains(&of) {
+            return of;
+        }
+        let identity = &of.labels().source.identity;
         if is_claimed && self.claimed.get(identity).is_some_and(|count| *count >= MAX_CLAIMED) {
+            let labels = of.labels().clone();
             let source = labels.source.nameless();
-            return self.bounded(Labels { source, ..labels }, false);
+            return self.bounded(of.with(Labels { source, ..labels }), false);
         }
-        if self.series.len() >= MAX_SERIES {
-            return Labels::unnamed(labels.reporter, labels.flags);
+        if self.known.len() >= self.most {
+            return of.unnamed();
         }
         if is_claimed {
             *self.claimed.entry(identity.clone()).or_default() += 1;
         }
-        self.series.insert(labels.clone());
+        self.known.insert(of.clone());
+        of
+    }
+}
+
+impl Named for Labels {
+    fn labels(&self) -> &Labels {
+        self
+    }
+
+    fn with(self, labels: Labels) -> Self {
         labels
+    }
+
+    fn unnamed(self) -> Self {
+        Self::unnamed(self.reporter, self.flags)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Two TCP connections, joined.
+//! Two streams, joined.
 
 use std::io;
 use std::pin::Pin;
@@ -25,6 +25,15 @@ impl PlainProgress {
     pub(crate) fn to_server(&self) -> u64 {
         self.to_server.load(Ordering::Relaxed)
     }
+
+    /// Counts what somebody else carries.
+    pub(crate) fn count_to_client(&self, bytes: usize) {
+        self.to_client.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_to_server(&self, bytes: usize) {
+        self.to_server.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// Copies both ways until both directions have ended or one side has failed. Unless both ended in
@@ -32,12 +41,28 @@ impl PlainProgress {
 pub(crate) async fn join(client: TcpStream, server: TcpStream, progress: &PlainProgress) -> io::Result<()> {
     settle(&client);
     settle(&server);
-    let mut client = Side::new(client, &progress.to_client);
-    let mut server = Side::new(server, &progress.to_server);
-    copy_bidirectional(&mut client, &mut server).await?;
+    let (mut client, mut server) = (Side::new(client), Side::new(server));
+    copy(&mut client.tcp, &mut server.tcp, progress).await?;
     client.is_done = true;
     server.is_done = true;
     Ok(())
+}
+
+/// Copies both ways until both directions have ended or one side has failed.
+pub(crate) async fn copy(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    server: impl AsyncRead + AsyncWrite + Unpin,
+    progress: &PlainProgress,
+) -> io::Result<()> {
+    let mut client = Counting {
+        stream: client,
+        written: &progress.to_client,
+    };
+    let mut server = Counting {
+        stream: server,
+        written: &progress.to_server,
+    };
+    copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
 /// Has a connection end with a reset and not as if all had been said, unless it is settled.
@@ -56,24 +81,19 @@ fn linger(tcp: &TcpStream, time: Option<Duration>) {
     }
 }
 
-/// A connection whose written bytes are counted.
-struct Side<'a> {
+/// A connection that is reset when it is dropped, unless it is done.
+struct Side {
     tcp: TcpStream,
-    written: &'a AtomicU64,
     is_done: bool,
 }
 
-impl<'a> Side<'a> {
-    fn new(tcp: TcpStream, written: &'a AtomicU64) -> Self {
-        Self {
-            tcp,
-            written,
-            is_done: false,
-        }
+impl Side {
+    fn new(tcp: TcpStream) -> Self {
+        Self { tcp, is_done: false }
     }
 }
 
-impl Drop for Side<'_> {
+impl Drop for Side {
     fn drop(&mut self) {
         if !self.is_done {
             reset(&self.tcp);
@@ -81,24 +101,30 @@ impl Drop for Side<'_> {
     }
 }
 
-impl AsyncRead for Side<'_> {
+/// A stream whose written bytes are counted.
+struct Counting<'a, S> {
+    stream: S,
+    written: &'a AtomicU64,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counting<'_, S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Side<'_> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, buf))?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         self.written.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

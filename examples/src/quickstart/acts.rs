@@ -67,5 +67,10 @@ pub(super) async fn play(stage: &mut Stage, teller: &mut Teller) -> Result<(), U
         .await?;
     teller
         .act(requests::BROKEN, async |scene| requests::eject(stage, scene).await)
+        .await?;
+    teller
+        .act(requests::OVERLOADED, async |scene| {
+            requests::overload(stage, scene).await
+        })
         .await
 }

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -17,6 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::client::Connection;
 use super::patience::soon;
@@ -33,8 +35,12 @@ struct State {
     name: &'static str,
     /// What it answers with.
     status: AtomicU16,
+    is_slow: AtomicBool,
     requests: AtomicUsize,
 }
+
+/// How long a slow application takes to answer.
+const SLOW: Duration = Duration::from_millis(300);
 
 impl Web {
     pub(super) async fn open(ip: IpAddr, name: &'static str) -> io::Result<Self> {
@@ -43,6 +49,7 @@ impl Web {
         let state = Arc::new(State {
             name,
             status: AtomicU16::new(200),
+            is_slow: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         });
         let (mut tasks, shared) = (JoinSet::new(), Arc::clone(&state));
@@ -52,8 +59,8 @@ impl Web {
                 let (tcp, _) = listener.accept().await?;
                 let state = Arc::clone(&shared);
                 let service = service_fn(move |_: Request<Incoming>| {
-                    let answer = state.answer();
-                    async { Ok::<_, Infallible>(answer) }
+                    let state = Arc::clone(&state);
+                    async move { Ok::<_, Infallible>(state.answer().await) }
                 });
                 connections.spawn(server::Builder::new().serve_connection(TokioIo::new(tcp), service));
                 while connections.try_join_next().is_some() {}
@@ -71,6 +78,11 @@ impl Web {
         self.state.status.store(status, Ordering::Relaxed);
     }
 
+    /// Takes its time over each answer from now on, or does no more.
+    pub(super) fn slow_down(&self, is_slow: bool) {
+        self.state.is_slow.store(is_slow, Ordering::Relaxed);
+    }
+
     /// How many requests it has had.
     pub(super) fn requests(&self) -> usize {
         self.state.requests.load(Ordering::Relaxed)
@@ -78,8 +90,11 @@ impl Web {
 }
 
 impl State {
-    fn answer(&self) -> Response<Full<Bytes>> {
+    async fn answer(&self) -> Response<Full<Bytes>> {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        if self.is_slow.load(Ordering::Relaxed) {
+            sleep(SLOW).await;
+        }
         let mut answer = Response::new(Full::new(self.name.into()));
         let status = StatusCode::from_u16(self.status.load(Ordering::Relaxed));
         *answer.status_mut() = status.unwrap_or_default();

@@ -1,26 +1,25 @@
 //! Requests as they are told: counted and logged when their answers have ended.
 
 use std::borrow::Cow;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::{Body as _, Frame};
+use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Response, Version};
+use hyper::{Method, Response, StatusCode, Version};
 use mesh_xds::store::Workload;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::body::{Body, BodyError};
+use super::body::{self, Body, BodyError};
 use super::client::Client;
 use super::external::{Attribute, Ended, Open};
 use super::gateway::Gateway;
-use super::headers::REQUEST_ID;
+use super::headers::{REQUEST_ID, grpc_status, is_grpc};
+use super::progress::Progress;
 use super::requests::{Measures, RequestLabels};
+use super::room::Place;
+use super::stream::{Stream, Told};
 use crate::proxy::access_log::{Record, Value};
 use crate::proxy::labels::{Labels, Reporter, ServiceName};
 use crate::proxy::party::Party;
@@ -32,6 +31,8 @@ const MAX_TOLD: usize = 1024;
 #[derive(Clone)]
 pub(super) struct Parties {
     pub(super) source: Party,
+    /// Whether the source's names are its own words.
+    pub(super) is_claimed: bool,
     pub(super) source_addr: String,
     pub(super) service: ServiceName,
 }
@@ -43,10 +44,10 @@ pub(super) struct Account {
     protocol: &'static str,
     head: Vec<(&'static str, Value)>,
     began: Instant,
-    received: Arc<AtomicU64>,
-    sent: u64,
+    progress: Arc<Progress>,
+    is_head: bool,
     status: u16,
-    grpc_status: Option<u16>,
+    grpc_status: Option<u32>,
     flags: Cow<'static, str>,
     reason: String,
     route: String,
@@ -56,11 +57,11 @@ pub(super) struct Account {
     /// Its part in a trace.
     span: Option<Open>,
     /// Its room among the requests.
-    _room: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl Account {
-    pub(super) fn begin(client: &Client, head: &Parts, room: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn begin(client: &Client, stream: &Stream, head: &Parts, place: Option<Place>) -> Self {
         let is_grpc = is_grpc(&head.headers);
         let text = |text: &str| Value::Text(text.chars().take(MAX_TOLD).collect());
         let line = |name: &str| {
@@ -81,13 +82,12 @@ impl Account {
                 ("http.authority", authority.unwrap_or_else(|| line("host"))),
                 ("http.protocol", text(version)),
                 ("http.user_agent", line("user-agent")),
-                ("http.request_id", line(REQUEST_ID.as_str())),
             ],
             gateway: Arc::clone(&client.worker.gateway),
             parties: client.parties.clone(),
             began: Instant::now(),
-            received: Arc::default(),
-            sent: 0,
+            progress: Arc::clone(&stream.progress),
+            is_head: head.method == Method::HEAD,
             status: 0,
             grpc_status: None,
             flags: "-".into(),
@@ -97,7 +97,7 @@ impl Account {
             attempts: 0,
             is_told: false,
             span: None,
-            _room: room,
+            _place: place,
         }
     }
 
@@ -132,40 +132,54 @@ impl Account {
         }
     }
 
-    /// Counts what the client sends.
-    pub(super) fn counting(&self, body: Body) -> Body {
-        let received = Arc::clone(&self.received);
-        body.map_frame(move |frame| {
-            if let Some(data) = frame.data_ref() {
-                received.fetch_add(data.len() as u64, Ordering::Relaxed);
-            }
-            frame
-        })
-        .boxed()
+    /// Which request it is, for whoever compares logs.
+    pub(super) fn identified(&mut self, headers: &HeaderMap) {
+        if let Some(id) = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
+            let id = id.chars().take(MAX_TOLD).collect();
+            self.head.push(("http.request_id", Value::Text(id)));
+        }
     }
 
     /// Tells the request when its answer has ended.
-    pub(super) fn attach(mut self, response: Response<Body>) -> Response<Told> {
+    pub(super) fn attach(mut self, stream: Arc<Stream>, mut response: Response<Body>) -> Response<Told> {
         self.status = response.status().as_u16();
         self.grpc_status = grpc_status(response.headers());
-        response.map(|body| Told {
-            body,
-            account: Some(self),
-        })
+        if self.is_head || is_bodiless(response.status()) {
+            bare(&mut response, self.is_head);
+        }
+        stream.answer(response, self)
+    }
+
+    /// Hears what comes of the answer's body: a part, or its end.
+    pub(super) fn hear(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        match frame {
+            Some(Ok(frame)) => {
+                let data = frame.data_ref().map_or(0, Bytes::len);
+                self.progress.bytes.count_to_client(data);
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+                }
+            }
+            Some(Err(error)) => {
+                self.fail("UC", error.to_string());
+                self.tell();
+            }
+            None if self.is_told => {}
+            None => self.tell(),
+        }
     }
 
     /// The connection has gone on by another protocol, and ended.
-    pub(super) fn end_upgraded(mut self, received: u64, sent: u64) {
-        self.status = 101;
-        self.received.fetch_add(received, Ordering::Relaxed);
-        self.sent = sent;
+    pub(super) fn end_upgraded(mut self, status: StatusCode) {
+        self.status = status.as_u16();
         self.tell();
     }
 
-    fn tell(&mut self) {
+    /// The request has ended.
+    pub(super) fn tell(&mut self) {
         self.is_told = true;
+        self.progress.end();
         let duration = self.began.elapsed();
-        let received = self.received.load(Ordering::Relaxed);
         let labels = Labels {
             reporter: Reporter::Waypoint,
             source: self.parties.source.clone().of_any_pod(),
@@ -182,10 +196,10 @@ impl Account {
         };
         let measures = Measures {
             duration,
-            received,
-            sent: self.sent,
+            received: self.progress.bytes.to_server(),
+            sent: self.progress.bytes.to_client(),
         };
-        self.gateway.requests.count(labels, measures);
+        self.gateway.requests.count(labels, self.parties.is_claimed, measures);
         let record = self.record(measures);
         self.gateway.telemetry.log.write(&record);
         if let Some(span) = self.span.take() {
@@ -199,6 +213,7 @@ impl Account {
             source,
             source_addr,
             service,
+            ..
         } = &self.parties;
         let destination = &self.destination;
         let identity = |party: &Party| party.identity.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -275,71 +290,18 @@ fn ended(name: String, record: Record) -> Ended {
     }
 }
 
-/// An answer whose end is told.
-pub(super) struct Told {
-    body: Body,
-    account: Option<Account>,
+/// Whether answers with a status never have content (RFC 9110 §6.4.1, §15.3.6).
+fn is_bodiless(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    )
 }
 
-impl Told {
-    /// An answer whose request goes on.
-    pub(super) fn untold(response: Response<Body>) -> Response<Self> {
-        response.map(|body| Self { body, account: None })
+/// Leaves the content of an answer out. One to HEAD says how long it would be (RFC 9110 §9.3.2).
+fn bare(response: &mut Response<Body>, is_head: bool) {
+    let content = std::mem::replace(response.body_mut(), body::whole(""));
+    if let Some(length) = content.size_hint().exact().filter(|length| *length > 0 && is_head) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
     }
-}
-
-impl HttpBody for Told {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let Some(account) = &mut self.account else {
-            return Poll::Ready(frame);
-        };
-        match &frame {
-            Some(Ok(frame)) => {
-                account.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if let Some(trailers) = frame.trailers_ref() {
-                    account.grpc_status = grpc_status(trailers).or(account.grpc_status);
-                }
-            }
-            Some(Err(error)) => {
-                account.fail("UC", error.to_string());
-                account.tell();
-            }
-            None => account.tell(),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        // Who sees that nothing comes does not ask again.
-        if self.body.is_end_stream()
-            && let Some(account) = self.account.as_mut().filter(|account| !account.is_told)
-        {
-            account.tell();
-        }
-    }
-}
-
-/// Whether a message is one of gRPC.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(hyper::header::CONTENT_TYPE).map(|kind| kind.as_bytes());
-    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
-        .is_some_and(|rest| rest.is_empty() || matches!(rest.first(), Some(b'+' | b';')))
-}
-
-fn grpc_status(headers: &HeaderMap) -> Option<u16> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }

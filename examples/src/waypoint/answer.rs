@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 use super::body::{self, Body};
@@ -53,17 +53,8 @@ impl Answer {
     /// The request is not one that is sent on.
     pub(super) fn malformed(status: StatusCode, reason: &(impl ToString + ?Sized)) -> Self {
         let upgrade = (UPGRADE, HeaderValue::from_static("HTTP/1.1"));
-        let allow = (
-            ALLOW,
-            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        );
-        let header = match status {
-            StatusCode::UPGRADE_REQUIRED => Some(upgrade),
-            StatusCode::METHOD_NOT_ALLOWED => Some(allow),
-            _ => None,
-        };
         Self {
-            header: header.map(Box::new),
+            header: (status == StatusCode::UPGRADE_REQUIRED).then(|| Box::new(upgrade)),
             ..Self::new(status, "DPE", reason)
         }
     }
@@ -95,6 +86,28 @@ impl Answer {
             message: "overload".into(),
             header: Some(Box::new((OVERLOADED, HeaderValue::from_static("true")))),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, flags, reason)
+        }
+    }
+
+    /// Nothing of it or its answer has moved for too long. Whether all of it is here says who was waited
+    /// for.
+    pub(super) fn idle(is_whole: bool) -> Self {
+        let (status, reason) = match is_whole {
+            true => (StatusCode::GATEWAY_TIMEOUT, "no answer for too long"),
+            false => (StatusCode::REQUEST_TIMEOUT, "no more of the request for too long"),
+        };
+        Self {
+            message: "stream timeout".into(),
+            ..Self::new(status, "SI", reason)
+        }
+    }
+
+    /// A route wants it to fail.
+    pub(super) fn aborted(status: StatusCode, grpc_status: Option<u16>) -> Self {
+        Self {
+            message: "fault filter abort".into(),
+            grpc_status,
+            ..Self::new(status, "FI", "fault that a route asks for")
         }
     }
 

@@ -17,6 +17,11 @@ pub(super) enum BodyError {
     Endpoint(#[source] hyper::Error),
     #[error("endpoint: not at its end in time")]
     Timeout,
+    /// The answer has ended.
+    #[error("client: more than is wanted")]
+    Unwanted,
+    #[error("nothing moved for too long")]
+    Idle,
 }
 
 /// What a client sends.

@@ -8,7 +8,8 @@ use mesh_identity::SpiffeId;
 
 use super::account::Parties;
 use super::inbound::Worker;
-use super::snapshot::{NotServed, Served, Snapshot};
+use super::room::Share;
+use super::snapshot::{Served, Snapshot};
 use crate::admission::Caller;
 use crate::proxy::labels::ServiceName;
 use crate::proxy::party::Party;
@@ -29,8 +30,8 @@ pub(super) struct Client {
     /// What policies can know of the connection.
     pub(super) caller: Caller,
     pub(super) parties: Parties,
-    /// Whether the client's names are its own words.
-    pub(super) is_claimed: bool,
+    /// What it has of the room for requests.
+    pub(super) share: Arc<Share>,
 }
 
 impl Client {
@@ -38,9 +39,7 @@ impl Client {
         let authority = tunnel.request().authority();
         let (served, port) = snapshot.find(authority).map_err(|reason| {
             tracing::warn!(%authority, %reason, "tunnel refused");
-            match reason {
-                NotServed::Unknown | NotServed::Elsewhere | NotServed::Port => Rejection::UnknownDestination,
-            }
+            Rejection::UnknownDestination
         })?;
         let peer = tunnel.peer();
         let id = peer.identity().map(|peer| peer.id().clone());
@@ -58,10 +57,11 @@ impl Client {
             caller: Caller::new(Some(&id), addr.map(|addr| addr.ip().to_canonical()), destination, port),
             parties: Parties {
                 source: source.unwrap_or_default().authenticated(Some(&id)),
+                is_claimed: known.is_none(),
                 source_addr: addr.map(|addr| addr.to_string()).unwrap_or_default(),
                 service: ServiceName::from(&*served.service),
             },
-            is_claimed: known.is_none(),
+            share: worker.gateway.room.share(&id),
             id,
             addr,
             authority: authority.to_string(),

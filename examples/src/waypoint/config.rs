@@ -9,7 +9,7 @@ use mesh_policy::PathNormalization;
 use serde::Deserialize;
 
 use super::external;
-use crate::proxy::config::{Admin, Configuration, IdentitySource, LogFormat, MeshSource, parsed, threads};
+use crate::proxy::config::{Admin, Configuration, IdentitySource, LogFormat, MeshSource, parsed, seconds, threads};
 
 /// What a file says. `config.toml` beside this file explains each field.
 #[derive(Debug, Deserialize)]
@@ -99,24 +99,21 @@ pub(super) struct Settings {
     pub(super) hbone_port: u16,
     #[serde(deserialize_with = "threads")]
     pub(super) threads: u16,
-    drain_seconds: u32,
-    demand_seconds: u32,
-    certificate_seconds: u32,
+    #[serde(rename = "drain_seconds", deserialize_with = "seconds")]
+    pub(super) drain: Duration,
+    #[serde(rename = "demand_seconds", deserialize_with = "seconds")]
+    pub(super) demand: Duration,
+    #[serde(rename = "certificate_seconds", deserialize_with = "seconds")]
+    pub(super) certificate_lifetime: Duration,
     pub(super) max_requests: u32,
+    idle_seconds: u32,
     pub(super) access_log: LogFormat,
 }
 
 impl Settings {
-    pub(super) fn drain(&self) -> Duration {
-        Duration::from_secs(self.drain_seconds.into())
-    }
-
-    pub(super) fn demand(&self) -> Duration {
-        Duration::from_secs(self.demand_seconds.into())
-    }
-
-    pub(super) fn certificate_lifetime(&self) -> Duration {
-        Duration::from_secs(self.certificate_seconds.into())
+    /// For how long nothing of a request and its answer may move.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        (self.idle_seconds > 0).then(|| Duration::from_secs(self.idle_seconds.into()))
     }
 }
 
@@ -127,10 +124,11 @@ impl Default for Settings {
             cluster: "Kubernetes".to_owned(),
             hbone_port: 15008,
             threads: 1,
-            drain_seconds: 5,
-            demand_seconds: 5,
-            certificate_seconds: 24 * 3600,
+            drain: Duration::from_secs(5),
+            demand: Duration::from_secs(5),
+            certificate_lifetime: Duration::from_secs(24 * 3600),
             max_requests: 10_000,
+            idle_seconds: 300,
             access_log: LogFormat::Text,
         }
     }

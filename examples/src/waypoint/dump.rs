@@ -18,6 +18,7 @@ impl Operated for Gateway {
         let mut encoded = String::new();
         self.telemetry.metrics.encode(&mut encoded)?;
         self.requests.encode(&mut encoded)?;
+        self.services.encode(&mut encoded)?;
         text::encode_eof(&mut encoded)?;
         Ok(encoded)
     }

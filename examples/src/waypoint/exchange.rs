@@ -1,30 +1,32 @@
 //! One request, from its head to the answer.
 
+mod consult;
 mod judge;
 mod route;
+mod standing;
 mod upgrade;
+mod websocket;
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use mesh_policy::OwnedPath;
-use mesh_policy::authz::Permit;
 
-use self::judge::{Admission, judge};
+use self::consult::{Agreed, consult};
+use self::judge::judge;
 use self::route::Passing;
-use super::account::{Account, Told, is_grpc};
+use self::standing::Standing;
+use self::websocket::Opening;
+use super::account::Account;
 use super::answer::Answer;
 use super::body::{self, Body};
 use super::client::Client;
-use super::external::{About, Edits, End, Unauthorized};
-use super::headers;
+use super::headers::{self, is_grpc};
 use super::http::Conversation;
+use super::stream::Told;
 use super::strict::{self, Fault};
 
 /// Answers a request: by an endpoint, if policies and routes have it so.
@@ -32,26 +34,49 @@ pub(super) async fn answer(conversation: &Conversation, request: Request<Incomin
     let client = &conversation.client;
     let gateway = &client.worker.gateway;
     let (mut head, content) = request.into_parts();
-    let is_call = is_grpc(&head.headers);
-    let room = Arc::clone(&gateway.room).try_acquire_owned();
-    let is_full = room.is_err();
-    let mut account = Account::begin(client, &head, room.ok());
+    let is_connect = head.method == Method::CONNECT;
+    // What looks like a success of CONNECT is one: gRPC's way to refuse is not for it.
+    let is_call = is_grpc(&head.headers) && !is_connect;
+    let stream = conversation.streams.open();
+    let (place, full) = match client.share.take() {
+        Ok(place) => (Some(place), None),
+        Err(full) => (None, Some(full)),
+    };
+    let mut account = Account::begin(client, &stream, &head, place);
     account.traced(gateway.spans.begin(&mut head.headers, wall_clock()));
-    if is_full {
-        let refused = Answer::overloaded("OM", "too many requests are under way");
-        account.fail(refused.flags.clone(), refused.reason.clone());
-        return account.attach(refused.into_response(is_call));
+    if let Some(full) = full {
+        let response = refuse(Answer::overloaded("OM", &full), &mut account, is_call);
+        return account.attach(stream, response);
     }
-    let content = account.counting(body::of_client(content));
+    let content = stream.progress.counting(body::of_client(content));
     let exchange = Exchange { client };
-    match exchange.treat(head, content, &mut account).await {
-        Ok(Ending::Answer(response)) => account.attach(response),
-        Ok(Ending::Upgrade(upgrade)) => upgrade.begin(conversation, account),
-        Err(refused) => {
-            account.fail(refused.flags.clone(), refused.reason.clone());
-            account.attach(refused.into_response(is_call))
+    let treated = tokio::select! {
+        biased;
+        treated = exchange.treat(head, content, &mut account) => treated,
+        () = stream.given_up() => {
+            stream.progress.end();
+            Err(Answer::idle(stream.progress.is_whole()))
         }
-    }
+    };
+    let response = match treated {
+        Ok(Ending::Upgrade(upgrade)) => return upgrade.begin(conversation, stream, account),
+        Ok(Ending::Answer(response)) => response,
+        Err(refused) => refuse(refused, &mut account, is_call),
+    };
+    let response = match is_connect && response.status().is_success() {
+        true => {
+            let refused = Answer::new(StatusCode::BAD_GATEWAY, "UPE", "an answer in the place of a WebSocket");
+            refuse(refused, &mut account, is_call)
+        }
+        false => response,
+    };
+    account.attach(stream, response)
+}
+
+/// Answers without an endpoint.
+fn refuse(refused: Answer, account: &mut Account, is_call: bool) -> Response<Body> {
+    account.fail(refused.flags.clone(), refused.reason.clone());
+    refused.into_response(is_call)
 }
 
 /// When it is, for those outside who are told.
@@ -70,13 +95,24 @@ enum Ending {
     Upgrade(upgrade::Upgrade),
 }
 
+impl Ending {
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Answer(response) => response.headers_mut(),
+            Self::Upgrade(upgrade) => upgrade.response.headers_mut(),
+        }
+    }
+}
+
 /// What a request is about, once there can be no two opinions about that.
 struct Subject {
     authority: Authority,
     path: OwnedPath,
     is_http2: bool,
-    /// The client's connection, if that is to go on by WebSocket.
-    upgrade: Option<OnUpgrade>,
+    /// Whether it is a call of gRPC.
+    is_call: bool,
+    /// If it is to go on by WebSocket.
+    opening: Option<Opening>,
 }
 
 struct Exchange<'c> {
@@ -86,52 +122,63 @@ struct Exchange<'c> {
 impl Exchange<'_> {
     async fn treat(&self, mut head: Parts, content: Body, account: &mut Account) -> Result<Ending, Answer> {
         let gateway = &self.client.worker.gateway;
-        let subject = self
+        let mut subject = self
             .subject(&mut head)
             .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         let snapshot = gateway.snapshot();
         let served = self.client.served(&snapshot);
         let served = served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "service gone from here"))?;
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
-        let mut subject = subject;
-        if let Ok(authenticator) = &served.authenticator {
-            gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
-        }
-        let admission = judge(self.client, served, &head, &subject)?;
-        let target = admission.apply(&mut head.headers);
-        if let Some(target) = target {
+        account.identified(&head.headers);
+        let set = judge::policies(served)?;
+        let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
+        let mut agreed = consult(self.client, set, head, content, &subject).await?;
+        gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
+        let (permit, authentication) = judge(self.client, set, authenticator, &agreed, &subject)?;
+        let changes = authentication.changes().clone();
+        let standing = || Box::new(Standing::new(&agreed, &subject, authentication));
+        let standing = subject.opening.is_some().then(standing);
+        headers::apply(&changes, &mut agreed.head.headers);
+        if let Some(target) = changes.target() {
             subject.path = self
-                .normalized(&target)
+                .normalized(target)
                 .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         }
-        let (head, content, response, permit) = self.authorized(admission, head, content, &subject).await?;
-        let (mut head, mut response) = (head, vec![response]);
-        judge::count(self.client, served, &head, &subject)?;
-        let asked = judge::asked(self.client, served, &head, &subject);
+        let Agreed {
+            mut head,
+            content,
+            response,
+            ..
+        } = agreed;
+        let mut response = vec![response];
+        let choice = route::choose(self.client, served, &head, &subject);
+        let limits = snapshot.limits(served, choice.as_ref());
+        judge::count(self.client, limits.clone(), &head, &subject)?;
+        let asked = judge::asked(self.client, served, limits, &head, &subject);
         let within = asked.await?;
         within.request.apply(&mut head.headers);
         response.push(within.response);
         if gateway.shows_clients {
             headers::set_client(&mut head.headers, &gateway.id, &self.client.id);
         }
+        let is_call = subject.is_call;
         let passing = Passing {
             client: self.client,
             snapshot: &snapshot,
             served,
+            choice,
             head,
             content,
             subject,
             permit,
+            standing,
         };
-        Ok(match passing.carry(account).await? {
-            Ending::Answer(mut answer) => {
-                for edits in response {
-                    edits.apply(answer.headers_mut());
-                }
-                Ending::Answer(answer)
-            }
-            upgrade @ Ending::Upgrade(_) => upgrade,
-        })
+        let carried = passing.carry(account).await;
+        let mut ending = carried.unwrap_or_else(|refused| Ending::Answer(refuse(refused, account, is_call)));
+        for edits in response {
+            edits.apply(ending.headers_mut());
+        }
+        Ok(ending)
     }
 
     /// Checks a head, and leaves in it what is for the endpoint.
@@ -140,14 +187,14 @@ impl Exchange<'_> {
         let authority = strict::check(head, gateway.underscores)?;
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let path = self.normalized(target.as_bytes())?;
-        let wants = headers::wants_websocket(head.version, &head.headers);
-        let upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| wants);
+        let opening = Opening::asked_by(head);
         headers::request_end_to_end(&mut head.headers);
         Ok(Subject {
             authority,
             path,
             is_http2: head.version == hyper::Version::HTTP_2,
-            upgrade,
+            is_call: is_grpc(&head.headers) && opening.is_none(),
+            opening,
         })
     }
 
@@ -160,47 +207,5 @@ impl Exchange<'_> {
             .normalization
             .normalize(target, &mut buffer)?;
         Ok(path.to_owned())
-    }
-
-    /// Asks whoever else is to be asked whether the request may pass.
-    async fn authorized(
-        &self,
-        admission: Admission,
-        head: Parts,
-        content: Body,
-        subject: &Subject,
-    ) -> Result<(Parts, Body, Edits, Permit), Answer> {
-        let (consultation, set) = match admission {
-            Admission::Granted { permit, .. } => return Ok((head, content, Edits::default(), permit)),
-            Admission::Ask { consultation, set, .. } => (consultation, set),
-        };
-        let worker = &self.client.worker;
-        let id = head.headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());
-        let id = id.unwrap_or_default().to_owned();
-        let unknown = ([0, 0, 0, 0], 0).into();
-        let about = About {
-            source: End {
-                address: self.client.addr.unwrap_or(unknown),
-                identity: Some(&self.client.id),
-            },
-            destination: End {
-                address: self.client.destination.unwrap_or(unknown),
-                identity: Some(&worker.gateway.id),
-            },
-            authority: subject.authority.as_str(),
-            id: &id,
-            time: wall_clock(),
-        };
-        let request = Request::from_parts(head, content);
-        let asked = worker.external.authorize(consultation.providers(&set), request, &about);
-        match asked.await {
-            Ok(authorized) => {
-                let (mut head, content) = authorized.request.into_parts();
-                headers::request_end_to_end(&mut head.headers);
-                Ok((head, content.boxed(), authorized.response, consultation.all_agreed()))
-            }
-            Err(Unauthorized::Refused(refused)) => Err(refused.into()),
-            Err(Unauthorized::Body(error)) => Err(Answer::malformed(StatusCode::BAD_REQUEST, &error)),
-        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A worker has an [`External`], and calls two functions of it on a request's way:
 //!
-//! 1. [`External::authorize`] with the providers whose CUSTOM policies match
-//!    (`Consultation::providers`). What comes back is the request with what they changed about it,
-//!    and what is to be changed about its response; or [`Unauthorized`].
+//! 1. [`External::authorize`] with the providers whose CUSTOM policies match (`Decision::providers`),
+//!    before anything else decides. What comes back is the request with what they changed about it, and
+//!    what is to be changed about its response; or [`Unauthorized`].
 //! 2. [`External::limit`] once the request is authorized. What comes back is what is to be changed
 //!    about the request and its response; or [`Refused`].
 //!
@@ -22,6 +22,7 @@ mod authorization;
 mod body;
 mod caller;
 mod config;
+mod counts;
 mod edits;
 #[cfg(test)]
 mod fake;
@@ -36,7 +37,9 @@ mod spans;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 #[cfg(feature = "otlp")]
 use std::time::Duration;
 
@@ -44,7 +47,7 @@ use bytes::Bytes;
 use http::Request;
 use hyper::body::Body;
 use mesh_policy::Facts;
-use mesh_policy::traffic::rate::Clusters;
+use mesh_policy::traffic::rate::{Clusters, Descriptors};
 
 pub(super) use self::about::{About, End};
 use self::authorization::Provider;
@@ -53,6 +56,7 @@ pub(super) use self::body::Begun;
 #[cfg(feature = "otlp")]
 use self::caller::Called;
 pub(super) use self::config::Config;
+use self::counts::Counts;
 pub(super) use self::edits::Edits;
 pub(super) use self::keys::Keys;
 use self::limits::Limits;
@@ -73,6 +77,7 @@ pub(super) struct Services {
     providers: Vec<Provider>,
     limits: Option<Limits>,
     spans: Spans,
+    counts: Arc<Counts>,
 }
 
 impl Services {
@@ -88,17 +93,19 @@ impl Services {
             keys,
             traces,
         } = config;
+        let counts = Counts::new();
         let mut providers: Vec<Provider> = Vec::new();
         for provider in authorization.iter().cloned() {
             let name = provider.name.clone();
             if providers.iter().any(|other| other.name() == &*name) {
                 return Err(ServicesError::Twice { name });
             }
-            providers.push(Provider::new(provider).map_err(|error| ServicesError::Provider { name, error })?);
+            let provider = Provider::new(provider, &counts);
+            providers.push(provider.map_err(|error| ServicesError::Provider { name, error })?);
         }
         let limits = limits
             .clone()
-            .map(Limits::new)
+            .map(|limits| Limits::new(limits, &counts))
             .transpose()
             .map_err(ServicesError::Limits)?;
         let (spans, exporting) = match traces {
@@ -118,8 +125,14 @@ impl Services {
             providers,
             limits,
             spans,
+            counts: Arc::new(counts),
         };
         Ok((services, keys, driver))
+    }
+
+    /// What came of questions, in the text format of OpenMetrics, without its end.
+    pub(super) fn encode(&self, text: &mut String) -> Result<(), fmt::Error> {
+        self.counts.encode(text)
     }
 
     /// What begins spans of requests.
@@ -200,7 +213,8 @@ impl External {
         Ok(Authorized { request, response })
     }
 
-    /// Asks whether a request to `service`, which is its `namespace/hostname`, is one too many.
+    /// Asks whether a request to `service`, which is its `namespace/hostname`, is one too many, also by
+    /// what policies have `more` to ask.
     ///
     /// # Errors
     ///
@@ -212,12 +226,13 @@ impl External {
     pub(super) fn limit<'s>(
         &'s self,
         service: &str,
+        more: &[&Descriptors],
         facts: Facts<'_>,
         clusters: Clusters<'_>,
     ) -> impl Future<Output = Result<Within, Refused>> + Send + use<'s> {
         let limits = self.limits.as_ref();
         // Before anybody waits: facts are for one thread.
-        let asking = limits.map(|limits| (limits, limits.descriptors(service, facts, clusters)));
+        let asking = limits.map(|limits| (limits, limits.descriptors(service, more, facts, clusters)));
         async move {
             match asking {
                 Some((limits, descriptors)) => limits.ask(descriptors).await,
@@ -232,28 +247,20 @@ impl External {
 pub(super) enum ServicesError {
     #[error("external.authorization: `{}` is there twice", name.escape_debug())]
     Twice { name: Box<str> },
-    #[error("external.authorization `{}`: {}", name.escape_debug(), described(error))]
+    #[error("external.authorization `{}`: server.{error}", name.escape_debug())]
     Provider {
         name: Box<str>,
         #[source]
         error: DialSetupError,
     },
-    #[error("external.limits: {}", described(.0))]
+    #[error("external.limits: server.{0}")]
     Limits(#[source] DialSetupError),
     #[cfg(feature = "otlp")]
-    #[error("external.traces: {}", described(.0))]
+    #[error("external.traces: server.{0}")]
     Traces(#[source] DialSetupError),
     #[cfg(not(feature = "otlp"))]
     #[error("external.traces: this program was built without the feature `otlp`")]
     NoTraces,
-}
-
-/// The field below the service's own.
-fn described(error: &DialSetupError) -> String {
-    match error {
-        DialSetupError::Name(error) => format!("server.server_name: {error}"),
-        DialSetupError::Roots { file, error } => format!("server.roots: {}: {error}", file.display()),
-    }
 }
 
 #[cfg(test)]

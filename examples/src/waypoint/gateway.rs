@@ -6,12 +6,13 @@ use std::time::Duration;
 use mesh_identity::SpiffeId;
 use mesh_policy::PathNormalization;
 use rustls::pki_types::SignatureVerificationAlgorithm;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::config::Underscores;
 use super::external::{Keys, Services, Spans};
 use super::requests::Requests;
+use super::room::Room;
 use super::snapshot::Snapshot;
 use super::upstream::Endpoints;
 use crate::proxy::chance::Chance;
@@ -48,7 +49,9 @@ pub(super) struct Gateway {
     /// Whether endpoints are told who asks.
     pub(super) shows_clients: bool,
     /// Room for requests.
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: Arc<Room>,
+    /// For how long nothing of a request and its answer may move.
+    pub(super) idle: Option<Duration>,
     /// Whether the mesh is known as far as it was told at once.
     pub(super) is_ready: watch::Receiver<bool>,
     /// How long what is open may take to end when this process is to.

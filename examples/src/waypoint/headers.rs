@@ -1,6 +1,8 @@
 //! The headers of messages that pass.
 
-use hyper::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::{HeaderMap, Version};
 use mesh_identity::SpiffeId;
 use mesh_policy::Headers;
@@ -91,6 +93,19 @@ pub(super) fn request_end_to_end(headers: &mut HeaderMap) {
     headers.remove(HOST);
     headers.remove(EXPECT);
     headers.remove(CLIENT_CERT);
+}
+
+/// Whether a message is one of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content
+        .and_then(|content| content.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// What a call of gRPC says about its end, in headers or trailers.
+pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// Says that the connection goes on by another protocol.
@@ -193,6 +208,19 @@ mod tests {
         ] {
             let lines = headers(&[("connection", connection), ("upgrade", upgrade)]);
             assert_eq!(wants_websocket(version, &lines), expected, "{connection} {upgrade}");
+        }
+    }
+
+    #[test]
+    fn calls_are_told_by_their_content() {
+        for (content, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;x=y", true),
+            ("application/grpc-web", false),
+            ("text/html", false),
+        ] {
+            assert_eq!(is_grpc(&headers(&[("content-type", content)])), expected, "{content}");
         }
     }
 

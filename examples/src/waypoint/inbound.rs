@@ -15,14 +15,12 @@ use super::sniff::{Protocol, sniff};
 use super::tcp;
 use super::upstream::Upstream;
 use crate::proxy::plain;
-use crate::proxy::tunnels::Tunnels;
 use crate::workers::Stop;
 
 /// A thread's way from clients to endpoints.
 #[derive(Clone)]
 pub(super) struct Worker {
     pub(super) gateway: Arc<Gateway>,
-    pub(super) tunnels: Tunnels,
     pub(super) upstream: Arc<Upstream>,
     pub(super) external: Arc<External>,
 }
@@ -67,8 +65,8 @@ impl Handler for Inbound {
         };
         let stream = Prefixed::new(read, stream);
         match protocol {
-            Protocol::Http1 => Conversation::new(client).http1(stream, self.stop.clone()).await,
-            Protocol::Http2 => Conversation::new(client).http2(stream, self.stop.clone()).await,
+            Protocol::Http1 => Conversation::new(client).serve(stream, false, self.stop.clone()).await,
+            Protocol::Http2 => Conversation::new(client).serve(stream, true, self.stop.clone()).await,
             Protocol::Bytes => tcp::carry(&client, stream).await,
         }
     }

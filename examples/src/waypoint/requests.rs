@@ -1,6 +1,5 @@
 //! Requests as they are counted.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,9 +11,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::proxy::labels::{Labels, Reporter};
+use crate::proxy::metrics::{Named, Series};
 
 /// Series of one counter. Requests that would need more are counted without names.
 const MAX_SERIES: usize = 2_000;
+
+/// The last status of gRPC, and the one for what is none.
+const MAX_GRPC_STATUS: u32 = 16;
+const UNKNOWN: u32 = 2;
 
 /// Upper bounds of what is counted together: milliseconds, and bytes.
 const DURATIONS: [f64; 16] = [
@@ -30,7 +34,7 @@ pub(super) struct Requests {
     duration: Histograms,
     received: Histograms,
     sent: Histograms,
-    series: Mutex<HashSet<RequestLabels>>,
+    series: Mutex<Series<RequestLabels>>,
 }
 
 type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
@@ -40,7 +44,7 @@ type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
 pub(super) struct RequestLabels {
     pub(super) labels: Labels,
     pub(super) status: u16,
-    pub(super) grpc_status: Option<u16>,
+    pub(super) grpc_status: Option<u32>,
 }
 
 /// What is known of a request at its end.
@@ -74,13 +78,15 @@ impl Requests {
             duration,
             received,
             sent,
-            series: Mutex::default(),
+            series: Mutex::new(Series::new(MAX_SERIES)),
         }
     }
 
-    /// A request has ended.
-    pub(super) fn count(&self, labels: RequestLabels, measures: Measures) {
-        let labels = self.bounded(labels);
+    /// A request has ended. `is_claimed` says that its source's names are its own words.
+    pub(super) fn count(&self, labels: RequestLabels, is_claimed: bool, measures: Measures) {
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = series.bounded(labels.of_known_statuses(), is_claimed);
+        drop(series);
         self.total.get_or_create(&labels).inc();
         for (family, value) in [
             (&self.duration, measures.duration.as_secs_f64() * 1e3),
@@ -95,23 +101,38 @@ impl Requests {
     pub(super) fn encode(&self, text: &mut String) -> Result<(), fmt::Error> {
         text::encode_registry(text, &self.registry)
     }
+}
 
-    fn bounded(&self, labels: RequestLabels) -> RequestLabels {
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        if series.contains(&labels) {
-            return labels;
+impl RequestLabels {
+    /// Whoever answers could think of ever new statuses: what is none counts as the one that says so
+    /// little, as for clients of gRPC.
+    fn of_known_statuses(self) -> Self {
+        Self {
+            status: if self.status < 600 { self.status } else { 600 },
+            grpc_status: self
+                .grpc_status
+                .map(|status| if status <= MAX_GRPC_STATUS { status } else { UNKNOWN }),
+            ..self
         }
-        if series.len() < MAX_SERIES {
-            series.insert(labels.clone());
-            return labels;
-        }
-        RequestLabels {
+    }
+}
+
+impl Named for RequestLabels {
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    fn with(self, labels: Labels) -> Self {
+        Self { labels, ..self }
+    }
+
+    fn unnamed(self) -> Self {
+        Self {
             labels: Labels {
-                protocol: labels.labels.protocol,
+                protocol: self.labels.protocol,
                 ..Labels::unnamed(Reporter::Waypoint, "-")
             },
-            // Whoever answers could think of ever new ones.
-            status: labels.status / 100 * 100,
+            status: self.status / 100 * 100,
             grpc_status: None,
         }
     }
@@ -143,9 +164,9 @@ mod tests {
             let labels = RequestLabels {
                 labels: Labels::unnamed(Reporter::Waypoint, "-"),
                 status: 200 + u16::try_from(number % 400).unwrap(),
-                grpc_status: Some(u16::try_from(number).unwrap()),
+                grpc_status: Some(u32::try_from(number).unwrap()),
             };
-            requests.count(labels, measures);
+            requests.count(labels, false, measures);
         }
         let mut text = String::new();
         requests.encode(&mut text).unwrap();
@@ -155,5 +176,53 @@ mod tests {
             .count();
         assert!(total <= MAX_SERIES + 4, "{total}");
         assert!(text.contains("reporter=\"waypoint\""));
+    }
+
+    /// Whoever thinks of ever new names takes nobody else's series.
+    #[test]
+    fn a_client_has_so_many_series_by_its_own_words() {
+        let requests = Requests::new();
+        let measures = Measures {
+            duration: Duration::ZERO,
+            received: 0,
+            sent: 0,
+        };
+        let count = |account: &str, workload: &str, is_claimed: bool| {
+            let id = format!("spiffe://cluster.local/ns/shop/sa/{account}");
+            let mut labels = Labels::unnamed(Reporter::Waypoint, "-");
+            labels.source.identity = Some(id.parse().unwrap());
+            labels.source.workload = workload.into();
+            let labels = RequestLabels {
+                labels,
+                status: 200,
+                grpc_status: None,
+            };
+            requests.count(labels, is_claimed, measures);
+        };
+        for number in 0..MAX_SERIES + 10 {
+            count("spy", &format!("w{number}"), true);
+        }
+        count("cart", "cart", false);
+        let mut text = String::new();
+        requests.encode(&mut text).unwrap();
+        let of = |what: &str| {
+            let lines = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
+            lines.filter(|line| line.contains(what)).count()
+        };
+        assert!(of("/sa/spy") < MAX_SERIES / 10, "{}", of("/sa/spy"));
+        assert_eq!(of("source_workload=\"cart\""), 1);
+    }
+
+    /// Whoever answers has no more series than there are statuses.
+    #[test]
+    fn statuses_that_there_are_not_share_a_series() {
+        let of = |status, grpc_status| RequestLabels {
+            labels: Labels::unnamed(Reporter::Waypoint, "-"),
+            status,
+            grpc_status,
+        };
+        assert_eq!(of(601, None).of_known_statuses(), of(999, None).of_known_statuses());
+        assert_eq!(of(200, Some(17)).of_known_statuses(), of(200, Some(2)));
+        assert_eq!(of(404, Some(16)).of_known_statuses(), of(404, Some(16)));
     }
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod frame;
+mod limits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use hbone::{Authority, Host};
 use mesh_policy::authz::PolicySet;
 use mesh_policy::jwt::Authenticator;
-use mesh_policy::traffic::rate::{Limiter, RateLimitPolicy};
+use mesh_policy::traffic::rate::LimitTable;
 use mesh_policy::traffic::upstream::BackendTrafficPolicy;
 use mesh_policy::traffic::{DestinationRule, RouteTable, Target};
 use mesh_xds::store::{self, NetworkAddress, Service, Workload};
@@ -27,6 +28,8 @@ pub(super) struct Snapshot {
     /// How requests reach services, by the services' keys.
     rules: HashMap<Arc<str>, Arc<DestinationRule>>,
     backend_policies: HashMap<Arc<str>, Arc<BackendTrafficPolicy>>,
+    /// How many requests are too many, with what has been counted.
+    limits: LimitTable,
     /// What is wrong with objects.
     pub(super) problems: Vec<String>,
 }
@@ -40,7 +43,6 @@ pub(super) struct Served {
     pub(super) protection: Protection,
     /// Whose tokens are believed, or why nobody's request can be judged.
     pub(super) authenticator: Result<Arc<Authenticator>, Arc<str>>,
-    pub(super) limits: Vec<Limits>,
 }
 
 /// The routes of a port.
@@ -49,13 +51,6 @@ pub(super) enum Routes {
     Table(Arc<RouteTable>),
     /// They cannot be carried out, so nothing is.
     Broken,
-}
-
-/// How many requests are too many, with what has been counted.
-#[derive(Clone, Debug)]
-pub(super) struct Limits {
-    policy: RateLimitPolicy,
-    pub(super) limiter: Arc<Limiter>,
 }
 
 /// Who may use a service.

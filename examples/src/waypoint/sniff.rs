@@ -1,7 +1,8 @@
 //! What a client speaks, by its first bytes. The mesh does not say which ports are for HTTP.
 //!
 //! What does not begin as HTTP has to is carried as bytes, and then no policy about requests lets it
-//! pass: it is unknown what they ask for, so that such a rule denies and does not allow.
+//! pass: it is unknown what they ask for, so that such a rule denies and does not allow. What has begun
+//! so, as far as it goes, is HTTP: its parser says the rest.
 
 use std::io;
 use std::time::Duration;
@@ -38,16 +39,26 @@ pub(super) async fn sniff(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(
     let reading = async {
         loop {
             if stream.read_buf(&mut read).await? == 0 {
-                return Ok(Protocol::Bytes);
+                return Ok(None);
             }
             if let Some(protocol) = judge(&read) {
-                return Ok(protocol);
+                return Ok(Some(protocol));
             }
         }
     };
     let judged = timeout(PATIENCE, reading).await;
-    let protocol = judged.unwrap_or(Ok::<_, io::Error>(Protocol::Bytes))?;
-    Ok((protocol, read.freeze()))
+    let judged = judged.unwrap_or(Ok::<_, io::Error>(None))?;
+    Ok((judged.unwrap_or_else(|| begun(&read)), read.freeze()))
+}
+
+/// What is taken to begin so where no more comes. A client that says the rest later must not have it
+/// carried unread.
+fn begun(bytes: &[u8]) -> Protocol {
+    match bytes {
+        [] => Protocol::Bytes,
+        [b'P', b'R', b'I', b' ', b'*', ..] => Protocol::Http2,
+        _ => Protocol::Http1,
+    }
 }
 
 /// What begins so, if that is clear.
@@ -58,6 +69,12 @@ fn judge(bytes: &[u8]) -> Option<Protocol> {
     if PREFACE.starts_with(bytes) {
         return None;
     }
+    // Servers pass over empty lines before a request (RFC 9112 §2.2).
+    let bytes = match bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) {
+        Some(begin) => bytes.get(begin..).unwrap_or_default(),
+        None if bytes.len() < MAX_LINE => return None,
+        None => return Some(Protocol::Http1),
+    };
     let method = bytes
         .iter()
         .position(|byte| !byte.is_ascii_uppercase() && *byte != b'-');
@@ -74,7 +91,8 @@ fn judge(bytes: &[u8]) -> Option<Protocol> {
             let line = bytes.get(..end).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-            let is_http = version.starts_with(b"HTTP/");
+            // Some servers still answer the oldest requests, which have no version (RFC 1945 §4.1).
+            let is_http = version.starts_with(b"HTTP/") || line.starts_with(b"GET /");
             Some(if is_http { Protocol::Http1 } else { Protocol::Bytes })
         }
     }
@@ -101,17 +119,23 @@ mod tests {
             (b"SET key value\r\n", Some(Protocol::Bytes)),
             (b"PING\r\n", Some(Protocol::Bytes)),
             (b"get / HTTP/1.1\r\n", Some(Protocol::Bytes)),
-            (b"\r\nGET / HTTP/1.1\r\n", Some(Protocol::Bytes)),
+            (b"\r\nGET / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"\n\r\n\nGET / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"\r\nPRI * HTTP/2.0\r\n", Some(Protocol::Http1)),
+            (b"\r\nhello\r\n", Some(Protocol::Bytes)),
+            (b"\r\n", None),
+            (b"GET /admin\r\n", Some(Protocol::Http1)),
+            (b"GET key\r\n", Some(Protocol::Bytes)),
             (b"\x16\x03\x01", Some(Protocol::Bytes)),
             (b" GET / HTTP/1.1\r\n", Some(Protocol::Bytes)),
         ] {
             assert_eq!(judge(bytes), expected, "{}", bytes.escape_ascii());
         }
         assert_eq!(judge(&[b'A'; MAX_METHOD + 1]), Some(Protocol::Bytes));
-        assert_eq!(
-            judge(&[&b"GET /"[..], &[b'a'; MAX_LINE]].concat()),
-            Some(Protocol::Http1)
-        );
+        for begin in [&b"GET /"[..], b"\n"] {
+            let long = [begin, &[*begin.last().unwrap(); MAX_LINE]].concat();
+            assert_eq!(judge(&long), Some(Protocol::Http1));
+        }
     }
 
     proptest! {
@@ -125,10 +149,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_client_waits_for_its_server() {
-        let (mut near, mut far) = tokio::io::duplex(64);
-        near.write_all(b"PRI").await.unwrap();
-        let (protocol, read) = sniff(&mut far).await.unwrap();
-        assert_eq!((protocol, &read[..]), (Protocol::Bytes, &b"PRI"[..]));
+    async fn only_a_silent_client_waits_for_its_server() {
+        for (begin, expected) in [
+            (&b""[..], Protocol::Bytes),
+            (b"PRI", Protocol::Http1),
+            (b"PRI * HT", Protocol::Http2),
+            (b"GET /admin", Protocol::Http1),
+            (b"\r\n", Protocol::Http1),
+        ] {
+            for has_ended in [false, true] {
+                let (mut near, mut far) = tokio::io::duplex(64);
+                near.write_all(begin).await.unwrap();
+                let near = (!has_ended).then_some(near);
+                let (protocol, read) = sniff(&mut far).await.unwrap();
+                assert_eq!((protocol, &read[..]), (expected, begin));
+                drop(near);
+            }
+        }
     }
 }

@@ -3,8 +3,11 @@
 //!
 //! Hyper has parsed the request and refused what is malformed by itself: bad chunks, folded lines,
 //! blanks before colons, lengths that are none or differ, transfer codings that do not end in
-//! `chunked`. What it sends on is framed anew.
+//! `chunked`. What it sends on is framed anew. A length beside chunks never gets here: hyper drops it, and
+//! ends the connection with the answer (RFC 9112 §6.3), so that nothing behind such a request is taken
+//! for another one.
 
+use hyper::ext::Protocol;
 use hyper::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, Scheme};
@@ -18,9 +21,11 @@ pub(super) fn check(head: &Parts, underscores: Underscores) -> Result<Authority,
         Version::HTTP_11 | Version::HTTP_2 => {}
         version => return Err(Fault::Version(version)),
     }
-    // Nothing listens there for CONNECT, and TRACE would send back what only the next is to see.
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Fault::Method);
+    // TRACE would send back what only the next is to see.
+    match head.method {
+        Method::TRACE => return Err(Fault::Method),
+        Method::CONNECT => protocol(head)?,
+        _ => {}
     }
     if head
         .uri
@@ -39,6 +44,15 @@ pub(super) fn check(head: &Parts, underscores: Underscores) -> Result<Authority,
         return Err(Fault::Expectation);
     }
     authority(head)
+}
+
+/// Nothing listens there for CONNECT, unless that is to open a WebSocket (RFC 8441).
+fn protocol(head: &Parts) -> Result<(), Fault> {
+    match head.extensions.get::<Protocol>().map(Protocol::as_str) {
+        Some("websocket") => Ok(()),
+        Some(_) => Err(Fault::Protocol),
+        None => Err(Fault::Method),
+    }
 }
 
 fn is_http2(head: &Parts) -> bool {
@@ -96,6 +110,8 @@ pub(super) enum Fault {
     Version(Version),
     #[error("method that is not sent on")]
     Method,
+    #[error("protocol that is not `websocket`")]
+    Protocol,
     #[error("scheme that is not `http`")]
     Scheme,
     #[error("length of the content said in two ways")]
@@ -118,7 +134,7 @@ impl Fault {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Version(_) => StatusCode::UPGRADE_REQUIRED,
-            Self::Method | Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::Method | Self::Protocol | Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Scheme | Self::Length | Self::Underscore | Self::Host | Self::Hosts | Self::Path(_) => {
                 StatusCode::BAD_REQUEST
@@ -233,6 +249,23 @@ mod tests {
         ] {
             let judged = judge(Version::HTTP_2, "GET", "https://till.shop/", &lines);
             assert_eq!(judged.as_deref(), expected.as_ref().copied(), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn connect_opens_websockets_and_nothing_else() {
+        for (protocol, expected) in [
+            (Some("websocket"), Ok("till.shop")),
+            (Some("connect-udp"), Err(Fault::Protocol)),
+            (None, Err(Fault::Method)),
+        ] {
+            let request = Request::builder().version(Version::HTTP_2).method("CONNECT");
+            let mut head = request.uri("http://till.shop/chat").body(()).unwrap().into_parts().0;
+            if let Some(protocol) = protocol {
+                head.extensions.insert(Protocol::from_static(protocol));
+            }
+            let judged = check(&head, Underscores::Reject).map(|authority| authority.to_string());
+            assert_eq!(judged.as_deref(), expected.as_ref().copied(), "{protocol:?}");
         }
     }
 

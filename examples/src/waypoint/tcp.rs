@@ -1,25 +1,21 @@
 //! What is no HTTP: bytes both ways, as far as policies let connections pass.
 
-use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 
 use hbone::TunnelStream;
-use mesh_policy::authz::Permit;
+use mesh_policy::authz::{Permit, PolicySet};
 use mesh_policy::traffic::Timeouts;
 use mesh_xds::store::Workload;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::client::Client;
 use super::prefixed::Prefixed;
-use super::snapshot::{Protection, Served};
+use super::snapshot::{Protection, Served, Snapshot};
 use super::upstream::Order;
-use crate::admission::{Refusal, admit};
+use super::withdrawal::{Refused, withdrawn};
+use crate::admission::admit;
 use crate::proxy::labels::Reporter;
-use crate::proxy::metrics::Bytes;
 use crate::proxy::party::Party;
+use crate::proxy::plain::{self, PlainProgress};
 use crate::proxy::traffic::{Ends, Failure};
 
 /// Carries a tunnel to an endpoint until its end, or until policies do not let it pass any more. Who
@@ -27,17 +23,17 @@ use crate::proxy::traffic::{Ends, Failure};
 pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     let gateway = &client.worker.gateway;
     let snapshot = gateway.snapshot();
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(PlainProgress::default());
     let traffic = |endpoint: Option<&Workload>| {
         let ends = ends(client, endpoint);
         gateway.telemetry.begin(ends, Arc::clone(&progress))
     };
     let Some(served) = client.served(&snapshot) else {
-        return traffic(None).end(Some(denied(&Refused::Gone)));
+        return traffic(None).end(Some(Refused::Gone.into()));
     };
-    let permit = match admitted(client, served) {
+    let permit = match admitted(client, &snapshot, served) {
         Ok(permit) => permit,
-        Err(refused) => return traffic(None).end(Some(denied(&refused))),
+        Err(refused) => return traffic(None).end(Some(refused.into())),
     };
     let order = Order {
         service: Arc::clone(&served.service),
@@ -60,64 +56,36 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
         }
     };
     let traffic = traffic(Some(&passage.endpoint));
-    let mut far = passage.io;
-    let mut near = Counting {
-        stream,
-        progress: Arc::clone(&progress),
+    let renew = |snapshot: &Snapshot, served: &Served, permit| {
+        let set = policies(client, snapshot, served)?;
+        Ok(admit(set, set.renew(permit, &client.caller.facts()))?)
     };
     let failure = tokio::select! {
         biased;
-        refused = withdrawn(client, permit) => Some(denied(&refused)),
-        copied = copy_bidirectional(&mut near, &mut far) => copied.err().map(|error| Failure::of_connection(&error)),
+        refused = withdrawn(client, permit, renew) => Some(refused.into()),
+        copied = plain::copy(stream, passage.io, &progress) => copied.err().map(|error| Failure::of_connection(&error)),
     };
     traffic.end(failure);
 }
 
-fn admitted(client: &Client, served: &Served) -> Result<Permit, Refused> {
+fn admitted(client: &Client, snapshot: &Snapshot, served: &Served) -> Result<Permit, Refused> {
+    let set = policies(client, snapshot, served)?;
+    Ok(admit(set, set.decide(&client.caller.facts()).admission())?)
+}
+
+/// The policies that decide about bytes, where these are all that there is to be held to.
+fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Result<&'s PolicySet, Refused> {
+    let closed = |reason: &Arc<str>| Refused::Closed(Arc::clone(reason));
+    let authenticator = served.authenticator.as_ref().map_err(closed)?;
+    let has_rules = !authenticator.is_empty()
+        || snapshot.limits(served, None).next().is_some()
+        || served.routes(client.port).is_some();
+    if has_rules || client.worker.gateway.shows_clients {
+        return Err(Refused::Requests);
+    }
     match &served.protection {
-        Protection::Policies(set) => Ok(admit(set, set.decide(&client.caller.facts()).admission())?),
-        Protection::Closed(reason) => Err(Refused::Closed(Arc::clone(reason))),
-    }
-}
-
-/// Waits until the connection is not admitted any more, and tells why.
-async fn withdrawn(client: &Client, mut permit: Permit) -> Refused {
-    let mut snapshots = client.worker.gateway.snapshots.clone();
-    snapshots.mark_changed();
-    loop {
-        if snapshots.changed().await.is_err() {
-            return Refused::Gone;
-        }
-        let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let Some(served) = client.served(&snapshot) else {
-            return Refused::Gone;
-        };
-        let renewed = match &served.protection {
-            Protection::Policies(set) => admit(set, set.renew(permit, &client.caller.facts())),
-            Protection::Closed(reason) => return Refused::Closed(Arc::clone(reason)),
-        };
-        permit = match renewed {
-            Ok(permit) => permit,
-            Err(refusal) => return refusal.into(),
-        };
-    }
-}
-
-/// Why a connection is not admitted, or not any more.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error(transparent)]
-    Policy(#[from] Refusal),
-    #[error("{0}")]
-    Closed(Arc<str>),
-    #[error("the service is gone from here")]
-    Gone,
-}
-
-fn denied(refused: &Refused) -> Failure {
-    Failure {
-        flags: "DENY",
-        reason: format!("policy: {refused}"),
+        Protection::Policies(set) => Ok(set),
+        Protection::Closed(reason) => Err(closed(reason)),
     }
 }
 
@@ -128,7 +96,7 @@ fn ends(client: &Client, endpoint: Option<&Workload>) -> Ends {
     Ends {
         reporter: Reporter::Waypoint,
         source: client.parties.source.clone(),
-        is_claimed: client.is_claimed,
+        is_claimed: client.parties.is_claimed,
         source_addr: client.addr.unwrap_or(unknown),
         destination_addr: endpoint
             .and_then(|endpoint| endpoint.addresses.first())
@@ -138,54 +106,5 @@ fn ends(client: &Client, endpoint: Option<&Workload>) -> Ends {
         authority: Some(client.authority.clone()),
         service: Some(client.parties.service.clone()),
         is_mutual_tls: true,
-    }
-}
-
-/// Bytes that have been carried so far.
-#[derive(Debug, Default)]
-struct Progress {
-    to_client: AtomicU64,
-    to_server: AtomicU64,
-}
-
-impl Bytes for Arc<Progress> {
-    fn sent(&self) -> u64 {
-        self.to_client.load(Ordering::Relaxed)
-    }
-
-    fn received(&self) -> u64 {
-        self.to_server.load(Ordering::Relaxed)
-    }
-}
-
-/// A client's stream whose bytes are counted.
-struct Counting<S> {
-    stream: S,
-    progress: Arc<Progress>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(pin!(&mut self.stream).poll_read(cx, buf))?;
-        let read = buf.filled().len().saturating_sub(before);
-        self.progress.to_server.fetch_add(read as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(pin!(&mut self.stream).poll_write(cx, buf))?;
-        self.progress.to_client.fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pin!(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pin!(&mut self.stream).poll_shutdown(cx)
     }
 }

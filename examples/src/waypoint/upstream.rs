@@ -25,6 +25,7 @@ mod tasks;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod tried;
 mod tunnels;
 mod wire;
 
@@ -50,6 +51,7 @@ use self::replay::Replay;
 use self::tasks::Tasks;
 use self::tunnels::OfWaypoint;
 use super::body::Body;
+use super::headers::is_grpc;
 use crate::proxy::tunnels::Tunnels;
 
 /// How much of a body is kept so that it can be sent again, and to who gets copies: as much as in
@@ -158,7 +160,7 @@ impl<D: Dial> Inner<D> {
     async fn send(&self, head: &Head, replay: &Replay, order: &Order) -> Result<Sent, SendError> {
         let cluster = self.endpoints.cluster(order);
         let cluster = cluster.ok_or_else(|| before_any(Fault::NoCluster))?;
-        let is_grpc = head.is_grpc();
+        let is_grpc = is_grpc(&head.headers);
         let timeouts = exchange::timeouts(order, head, is_grpc);
         let now = self.endpoints.clock.now();
         let settings = Arc::clone(&cluster.state().settings);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use mesh_identity::SpiffeId;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,13 +23,30 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// An HBONE server that connects tunnels for `app` to it.
+    /// An HBONE server that connects tunnels for `app` to it, and lets a waypoint of `default` not in.
     pub async fn server(files: &Files, app: SocketAddr, closed: SocketAddr) -> Self {
+        let waypoint = "spiffe://cluster.local/ns/default/sa/waypoint".parse().unwrap();
+        Self::server_at(([127, 0, 0, 1], 0).into(), files, app, closed, &waypoint).await
+    }
+
+    /// As [`server`](Self::server), at another address, and with another one whom it does not let in.
+    pub async fn server_at(
+        inbound: SocketAddr,
+        files: &Files,
+        app: SocketAddr,
+        closed: SocketAddr,
+        denied: &SpiffeId,
+    ) -> Self {
         let config = include_str!("server.yaml")
+            .replace("@IP@", &inbound.ip().to_string())
+            .replace("@PORT@", &inbound.port().to_string())
             .replace("@APP@", &app.to_string())
+            .replace("@APP_IP@", &app.ip().to_string())
             .replace("@APP_PORT@", &app.port().to_string())
             .replace("@CLOSED@", &closed.to_string())
+            .replace("@CLOSED_IP@", &closed.ip().to_string())
             .replace("@CLOSED_PORT@", &closed.port().to_string())
+            .replace("@DENIED@", &denied.to_string())
             .replace("@CERT@", files.cert.to_str().unwrap())
             .replace("@KEY@", files.key.to_str().unwrap())
             .replace("@ROOTS@", files.roots.to_str().unwrap());

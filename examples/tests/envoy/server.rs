@@ -135,7 +135,7 @@ async fn a_denied_identity_is_403() {
     let refusal = peer.refusal(&waypoint(), &echo.addr.to_string()).await;
     assert_eq!(refusal, (403, RefusalKind::Denied));
     let line = peer.envoy.says("TUNNEL").await;
-    assert!(line.contains("rbac_access_denied_matched_policy[waypoints]"), "{line}");
+    assert!(line.contains("rbac_access_denied_matched_policy[denied]"), "{line}");
 }
 
 #[tokio::test]

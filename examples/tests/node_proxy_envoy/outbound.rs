@@ -9,8 +9,6 @@ use crate::nodes::{Node, World, identity};
 use crate::socks::{self, HOST_UNREACHABLE, NOT_ALLOWED};
 use crate::world::{App, exchange, free_addr, half_close_first, receive_last_words};
 
-const CONFIG: &str = include_str!("../envoy/server.yaml");
-
 /// `cart` and `spy` on a node, and `till` behind an Envoy that does not let `spy` in.
 struct Pair {
     world: World,
@@ -28,23 +26,8 @@ impl Pair {
     async fn start_as(world: World, app: SocketAddr, account: &str) -> Self {
         world.write(&world.mesh(app, ""));
         let files = world.pki.issue(&identity(account));
-        let till = world.till();
-        let inbound = format!("address: {till}, port_value: {}", world.hbone_port);
-        let config = CONFIG
-            .replace(
-                "  - name: tunnels\n    stat_prefix: tunnels\n    address: { socket_address: { address: 127.0.0.1, port_value: 0 }",
-                &format!("  - name: tunnels\n    stat_prefix: tunnels\n    address: {{ socket_address: {{ {inbound} }}"),
-            )
-            .replace("address: 127.0.0.1, port_value: @APP_PORT@", &format!("address: {till}, port_value: @APP_PORT@"))
-            .replace("@APP@", &app.to_string())
-            .replace("@APP_PORT@", &app.port().to_string())
-            .replace("@CLOSED@", &free_addr().to_string())
-            .replace("@CLOSED_PORT@", "1")
-            .replace("spiffe://cluster.local/ns/default/sa/waypoint", &identity("spy").to_string())
-            .replace("@CERT@", files.cert.to_str().unwrap())
-            .replace("@KEY@", files.key.to_str().unwrap())
-            .replace("@ROOTS@", files.roots.to_str().unwrap());
-        let envoy = Envoy::start(&config).await;
+        let inbound = (world.till(), world.hbone_port).into();
+        let envoy = Envoy::server_at(inbound, &files, app, free_addr(), &identity("spy")).await;
         let head = world.head("near", &["cart", "spy"]) + "[[socks5]]\nbind = \"127.0.0.1:0\"\n";
         let near = world.start("near", &head).await;
         Self {

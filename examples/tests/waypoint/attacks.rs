@@ -90,12 +90,33 @@ async fn what_is_sent_on_is_framed_anew() {
 async fn what_is_no_http_is_not_taken_for_it() {
     let cluster = Cluster::start(crate::policy::DENY_ADMIN).await;
     let caller = cluster.call("cart").await;
-    for request in [
-        "\r\nGET /admin HTTP/1.1\r\nhost: a\r\n\r\n",
-        "get /admin HTTP/1.1\r\nhost: a\r\n\r\n",
-    ] {
-        let answer = caller.raw(request.as_bytes()).await;
-        assert_eq!(answer, "", "{request:?}");
-    }
+    let answer = caller.raw(b"get /admin HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(answer, "");
     assert_eq!(cluster.one.asked(), 0);
+}
+
+/// What servers take for a request is treated as one, whatever policies there are.
+#[tokio::test]
+async fn no_request_passes_unread() {
+    let cluster = Cluster::start("").await;
+    let caller = cluster.call("cart").await;
+    let boss = "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/shop/sa/boss\r\nconnection: close\r\n\r\n";
+    let answer = caller
+        .raw(format!("\r\n\nGET / HTTP/1.1\r\nhost: a\r\n{boss}").as_bytes())
+        .await;
+    let (_, told) = answer.split_once("\r\n\r\n").unwrap();
+    let told: serde_json::Value = serde_json::from_str(told).unwrap();
+    let lines = &told["headers"];
+    assert!(
+        lines.get("x-forwarded-client-cert").is_none() && lines.get("x-request-id").is_some(),
+        "{told}"
+    );
+    for request in ["GET /admin\r\n", "GET /admin HTTP/1.1", "\r\n"] {
+        let answer = caller.raw(request.as_bytes()).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+            "{request:?}: {answer}"
+        );
+    }
+    assert_eq!(cluster.one.asked(), 1);
 }

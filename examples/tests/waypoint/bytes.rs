@@ -45,3 +45,57 @@ async fn a_policy_about_requests_lets_no_bytes_pass() {
     let cluster = Cluster::start(DENY_ADMIN).await;
     assert!(!is_carried(&cluster, "cart").await);
 }
+
+const LIMIT: &str = "
+apiVersion: traffic.mesh.internal/v1
+kind: RateLimitPolicy
+metadata: {name: slow, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: '', name: till}]
+  limits: [{requests: 2, per: 1h}]
+";
+
+const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: till, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: till, port: 80}]
+  rules: [{backendRefs: [{name: till, port: 80}]}]
+";
+
+/// By whom nobody can be judged: the key set is none.
+const TOKENS: &str = "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: '', name: till}]
+  jwtRules: [{issuer: shop, jwks: KEYS}]
+";
+
+#[tokio::test]
+async fn bytes_do_not_get_round_what_is_said_about_requests() {
+    let cluster = Cluster::start("").await;
+    assert!(is_carried(&cluster, "cart").await);
+    let keys = TOKENS.replace("KEYS", r#"'{"keys": []}'"#);
+    for (changes, rules) in [LIMIT, ROUTE, &keys].into_iter().enumerate() {
+        cluster.change(rules, changes + 1).await;
+        assert!(!is_carried(&cluster, "cart").await, "{rules}");
+    }
+    let cluster = Cluster::start_with("", "shows_clients = true\n").await;
+    assert!(!is_carried(&cluster, "cart").await);
+}
+
+#[tokio::test]
+async fn bytes_end_with_the_first_rule_about_requests() {
+    let cluster = Cluster::start("").await;
+    let caller = cluster.call("cart").await;
+    let mut tunnel = caller.open().await.unwrap();
+    tunnel.write_all(b"hello").await.unwrap();
+    cluster.change(LIMIT, 1).await;
+    drop(soon("end", tunnel.read_to_end(&mut Vec::new())).await);
+    cluster
+        .tells("the end", |record| record["error"].to_string().contains("not HTTP"))
+        .await;
+}

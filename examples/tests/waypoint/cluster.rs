@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use bytes::Bytes;
+use hbone::metadata::{Baggage, Metadata};
 use hbone::{Client, Config, Lost, OpenError, TunnelRequest, TunnelStream};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
@@ -16,10 +17,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_identity::PeerPolicy;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::nodes::{Node, World, files, identity};
+use crate::nodes::{Node, World, ask, files, identity};
 use crate::shop::Shop;
 use crate::world::{Process, eventually, soon};
 
@@ -30,7 +31,7 @@ pub struct Cluster {
     pub one: Shop,
     pub two: Shop,
     /// Takes tunnels for the endpoints while it is there.
-    _node: Node,
+    _node: Option<Node>,
     pub waypoint: Process,
     pub addr: SocketAddr,
     pub admin: SocketAddr,
@@ -65,11 +66,28 @@ impl Cluster {
         Self::start_in(world, one, "", "").await
     }
 
+    /// With this application behind `till`, and no node before it.
+    pub async fn start_without_node(world: World, one: Shop, objects: &str, more: &str) -> Self {
+        let two = Shop::open(world.ip(4), "two").await;
+        world.write(&mesh(&world, &one, &two));
+        Self::start_among(world, (one, two), None, objects, more).await
+    }
+
     async fn start_in(world: World, one: Shop, objects: &str, more: &str) -> Self {
         let two = Shop::open(world.ip(4), "two").await;
         world.write(&mesh(&world, &one, &two));
         let head = world.head("far", &["till"]) + &world.inbound(world.till()) + &world.inbound(world.ip(4));
         let node = world.start("far", &head).await;
+        Self::start_among(world, (one, two), Some(node), objects, more).await
+    }
+
+    async fn start_among(
+        world: World,
+        (one, two): (Shop, Shop),
+        node: Option<Node>,
+        objects: &str,
+        more: &str,
+    ) -> Self {
         let folder = world.pki.path().join("objects");
         fs::create_dir(&folder).unwrap();
         let file = folder.join("objects.yaml");
@@ -123,6 +141,17 @@ impl Cluster {
         }
     }
 
+    /// The counters that begin so, without those that are 0.
+    pub async fn counters(&self, name: &str) -> Vec<String> {
+        let (_, text) = ask(self.admin, "GET", "/metrics").await;
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(name) && !line.ends_with(" 0"));
+        let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    }
+
     /// Waits for the access log to tell something of which `is` holds.
     pub async fn tells(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(what, async || {
@@ -140,6 +169,13 @@ impl Caller {
         soon("tunnel", self.client.open(request)).await
     }
 
+    /// A tunnel of who calls itself so.
+    pub async fn open_as(&self, baggage: Baggage) -> TunnelStream {
+        let metadata = Metadata::new().with_baggage(baggage);
+        let request = TunnelRequest::new(self.authority.parse().unwrap()).with_metadata(metadata);
+        soon("tunnel", self.client.open(request)).await.unwrap()
+    }
+
     /// What bytes are answered, after which the client ends its side, until the waypoint does.
     pub async fn raw(&self, bytes: &[u8]) -> String {
         let mut tunnel = self.open().await.unwrap();
@@ -153,25 +189,38 @@ impl Caller {
 
     /// A request by HTTP/1.1 on a tunnel of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
-        let io = TokioIo::new(self.open().await.unwrap());
-        let (mut send, connection) = http1::handshake(io).await.unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(connection);
-        whole(soon("answer", send.send_request(request)).await.unwrap()).await
+        send(self.open().await.unwrap(), request).await
     }
 
     /// A tunnel for many requests by HTTP/2.
     pub async fn http2(&self) -> (http2::SendRequest<Full<Bytes>>, JoinSet<hyper::Result<()>>) {
-        let io = TokioIo::new(self.open().await.unwrap());
-        let (send, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(connection);
-        (send, tasks)
+        http2(self.open().await.unwrap()).await
     }
 
     pub async fn get(&self, path: &str) -> Response<Bytes> {
         self.send(get(path, &[])).await
     }
+}
+
+/// A request by HTTP/1.1 on a connection of its own.
+pub async fn send(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Response<Bytes> {
+    let (mut send, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    whole(soon("answer", send.send_request(request)).await.unwrap()).await
+}
+
+/// A connection for many requests by HTTP/2.
+pub async fn http2(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> (http2::SendRequest<Full<Bytes>>, JoinSet<hyper::Result<()>>) {
+    let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    (send, tasks)
 }
 
 /// A request to the service.
@@ -229,6 +278,7 @@ fn mesh(world: &World, one: &Shop, two: &Shop) -> String {
 }
 
 pub fn configuration(world: &World, objects: &str, more: &str) -> String {
+    let (more, settings) = more.split_once("[settings]\n").unwrap_or((more, ""));
     let traffic = match more.contains("[traffic]") {
         true => more.replace("[traffic]", &format!("[traffic]\nobjects = [{objects:?}]")),
         false => format!("[traffic]\nobjects = [{objects:?}]\n{more}"),
@@ -236,7 +286,7 @@ pub fn configuration(world: &World, objects: &str, more: &str) -> String {
     format!(
         "name = \"waypoint\"\nnamespace = \"shop\"\nservice_account = \"waypoint\"\ntrust_domain = \"cluster.local\"\n\
          [mesh]\nfile = {:?}\n{}[[inbound]]\nbind = \"{}:0\"\n[admin]\nbind = \"127.0.0.1:0\"\n\
-         [settings]\naccess_log = \"json\"\ndrain_seconds = 2\ncluster = \"c1\"\nhbone_port = {}\n{traffic}",
+         [settings]\naccess_log = \"json\"\ndrain_seconds = 2\ncluster = \"c1\"\nhbone_port = {}\n{settings}{traffic}",
         world.mesh_file,
         files(&world.pki.issue(&identity("waypoint"))),
         world.ip(103),

@@ -7,6 +7,8 @@ use http_body_util::Full;
 use hyper::Request;
 
 use crate::cluster::{Cluster, get, whole};
+use crate::nodes::World;
+use crate::shop::Shop;
 use crate::world::soon;
 
 const IN_TURN: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
@@ -55,4 +57,16 @@ async fn no_request_is_lost_to_endpoints_that_are_not_there_or_done_twice() {
     assert_eq!(cluster.one.asked(), 60);
     // They were really asked.
     cluster.tells("attempts", |record| record["attempts"] == 3).await;
+}
+
+#[tokio::test]
+async fn an_application_without_anybody_who_takes_its_tunnels_is_unavailable() {
+    let world = World::new();
+    let one = Shop::open(world.till(), "one").await;
+    let cluster = Cluster::start_without_node(world, one, "", "").await;
+    let caller = cluster.call("cart").await;
+    assert_eq!(caller.get("/").await.status(), 503);
+    let record = cluster.tells("a failure", |record| record["http.status"] == 503).await;
+    assert!(record["flags"].as_str().unwrap().contains("UF"), "{record}");
+    assert_eq!(cluster.one.asked(), 0);
 }

@@ -1,85 +1,16 @@
-//! Calls of gRPC, by tonic on both sides.
+//! Calls of gRPC in tunnels.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper::{Request as HttpRequest, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_xds_types::auth::istio_certificate_service_client::IstioCertificateServiceClient;
-use mesh_xds_types::auth::istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer};
-use mesh_xds_types::auth::{IstioCertificateRequest, IstioCertificateResponse};
-use mesh_xds_types::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use mesh_xds_types::discovery::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use tonic::codegen::tokio_stream::{Stream, StreamExt};
-use tonic::service::Routes;
+use hyper::Uri;
+use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Response, Status, Streaming};
 use tower_service::Service;
 
+use crate::calls::{call_twice, converse, echo};
 use crate::cluster::Cluster;
-use crate::shop::Shop;
-use crate::world::{App, soon};
-
-/// Answers a call, and each message of a stream until one asks for an end with a fault.
-struct Echo;
-
-#[tonic::async_trait]
-impl IstioCertificateService for Echo {
-    async fn create_certificate(
-        &self,
-        request: Request<IstioCertificateRequest>,
-    ) -> Result<Response<IstioCertificateResponse>, Status> {
-        match &*request.into_inner().csr {
-            "" => Err(Status::invalid_argument("nothing asked for")),
-            asked => Ok(Response::new(IstioCertificateResponse {
-                cert_chain: vec![asked.to_owned()],
-            })),
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Echo {
-    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let answers = request.into_inner().map(|asked| match asked?.type_url {
-            end if end == "end" => Err(Status::data_loss("as asked")),
-            type_url => Ok(DeltaDiscoveryResponse {
-                type_url,
-                ..DeltaDiscoveryResponse::default()
-            }),
-        });
-        Ok(Response::new(Box::pin(answers)))
-    }
-}
-
-async fn echo(ip: IpAddr) -> Shop {
-    let routes = Routes::new(IstioCertificateServiceServer::new(Echo));
-    let routes = routes.add_service(AggregatedDiscoveryServiceServer::new(Echo));
-    let app = App::start_at(ip, move |tcp| {
-        let routes = routes.clone();
-        async move {
-            let service = service_fn(move |request: HttpRequest<Incoming>| routes.clone().call(request));
-            let http = http2::Builder::new(TokioExecutor::new());
-            drop(http.serve_connection(TokioIo::new(tcp), service).await);
-        }
-    })
-    .await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    Shop { app, asked }
-}
+use crate::world::soon;
 
 async fn channel(cluster: &Cluster) -> Channel {
     let caller = Arc::new(cluster.call("cart").await);
@@ -109,69 +40,16 @@ impl Service<Uri> for Connect {
 #[tokio::test]
 async fn calls_and_their_faults_pass() {
     let cluster = Cluster::start_before(echo).await;
-    let mut client = IstioCertificateServiceClient::new(channel(&cluster).await);
-    let mut call = async |csr: &str| {
-        let request = IstioCertificateRequest {
-            csr: csr.to_owned(),
-            ..IstioCertificateRequest::default()
-        };
-        soon("answer", client.create_certificate(request)).await
-    };
-    assert_eq!(call("till").await.unwrap().into_inner().cert_chain, ["till"]);
-    let fault = call("").await.unwrap_err();
-    assert_eq!(
-        (fault.code(), fault.message()),
-        (Code::InvalidArgument, "nothing asked for")
-    );
+    call_twice(channel(&cluster).await).await;
     let record = cluster.tells("a call", |record| record["grpc.status"] == "3").await;
-    assert_eq!(record["http.status"], 200);
+    assert_eq!((&record["http.status"], cluster.one.asked()), (&200.into(), 2));
 }
 
 #[tokio::test]
 async fn streams_pass_message_by_message_with_their_trailers() {
     let cluster = Cluster::start_before(echo).await;
-    let mut client = AggregatedDiscoveryServiceClient::new(channel(&cluster).await);
-    let (send, asking) = tokio::sync::mpsc::channel(1);
-    let ask = async |type_url: &str| {
-        let request = DeltaDiscoveryRequest {
-            type_url: type_url.to_owned(),
-            ..DeltaDiscoveryRequest::default()
-        };
-        send.send(request).await.unwrap();
-    };
-    let asking = Asking(asking);
-    ask("first").await;
-    let answers = soon("answer", client.delta_aggregated_resources(asking)).await.unwrap();
-    let mut answers = answers.into_inner();
-    assert_eq!(
-        soon("message", answers.message()).await.unwrap().unwrap().type_url,
-        "first"
-    );
-    for word in ["second", "third"] {
-        ask(word).await;
-        assert_eq!(
-            soon("message", answers.message()).await.unwrap().unwrap().type_url,
-            word
-        );
-    }
-    ask("end").await;
-    let fault = soon("end", answers.message()).await.unwrap_err();
-    assert_eq!((fault.code(), fault.message()), (Code::DataLoss, "as asked"));
+    converse(channel(&cluster).await).await;
     cluster
         .tells("the stream", |record| record["grpc.status"] == "15")
         .await;
-}
-
-/// Messages as they are asked for.
-struct Asking(tokio::sync::mpsc::Receiver<DeltaDiscoveryRequest>);
-
-impl Stream for Asking {
-    type Item = DeltaDiscoveryRequest;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<DeltaDiscoveryRequest>> {
-        self.0.poll_recv(cx)
-    }
 }

@@ -10,25 +10,38 @@
     reason = "test code"
 )]
 
+mod answers;
 mod attacks;
 mod bytes;
+mod calls;
+mod chat;
 mod cluster;
 mod configuration;
+mod counted;
+mod custom;
 mod drain;
 mod endpoints;
+mod framing;
 mod grpc;
 mod http;
+mod idle;
+mod issuer;
+mod limits;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;
 mod policy;
 mod routes;
+mod scripted;
 mod shop;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/socks.rs"]
 mod socks;
+mod stalled;
 mod telemetry;
+mod tokens;
 mod websocket;
+mod withdrawal;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

@@ -5,9 +5,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -80,10 +84,19 @@ async fn answer(
     upgraded: Arc<Mutex<Option<OnUpgrade>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     asked.fetch_add(1, Ordering::Relaxed);
-    if request.headers().contains_key("upgrade") {
-        *upgraded.lock().unwrap() = Some(hyper::upgrade::on(&mut request));
+    let lines = request.headers();
+    if lines.contains_key("upgrade") && !lines.contains_key("x-status") {
         let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-        let response = response.header("connection", "upgrade").header("upgrade", "websocket");
+        let mut response = response.header("connection", "upgrade").header("upgrade", "websocket");
+        let said = |key: &HeaderValue| accept(key.as_bytes()).parse().unwrap();
+        let said = lines
+            .get("x-accept")
+            .cloned()
+            .or_else(|| lines.get("sec-websocket-key").map(said));
+        if let Some(said) = said {
+            response = response.header("sec-websocket-accept", said);
+        }
+        *upgraded.lock().unwrap() = Some(hyper::upgrade::on(&mut request));
         return Ok(response.body(Full::default()).unwrap());
     }
     let (head, body) = request.into_parts();
@@ -106,4 +119,10 @@ async fn answer(
         *response.status_mut() = StatusCode::from_bytes(status.as_bytes()).unwrap();
     }
     Ok(response)
+}
+
+/// What a key is answered with (RFC 6455 §4.2.2).
+fn accept(key: &[u8]) -> String {
+    let said = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &said))
 }

@@ -115,13 +115,20 @@ pub enum RouteKind {
     VirtualService,
 }
 
-impl fmt::Display for RouteKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl RouteKind {
+    /// The name that Kubernetes has for it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Grpc => "GRPCRoute",
             Self::Http => "HTTPRoute",
             Self::VirtualService => "VirtualService",
-        })
+        }
+    }
+}
+
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -5,7 +5,7 @@
 //! share, [`Descriptors`] say what a rate limit service (Envoy's RLS protocol) is asked about.
 //!
 //! A [`RateLimitPolicy`] says so for services and for rules of routes; a [`Limiter`] is what it comes
-//! to for one of them.
+//! to for one of them, and a [`LimitTable`] finds those of a request.
 //!
 //! Ask the narrower limit first: a client that is over its own limit then takes nothing out of
 //! everybody's.
@@ -32,6 +32,7 @@ pub use self::{
     keyed::{Key, KeyedBuckets},
     limiter::{LimitReached, Limiter},
     policy::{LimitKey, LimitTarget, LocalLimit, RateLimitPolicy},
+    table::{LimitTable, TargetLimits},
 };
 
 mod bucket;
@@ -39,3 +40,4 @@ mod descriptor;
 mod keyed;
 mod limiter;
 mod policy;
+mod table;

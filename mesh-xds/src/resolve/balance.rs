@@ -69,40 +69,62 @@ impl Wanted {
 ///
 /// Each is looked at once and nothing is collected: a workload takes the place of the one chosen so
 /// far with the probability of its share in what has been seen, which leaves each with its share of
-/// all. Where many follow each other that are alike, one is looked at for all of them, and they take
-/// their place together.
+/// all. Where many follow each other that are alike, only one of them is looked at, any, and it
+/// stands for all of them.
 pub(super) fn pick<'a>((service, endpoints): Found<'a>, choice: &Choice<'_>, random: u64) -> Option<Pick<'a>> {
-    let (mut best, mut total, mut chosen): (_, _, &[Endpoint]) = (0, 0_u64, &[]);
-    let mut draws = Draws(random);
+    let mut lot = Lot {
+        rank: 0,
+        total: 0,
+        chosen: None,
+        draws: Draws(random),
+    };
     for (stretch, is_alike) in endpoints.stretches() {
-        let is_one = is_alike && stretch.first().is_some_and(|first| choice.judges_alike(service, first));
-        for equals in stretch.chunks(if is_one { stretch.len().max(1) } else { 1 }) {
-            let judged = equals.first().and_then(|first| choice.judge(service, first));
-            let Some((rank, capacity)) = judged.filter(|(rank, _)| *rank >= best) else {
-                continue;
-            };
-            if rank > best {
-                (best, total) = (rank, 0);
-            }
-            let capacity = u64::from(capacity) * equals.len() as u64;
-            total += capacity;
-            if total == capacity || draws.below(total) < capacity {
-                chosen = equals;
-            }
+        let any = lot.draws.one_of(stretch);
+        match any.filter(|any| is_alike && choice.judges_alike(service, any)) {
+            Some(any) => lot.offer(any, choice.judge(service, any), stretch.len()),
+            None => stretch
+                .iter()
+                .for_each(|one| lot.offer(one, choice.judge(service, one), 1)),
         }
     }
-    let index = if chosen.len() > 1 {
-        draws.below(chosen.len() as u64)
-    } else {
-        0
-    };
-    choice.take(service, chosen.get(usize::try_from(index).ok()?)?)
+    choice.take(service, lot.chosen?)
+}
+
+/// One of the best that were offered so far.
+struct Lot<'a> {
+    rank: usize,
+    /// The shares of those with that rank.
+    total: u64,
+    chosen: Option<&'a Endpoint>,
+    draws: Draws,
+}
+
+impl<'a> Lot<'a> {
+    /// Offers an endpoint that stands for so many, with its rank and the share of each.
+    fn offer(&mut self, endpoint: &'a Endpoint, judged: Option<(usize, u32)>, count: usize) {
+        let Some((rank, capacity)) = judged.filter(|(rank, _)| *rank >= self.rank) else {
+            return;
+        };
+        if rank > self.rank {
+            (self.rank, self.total) = (rank, 0);
+        }
+        let capacity = u64::from(capacity) * count as u64;
+        self.total += capacity;
+        if self.total == capacity || self.draws.below(self.total) < capacity {
+            self.chosen = Some(endpoint);
+        }
+    }
 }
 
 /// The numbers of the SplitMix64 sequence.
 struct Draws(u64);
 
 impl Draws {
+    fn one_of<'a>(&mut self, all: &'a [Endpoint]) -> Option<&'a Endpoint> {
+        let index = self.below(all.len() as u64);
+        all.get(usize::try_from(index).ok()?)
+    }
+
     fn below(&mut self, total: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -106,7 +106,10 @@ enum Target<'a> {
 /// A service, or else a workload.
 fn find<'a>(snapshot: &'a Snapshot, gateway: &Gateway) -> Option<Target<'a>> {
     let (found, workload) = match &gateway.destination {
-        GatewayDestination::Address(place) => (snapshot.group_at(place, None), snapshot.workload_at(place)),
+        GatewayDestination::Address(place) => (
+            snapshot.group_at(&place.network, place.address, None),
+            snapshot.workload_at(place),
+        ),
         GatewayDestination::Hostname { namespace, hostname } => (
             snapshot
                 .group_named(hostname, Some(namespace))

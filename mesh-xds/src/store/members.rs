@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::model::{PortMapping, Service, Workload};
+use super::model::{NetworkAddress, PortMapping, Service, Workload};
 use super::parts::{ByUid, Parts};
 
 /// A workload as part of a service.
@@ -27,6 +27,16 @@ pub struct Endpoint {
 pub struct Endpoints<'a>(Option<&'a Members>);
 
 pub(super) type Members = Parts<Endpoint>;
+
+/// What belongs to a service's key. Workloads may come before the service does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub(super) service: Option<Arc<Service>>,
+    pub(super) members: Members,
+}
+
+/// A service with its workloads.
+pub(crate) type Found<'a> = (&'a Arc<Service>, Endpoints<'a>);
 
 impl ByUid for Endpoint {
     fn uid(&self) -> &str {
@@ -96,11 +106,34 @@ impl Endpoint {
     }
 }
 
-impl<'a> Endpoints<'a> {
-    pub(super) fn new(members: &'a Members) -> Self {
-        Self(Some(members))
+impl Group {
+    /// The service as a client in `namespace` sees it.
+    pub(super) fn visible(&self, namespace: Option<&str>) -> Option<Found<'_>> {
+        let service = self.service.as_ref()?;
+        let is_visible = !service.is_private || namespace == Some(&*service.namespace);
+        is_visible.then_some((service, self.endpoints()))
     }
 
+    pub(super) fn endpoints(&self) -> Endpoints<'_> {
+        Endpoints(Some(&self.members))
+    }
+
+    /// The key of the service, if that is known.
+    pub(super) fn key(&self) -> Option<&Arc<str>> {
+        self.service.as_ref().map(|service| &service.key)
+    }
+
+    /// The addresses of the service, if that is known.
+    pub(super) fn addresses(&self) -> &[NetworkAddress] {
+        self.service.as_ref().map_or(&[], |service| &service.addresses)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.service.is_none() && self.members.is_empty()
+    }
+}
+
+impl<'a> Endpoints<'a> {
     /// Visits the workloads in the order of their uids, until told to stop.
     pub fn visit<B>(self, mut visitor: impl FnMut(&'a Endpoint) -> ControlFlow<B>) -> Option<B> {
         for endpoint in self.0?.iter() {

@@ -1,4 +1,6 @@
 use std::iter::once;
+use std::ops::Deref;
+use std::slice::{from_mut, from_ref};
 use std::sync::Arc;
 
 /// Entries in one part of a list. A change copies a part and the list of parts.
@@ -15,7 +17,14 @@ pub(super) trait ByUid {
 /// A list in the order of uids, in parts that copies share.
 #[derive(Clone, Debug)]
 pub(super) struct Parts<T> {
-    parts: Arc<[Part<T>]>,
+    parts: Few<Part<T>>,
+}
+
+/// Mostly it is one, which then lies where its owner does.
+#[derive(Clone, Debug)]
+enum Few<P> {
+    One(P),
+    Other(Arc<[P]>),
 }
 
 /// Entries that follow each other. There is at least one.
@@ -28,7 +37,9 @@ struct Part<T> {
 
 impl<T> Default for Parts<T> {
     fn default() -> Self {
-        Self { parts: Arc::default() }
+        Self {
+            parts: Few::Other(Arc::default()),
+        }
     }
 }
 
@@ -36,8 +47,8 @@ impl<T: ByUid + Clone> Parts<T> {
     /// Adds an entry, in the place of the one with its uid if there is one.
     pub(super) fn insert(&mut self, entry: T) {
         let index = self.part_of(entry.uid());
-        let Some(part) = Arc::make_mut(&mut self.parts).get_mut(index) else {
-            self.parts = Arc::new([Part::new([entry].into())]);
+        let Some(part) = self.parts.make_mut().get_mut(index) else {
+            self.parts = Few::One(Part::new([entry].into()));
             return;
         };
         let (before, after) = match place_of(&part.entries, entry.uid()) {
@@ -63,7 +74,7 @@ impl<T: ByUid + Clone> Parts<T> {
         if self.get(uid).is_none() {
             return;
         }
-        let Some(part) = Arc::make_mut(&mut self.parts).get_mut(index) else {
+        let Some(part) = self.parts.make_mut().get_mut(index) else {
             return;
         };
         let left: Arc<[T]> = part
@@ -113,6 +124,36 @@ impl<T: ByUid> Part<T> {
     fn new(entries: Arc<[T]>) -> Self {
         let is_alike = entries.is_sorted_by(|one, other| one.is_like(other));
         Self { entries, is_alike }
+    }
+}
+
+impl<P: Clone> Few<P> {
+    fn make_mut(&mut self) -> &mut [P] {
+        match self {
+            Self::One(one) => from_mut(one),
+            Self::Other(all) => Arc::make_mut(all),
+        }
+    }
+}
+
+impl<P> Deref for Few<P> {
+    type Target = [P];
+
+    fn deref(&self) -> &[P] {
+        match self {
+            Self::One(one) => from_ref(one),
+            Self::Other(all) => all,
+        }
+    }
+}
+
+impl<P> FromIterator<P> for Few<P> {
+    fn from_iter<I: IntoIterator<Item = P>>(all: I) -> Self {
+        let mut all: Vec<P> = all.into_iter().collect();
+        match all.pop() {
+            Some(one) if all.is_empty() => Self::One(one),
+            last => Self::Other(all.into_iter().chain(last).collect()),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::blocks::Blocks;
 use super::convert::{FieldFault, ResourceError};
+use super::groups::{Groups, found_at};
 use super::map::Map;
-use super::members::{Endpoint, Endpoints, Members};
-use super::model::{Identity, NetworkAddress, Policy, Protocol, Service, Workload};
+use super::members::{Endpoints, Found, Group};
+use super::model::{Identity, NetworkAddress, Policy, Service, Workload};
+use super::occupants::Occupants;
 use super::parts::{ByUid, Parts};
 use super::policies::Policies;
 
@@ -22,23 +23,13 @@ const MAX_SHARING: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     workloads: Map<Arc<str>, Arc<Workload>>,
-    groups: Map<Arc<str>, Group>,
-    services: usize,
-    /// By network. Of those there are so few that a search costs less than a hash.
-    addresses: Arc<BTreeMap<Arc<str>, Map<IpAddr, Occupants>>>,
+    groups: Groups,
     blocks: Map<Arc<str>, Blocks<Shared<Arc<str>>>>,
     hostnames: Map<Arc<str>, Shared<Arc<str>>>,
     /// Workloads by their own hostname.
     workload_hostnames: Map<Arc<str>, Shared<Arc<Workload>>>,
     identities: Map<Arc<Identity>, Parts<Arc<Workload>>>,
     pub(super) policies: Policies,
-}
-
-/// What belongs to a service's key. Workloads may come before the service does.
-#[derive(Clone, Debug)]
-struct Group {
-    service: Option<Arc<Service>>,
-    endpoints: Members,
 }
 
 /// What was found at an address.
@@ -49,14 +40,6 @@ pub enum Resource<'a> {
     Workload(&'a Arc<Workload>),
     /// A service.
     Service(&'a Arc<Service>),
-}
-
-/// What has an address. Mostly it is one workload, or one service by its key.
-#[derive(Clone, Debug)]
-enum Occupants {
-    Workload(Arc<Workload>),
-    Service(Arc<str>),
-    Others(Arc<Crowd>),
 }
 
 impl ByUid for Arc<Workload> {
@@ -70,16 +53,6 @@ impl ByUid for Arc<Workload> {
     }
 }
 
-#[derive(Clone, Debug, Default)]
-struct Crowd {
-    /// The preferred one first.
-    workloads: Vec<Arc<Workload>>,
-    services: Vec<Arc<str>>,
-}
-
-/// A service with its workloads.
-pub(crate) type Found<'a> = (&'a Arc<Service>, Endpoints<'a>);
-
 /// A few things in a fixed order.
 type Shared<T> = Arc<Vec<T>>;
 
@@ -87,9 +60,7 @@ impl Snapshot {
     pub(super) fn new() -> Self {
         Self {
             workloads: Map::new(),
-            groups: Map::new(),
-            services: 0,
-            addresses: Arc::default(),
+            groups: Groups::new(),
             blocks: Map::new(),
             hostnames: Map::new(),
             workload_hostnames: Map::new(),
@@ -115,11 +86,7 @@ impl Snapshot {
     /// found: their address is that of many.
     #[must_use]
     pub fn workload_at(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
-        match self.occupants(address)? {
-            Occupants::Workload(workload) => Some(workload),
-            Occupants::Service(_) => None,
-            Occupants::Others(crowd) => crowd.workloads.first(),
-        }
+        self.workload_in(&address.network, address.address)
     }
 
     /// The service at an address, as a client in `namespace` sees it.
@@ -130,17 +97,20 @@ impl Snapshot {
     /// one.
     #[must_use]
     pub fn service_at(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<&Arc<Service>> {
-        self.group_at(address, namespace).map(|(service, _)| service)
+        let found = self.group_at(&address.network, address.address, namespace);
+        found.map(|(service, _)| service)
+    }
+
+    /// As [`workload_at`](Self::workload_at), without a network's name to be counted.
+    pub(crate) fn workload_in(&self, network: &str, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.groups.at(network, address)?.workloads().first()
     }
 
     /// As [`service_at`](Self::service_at), with its workloads.
-    pub(crate) fn group_at(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<Found<'_>> {
-        let exact = match self.occupants(address) {
-            Some(Occupants::Service(key)) => self.visible(key, namespace),
-            Some(Occupants::Others(crowd)) => self.choose(&crowd.services, namespace),
-            Some(Occupants::Workload(_)) | None => None,
-        };
-        exact.or_else(|| self.group_around(address, namespace))
+    pub(crate) fn group_at(&self, network: &str, address: IpAddr, namespace: Option<&str>) -> Option<Found<'_>> {
+        let groups = self.groups.at(network, address).map_or(&[][..], Occupants::groups);
+        let exact = choose(groups.iter().map(|group| &**group), namespace);
+        exact.or_else(|| self.group_around(network, address, namespace))
     }
 
     /// The service with a hostname, as a client in `namespace` sees it, chosen as by address.
@@ -151,7 +121,8 @@ impl Snapshot {
 
     /// As [`service_named`](Self::service_named), with its workloads.
     pub(crate) fn group_named(&self, hostname: &str, namespace: Option<&str>) -> Option<Found<'_>> {
-        self.choose(self.hostnames.get(hostname)?, namespace)
+        let keys = self.hostnames.get(hostname)?;
+        choose(keys.iter().filter_map(|key| self.groups.get(key)), namespace)
     }
 
     /// The workload with a hostname of its own.
@@ -170,7 +141,7 @@ impl Snapshot {
     /// Whether a workload or a service has an address for itself: a block around it does not count.
     #[must_use]
     pub fn has_address(&self, address: &NetworkAddress) -> bool {
-        self.occupants(address).is_some()
+        self.groups.at(&address.network, address.address).is_some()
     }
 
     /// The workloads of the service with a key.
@@ -178,7 +149,7 @@ impl Snapshot {
     pub fn endpoints(&self, service: &str) -> Endpoints<'_> {
         self.groups
             .get(service)
-            .map_or_else(Endpoints::default, |group| Endpoints::new(&group.endpoints))
+            .map_or_else(Endpoints::default, Group::endpoints)
     }
 
     /// How many workloads are authenticated as an identity.
@@ -208,7 +179,7 @@ impl Snapshot {
 
     /// Visits all services, in no order, until told to stop.
     pub fn visit_services<'a, B>(&'a self, mut visitor: impl FnMut(&'a Arc<Service>) -> ControlFlow<B>) -> Option<B> {
-        self.groups.visit(|_, group| match &group.service {
+        self.groups.visit(|group| match &group.service {
             Some(service) => visitor(service),
             None => ControlFlow::Continue(()),
         })
@@ -240,7 +211,7 @@ impl Snapshot {
     /// How many services there are.
     #[must_use]
     pub fn service_count(&self) -> usize {
-        self.services
+        self.groups.services()
     }
 
     /// How many policies there are.
@@ -250,30 +221,13 @@ impl Snapshot {
     }
 
     pub(super) fn insert_workload(&mut self, workload: Arc<Workload>) -> Result<(), ResourceError> {
-        for (index, address) in found_at(&workload).enumerate() {
-            if let Some(Occupants::Others(crowd)) = self.occupants(&address)
-                && crowd.workloads.len() >= MAX_SHARING
-            {
-                let fault = FieldFault::Crowded(crowd.workloads.len());
-                return Err(ResourceError::new(format!("addresses[{index}]"), fault));
-            }
+        for (index, address) in found_at(&workload).iter().enumerate() {
+            let occupants = self.groups.at(&workload.network, *address);
+            let sharing = occupants.map_or(0, |occupants| occupants.workloads().len());
+            check_sharing(sharing, || format!("addresses[{index}]"))?;
         }
         self.remove_workload(&workload.uid);
-        for address in found_at(&workload) {
-            self.occupy(&address, |crowd| {
-                crowd.workloads.push(Arc::clone(&workload));
-                crowd
-                    .workloads
-                    .sort_by(|one, other| precedence(one).cmp(&precedence(other)));
-            });
-        }
-        for membership in workload.services.iter() {
-            self.change_group(&membership.service, |group| {
-                group
-                    .endpoints
-                    .insert(Endpoint::new(Arc::clone(&workload), Arc::clone(&membership.ports)));
-            });
-        }
+        self.groups.insert_workload(&workload);
         if let Some(hostname) = &workload.hostname {
             let mut named = self.workload_hostnames.remove(&**hostname).unwrap_or_default();
             let place = named.partition_point(|other| other.uid < workload.uid);
@@ -291,12 +245,7 @@ impl Snapshot {
         let Some(workload) = self.workloads.remove(uid) else {
             return;
         };
-        for address in found_at(&workload) {
-            self.occupy(&address, |crowd| crowd.workloads.retain(|other| *other.uid != *uid));
-        }
-        for membership in workload.services.iter() {
-            self.change_group(&membership.service, |group| group.endpoints.remove(uid));
-        }
+        self.groups.remove_workload(&workload);
         if let Some(hostname) = &workload.hostname
             && let Some(mut named) = self.workload_hostnames.remove(&**hostname)
         {
@@ -315,13 +264,13 @@ impl Snapshot {
 
     pub(super) fn insert_service(&mut self, service: &Arc<Service>) -> Result<(), ResourceError> {
         let named = self.hostnames.get(&service.hostname).map_or(0, |named| named.len());
-        if named >= MAX_SHARING {
-            return Err(ResourceError::new("hostname", FieldFault::Crowded(named)));
+        check_sharing(named, || "hostname".to_owned())?;
+        for (index, place) in service.addresses.iter().enumerate() {
+            let occupants = self.groups.at(&place.network, place.address);
+            let sharing = occupants.map_or(0, |occupants| occupants.groups().len());
+            check_sharing(sharing, || format!("addresses[{index}]"))?;
         }
         self.remove_service(&service.key);
-        for address in &service.addresses {
-            self.occupy(address, |crowd| add(&mut crowd.services, &service.key));
-        }
         for (block, length) in &service.blocks {
             let mut blocks = self.blocks.remove(&block.network).unwrap_or_else(Blocks::new);
             blocks.change(block.address, *length, |services| {
@@ -334,8 +283,7 @@ impl Snapshot {
         let mut named = self.hostnames.remove(&service.hostname).unwrap_or_default();
         add(Arc::make_mut(&mut named), &service.key);
         self.hostnames.insert(Arc::clone(&service.hostname), named);
-        self.services += 1;
-        self.change_group(&service.key, |group| group.service = Some(Arc::clone(service)));
+        self.groups.insert_service(service);
         Ok(())
     }
 
@@ -343,9 +291,6 @@ impl Snapshot {
         let Some(service) = self.service(key).cloned() else {
             return;
         };
-        for address in &service.addresses {
-            self.occupy(address, |crowd| take(&mut crowd.services, key));
-        }
         for (block, length) in &service.blocks {
             let Some(mut blocks) = self.blocks.remove(&block.network) else {
                 continue;
@@ -365,110 +310,41 @@ impl Snapshot {
                 self.hostnames.insert(Arc::clone(&service.hostname), named);
             }
         }
-        self.services -= 1;
-        self.change_group(&service.key, |group| group.service = None);
+        self.groups.remove_service(&service);
     }
 
-    fn occupants(&self, address: &NetworkAddress) -> Option<&Occupants> {
-        self.addresses.get(&address.network)?.get(&address.address)
-    }
-
-    fn group_around(&self, address: &NetworkAddress, namespace: Option<&str>) -> Option<Found<'_>> {
+    fn group_around(&self, network: &str, address: IpAddr, namespace: Option<&str>) -> Option<Found<'_>> {
         let mut best = None;
-        self.blocks
-            .get(&address.network)?
-            .visit(address.address, |length, services| {
-                for found in services.iter().filter_map(|key| self.visible(key, namespace)) {
-                    let rank = (is_own(namespace, found.0), length, found.0.is_canonical);
-                    if best.is_none_or(|(known, _)| rank > known) {
-                        best = Some((rank, found));
-                    }
+        self.blocks.get(network)?.visit(address, |length, keys| {
+            let groups = keys.iter().filter_map(|key| self.groups.get(key));
+            for found in groups.filter_map(|group| group.visible(namespace)) {
+                let rank = (is_own(namespace, found.0), length, found.0.is_canonical);
+                if best.is_none_or(|(known, _)| rank > known) {
+                    best = Some((rank, found));
                 }
-            });
-        best.map(|(_, found)| found)
-    }
-
-    /// The service that a client in `namespace` means, of those with these keys.
-    fn choose(&self, keys: &[Arc<str>], namespace: Option<&str>) -> Option<Found<'_>> {
-        let mut best = None;
-        for found in keys.iter().filter_map(|key| self.visible(key, namespace)) {
-            let rank = (is_own(namespace, found.0), found.0.is_canonical);
-            if best.is_none_or(|(known, _)| rank > known) {
-                best = Some((rank, found));
             }
-        }
-        best.map(|(_, found)| found)
-    }
-
-    fn visible(&self, key: &str, namespace: Option<&str>) -> Option<Found<'_>> {
-        let group = self.groups.get(key)?;
-        let service = group.service.as_ref()?;
-        let is_visible = !service.is_private || is_own(namespace, service);
-        is_visible.then_some((service, Endpoints::new(&group.endpoints)))
-    }
-
-    fn occupy(&mut self, address: &NetworkAddress, change: impl FnOnce(&mut Crowd)) {
-        let networks = Arc::make_mut(&mut self.addresses);
-        let network = networks.entry(Arc::clone(&address.network)).or_insert_with(Map::new);
-        let mut crowd = match network.remove(&address.address) {
-            None => Crowd::default(),
-            Some(Occupants::Workload(workload)) => Crowd {
-                workloads: vec![workload],
-                ..Crowd::default()
-            },
-            Some(Occupants::Service(key)) => Crowd {
-                services: vec![key],
-                ..Crowd::default()
-            },
-            Some(Occupants::Others(crowd)) => Arc::unwrap_or_clone(crowd),
-        };
-        change(&mut crowd);
-        match (&*crowd.workloads, &*crowd.services) {
-            ([], []) => {}
-            ([workload], []) => {
-                network.insert(address.address, Occupants::Workload(Arc::clone(workload)));
-            }
-            ([], [key]) => {
-                network.insert(address.address, Occupants::Service(Arc::clone(key)));
-            }
-            _ => {
-                network.insert(address.address, Occupants::Others(Arc::new(crowd)));
-            }
-        }
-        if network.len() == 0 {
-            networks.remove(&address.network);
-        }
-    }
-
-    fn change_group(&mut self, key: &Arc<str>, change: impl FnOnce(&mut Group)) {
-        let mut group = self.groups.remove(&**key).unwrap_or_else(|| Group {
-            service: None,
-            endpoints: Members::default(),
         });
-        change(&mut group);
-        if group.service.is_some() || !group.endpoints.is_empty() {
-            self.groups.insert(Arc::clone(key), group);
-        }
+        best.map(|(_, found)| found)
     }
 }
 
-/// The addresses that a workload is found at.
-fn found_at(workload: &Workload) -> impl Iterator<Item = NetworkAddress> {
-    let addresses: &[IpAddr] = if workload.is_host_network {
-        &[]
-    } else {
-        &workload.addresses
-    };
-    addresses.iter().map(|address| NetworkAddress {
-        network: Arc::clone(&workload.network),
-        address: *address,
-    })
+/// The service that a client in `namespace` means, of those of these groups.
+fn choose<'a>(groups: impl Iterator<Item = &'a Group>, namespace: Option<&str>) -> Option<Found<'a>> {
+    let rank = |(service, _): &Found<'_>| (is_own(namespace, service), service.is_canonical);
+    // One by itself, which most are, is not ranked.
+    let mut visible = groups.filter_map(|group| group.visible(namespace));
+    let first = visible.next()?;
+    Some(visible.fold(
+        first,
+        |best, found| if rank(&found) > rank(&best) { found } else { best },
+    ))
 }
 
-/// The order in which workloads are meant by an address that they share.
-fn precedence(workload: &Workload) -> (bool, bool, &str) {
-    let is_pod = workload.uid.contains("//Pod/");
-    (!is_pod, workload.protocol != Protocol::Hbone, &workload.uid)
+fn check_sharing(sharing: usize, field: impl FnOnce() -> String) -> Result<(), ResourceError> {
+    if sharing < MAX_SHARING {
+        return Ok(());
+    }
+    Err(ResourceError::new(field(), FieldFault::Crowded(sharing)))
 }
 
 fn is_own(namespace: Option<&str>, service: &Service) -> bool {
@@ -483,4 +359,132 @@ fn add(keys: &mut Vec<Arc<str>>, key: &Arc<str>) {
 
 fn take(keys: &mut Vec<Arc<str>>, key: &str) {
     keys.retain(|other| **other != *key);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use mesh_testkit::xds::{in_service, network_address, service, workload};
+    use proptest::prelude::*;
+
+    use super::super::convert::{self, Interner};
+    use super::*;
+
+    const NETWORKS: [&str; 2] = ["", "other"];
+    const ADDRESSES: u8 = 4;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A workload with an address, as part of services.
+        Workload(u8, u8, BTreeSet<u8>),
+        /// A service with addresses, perhaps the same twice, each in one of the networks.
+        Service(u8, Vec<(usize, u8)>),
+        RemoveWorkload(u8),
+        RemoveService(u8),
+        /// Somebody looks from now on.
+        Keep,
+    }
+
+    /// What was told: services of workloads, and addresses of services.
+    #[derive(Clone, Debug, Default)]
+    struct Told {
+        workloads: BTreeMap<u8, BTreeSet<u8>>,
+        services: BTreeMap<u8, BTreeSet<(usize, u8)>>,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let place = (0..NETWORKS.len(), 0..ADDRESSES);
+        let services = prop::collection::btree_set(0..4_u8, 0..3);
+        let step = prop_oneof![
+            3 => (0..6_u8, 0..ADDRESSES, services).prop_map(|(uid, address, of)| Step::Workload(uid, address, of)),
+            3 => (0..4_u8, prop::collection::vec(place, 0..4)).prop_map(|(key, places)| Step::Service(key, places)),
+            1 => (0..6_u8).prop_map(Step::RemoveWorkload),
+            1 => (0..4_u8).prop_map(Step::RemoveService),
+            1 => Just(Step::Keep),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    fn take_step(snapshot: &mut Snapshot, told: &mut Told, texts: &mut Interner, step: Step) {
+        match step {
+            Step::Workload(uid, address, of) => {
+                let alone = workload(&format!("w{uid}"), &format!("10.0.0.{address}"));
+                let wire = of.iter().fold(alone, |wire, key| in_service(wire, &format!("s{key}")));
+                let workload = convert::workload(&wire, texts).unwrap();
+                snapshot.insert_workload(Arc::new(workload)).unwrap();
+                told.workloads.insert(uid, of);
+            }
+            Step::Service(key, places) => {
+                let mut wire = service(&format!("s{key}"), None);
+                let address = |(network, address): &(usize, u8)| {
+                    network_address(NETWORKS[*network], &format!("10.0.0.{address}"))
+                };
+                wire.addresses = places.iter().map(address).collect();
+                let service = convert::service(&wire, texts).unwrap();
+                snapshot.insert_service(&Arc::new(service)).unwrap();
+                told.services.insert(key, places.into_iter().collect());
+            }
+            Step::RemoveWorkload(uid) => {
+                snapshot.remove_workload(&format!("w{uid}"));
+                told.workloads.remove(&uid);
+            }
+            Step::RemoveService(key) => {
+                snapshot.remove_service(&format!("default/s{key}"));
+                told.services.remove(&key);
+            }
+            Step::Keep => {}
+        }
+    }
+
+    fn check(snapshot: &Snapshot, told: &Told) -> Result<(), TestCaseError> {
+        for key in 0..4 {
+            let mut uids = Vec::new();
+            snapshot.endpoints(&format!("default/s{key}")).visit(|endpoint| {
+                uids.push(endpoint.workload().uid.to_string());
+                ControlFlow::<()>::Continue(())
+            });
+            let members = told.workloads.iter().filter(|(_, of)| of.contains(&key));
+            let expected: Vec<_> = members.map(|(uid, _)| format!("w{uid}")).collect();
+            prop_assert_eq!(uids, expected);
+        }
+        for (index, network) in NETWORKS.iter().enumerate() {
+            for address in 0..ADDRESSES {
+                let occupants = snapshot.groups.at(network, [10, 0, 0, address].into());
+                let groups = occupants.map_or(&[][..], Occupants::groups);
+                let there = told
+                    .services
+                    .iter()
+                    .filter(|(_, places)| places.contains(&(index, address)));
+                let keys: Vec<_> = there.map(|(key, _)| format!("default/s{key}")).collect();
+                prop_assert_eq!(groups.len(), keys.len());
+                for (group, key) in groups.iter().zip(keys) {
+                    let by_key = snapshot.groups.get(&key).unwrap();
+                    prop_assert!(
+                        std::ptr::eq(&**group, by_key),
+                        "{key} at 10.0.0.{address} in `{network}`"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_leads_to_the_group_that_the_key_leads_to(steps in steps()) {
+            let (mut snapshot, mut told, mut texts) = (Snapshot::new(), Told::default(), Interner::default());
+            let mut kept = Vec::new();
+            for step in steps {
+                if let Step::Keep = step {
+                    kept.push((snapshot.clone(), told.clone()));
+                }
+                take_step(&mut snapshot, &mut told, &mut texts, step);
+                check(&snapshot, &told)?;
+            }
+            for (snapshot, told) in kept {
+                check(&snapshot, &told)?;
+            }
+        }
+    }
 }

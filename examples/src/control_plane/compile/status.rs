@@ -1,5 +1,7 @@
 //! What became of what waypoints are told, by the conditions of the Gateway API.
 
+mod limits;
+
 use std::collections::BTreeMap;
 
 use mesh_policy::authz::{self, Labels};
@@ -126,6 +128,7 @@ impl<'o> Judge<'o> {
                 conditions.push(Condition::is_so("Accepted"));
                 conditions.extend(gateway.map(|gateway| self.programmed(gateway)));
             }
+            Meaning::RateLimit(policy) => conditions = limits::conditions(policy, self.objects, programmed),
             _ => {
                 conditions.extend([Condition::is_so("Accepted"), programmed]);
                 conditions.extend(partly_invalid(told));

@@ -8,6 +8,7 @@ use crate::quickstart::patience::until;
 use crate::quickstart::report::Scene;
 use crate::quickstart::stage::Stage;
 use crate::quickstart::undeclared::Undeclared;
+use crate::quickstart::web::Heard;
 
 pub(super) const ROUTED: (&str, &str) = (
     "A waypoint routes requests by header and by weight",
@@ -32,6 +33,11 @@ pub(super) const LIMITED: (&str, &str) = (
 pub(super) const BROKEN: (&str, &str) = (
     "A replica that fails is left alone for a while",
     "A DestinationRule ejects a replica after three errors, for a second.",
+);
+
+pub(super) const OVERLOADED: (&str, &str) = (
+    "A circuit breaker opens when too much is under way",
+    "A DestinationRule lets one request at a time through to ratings, and refuses others at once.",
 );
 
 /// The file of what is said about requests.
@@ -166,6 +172,42 @@ pub(super) async fn eject(stage: &Stage, scene: &mut Scene) -> Result<(), Undecl
     .await?;
     scene.fact("once it works again, and its time is over, it is asked again");
     Ok(())
+}
+
+pub(super) async fn overload(stage: &Stage, scene: &mut Scene) -> Result<(), Undeclared> {
+    stage
+        .cluster
+        .write(FILE, &format!("{}{}", objects::ROUTE, objects::BREAKER))?;
+    stage.ratings.slow_down(true);
+    let ask = || stage.request(RATINGS, Method::POST, None);
+    let (heard, asked) = until("the breaker", async || {
+        let before = stage.ratings.requests();
+        let heard = tokio::try_join!(ask(), ask(), ask(), ask())?;
+        let heard: [Heard; 4] = heard.into();
+        let is_open = heard.iter().any(|heard| heard.status() == 503);
+        Ok(is_open.then(|| (heard, stage.ratings.requests() - before)))
+    })
+    .await?;
+    let answered = heard.iter().filter(|heard| heard.status() == 200).count();
+    check(
+        "refused requests are not executed",
+        answered == asked,
+        &asked.to_string(),
+    )?;
+    let refused = heard.iter().find(|heard| heard.status() == 503);
+    scene.fact(format!(
+        "of 4 requests at once {answered} got through, and {} were answered with 503: {}",
+        heard.len() - answered,
+        refused.map_or("", |refused| &refused.body)
+    ));
+    scene.fact("no replica heard of those");
+    stage.ratings.slow_down(false);
+    for _ in 0..heard.len() {
+        let heard = ask().await?;
+        check("the breaker is closed", heard.status() == 200, &heard.body)?;
+    }
+    scene.fact("with one at a time, 4 of 4 get through again");
+    stage.cluster.write(FILE, objects::ROUTE)
 }
 
 fn check(wanted: &'static str, is_so: bool, seen: &str) -> Result<(), Undeclared> {

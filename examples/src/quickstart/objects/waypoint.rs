@@ -124,3 +124,14 @@ spec:
   trafficPolicy:
     outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 1s, maxEjectionPercent: 100}
 ";
+
+pub(in crate::quickstart) const BREAKER: &str = "\
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: ratings, namespace: shop}
+spec:
+  host: ratings
+  trafficPolicy:
+    connectionPool: {http: {http2MaxRequests: 1}}
+";

@@ -2,53 +2,39 @@
 
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use hyper::http::request::Parts;
-use mesh_policy::authz::{Admission as Decided, Consultation, Permit, PolicySet};
-use mesh_policy::jwt::Changes;
-use mesh_policy::traffic::rate::Clusters;
+use mesh_policy::authz::{Admission, Permit, PolicySet};
+use mesh_policy::jwt::{Authentication, Authenticator};
+use mesh_policy::traffic::rate::{Clusters, Limiter, TargetLimits};
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
 
 use super::Subject;
+use super::consult::Agreed;
 use crate::admission::admit;
 use crate::waypoint::answer::Answer;
 use crate::waypoint::client::Client;
 use crate::waypoint::external::{Refused, Within};
-use crate::waypoint::headers::{self, Lines};
+use crate::waypoint::headers::Lines;
 use crate::waypoint::snapshot::{Protection, Served};
 
-/// What policies say.
-pub(super) enum Admission {
-    Granted {
-        permit: Permit,
-        changes: Changes,
-    },
-    /// It may, if others agree.
-    Ask {
-        consultation: Consultation,
-        set: Arc<PolicySet>,
-        changes: Changes,
-    },
-}
-
-impl Admission {
-    /// Does to the headers what the request's token asks for, and answers with another target if there
-    /// is to be one.
-    pub(super) fn apply(&self, lines: &mut HeaderMap) -> Option<Vec<u8>> {
-        let (Self::Granted { changes, .. } | Self::Ask { changes, .. }) = self;
-        headers::apply(changes, lines);
-        changes.target().map(<[u8]>::to_vec)
+/// The policies that decide about requests to a service.
+pub(super) fn policies(served: &Served) -> Result<&Arc<PolicySet>, Answer> {
+    match &served.protection {
+        Protection::Policies(set) => Ok(set),
+        Protection::Closed(reason) => Err(Answer::denied(reason)),
     }
 }
 
-/// Has policies decide.
-pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<Admission, Answer> {
-    let set = match &served.protection {
-        Protection::Policies(set) => set,
-        Protection::Closed(reason) => return Err(Answer::denied(reason)),
-    };
-    let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
+/// Checks whose request it is, and has policies decide. What its token says about the request comes with
+/// the permit.
+pub(super) fn judge(
+    client: &Client,
+    set: &Arc<PolicySet>,
+    authenticator: &Authenticator,
+    Agreed { head, .. }: &Agreed,
+    subject: &Subject,
+) -> Result<(Permit, Authentication), Answer> {
     let gateway = &client.worker.gateway;
     let authentication = with_facts(client, head, subject, Known::Unavailable, |facts| {
         authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)
@@ -57,23 +43,18 @@ pub(super) fn judge(client: &Client, served: &Served, head: &Parts, subject: &Su
         let status = rejection.status().try_into().unwrap_or(hyper::StatusCode::UNAUTHORIZED);
         Answer::unauthenticated(status, rejection.challenge(), &rejection)
     })?;
-    let changes = authentication.changes().clone();
-    with_facts(client, head, subject, authentication.claims(), |facts| {
-        match set.decide(facts).admission() {
-            Decided::Ask(consultation) => Ok(Admission::Ask {
-                consultation,
-                set: Arc::clone(set),
-                changes,
-            }),
-            decided => {
-                let permit = admit(set, decided).map_err(|refusal| {
-                    explain(set, facts);
-                    Answer::denied(&refusal)
-                })?;
-                Ok(Admission::Granted { permit, changes })
-            }
-        }
-    })
+    let permit = with_facts(client, head, subject, authentication.claims(), |facts| {
+        let permit = match set.decide(facts).admission() {
+            // They have.
+            Admission::Ask(consultation) => Ok(consultation.all_agreed()),
+            decided => admit(set, decided),
+        };
+        permit.map_err(|refusal| {
+            explain(set, facts);
+            Answer::denied(&refusal)
+        })
+    })?;
+    Ok((permit, authentication))
 }
 
 /// Tells which rule came closest to another decision.
@@ -91,26 +72,28 @@ fn explain(set: &PolicySet, facts: &RequestFacts<'_>) {
 }
 
 /// Counts a request against the limits of this program's own.
-pub(super) fn count(client: &Client, served: &Served, head: &Parts, subject: &Subject) -> Result<(), Answer> {
-    if served.limits.is_empty() {
+pub(super) fn count<'l>(
+    client: &Client,
+    limits: impl Iterator<Item = &'l TargetLimits> + Clone,
+    head: &Parts,
+    subject: &Subject,
+) -> Result<(), Answer> {
+    if limits.clone().next().is_none() {
         return Ok(());
     }
     let now = client.worker.gateway.began.elapsed();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
-        for limits in &served.limits {
-            limits
-                .limiter
-                .check(facts, now)
-                .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))?;
-        }
-        Ok(())
+        Limiter::check_all(limits.map(TargetLimits::limiter), facts, now)
+            .map(|_| ())
+            .map_err(|reached| Answer::limited(reached.limited.retry_after.unwrap_or_default(), &reached))
     })
 }
 
-/// Asks whoever counts requests for all proxies.
-pub(super) fn asked(
-    client: &Client,
+/// Asks whoever counts requests for all proxies, also about what policies have to ask.
+pub(super) fn asked<'w>(
+    client: &'w Client,
     served: &Served,
+    limits: impl Iterator<Item = &'w TargetLimits>,
     head: &Parts,
     subject: &Subject,
 ) -> impl Future<Output = Result<Within, Refused>> + Send {
@@ -119,8 +102,11 @@ pub(super) fn asked(
         source: &worker.gateway.cluster,
         destination: &served.service.key,
     };
+    let more = limits.map(TargetLimits::descriptors).filter(|more| !more.is_empty());
+    let more: Vec<_> = more.collect();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
-        worker.external.limit(&served.service.key, Facts::from(facts), clusters)
+        let facts = Facts::from(facts);
+        worker.external.limit(&served.service.key, &more, facts, clusters)
     })
 }
 

@@ -8,12 +8,14 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri};
 use mesh_policy::authz::Permit;
 use mesh_policy::traffic::{Abort, AnswerEdits, Failed, Forward, Plan, Retries, RouteRequest, Rule, Step, Timeouts};
-use mesh_policy::{Known, traffic::Choice};
+use mesh_policy::{Known, RequestFacts, traffic::Choice};
 use tokio::time::sleep;
 
 use super::judge::with_facts;
+use super::standing::Standing;
 use super::upgrade::Upgrade;
-use super::{Ending, Subject};
+use super::websocket::Opening;
+use super::{Ending, Subject, refuse};
 use crate::waypoint::account::Account;
 use crate::waypoint::answer::Answer;
 use crate::waypoint::body::{self, Body};
@@ -22,43 +24,62 @@ use crate::waypoint::headers::{self, Edited};
 use crate::waypoint::snapshot::{Destination, Routes, Served, Snapshot};
 use crate::waypoint::upstream::{Order, Shadow};
 
+/// The rule that takes a request, if its service has routes and one of them does. Limits may be for that
+/// rule alone, so that it is known before anything is counted.
+pub(super) fn choose<'s>(client: &Client, served: &'s Served, head: &Parts, subject: &Subject) -> Option<Choice<'s>> {
+    let Routes::Table(table) = served.routes(client.port)? else {
+        return None;
+    };
+    with_facts(client, head, subject, Known::Unavailable, |facts| {
+        table.decide(&request(client, facts))
+    })
+}
+
+/// A request as routes see it.
+fn request<'f>(client: &Client, facts: &'f RequestFacts<'f>) -> RouteRequest<'f> {
+    RouteRequest::new(facts).port(client.port).scheme(b"http")
+}
+
 /// A request that may pass, on its way.
 pub(super) struct Passing<'a> {
     pub(super) client: &'a Client,
     pub(super) snapshot: &'a Snapshot,
     pub(super) served: &'a Served,
+    /// The rule that takes it.
+    pub(super) choice: Option<Choice<'a>>,
     pub(super) head: Parts,
     pub(super) content: Body,
     pub(super) subject: Subject,
     /// Nothing is sent on without one.
     pub(super) permit: Permit,
+    /// If it is to go on by WebSocket.
+    pub(super) standing: Option<Box<Standing>>,
 }
 
 impl Passing<'_> {
     /// Does with the request what the routes of its service say.
     pub(super) async fn carry(self, account: &mut Account) -> Result<Ending, Answer> {
-        let table = match self.served.routes(self.client.port) {
+        match self.served.routes(self.client.port) {
             None => return self.send(None, account).await,
             Some(Routes::Broken) => {
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 return Err(Answer::new(status, "NR", "the service's routes cannot be carried out"));
             }
-            Some(Routes::Table(table)) => table,
-        };
-        let decided = with_facts(self.client, &self.head, &self.subject, Known::Unavailable, |facts| {
-            let request = RouteRequest::new(facts).port(self.client.port).scheme(b"http");
-            let choice = table.decide(&request)?;
-            let chance = &self.client.worker.gateway.chance;
-            Some((choice, choice.plan(&request, || chance.draw())))
-        });
+            Some(Routes::Table(_)) => {}
+        }
         let missed = || Answer::new(StatusCode::NOT_FOUND, "NR", "no route takes it");
-        let (choice, Plan { delay, step, .. }) = decided.ok_or_else(missed)?;
+        let choice = self.choice.ok_or_else(missed)?;
+        let plan = with_facts(self.client, &self.head, &self.subject, Known::Unavailable, |facts| {
+            let chance = &self.client.worker.gateway.chance;
+            choice.plan(&request(self.client, facts), || chance.draw())
+        });
+        let Plan { delay, step, .. } = plan;
         account.takes(name(&choice));
         if let Some(delay) = delay {
             sleep(delay).await;
         }
         match step {
-            Step::Abort(abort) => Ok(Ending::Answer(aborted(abort, account))),
+            Step::Abort(abort) => Err(aborted(abort)),
             Step::Preflight(cors) => {
                 let mut response = Response::new(body::whole(""));
                 cors.apply(&mut Edited(response.headers_mut()));
@@ -95,10 +116,12 @@ impl Passing<'_> {
             client,
             snapshot,
             served,
+            choice: _,
             mut head,
             content,
             mut subject,
-            permit: _permit,
+            permit,
+            standing,
         } = self;
         let mut order = order(client, snapshot, served, &subject, routed.as_ref())?;
         let mut authority = subject.authority.clone();
@@ -114,10 +137,11 @@ impl Passing<'_> {
                 target.clone_from(changed);
             }
         }
-        let upgrade = subject.upgrade.take();
-        if upgrade.is_some() {
+        let chance = &client.worker.gateway.chance;
+        let opening = subject.opening.take();
+        let opening = opening.map(|opening| opening.ask(&mut head.headers, || chance.draw()));
+        if opening.is_some() {
             order.is_http2 = false;
-            headers::set_websocket(&mut head.headers);
         }
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority);
         let target = PathAndQuery::try_from(&target[..]).map_err(unwritable)?;
@@ -128,18 +152,26 @@ impl Passing<'_> {
             .upstream
             .send(Request::from_parts(head, content), &order)
             .await;
-        let mut sent = sent.map_err(|error| {
-            account.tried(error.endpoint.as_deref(), error.attempts);
-            Answer::from(error)
-        })?;
+        let mut sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                account.tried(error.endpoint.as_deref(), error.attempts);
+                let mut response = refuse(Answer::from(error), account, subject.is_call);
+                if let Some((_, forward)) = &routed {
+                    forward.answer.apply(&mut Edited(response.headers_mut()));
+                }
+                return Ok(Ending::Answer(response));
+            }
+        };
         account.answered_by(&sent.endpoint, sent.attempts, sent.flags.to_string());
-        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switched(sent.response, upgrade);
-        }
         let lines = sent.response.headers_mut();
         headers::end_to_end(lines);
         if let Some((_, forward)) = &routed {
             forward.answer.apply(&mut Edited(lines));
+        }
+        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let opening = opening.zip(standing);
+            return switched(sent.response, opening, permit).map(Ending::Upgrade);
         }
         Ok(Ending::Answer(sent.response))
     }
@@ -216,20 +248,12 @@ fn name(choice: &Choice<'_>) -> String {
     }
 }
 
-fn aborted(abort: Abort, account: &mut Account) -> Response<Body> {
-    account.fail("FI", "fault that a route asks for".to_owned());
-    let (code, message) = match abort {
-        Abort::Http(code) => (code, "fault filter abort"),
-        _ => (200, ""),
-    };
-    let mut response = Response::new(body::whole(message));
-    *response.status_mut() = status(code);
-    if let Abort::Grpc(code) = abort {
-        let lines = response.headers_mut();
-        lines.insert("content-type", HeaderValue::from_static("application/grpc"));
-        lines.insert("grpc-status", u16::from(code).into());
+fn aborted(abort: Abort) -> Answer {
+    match abort {
+        Abort::Http(code) => Answer::aborted(status(code), None),
+        Abort::Grpc(code) => Answer::aborted(StatusCode::OK, Some(code.into())),
+        _ => Answer::aborted(StatusCode::INTERNAL_SERVER_ERROR, None),
     }
-    response
 }
 
 fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<Ending, Answer> {
@@ -241,18 +265,22 @@ fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<En
     Ok(Ending::Answer(response))
 }
 
-fn switched(mut response: Response<Body>, client: Option<OnUpgrade>) -> Result<Ending, Answer> {
+fn switched(
+    mut response: Response<Body>,
+    opening: Option<(Opening, Box<Standing>)>,
+    permit: Permit,
+) -> Result<Upgrade, Answer> {
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
+    let opened = |(opening, standing): (Opening, _)| Some((opening.opened(&mut response)?, standing));
+    let client = opening.and_then(opened);
     match (client, endpoint) {
-        (Some(client), Some(endpoint)) => {
-            headers::end_to_end(response.headers_mut());
-            headers::set_websocket(response.headers_mut());
-            Ok(Ending::Upgrade(Upgrade {
-                client,
-                endpoint,
-                response,
-            }))
-        }
+        (Some((client, standing)), Some(endpoint)) => Ok(Upgrade {
+            client,
+            endpoint,
+            response,
+            permit,
+            standing,
+        }),
         _ => Err(Answer::new(
             StatusCode::BAD_GATEWAY,
             "UPE",

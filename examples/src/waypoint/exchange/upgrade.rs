@@ -1,44 +1,66 @@
-//! A connection that goes on by WebSocket.
+//! A connection, or a stream of one, that goes on by WebSocket.
+
+use std::sync::Arc;
 
 use hyper::Response;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use mesh_policy::authz::Permit;
 
-use crate::waypoint::account::{Account, Told};
+use super::standing::Standing;
+use crate::proxy::plain;
+use crate::proxy::traffic::Failure;
+use crate::waypoint::account::Account;
 use crate::waypoint::body::{self, Body};
 use crate::waypoint::http::Conversation;
+use crate::waypoint::stream::{Stream, Told};
 
 /// Both sides have agreed.
 pub(super) struct Upgrade {
     pub(super) client: OnUpgrade,
     pub(super) endpoint: OnUpgrade,
     pub(super) response: Response<Body>,
+    /// For as long as this is renewed.
+    pub(super) permit: Permit,
+    pub(super) standing: Box<Standing>,
 }
 
 impl Upgrade {
-    /// Has the connection go on so once the client has the answer.
-    pub(super) fn begin(self, conversation: &Conversation, mut account: Account) -> Response<Told> {
+    /// Has it go on so once the client has the answer: until its end, or for as long as policies let it
+    /// and something moves.
+    pub(super) fn begin(
+        self,
+        conversation: &Conversation,
+        stream: Arc<Stream>,
+        mut account: Account,
+    ) -> Response<Told> {
         let Self {
             client,
             endpoint,
             response,
+            permit,
+            standing,
         } = self;
         let (head, held) = response.into_parts();
-        conversation.go_on(Box::pin(async move {
+        let status = head.status;
+        let caller = Arc::clone(&conversation.client);
+        conversation.go_on(async move {
             let _held = held;
             let joined = async {
                 let (client, endpoint) = tokio::try_join!(client, endpoint).map_err(std::io::Error::other)?;
-                copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(endpoint)).await
+                plain::copy(TokioIo::new(client), TokioIo::new(endpoint), &stream.progress.bytes).await
             };
-            match joined.await {
-                Ok((received, sent)) => account.end_upgraded(received, sent),
-                Err(error) => {
-                    account.fail("UC", error.to_string());
-                    account.end_upgraded(0, 0);
-                }
+            let ended = tokio::select! {
+                biased;
+                refused = standing.withdrawn(&caller, permit) => Err(refused.into()),
+                () = stream.given_up() => Err(Failure { flags: "SI", reason: "nothing moved for too long".to_owned() }),
+                joined = joined => joined.map_err(|error| Failure { flags: "UC", reason: error.to_string() }),
+            };
+            if let Err(Failure { flags, reason }) = ended {
+                account.fail(flags, reason);
             }
-        }));
+            account.end_upgraded(status);
+        });
         Told::untold(Response::from_parts(head, body::whole("")))
     }
 }

@@ -18,6 +18,7 @@ use super::about::About;
 use super::body::Begun;
 use super::caller::{Called, Caller, MAX_ANSWER, Silence};
 use super::config;
+use super::counts::{Counts, Tally};
 use super::edits::Edits;
 use super::refused::{Reason, Refused};
 use super::reply::Reply;
@@ -28,12 +29,14 @@ use crate::proxy::control_plane::DialSetupError;
 pub(super) struct Provider {
     config: Arc<config::Authorization>,
     called: Called,
+    tally: Tally,
 }
 
 /// A worker's way to a provider.
 pub(super) struct Asked {
     config: Arc<config::Authorization>,
     caller: Caller,
+    tally: Tally,
 }
 
 /// Why a request does not get past a provider.
@@ -46,7 +49,7 @@ pub(in crate::waypoint) enum Unauthorized<E> {
 }
 
 impl Provider {
-    pub(super) fn new(config: config::Authorization) -> Result<Self, DialSetupError> {
+    pub(super) fn new(config: config::Authorization, counts: &Counts) -> Result<Self, DialSetupError> {
         let config::Authorization {
             name,
             server,
@@ -56,8 +59,9 @@ impl Provider {
         } = &config;
         let called = Called::new(name, server.clone(), *timeout, *max_in_flight)?;
         Ok(Self {
-            config: Arc::new(config),
             called,
+            tally: counts.of_provider(name),
+            config: Arc::new(config),
         })
     }
 
@@ -69,6 +73,7 @@ impl Provider {
         Asked {
             config: Arc::clone(&self.config),
             caller: self.called.caller(),
+            tally: self.tally.clone(),
         }
     }
 }
@@ -103,13 +108,18 @@ impl Asked {
         };
         let reply = match self.caller.call(question, asking, answer).await {
             Ok(Answer::Allowed { request, response }) => {
+                self.tally.ok.inc();
                 request.apply(&mut head.headers);
                 later.then(response);
                 return Ok(Request::from_parts(head, body));
             }
-            Ok(Answer::Denied(reply)) => return Err(refused(reply, Reason::Denied)),
+            Ok(Answer::Denied(reply)) => {
+                self.tally.refused.inc();
+                return Err(refused(reply, Reason::Denied));
+            }
             // An answer that cannot be carried out is worse than none: it was meant to have an effect.
             Err(Silence::Fault(_)) => {
+                self.tally.error.inc();
                 let reply = Reply::bare(self.config.status_on_error);
                 return Err(refused(reply, Reason::AuthorizationFailed));
             }
@@ -121,10 +131,12 @@ impl Asked {
                 Reply::bare(self.config.status_on_error)
             }
         };
-        match self.config.failure_mode_allow {
-            true => Ok(Request::from_parts(head, body)),
-            false => Err(refused(reply, Reason::AuthorizationFailed)),
+        self.tally.error.inc();
+        if !self.config.failure_mode_allow {
+            return Err(refused(reply, Reason::AuthorizationFailed));
         }
+        self.tally.failure_mode_allowed.inc();
+        Ok(Request::from_parts(head, body))
     }
 }
 

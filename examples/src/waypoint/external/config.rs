@@ -166,6 +166,11 @@ pub(super) struct Traces {
 }
 
 impl Config {
+    /// Whether a service counts requests.
+    pub(in crate::waypoint) fn asks_about_limits(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// All paths in it.
     pub(in crate::waypoint) fn paths(&mut self) -> Vec<&mut PathBuf> {
         let Self {

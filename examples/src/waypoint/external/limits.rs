@@ -15,6 +15,7 @@ use mesh_xds_types::rate_limit_descriptor::{RateLimitDescriptor, rate_limit_desc
 use self::answer::{Answer, answer};
 use super::caller::{Called, Caller, MAX_ANSWER};
 use super::config;
+use super::counts::{Counts, Tally};
 use super::edits::Edits;
 use super::refused::{Reason, Refused};
 use super::reply::Reply;
@@ -25,6 +26,7 @@ use crate::proxy::control_plane::DialSetupError;
 pub(super) struct Limits {
     counting: Arc<Counting>,
     called: Called,
+    tally: Tally,
 }
 
 struct Counting {
@@ -42,6 +44,7 @@ struct Rule {
 pub(super) struct Asked {
     counting: Arc<Counting>,
     caller: Caller,
+    tally: Tally,
 }
 
 /// What becomes of a request that may pass, and of its response.
@@ -52,13 +55,14 @@ pub(in crate::waypoint) struct Within {
 }
 
 impl Limits {
-    pub(super) fn new(config: config::Limits) -> Result<Self, DialSetupError> {
+    pub(super) fn new(config: config::Limits, counts: &Counts) -> Result<Self, DialSetupError> {
         let called = Called::new("limits", config.server.clone(), config.timeout, config.max_in_flight)?;
         let rules = config.rules.iter().map(|rule| Rule {
             services: rule.services.clone(),
             descriptors: Descriptors::new().with(rule.actions.iter().map(Action::from)),
         });
         Ok(Self {
+            tally: counts.of_domain(&config.domain),
             counting: Arc::new(Counting {
                 rules: rules.collect(),
                 config,
@@ -71,6 +75,7 @@ impl Limits {
         Asked {
             counting: Arc::clone(&self.counting),
             caller: self.called.caller(),
+            tally: self.tally.clone(),
         }
     }
 }
@@ -80,10 +85,11 @@ impl Asked {
     pub(super) fn descriptors(
         &self,
         service: &str,
+        more: &[&Descriptors],
         facts: Facts<'_>,
         clusters: Clusters<'_>,
     ) -> Vec<RateLimitDescriptor> {
-        self.counting.descriptors(service, facts, clusters)
+        self.counting.descriptors(service, more, facts, clusters)
     }
 
     /// Asks whether a request is one too many. Nobody is asked about a request that no
@@ -106,30 +112,42 @@ impl Asked {
             answer(response, config.x_ratelimit_headers)
         });
         match answered.await {
-            Ok(Answer::Within { request, response }) => return Ok(Within { request, response }),
+            Ok(Answer::Within { request, response }) => {
+                self.tally.ok.inc();
+                return Ok(Within { request, response });
+            }
             Ok(Answer::Over(reply)) => {
+                self.tally.refused.inc();
                 let reason = Reason::Limited;
                 return Err(Refused { reply, reason });
             }
             // The caller has told of it.
-            Err(_) => {}
-        }
-        match config.failure_mode_deny {
-            true => Err(Refused {
+            Err(_) => self.tally.error.inc(),
+        };
+        if config.failure_mode_deny {
+            return Err(Refused {
                 reply: Reply::bare(config.status_on_error),
                 reason: Reason::LimitFailed,
-            }),
-            false => Ok(Within::default()),
+            });
         }
+        self.tally.failure_mode_allowed.inc();
+        Ok(Within::default())
     }
 }
 
 impl Counting {
-    fn descriptors(&self, service: &str, facts: Facts<'_>, clusters: Clusters<'_>) -> Vec<RateLimitDescriptor> {
+    fn descriptors(
+        &self,
+        service: &str,
+        more: &[&Descriptors],
+        facts: Facts<'_>,
+        clusters: Clusters<'_>,
+    ) -> Vec<RateLimitDescriptor> {
         let rules = self.rules.iter();
         let rules =
             rules.filter(|rule| rule.services.is_empty() || rule.services.iter().any(|name| **name == *service));
-        let made = rules.flat_map(|rule| rule.descriptors.of(facts, clusters));
+        let asked = rules.map(|rule| &rule.descriptors).chain(more.iter().copied());
+        let made = asked.flat_map(|descriptors| descriptors.of(facts, clusters));
         made.map(|entries| descriptor(&entries)).collect()
     }
 }

@@ -1,22 +1,22 @@
 //! Makes snapshots.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
 use mesh_policy::authz::attach::{Recipient, Service as Attached, ServiceKind};
-use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyName, TargetRef, TrustDomains};
+use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, PolicyName, TrustDomains};
 use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
-use mesh_policy::traffic::rate::{Descriptors, Limiter, RateLimitPolicy};
 use mesh_policy::traffic::upstream::{BackendTrafficPolicies, DestinationRules};
 use mesh_policy::traffic::{ReferenceGrant, Route, RouteTable, Target, VirtualService};
 use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
 
 use super::frame::Terms;
-use super::{Destination, Limits, Protection, Routes, Served, Snapshot};
+use super::limits::Limits;
+use super::{Destination, Protection, Routes, Served, Snapshot};
 use crate::waypoint::objects::Objects;
 
 /// A service by its namespace and name.
@@ -59,22 +59,23 @@ pub(super) fn build(
         grants: objects.grants().cloned().collect(),
         named,
         policies: HashMap::new(),
-        problems: objects
-            .problems()
-            .map(str::to_owned)
-            .chain(uncounted(objects))
-            .collect(),
+        problems: objects.problems().map(str::to_owned).collect(),
     };
-    let served: HashMap<_, _> = ours
+    let served: HashMap<Arc<str>, Arc<Served>> = ours
         .into_iter()
         .map(|service| (Arc::clone(&service.key), Arc::new(builder.served(service))))
         .collect();
+    let before = before.map(|before| &before.limits);
+    let limited = served.values().map(|served| &**served);
+    let limits = Limits::new(objects.rate_limits(), limited, terms.asks_about_limits, before);
+    builder.problems.extend(limits.problems);
     let mut snapshot = Snapshot {
         mesh: mesh.clone(),
         network: Arc::clone(&terms.network),
         targets: HashMap::new(),
         rules: HashMap::new(),
         backend_policies: HashMap::new(),
+        limits: limits.table,
         problems: builder.problems.clone(),
         served,
     };
@@ -174,7 +175,6 @@ impl Builder<'_> {
         });
         Served {
             protection: self.protection(&recipient),
-            limits: self.limits(&service),
             authenticator,
             routes,
             service,
@@ -250,23 +250,6 @@ impl Builder<'_> {
         };
         self.policies.insert(names, protection.clone());
         protection
-    }
-
-    /// The limits of a service. What was counted counts as long as a policy stays the same.
-    fn limits(&self, service: &Service) -> Vec<Limits> {
-        let object = TargetRef::service(&service.name);
-        let before = self.before.and_then(|before| before.served(&service.key));
-        let before = before.map(|served| &*served.limits).unwrap_or_default();
-        let policies = self.objects.rate_limits();
-        let policies = policies.filter(|policy| policy.is_for(&service.namespace, &object, None));
-        let kept = |policy: &RateLimitPolicy| before.iter().find(|limits| limits.policy == *policy).cloned();
-        let made = |policy: &RateLimitPolicy| Limits {
-            limiter: Arc::new(Limiter::new(&policy.limits, RandomState::new().hash_one(0))),
-            policy: policy.clone(),
-        };
-        policies
-            .map(|policy| kept(policy).unwrap_or_else(|| made(policy)))
-            .collect()
     }
 
     fn destination(&self, snapshot: &Snapshot, target: &Target) -> Option<Destination> {
@@ -347,18 +330,6 @@ impl Terms {
             _ => false,
         }
     }
-}
-
-/// Limits that are not counted here: those of routes, and those that others count.
-fn uncounted(objects: &Objects) -> impl Iterator<Item = String> {
-    objects.rate_limits().flat_map(|policy| {
-        let name = format!("RateLimitPolicy `{}/{}`", policy.namespace, policy.name);
-        let others = policy.targets.iter().filter(|target| target.object.kind != "Service");
-        let others = others.map(|target| format!("{name}: requests of {} are not counted", target.object.kind));
-        let asked = (policy.descriptors != Descriptors::new())
-            .then(|| format!("{name}: descriptors are for `external.limits` of the configuration"));
-        others.chain(asked).collect::<Vec<_>>()
-    })
 }
 
 /// What declared a service: those of Kubernetes have names of its kind.

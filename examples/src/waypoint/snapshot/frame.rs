@@ -23,6 +23,8 @@ pub(in crate::waypoint) struct Terms {
     pub(in crate::waypoint) trust_domain: String,
     pub(in crate::waypoint) network: Arc<str>,
     pub(in crate::waypoint) root_namespace: String,
+    /// Whether somebody counts requests for all proxies.
+    pub(in crate::waypoint) asks_about_limits: bool,
 }
 
 /// Takes changes of the mesh and of objects, from whoever follows them, and publishes snapshots.

@@ -18,6 +18,7 @@ use super::shelf::Lease;
 use super::state::Target;
 use super::tasks::Tasks;
 use crate::waypoint::body::BodyError;
+use crate::waypoint::headers::grpc_status;
 
 /// The body of an endpoint's answer, which holds what its request takes up.
 pub(super) struct Answer {
@@ -140,11 +141,6 @@ impl Report {
         let Endpoints { clock, chance, .. } = &*self.endpoints;
         self.cluster.record(&self.target, outcome, clock.now(), chance.draw());
     }
-}
-
-/// What a call of gRPC says about its end.
-pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 impl Body for Answer {

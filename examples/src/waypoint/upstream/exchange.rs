@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Response, StatusCode};
-use mesh_policy::traffic::balance::{Ask, EndpointId};
+use mesh_policy::traffic::balance::EndpointId;
 use mesh_policy::traffic::breaker::{Permit, Resource};
 use mesh_policy::traffic::outlier::{self, Admission};
 use mesh_policy::traffic::retry::{self, Call, Conditions, Decision, Policy, Pushback, Stop};
@@ -14,7 +14,7 @@ use mesh_xds::store::Workload;
 use tokio::time::{Instant, sleep};
 
 use super::PENALTY;
-use super::answer::{Answer, Places, Report, grpc_status};
+use super::answer::{Answer, Places, Report};
 use super::cluster::Cluster;
 use super::connections::Connections;
 use super::dial::Dial;
@@ -27,7 +27,9 @@ use super::replay::Replay;
 use super::shelf::Lease;
 use super::state::{Chosen, State};
 use super::terms::Terms;
+use super::tried::Tried;
 use crate::waypoint::body::Body;
+use crate::waypoint::headers::grpc_status;
 
 /// For how long a client is kept waiting because an endpoint wants to be left alone. Who wants more
 /// is passed on to the client, who is told for how long.
@@ -66,7 +68,7 @@ struct Attempt {
 impl<D: Dial> Exchange<'_, D> {
     /// Tries until there is an answer to be passed on, or nothing more is to be tried.
     pub(super) async fn run(self) -> Result<Sent, SendError> {
-        let mut tried = Vec::new();
+        let mut tried = Tried::default();
         let mut attempts = 0;
         let mut held: Option<Permit> = None;
         loop {
@@ -84,13 +86,14 @@ impl<D: Dial> Exchange<'_, D> {
                     return self.finish(attempt.end, attempt.places, endpoint, attempts, Stop::BodyGone);
                 }
                 Decision::Retry(retry) => {
+                    let is_unreached = matches!(attempt.end, Err(Fault::Connect(_)));
                     // The connection of an answer that nobody wants ends with it.
                     drop((attempt.end, attempt.places));
                     held = retry.permit;
                     if let Some((id, _)) = endpoint
                         && retry.elsewhere
                     {
-                        tried.push(id);
+                        tried.add(id, is_unreached);
                     }
                     sleep(retry.after).await;
                 }
@@ -146,9 +149,9 @@ impl<D: Dial> Exchange<'_, D> {
     }
 
     /// One attempt, which counts for its endpoint however it ends.
-    async fn attempt(&self, state: &State, attempts: u32, tried: &[EndpointId]) -> Attempt {
+    async fn attempt(&self, state: &State, attempts: u32, tried: &Tried) -> Attempt {
         let now = self.endpoints.clock.now();
-        let ask = Ask::new().hash(self.affinity).avoid(tried);
+        let ask = tried.ask().hash(self.affinity);
         let chosen = match state.choose(ask, now, self.endpoints.chance.draw()) {
             Ok(chosen) => chosen,
             Err(reason) => {

@@ -1,4 +1,4 @@
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
@@ -65,13 +65,6 @@ impl Head {
             shadow.parse().ok()
         });
         head
-    }
-
-    pub(super) fn is_grpc(&self) -> bool {
-        let content = self.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        content
-            .and_then(|content| content.strip_prefix(b"application/grpc"))
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     }
 
     /// How long the client of a call waits.
@@ -146,19 +139,6 @@ mod tests {
             let uri = format!("http://{host}/");
             let copy = head(&uri, &[]).shadow().write(1, false, ()).unwrap();
             assert_eq!(copy.headers()["host"], shadow);
-        }
-    }
-
-    #[test]
-    fn calls_are_told_by_their_content() {
-        for (content, is_grpc) in [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc;x=y", true),
-            ("application/grpc-web", false),
-            ("text/html", false),
-        ] {
-            assert_eq!(head("/", &[("content-type", content)]).is_grpc(), is_grpc, "{content}");
         }
     }
 }

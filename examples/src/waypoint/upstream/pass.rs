@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_policy::traffic::balance::{Ask, InFlight};
+use mesh_policy::traffic::balance::InFlight;
 use mesh_policy::traffic::breaker::{Permit, Resource};
 use mesh_policy::traffic::outlier::Outcome;
 use mesh_xds::store::Workload;
@@ -16,6 +16,7 @@ use super::endpoints::Endpoints;
 use super::error::{Fault, SendError};
 use super::order::Order;
 use super::state::{Chosen, State};
+use super::tried::Tried;
 use super::{Inner, PENALTY, Upstream, before_any};
 
 /// How many endpoints are tried for a connection.
@@ -45,15 +46,15 @@ impl<D: Dial> Upstream<D> {
             endpoints, connections, ..
         } = &*self.inner;
         let cluster = endpoints.cluster(order).ok_or_else(|| before_any(Fault::NoCluster))?;
-        let (mut tried, mut attempts) = (Vec::new(), 0);
+        let (mut tried, mut attempts) = (Tried::default(), 0);
         loop {
             attempts += 1;
             let state = cluster.state();
-            let ask = Ask::new().avoid(&tried);
-            let chosen = state.choose(ask, endpoints.clock.now(), endpoints.chance.draw());
+            let chosen = state.choose(tried.ask(), endpoints.clock.now(), endpoints.chance.draw());
             let chosen = chosen.map_err(|reason| failed(Fault::NoHealthyEndpoint(reason), attempts, None))?;
             let endpoint = Arc::clone(&chosen.target.site.workload);
-            tried.push(chosen.id);
+            // Only who is not reached is avoided.
+            tried.add(chosen.id, true);
             match reach(endpoints, &cluster, &state, connections, chosen).await {
                 Ok(passage) => return Ok(passage),
                 Err(Fault::Connect(reason)) if attempts < TRIES => {

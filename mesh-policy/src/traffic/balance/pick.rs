@@ -18,6 +18,7 @@ const ASKED: u64 = 8;
 pub struct Ask<'a> {
     hash: Option<u64>,
     avoided: &'a [EndpointId],
+    leaves: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -34,11 +35,21 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// Which endpoints have failed it already. They get it again only if no other would, which is
-    /// more than Envoy and Istio do: those draw five times.
+    /// Which endpoints have failed it already. They get it again only if no other would, not even one
+    /// of a level that gets nothing otherwise. This is more than Envoy and Istio do: those draw five
+    /// times among the endpoints that get requests.
     #[must_use]
     pub fn avoid(mut self, endpoints: &'a [EndpointId]) -> Self {
         self.avoided = endpoints;
+        self
+    }
+
+    /// Whether the whole levels of those that are [avoided](Self::avoid) are, too: their other
+    /// endpoints get it only if no other level has one that would. Envoy's
+    /// `envoy.retry_priorities.previous_priorities` does so. Default: no.
+    #[must_use]
+    pub fn leave_levels(mut self, leaves: bool) -> Self {
+        self.leaves = leaves;
         self
     }
 }
@@ -106,7 +117,8 @@ impl<T> EndpointSet<T> {
         mut admit: impl FnMut(&Endpoint<T>) -> bool,
     ) -> Result<Picked<'_, T>, NoEndpoint> {
         let mut draws = Draws::new(random);
-        for attempt in 0..ASKED {
+        let asked = if ask.leaves { 0 } else { ASKED };
+        for attempt in 0..asked {
             // Another attempt has another hash, the same for each request of that hash.
             let hash = ask
                 .hash
@@ -143,7 +155,8 @@ impl<T> EndpointSet<T> {
         self.parts.iter().find(|part| percent < u64::from(part.upto))
     }
 
-    /// Whoever is left, the better parts first.
+    /// Whoever is left: first those who have not failed the request, and of them the better parts
+    /// before levels that get nothing otherwise.
     #[cold]
     fn any(
         &self,
@@ -158,12 +171,18 @@ impl<T> EndpointSet<T> {
         if pools().all(|(_, pool)| pool.members.is_empty()) {
             return Err(NoEndpoint::Unhealthy);
         }
-        for avoided in [false, true] {
-            for (_, pool) in pools() {
-                let first = draws.below(pool.members.len() as u32) as usize;
-                let (late, early) = pool.members.split_at(first);
+        let left = self.left(ask);
+        for wanted in [Merit::Fresh, Merit::Left, Merit::Failed] {
+            let merit = |member: &Member<T>| match ask.avoided.contains(&member.id) {
+                true => Merit::Failed,
+                false if left.contains(&member.endpoint.priority) => Merit::Left,
+                false => Merit::Fresh,
+            };
+            for group in pools().map(|(_, pool)| &pool.members).chain(self.spare.iter()) {
+                let first = draws.below(group.len() as u32) as usize;
+                let (late, early) = group.split_at(first);
                 for member in early.iter().chain(late).filter_map(|at| self.members.get(*at as usize)) {
-                    if ask.avoided.contains(&member.id) == avoided && admit(&member.endpoint) {
+                    if merit(member) == wanted && admit(&member.endpoint) {
                         return Ok(Picked { member });
                     }
                 }
@@ -171,4 +190,22 @@ impl<T> EndpointSet<T> {
         }
         Err(NoEndpoint::Refused)
     }
+
+    /// The levels that a request leaves.
+    fn left(&self, ask: Ask<'_>) -> Vec<u32> {
+        if !ask.leaves {
+            return Vec::new();
+        }
+        let avoided = self.members.iter().filter(|member| ask.avoided.contains(&member.id));
+        avoided.map(|member| member.endpoint.priority).collect()
+    }
+}
+
+/// How an endpoint suits a request that has failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Merit {
+    Fresh,
+    /// Its level is one that the request leaves.
+    Left,
+    Failed,
 }

@@ -26,11 +26,15 @@ pub struct EndpointSet<T> {
     pub(super) balance: Balance,
     pub(super) members: Arc<[Member<T>]>,
     pub(super) parts: Arc<[Part]>,
+    pub(super) spare: Spare,
     health: Arc<[Health]>,
     next_id: u64,
     /// How many sets led to this one.
     generation: u64,
 }
+
+/// Endpoints that have no part of the requests and could take some, the better ones first.
+type Spare = Arc<[Box<[u32]>]>;
 
 /// Endpoints of one level and health, with their part of all requests.
 #[derive(Debug)]
@@ -76,8 +80,8 @@ impl<T> EndpointSet<T> {
             .map(health)
             .collect();
         let generation = self.generation + 1;
-        let parts = if health == self.health {
-            Arc::clone(&self.parts)
+        let (parts, spare) = if health == self.health {
+            (Arc::clone(&self.parts), Arc::clone(&self.spare))
         } else {
             divide(&self.balance, &self.members, &health, generation)
         };
@@ -85,6 +89,7 @@ impl<T> EndpointSet<T> {
             balance: self.balance.clone(),
             members: Arc::clone(&self.members),
             parts,
+            spare,
             health,
             next_id: self.next_id,
             generation,
@@ -135,8 +140,10 @@ impl<T> EndpointSet<T> {
         check_keys(&members)?;
         let health: Arc<[Health]> = members.iter().map(|member| member.endpoint.health).collect();
         let generation = before.map_or(0, |set| set.generation + 1);
+        let (parts, spare) = divide(&balance, &members, &health, generation);
         Ok(Self {
-            parts: divide(&balance, &members, &health, generation),
+            parts,
+            spare,
             members: members.into(),
             health,
             balance,
@@ -153,8 +160,8 @@ fn check_keys<T>(members: &[Member<T>]) -> Result<(), InvalidSet> {
     twice.map_or(Ok(()), |(key, _)| Err(InvalidSet::Duplicate { key: (*key).into() }))
 }
 
-/// Who gets which part of the requests.
-fn divide<T>(balance: &Balance, members: &[Member<T>], health: &[Health], generation: u64) -> Arc<[Part]> {
+/// Who gets which part of the requests, and who is left.
+fn divide<T>(balance: &Balance, members: &[Member<T>], health: &[Health], generation: u64) -> (Arc<[Part]>, Spare) {
     let mut levels: BTreeMap<u32, Vec<(u32, Health)>> = BTreeMap::new();
     for (number, (member, health)) in (0..).zip(members.iter().zip(health)) {
         levels
@@ -167,17 +174,34 @@ fn divide<T>(balance: &Balance, members: &[Member<T>], health: &[Health], genera
     let divided = || levels.values().zip(&shares);
     let healthy = divided().map(|(level, share)| (level, share.healthy, Health::Healthy, share.panics));
     let degraded = divided().map(|(level, share)| (level, share.degraded, Health::Degraded, share.panics));
-    let mut upto = 0;
-    healthy
-        .chain(degraded)
-        .filter(|(_, percent, ..)| *percent > 0)
-        .map(|(level, percent, health, panics)| {
+    let (mut upto, mut parts, mut spare) = (0, Vec::new(), Vec::new());
+    for (level, percent, health, panics) in healthy.chain(degraded) {
+        if percent > 0 {
             upto += percent;
             let serves = |member: &(u32, Health)| panics || member.1 == health;
             let pools = pools(balance, members, level, serves, generation);
-            Part { upto, pools }
-        })
-        .collect()
+            parts.push(Part { upto, pools });
+        } else if !panics {
+            spare.extend(left_over(members, level, health));
+        }
+    }
+    (parts.into(), spare.into())
+}
+
+/// The endpoints of a level with a health, unless localities have shares of it: those without one are
+/// to get nothing.
+fn left_over<T>(members: &[Member<T>], level: &[(u32, Health)], wanted: Health) -> Option<Box<[u32]>> {
+    let has_share = |number: u32| {
+        members
+            .get(number as usize)
+            .is_some_and(|member| member.endpoint.share.is_some())
+    };
+    if level.iter().any(|(number, _)| has_share(*number)) {
+        return None;
+    }
+    let of_health = level.iter().filter(|(_, health)| *health == wanted);
+    let left: Box<[u32]> = of_health.map(|(number, _)| *number).collect();
+    (!left.is_empty()).then_some(left)
 }
 
 fn counts(level: &[(u32, Health)]) -> Counts {

@@ -8,7 +8,7 @@ use crate::{
         gateway::GATEWAY_API,
         header::{HeaderMatch, HeaderTest},
         pattern::Pattern,
-        rate::{Action, Descriptors, Limit, LimitKey, LimitTarget, LocalLimit, RateLimitPolicy},
+        rate::{Action, Limit, LimitKey, LimitTarget, LocalLimit, RateLimitPolicy},
     },
 };
 
@@ -48,7 +48,7 @@ pub(super) fn read(metadata: &Metadata, mut spec: Object, file: &Arc<str>) -> Re
     }
     let (line, field) = (spec.line(), spec.path("limits").into());
     spec.finish()?;
-    if policy.limits.is_empty() && policy.descriptors == Descriptors::new() {
+    if policy.limits.is_empty() && policy.descriptors.is_empty() {
         return Err((line, ReadFault::Missing { field }));
     }
     Ok(policy)

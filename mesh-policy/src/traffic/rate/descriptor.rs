@@ -117,6 +117,11 @@ impl Descriptors {
         self
     }
 
+    /// Whether nobody is asked, whatever the request.
+    pub fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+    }
+
     /// The descriptors of a request, without those that are void or empty. If none is left there is
     /// nothing to ask.
     pub fn of<'a>(&'a self, facts: impl Into<Facts<'a>>, clusters: Clusters<'_>) -> Vec<Vec<Entry<'a>>> {

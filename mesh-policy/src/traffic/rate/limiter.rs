@@ -47,9 +47,7 @@ impl Limiter {
     /// Limits that nothing was counted for. The `seed` must be no peer's to know, as for
     /// [`KeyedBuckets::new`].
     pub fn new(limits: &[LocalLimit], seed: u64) -> Self {
-        let (everyones, single): (Vec<_>, Vec<_>) =
-            limits.iter().partition(|limit| matches!(limit.by, LimitKey::Everyone));
-        let stages = single.into_iter().chain(everyones).map(|limit| Stage {
+        let stages = limits.iter().map(|limit| Stage {
             name: limit.name.clone(),
             counter: match &limit.by {
                 LimitKey::Everyone => Counter::Everyone(Bucket::new(limit.limit)),
@@ -75,19 +73,36 @@ impl Limiter {
         facts: impl Into<Facts<'a>>,
         now: Duration,
     ) -> Result<Option<(Limit, Allowance)>, LimitReached<'_>> {
+        Self::check_all([self], facts, now)
+    }
+
+    /// The same for the limits of several policies: those for single clients of all of them before
+    /// those for all, and otherwise in this order.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`](Self::check).
+    pub fn check_all<'l, 'a>(
+        limiters: impl IntoIterator<Item = &'l Self> + Clone,
+        facts: impl Into<Facts<'a>>,
+        now: Duration,
+    ) -> Result<Option<(Limit, Allowance)>, LimitReached<'l>> {
         let facts = facts.into();
         let mut least: Option<(Limit, Allowance)> = None;
-        for stage in &self.stages {
-            let Some((limit, found)) = stage.counter.count(&facts, now) else {
-                continue;
-            };
-            let allowance = found.map_err(|limited| LimitReached {
-                name: stage.name.as_deref(),
-                limit,
-                limited,
-            })?;
-            if least.is_none_or(|(_, known)| allowance.remaining < known.remaining) {
-                least = Some((limit, allowance));
+        for (is_for_all, limiters) in [(false, limiters.clone()), (true, limiters)] {
+            let stages = limiters.into_iter().flat_map(|limiter| &limiter.stages);
+            for stage in stages.filter(|stage| matches!(stage.counter, Counter::Everyone(_)) == is_for_all) {
+                let Some((limit, found)) = stage.counter.count(&facts, now) else {
+                    continue;
+                };
+                let allowance = found.map_err(|limited| LimitReached {
+                    name: stage.name.as_deref(),
+                    limit,
+                    limited,
+                })?;
+                if least.is_none_or(|(_, known)| allowance.remaining < known.remaining) {
+                    least = Some((limit, allowance));
+                }
             }
         }
         Ok(least)
@@ -178,6 +193,20 @@ mod tests {
         }
         assert_eq!(ask(Some("b")), None);
         assert_eq!(ask(Some("b")).as_deref(), Some("all"));
+    }
+
+    #[test]
+    fn who_is_over_its_own_limit_takes_nothing_of_another_policys_for_all() {
+        let all = Limiter::new(&[limit("all", 5, LimitKey::Everyone)], 7);
+        let client = Limiter::new(&[limit("client", 1, LimitKey::Identity { keys: 64 })], 7);
+        let facts = ConnectionFacts::new();
+        let check = || Limiter::check_all([&all, &client], &facts, SECOND);
+        assert!(check().is_ok());
+        for _ in 0..9 {
+            assert_eq!(check().unwrap_err().name, Some("client"));
+        }
+        let left = all.check(&facts, SECOND).unwrap().unwrap();
+        assert_eq!(left.1.remaining, 3);
     }
 
     #[test]

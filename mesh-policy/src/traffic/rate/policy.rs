@@ -36,15 +36,6 @@ impl RateLimitPolicy {
             place: None,
         }
     }
-
-    /// Whether it is for the requests to an object in a namespace: a service, or a route of which a
-    /// rule has this name.
-    pub fn is_for(&self, namespace: &str, object: &TargetRef, rule: Option<&str>) -> bool {
-        let is_meant = |target: &LimitTarget| {
-            target.object == *object && target.rule.as_deref().is_none_or(|wanted| rule == Some(wanted))
-        };
-        *self.namespace == *namespace && self.targets.iter().any(is_meant)
-    }
 }
 
 /// Whose requests are limited.

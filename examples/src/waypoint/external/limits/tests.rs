@@ -31,7 +31,7 @@ async fn limit(external: &External, service: &str, lines: &[(&str, &str)]) -> Re
     let headers = lines.to_vec();
     let connection = ConnectionFacts::new().source_ip("10.0.0.7".parse().unwrap());
     let request = RequestFacts::new(connection, b"GET", &headers);
-    external.limit(service, Facts::from(&request), CLUSTERS).await
+    external.limit(service, &[], Facts::from(&request), CLUSTERS).await
 }
 
 fn said(code: Code) -> RateLimitResponse {

@@ -10,7 +10,7 @@ use mesh_testkit::xds::{in_service, located, workload};
 use mesh_xds_types::workload::{TunnelProtocol, Workload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::world::{App, Log, World, get, in_turn, retries, rule};
+use super::world::{App, Log, World, get, in_turn, post, retries, rule};
 use crate::proxy::stretch::Spot;
 use crate::waypoint::upstream::order::{Order, Shadow};
 use crate::waypoint::upstream::site::Way;
@@ -81,6 +81,60 @@ async fn near_endpoints_are_asked_until_too_many_of_them_are_ill() {
     // Five failures in a row, of three attempts each, are two requests.
     asked(&world, &order, 2).await;
     assert_eq!(asked(&world, &order, 20).await, counted(&[("far", 20)]));
+}
+
+/// Near endpoints are preferred, and none is ejected.
+fn near_first(world: &World) -> Order {
+    let mut order = world.order();
+    order.rule = rule(|policy| {
+        let mut outliers = OutlierRule::default();
+        outliers.max_ejection_percent = 0;
+        policy.outliers = Some(outliers);
+    });
+    order
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_is_lost_where_all_near_endpoints_are_dead_and_a_far_one_lives() {
+    for near in [&["a"][..], &["a", "b"], &["a", "b", "c", "d", "e"]] {
+        for is_http2 in [false, true] {
+            let log = Log::default();
+            let dead = near.iter().map(|uid| (*uid, App::Dead));
+            let mut world = World::new(is_http2, dead.chain([("far", App::answering(200, "far", &log))]));
+            world.divided(near, &["far"]);
+            let order = near_first(&world);
+            for number in 0..100 {
+                let (status, text, attempts) = world.ask(post(number, "!"), &order).await;
+                assert_eq!((status, &*text), (200, "far"), "{near:?}");
+                assert!(attempts >= 2, "the near ones are asked first");
+            }
+            assert_eq!(log.take().len(), 100);
+            assert_eq!(world.cluster(&order).state().ejected(), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_stays_near_while_one_there_has_not_failed_it() {
+    for (well, expected) in [
+        (&["near", "far"][..], (200, "near")),
+        (&["far"], (200, "far")),
+        // As far away as it is, nobody else has the answer.
+        (&[], (503, "far")),
+    ] {
+        let log = Log::default();
+        let apps = ["ill", "near", "far"].map(|name| {
+            let status = if well.contains(&name) { 200 } else { 503 };
+            (name, App::answering(status, name, &log))
+        });
+        let mut world = World::new(false, apps);
+        world.divided(&["ill", "near"], &["far"]);
+        let order = near_first(&world);
+        for number in 0..50 {
+            let (status, text, _) = world.ask(get(number), &order).await;
+            assert_eq!((status, &*text), expected);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -187,3 +187,40 @@ async fn no_request_is_lost_or_done_twice_and_what_is_well_comes_back() {
         run(seed, true).await;
     }
 }
+
+/// Answers, and ends the connection: the next request finds out anew whether the endpoint is there.
+fn once() -> App {
+    App::http(async |_| {
+        let mut answer = answer(200, "well");
+        let close = hyper::header::HeaderValue::from_static("close");
+        answer.headers_mut().insert(hyper::header::CONNECTION, close);
+        Ok(answer)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn near_endpoints_may_come_and_go_while_a_far_one_is_there() {
+    for seed in 0..20 {
+        let mut dice = Dice(seed);
+        let mut world = World::new(false, NAMES.into_iter().chain(["far"]).map(|name| (name, once())));
+        world.divided(&NAMES, &["far"]);
+        let mut order = world.order();
+        order.rule = rule(|policy| policy.outliers = Some(OutlierRule::default()));
+        let (world, order) = (Arc::new(world), Arc::new(order));
+        let mut asking = JoinSet::new();
+        for number in 0..REQUESTS {
+            if dice.below(4) == 0 {
+                let name = NAMES[dice.below(4) as usize];
+                let app = if dice.below(4) == 0 { once() } else { App::Dead };
+                world.net.set(name, app);
+            }
+            let (world, order) = (Arc::clone(&world), Arc::clone(&order));
+            asking.spawn(async move { world.ask(post(number, "text"), &order).await });
+            sleep(Duration::from_millis(dice.below(100))).await;
+        }
+        for (status, text, attempts) in asking.join_all().await {
+            assert_eq!((status, &*text), (200, "well"), "seed {seed}, {attempts} attempts");
+        }
+        assert!(world.net.dials("far") > 0 && NAMES.iter().all(|name| world.net.dials(name) > 0));
+    }
+}

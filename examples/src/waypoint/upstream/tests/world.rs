@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use mesh_policy::traffic::{BalanceRule, ConnectionLimits, DestinationRule, PortPolicy, Retries, Timeouts};
-use mesh_testkit::xds::{in_service, service, workload};
+use mesh_testkit::xds::{in_service, located, service, workload};
 use mesh_xds::store::{Identity, Service, Store};
 use mesh_xds_types::workload::Workload;
 use tokio::io::DuplexStream;
@@ -216,6 +216,18 @@ impl World {
     /// Makes these the workloads of the mesh.
     pub(super) fn workloads(&mut self, workloads: &[Workload]) {
         self.service = take(&self.endpoints, workloads);
+    }
+
+    /// Makes these the endpoints at the waypoint's own place, and at another one.
+    pub(super) fn divided(&mut self, near: &[&str], far: &[&str]) {
+        let near = near.iter().map(|uid| (uid, "r/z/s"));
+        let places = near.chain(far.iter().map(|uid| (uid, "r/other/s")));
+        let endpoints = places.enumerate().map(|(number, (uid, place))| {
+            let at = format!("10.0.1.{}", number + 1);
+            located(in_service(workload(uid, &at), "shop"), place)
+        });
+        let here = located(workload("waypoint", "10.0.0.9"), "r/z/s");
+        self.workloads(&[here].into_iter().chain(endpoints).collect::<Vec<_>>());
     }
 
     pub(super) fn order(&self) -> Order {

@@ -1,0 +1,83 @@
+//! Whom else a request needs the consent of. They are asked first of all, as in Istio: what they change
+//! about the request, a token that they bring for one, is what is judged then.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
+use mesh_policy::Known;
+use mesh_policy::authz::PolicySet;
+
+use super::judge::with_facts;
+use super::{Subject, wall_clock};
+use crate::waypoint::answer::Answer;
+use crate::waypoint::body::Body;
+use crate::waypoint::client::Client;
+use crate::waypoint::external::{About, Edits, End, Unauthorized};
+use crate::waypoint::headers;
+
+/// A request to which everybody agrees whom CUSTOM policies have asked about it.
+pub(super) struct Agreed {
+    /// As they have changed it.
+    pub(super) head: Parts,
+    pub(super) content: Body,
+    /// What is to be changed about the answer.
+    pub(super) response: Edits,
+    /// Who was asked.
+    pub(super) providers: Vec<Box<str>>,
+    _by_consulting: (),
+}
+
+/// Asks the providers of those CUSTOM policies that a request matches as it came.
+pub(super) async fn consult(
+    client: &Client,
+    set: &Arc<PolicySet>,
+    head: Parts,
+    content: Body,
+    subject: &Subject,
+) -> Result<Agreed, Answer> {
+    let agreed = |head, content, response, providers| Agreed {
+        head,
+        content,
+        response,
+        providers,
+        _by_consulting: (),
+    };
+    let asks = set.providers().next().is_some();
+    // CUSTOM policies cannot turn on what a token says.
+    let decide = || with_facts(client, &head, subject, Known::Unavailable, |facts| set.decide(facts));
+    let decision = asks.then(decide);
+    let Some(decision) = decision.filter(|decision| decision.providers(set).next().is_some()) else {
+        return Ok(agreed(head, content, Edits::default(), Vec::new()));
+    };
+    let worker = &client.worker;
+    let id = head.headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());
+    let id = id.unwrap_or_default().to_owned();
+    let unknown = ([0, 0, 0, 0], 0).into();
+    let about = About {
+        source: End {
+            address: client.addr.unwrap_or(unknown),
+            identity: Some(&client.id),
+        },
+        destination: End {
+            address: client.destination.unwrap_or(unknown),
+            identity: Some(&worker.gateway.id),
+        },
+        authority: subject.authority.as_str(),
+        id: &id,
+        time: wall_clock(),
+    };
+    let request = Request::from_parts(head, content);
+    let asked = worker.external.authorize(decision.providers(set), request, &about);
+    match asked.await {
+        Ok(authorized) => {
+            let (mut head, content) = authorized.request.into_parts();
+            headers::request_end_to_end(&mut head.headers);
+            let providers = decision.providers(set).map(Box::from).collect();
+            Ok(agreed(head, content.boxed(), authorized.response, providers))
+        }
+        Err(Unauthorized::Refused(refused)) => Err(refused.into()),
+        Err(Unauthorized::Body(error)) => Err(Answer::malformed(StatusCode::BAD_REQUEST, &error)),
+    }
+}
