@@ -9,6 +9,7 @@ mod clock;
 mod cluster;
 mod connections;
 mod dial;
+mod due;
 mod endpoints;
 mod error;
 mod exchange;
@@ -177,6 +178,7 @@ impl<D: Dial> Inner<D> {
             affinity: affinity.as_ref().map(|affinity| affinity.hash),
             policy: exchange::policy(&settings, order, &timeouts, &self.conditions),
             deadline: timeouts.request.map(|timeout| now.saturating_add(timeout)),
+            is_clients: timeouts.request != order.timeouts.request,
         };
         let mut sent = exchange.run().await?;
         let given = affinity.and_then(|affinity| HeaderValue::try_from(affinity.cookie?).ok());

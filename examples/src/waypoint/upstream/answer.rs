@@ -9,9 +9,10 @@ use mesh_policy::traffic::balance::InFlight;
 use mesh_policy::traffic::breaker::Permit;
 use mesh_policy::traffic::outlier::Outcome;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::cluster::Cluster;
+use super::due::{Due, Whose};
 use super::endpoints::Endpoints;
 use super::shelf::Lease;
 use super::state::Target;
@@ -56,8 +57,8 @@ pub(super) struct Report {
 }
 
 impl Answer {
-    /// An answer that may take until `deadline`. Tasks look after that.
-    pub(super) fn new(body: Incoming, places: Places, deadline: Option<Instant>, tasks: &Tasks) -> Self {
+    /// An answer that may take until it is `due`. Tasks look after that.
+    pub(super) fn new(body: Incoming, places: Places, due: Option<Due>, tasks: &Tasks) -> Self {
         let mut open = Open {
             body: Some(body),
             places: Some(places),
@@ -68,11 +69,11 @@ impl Answer {
         }
         let is_over = open.places.is_none();
         let open = Arc::new(Mutex::new(open));
-        let limit = deadline.filter(|_| !is_over).map(|deadline| {
+        let limit = due.filter(|_| !is_over).map(|due| {
             let open = Arc::clone(&open);
             tasks.start(async move {
-                sleep_until(deadline).await;
-                cut_off(&open);
+                sleep_until(due.at).await;
+                cut_off(&open, due.whose);
             })
         });
         Self { open, limit }
@@ -115,7 +116,7 @@ impl Open {
 }
 
 /// Ends an answer whose time is up.
-fn cut_off(open: &Mutex<Open>) {
+fn cut_off(open: &Mutex<Open>, whose: Whose) {
     let mut open = lock(open);
     let Some(places) = open.places.take() else {
         return;
@@ -124,10 +125,10 @@ fn cut_off(open: &Mutex<Open>) {
     // Others may want the lock by what is let go.
     drop(open);
     // Where nobody waits it is not the endpoint that is late.
-    if let Some(reader) = reader {
+    if reader.is_some() && whose == Whose::Request {
         places.report.record(Outcome::LocalFailure);
-        reader.wake();
     }
+    reader.into_iter().for_each(Waker::wake);
     drop((body, places));
 }
 

@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
 use super::dial::{Dial, DialError};
-use super::error::Fault;
+use super::due::{self, Due};
+use super::error::{Fault, Late};
 use super::shelf::{Lease, Make, Making, One, Shelf};
 use super::site::Site;
 use super::tasks::Tasks;
@@ -52,7 +53,8 @@ impl<D: Dial> Connections<D> {
     }
 
     /// A connection to an endpoint that is ready for a request. Nothing of a request is written
-    /// before: whatever fails here leaves it unsent.
+    /// before: whatever fails here leaves it unsent. Who waits until `due` is told for whom: the
+    /// endpoint, or others who have the connections that there may be.
     ///
     /// # Cancel safety
     ///
@@ -63,6 +65,7 @@ impl<D: Dial> Connections<D> {
         is_http2: bool,
         terms: &Terms,
         breaker: &Breaker,
+        due: Option<Due>,
     ) -> Result<Lease, Fault> {
         let shelf = self.shelf(site);
         let ready = |now| match is_http2 {
@@ -74,16 +77,15 @@ impl<D: Dial> Connections<D> {
         }
         let _pending = breaker.acquire(Resource::Pending).map_err(Fault::Overflow)?;
         loop {
-            let made = if is_http2 {
-                self.make_shared(&shelf, site, terms, breaker).await
+            if is_http2 {
+                self.make_shared(&shelf, site, terms, breaker, due).await?;
             } else if let Some(berth) = berth(&shelf, breaker) {
-                let made = self.make_one(&shelf, site, terms, berth).await;
+                let making = self.make_one(&shelf, site, terms, berth);
+                let made = due::wait(due, Due::unconnected, making).await?;
                 return made.map_err(|error| Fault::Connect(Arc::new(error)));
             } else {
-                shelf.quay.freed().await;
-                Ok(())
-            };
-            made.map_err(Fault::Connect)?;
+                freed(&shelf, due).await?;
+            }
             if let Some(lease) = ready(self.clock.now()) {
                 return Ok(lease);
             }
@@ -110,22 +112,23 @@ impl<D: Dial> Connections<D> {
         site: &Site,
         terms: &Terms,
         breaker: &Breaker,
-    ) -> Result<(), Arc<DialError>> {
-        match shelf.make() {
+        due: Option<Due>,
+    ) -> Result<(), Fault> {
+        let made = match shelf.make() {
             Make::Wait(mut told) => {
                 // Whoever makes it says nothing where it is made, or given up.
-                drop(told.changed().await);
+                drop(due::wait(due, Due::unconnected, told.changed()).await?);
                 told.borrow().clone().map_or(Ok(()), Err)
             }
             Make::Do(making) => {
                 let Some(berth) = berth(shelf, breaker) else {
                     drop(making);
-                    shelf.quay.freed().await;
-                    return Ok(());
+                    return freed(shelf, due).await;
                 };
-                self.share(making, site, terms, berth).await
+                due::wait(due, Due::unconnected, self.share(making, site, terms, berth)).await?
             }
-        }
+        };
+        made.map_err(Fault::Connect)
     }
 
     async fn share(&self, making: Making, site: &Site, terms: &Terms, berth: Berth) -> Result<(), Arc<DialError>> {
@@ -198,6 +201,11 @@ impl<D: Dial> Connections<D> {
             }
         });
     }
+}
+
+/// Waits until there may be a place, or a connection that nobody uses.
+async fn freed(shelf: &Shelf, due: Option<Due>) -> Result<(), Fault> {
+    due::wait(due, |due| due.fault(Late::Others), shelf.quay.freed()).await
 }
 
 /// A place for another connection. Where a breaker has none left there is still one for an endpoint

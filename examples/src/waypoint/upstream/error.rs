@@ -35,9 +35,9 @@ pub(in crate::waypoint) enum Fault {
     #[error("cannot reach the endpoint: {0}")]
     Connect(Arc<DialError>),
     #[error("no answer in the time for one attempt")]
-    AttemptTimeout,
+    AttemptTimeout(Late),
     #[error("no answer in time")]
-    Timeout,
+    Timeout(Late),
     #[error("endpoint refused the request")]
     Refused,
     #[error("connection ended before the request")]
@@ -50,6 +50,16 @@ pub(in crate::waypoint) enum Fault {
     Client,
     #[error("request cannot be written as HTTP")]
     Unwritable,
+}
+
+/// Who kept a request waiting until its time was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::waypoint) enum Late {
+    Endpoint,
+    /// It has not sent all of the request in time for an answer, or gave the time itself.
+    Client,
+    /// Other requests, which have all connections that there may be.
+    Others,
 }
 
 /// What a client is told, and what the access log says.
@@ -72,8 +82,8 @@ impl Fault {
             Self::NoHealthyEndpoint(_) => (UNAVAILABLE, "UH", "no healthy upstream"),
             Self::Overflow(_) => (UNAVAILABLE, "UO", "upstream overloaded"),
             Self::Connect(_) => (UNAVAILABLE, "UF", "upstream connection failure"),
-            Self::AttemptTimeout => ((StatusCode::GATEWAY_TIMEOUT, 14), "UT", "upstream request timeout"),
-            Self::Timeout => ((StatusCode::GATEWAY_TIMEOUT, 4), "UT", "upstream request timeout"),
+            Self::AttemptTimeout(_) => ((StatusCode::GATEWAY_TIMEOUT, 14), "UT", "upstream request timeout"),
+            Self::Timeout(_) => ((StatusCode::GATEWAY_TIMEOUT, 4), "UT", "upstream request timeout"),
             Self::Refused => (UNAVAILABLE, "UR", "upstream refused the request"),
             Self::ResetBeforeRequest | Self::Reset(_) => (UNAVAILABLE, "UC", "upstream connection termination"),
             Self::Garbled(_) => ((StatusCode::BAD_GATEWAY, 14), "UPE", "upstream protocol error"),
@@ -95,9 +105,9 @@ impl Fault {
             Self::Refused => Failure::Refused,
             Self::ResetBeforeRequest => Failure::ResetBeforeRequest,
             Self::Reset(_) | Self::Garbled(_) => Failure::Reset,
-            Self::AttemptTimeout => Failure::Timeout,
-            Self::Overflow(_) => Failure::Overflow,
-            Self::NoCluster | Self::NoHealthyEndpoint(_) | Self::Timeout | Self::Client | Self::Unwritable => {
+            Self::AttemptTimeout(Late::Others) | Self::Overflow(_) => Failure::Overflow,
+            Self::AttemptTimeout(_) => Failure::Timeout,
+            Self::NoCluster | Self::NoHealthyEndpoint(_) | Self::Timeout(_) | Self::Client | Self::Unwritable => {
                 return None;
             }
         })
@@ -106,7 +116,7 @@ impl Fault {
     /// Whether it tells something about the endpoint.
     pub(super) fn is_of_endpoint(&self) -> bool {
         match self {
-            Self::Timeout => true,
+            Self::Timeout(late) | Self::AttemptTimeout(late) => *late == Late::Endpoint,
             Self::Overflow(_) | Self::ResetBeforeRequest => false,
             other => other.failure().is_some(),
         }
@@ -186,8 +196,8 @@ mod tests {
         for (fault, status, grpc, flag) in [
             (Fault::NoHealthyEndpoint(NoEndpoint::Empty), 503, 14, "UH"),
             (Fault::Connect(Arc::new(DialError::Timeout)), 503, 14, "UF"),
-            (Fault::AttemptTimeout, 504, 14, "UT"),
-            (Fault::Timeout, 504, 4, "UT"),
+            (Fault::AttemptTimeout(Late::Endpoint), 504, 14, "UT"),
+            (Fault::Timeout(Late::Endpoint), 504, 4, "UT"),
             (Fault::Refused, 503, 14, "UR"),
             (Fault::ResetBeforeRequest, 503, 14, "UC"),
             (Fault::Client, 400, 13, "DC"),

@@ -11,15 +11,16 @@ use mesh_policy::traffic::retry::{self, Call, Conditions, Decision, Policy, Push
 use mesh_policy::traffic::upstream::Settings;
 use mesh_policy::traffic::{Timeouts, grpc_timeout};
 use mesh_xds::store::Workload;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::PENALTY;
 use super::answer::{Answer, Places, Report};
 use super::cluster::Cluster;
 use super::connections::Connections;
-use super::dial::{Dial, DialError};
+use super::dial::Dial;
+use super::due::{self, Due, Whose};
 use super::endpoints::Endpoints;
-use super::error::{Fault, Flags, SendError};
+use super::error::{Fault, Flags, Late, SendError};
 use super::head::Head;
 use super::order::{Order, Sent};
 use super::replay::Replay;
@@ -52,6 +53,8 @@ pub(super) struct Exchange<'a, D> {
     pub(super) policy: Policy,
     /// When all must be done.
     pub(super) deadline: Option<Duration>,
+    /// Whether that is what the client says, and no route.
+    pub(super) is_clients: bool,
 }
 
 /// What became of an attempt.
@@ -118,7 +121,7 @@ impl<D: Dial> Exchange<'_, D> {
                 flags: Flags::of_answer(stop),
             }),
             (end, _, endpoint) => Err(SendError {
-                fault: end.err().unwrap_or(Fault::Timeout),
+                fault: end.err().unwrap_or(Fault::Timeout(Late::Endpoint)),
                 attempts,
                 endpoint,
                 stop,
@@ -133,10 +136,15 @@ impl<D: Dial> Exchange<'_, D> {
             count.hold((places.request, places.in_flight));
             return Response::from_parts(head, crate::waypoint::body::of_endpoint(body));
         }
-        let deadline = self
-            .deadline
-            .and_then(|deadline| self.endpoints.clock.instant(deadline));
-        let answer = Answer::new(body, places, deadline, &self.connections.tasks);
+        let due = self.due(self.deadline).map(|due| match self.replay.is_read() {
+            true => due,
+            // The endpoint may be waiting for it.
+            false => Due {
+                whose: Whose::Client,
+                ..due
+            },
+        });
+        let answer = Answer::new(body, places, due, &self.connections.tasks);
         Response::from_parts(head, Body::new(answer))
     }
 
@@ -211,32 +219,23 @@ impl<D: Dial> Exchange<'_, D> {
         attempts: u32,
         deadline: Option<Duration>,
     ) -> Result<(Response<Incoming>, Lease, Permit), Fault> {
-        let late = deadline.and_then(|deadline| self.endpoints.clock.instant(deadline));
-        let is_last = deadline == self.deadline;
+        let due = self.due(deadline);
         let (site, terms) = (&report.target.site, Terms::of(&state.settings));
         let mut stale = 0;
         loop {
             let acquiring = self
                 .connections
-                .acquire(site, self.order.is_http2, &terms, &state.breaker);
-            let mut lease = match late {
-                None => acquiring.await?,
-                Some(late) => timeout_at(late, acquiring).await.map_err(|_| match is_last {
-                    true => Fault::Timeout,
-                    false => Fault::Connect(Arc::new(DialError::Timeout)),
-                })??,
-            };
+                .acquire(site, self.order.is_http2, &terms, &state.breaker, due);
+            let mut lease = acquiring.await?;
             let permit = state.breaker.acquire(Resource::Requests).map_err(Fault::Overflow)?;
             let request = self.head.write(attempts, lease.is_http2(), self.replay.play());
-            let sending = lease.send(request.ok_or(Fault::Unwritable)?);
-            let sent = match late {
-                None => sending.await,
-                Some(late) => timeout_at(late, sending).await.unwrap_or(Err(match is_last {
-                    true => Fault::Timeout,
-                    false => Fault::AttemptTimeout,
-                })),
+            let began = Instant::now();
+            let late = |due: Due| match self.replay.is_late(began) {
+                true => due.fault(Late::Client),
+                false => due.fault(Late::Endpoint),
             };
-            match sent {
+            let sending = lease.send(request.ok_or(Fault::Unwritable)?);
+            match due::wait(due, late, sending).await.and_then(|sent| sent) {
                 Ok(response) => return Ok((response, lease, permit)),
                 Err(_) if self.replay.has_failed() => return Err(Fault::Client),
                 // It was idle for too long, which says nothing about who is at its other end. Each such
@@ -247,6 +246,17 @@ impl<D: Dial> Exchange<'_, D> {
                 Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// When this time is up.
+    fn due(&self, deadline: Option<Duration>) -> Option<Due> {
+        let at = self.endpoints.clock.instant(deadline?)?;
+        let whose = match (deadline == self.deadline, self.is_clients) {
+            (false, _) => Whose::Attempt,
+            (true, false) => Whose::Request,
+            (true, true) => Whose::Client,
+        };
+        Some(Due { at, whose })
     }
 
     fn decide(&self, state: &State, attempts: u32, attempt: &Attempt) -> Decision<Option<Permit>> {

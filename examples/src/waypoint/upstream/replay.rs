@@ -6,11 +6,16 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::waypoint::body::{Body, BodyError};
 
 /// What a chunk counts beside its bytes, so that many small ones are not kept for free.
 const CHUNK_COST: usize = 64;
+
+/// Of how much of an attempt's time an endpoint must have had all but one part to be late: the rest of
+/// a request that comes at the last moment leaves it no time.
+const CLIENTS_SHARE: u32 = 10;
 
 /// A request's body, which can be sent again for as long as all of it that was read is kept.
 #[derive(Clone)]
@@ -63,6 +68,10 @@ struct State {
     trailers: Option<HeaderMap>,
     is_lost: bool,
     has_failed: bool,
+    /// Whether an attempt waits for the client.
+    is_awaited: bool,
+    /// When one last had to.
+    waited: Option<Instant>,
     /// Who wants the whole body once it is there.
     taps: Vec<oneshot::Sender<Whole>>,
 }
@@ -85,6 +94,8 @@ impl Replay {
                 trailers: None,
                 is_lost: false,
                 has_failed: false,
+                is_awaited: false,
+                waited: None,
                 taps: Vec::new(),
             }),
         })))
@@ -126,6 +137,21 @@ impl Replay {
             let is_whole = !state.is_lost && !state.has_failed;
             state.attempt += u32::from(is_whole);
             is_whole
+        })
+    }
+
+    /// Whether all of it was read.
+    pub(super) fn is_read(&self) -> bool {
+        self.0.as_ref().is_none_or(|tape| tape.lock().source.is_none())
+    }
+
+    /// Whether the client took more than a [tenth](CLIENTS_SHARE) of the time of an attempt that began
+    /// then, or has still not sent all.
+    pub(super) fn is_late(&self, began: Instant) -> bool {
+        self.0.as_ref().is_some_and(|tape| {
+            let state = tape.lock();
+            let waited = state.waited.map(|waited| waited.saturating_duration_since(began));
+            state.is_awaited || waited.is_some_and(|waited| waited > began.elapsed() / CLIENTS_SHARE)
         })
     }
 
@@ -180,6 +206,8 @@ impl From<Whole> for Replay {
                 trailers,
                 is_lost: false,
                 has_failed: false,
+                is_awaited: false,
+                waited: None,
                 taps: Vec::new(),
             }),
         })))
@@ -206,7 +234,11 @@ impl State {
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);
         };
-        let frame = std::task::ready!(Pin::new(source).poll_frame(cx));
+        let polled = Pin::new(source).poll_frame(cx);
+        if std::mem::replace(&mut self.is_awaited, polled.is_pending()) {
+            self.waited = Some(Instant::now());
+        }
+        let frame = std::task::ready!(polled);
         match &frame {
             None => self.end(),
             Some(Err(_)) => {

@@ -143,7 +143,10 @@ async fn an_attempt_has_its_own_time_and_all_have_theirs() {
         let began = Instant::now();
         let error = hung.send(get(1), &order).await.unwrap_err();
         // The first attempt's time is not enough for a second whole one.
-        assert!(matches!(error.fault, Fault::AttemptTimeout | Fault::Timeout), "{error}");
+        assert!(
+            matches!(error.fault, Fault::AttemptTimeout(_) | Fault::Timeout(_)),
+            "{error}"
+        );
         assert_eq!(error.status(), 504);
         assert!(began.elapsed() <= 3 * SECOND);
     }

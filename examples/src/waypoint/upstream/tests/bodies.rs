@@ -26,7 +26,7 @@ impl hyper::body::Body for Trickle {
     }
 }
 
-fn trickle() -> (mpsc::Sender<Result<Bytes, BodyError>>, Request<Body>) {
+pub(super) fn trickle() -> (mpsc::Sender<Result<Bytes, BodyError>>, Request<Body>) {
     let (sender, receiver) = mpsc::channel(8);
     let request = Request::put("http://shop/a")
         .body(Body::new(Trickle(receiver)))
