@@ -15,6 +15,7 @@
 //!   hostname: till.shop.svc
 //!   vips: ["/10.96.0.1"]
 //!   ports: {80: 8080}
+//!   appProtocols: {80: HTTP11}
 //! "#)?;
 //! assert_eq!(mesh.snapshot().workload_count(), 1);
 //! # Ok::<(), mesh_xds::local::LocalError>(())

@@ -17,7 +17,7 @@ spec:
 ";
 
 /// An application that takes what is no HTTP for an end.
-async fn is_carried(cluster: &Cluster, account: &str) -> bool {
+pub async fn is_carried(cluster: &Cluster, account: &str) -> bool {
     let caller = cluster.call(account).await;
     let mut tunnel = caller.open().await.unwrap();
     tunnel.write_all(b"hello, no HTTP\r\n\r\n").await.unwrap();
@@ -46,7 +46,7 @@ async fn a_policy_about_requests_lets_no_bytes_pass() {
     assert!(!is_carried(&cluster, "cart").await);
 }
 
-const LIMIT: &str = "
+pub const LIMIT: &str = "
 apiVersion: traffic.mesh.internal/v1
 kind: RateLimitPolicy
 metadata: {name: slow, namespace: shop}
@@ -55,7 +55,7 @@ spec:
   limits: [{requests: 2, per: 1h}]
 ";
 
-const ROUTE: &str = "
+pub const ROUTE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: till, namespace: shop}

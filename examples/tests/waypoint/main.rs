@@ -27,6 +27,7 @@ mod http;
 mod idle;
 mod issuer;
 mod limits;
+mod networks;
 #[allow(unused, reason = "the nodes' own tests need more of it")]
 #[path = "../node_proxy/nodes.rs"]
 mod nodes;

@@ -7,6 +7,7 @@ use hyper::Version;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, Instant};
 
+use crate::bytes::{LIMIT, ROUTE, is_carried};
 use crate::cluster::{Cluster, get, told, whole};
 use crate::shop::Shop;
 use crate::world::{App, soon};
@@ -36,6 +37,14 @@ async fn a_server_that_speaks_first_is_not_kept_waiting_on_a_port_for_tcp() {
     assert_eq!(answer, "hello\n");
     // Before anybody would have given up looking for HTTP.
     assert!(began.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn what_is_said_about_requests_is_not_about_a_port_for_tcp() {
+    let cluster = Cluster::start_with(&format!("{LIMIT}---{ROUTE}"), "shows_clients = true\n").await;
+    assert!(!is_carried(&cluster, "cart").await);
+    declare(&cluster, "TCP").await;
+    assert!(is_carried(&cluster, "cart").await);
 }
 
 #[tokio::test]
