@@ -10,7 +10,7 @@
 //!
 //! Both take as long as the services may: 200 ms for each provider and 20 ms for limits, if the
 //! configuration does not say otherwise, plus what the request's body takes that a provider is to be
-//! told of. Dropping either future ends the call.
+//! told of, a minute at most for each. Dropping either future ends the call.
 //!
 //! Spans of requests begin with [`Spans::begin`], which also tells the next one of the trace, and end
 //! with what came of the request.

@@ -6,11 +6,13 @@ mod question;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use hyper::body::Body;
 use mesh_xds_types::ext_authz::authorization_client::AuthorizationClient;
+use tokio::time::timeout;
 
 use self::answer::{Answer, answer};
 use self::question::question;
@@ -23,6 +25,9 @@ use super::edits::Edits;
 use super::refused::{Reason, Refused};
 use super::reply::Reply;
 use crate::proxy::control_plane::DialSetupError;
+
+/// How long a client has for what a provider is to be told of its body. No route's time has begun then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A provider, as all workers share it.
 #[derive(Clone)]
@@ -89,10 +94,10 @@ impl Asked {
     ) -> Result<Request<Begun<B>>, Unauthorized<B::Error>> {
         let (mut head, mut body) = request.into_parts();
         let mut told = None;
-        // A client that wants another protocol waits for an answer before it sends anything.
-        let bound = self.config.with_request_body.filter(|_| !asks_to_switch(&head));
-        if let Some(bound) = bound {
-            let (begun, beginning) = body.read(bound.max_bytes).await.map_err(Unauthorized::Body)?;
+        if let Some(bound) = self.config.with_request_body {
+            let read = timeout(BODY_TIMEOUT, body.read(bound.max_bytes)).await;
+            let read = read.map_err(|_| refused(Reply::bare(StatusCode::REQUEST_TIMEOUT), Reason::BodyTooSlow))?;
+            let (begun, beginning) = read.map_err(Unauthorized::Body)?;
             if beginning.is_partial && !bound.allow_partial {
                 return Err(refused(
                     Reply::bare(StatusCode::PAYLOAD_TOO_LARGE),
@@ -147,9 +152,4 @@ pub(super) fn unknown<E>() -> Unauthorized<E> {
 
 fn refused<E>(reply: Reply, reason: Reason) -> Unauthorized<E> {
     Unauthorized::Refused(Refused { reply, reason })
-}
-
-/// Whether a request is the beginning of something else: an upgrade, or a tunnel.
-fn asks_to_switch(head: &http::request::Parts) -> bool {
-    head.method == http::Method::CONNECT || head.headers.contains_key(http::header::UPGRADE)
 }

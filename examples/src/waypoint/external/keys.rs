@@ -52,6 +52,15 @@ struct Place {
     is_tried: bool,
 }
 
+/// A place that is to be called.
+struct Wanted {
+    name: PlaceName,
+    /// How long calling it may take.
+    timeout: Duration,
+    /// Whether it was called since it is wanted.
+    is_tried: bool,
+}
+
 /// What a place is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PlaceName {
@@ -150,16 +159,17 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// All places, and how long calling each may take.
-    fn places(&self) -> Vec<(PlaceName, Duration)> {
+    /// All places.
+    fn places(&self) -> Vec<Wanted> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         let places = held.iter().flat_map(|(issuer, places)| {
-            places.iter().map(|place| {
-                let name = PlaceName {
+            places.iter().map(|place| Wanted {
+                name: PlaceName {
                     issuer: issuer.clone(),
                     uri: place.uri.clone(),
-                };
-                (name, place.timeout)
+                },
+                timeout: place.timeout,
+                is_tried: place.is_tried,
             })
         });
         places.collect()

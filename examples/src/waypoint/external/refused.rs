@@ -16,6 +16,8 @@ pub(in crate::waypoint) enum Reason {
     AuthorizationFailed,
     /// The body is larger than what a provider is to be told of it.
     BodyTooLarge,
+    /// What a provider is to be told of the body takes too long.
+    BodyTooSlow,
     /// There are too many requests.
     Limited,
     /// Whoever counts requests does not answer.
@@ -27,7 +29,7 @@ impl Reason {
     pub(in crate::waypoint) fn flag(self) -> &'static str {
         match self {
             Self::Denied | Self::AuthorizationFailed => "UAEX",
-            Self::BodyTooLarge => "-",
+            Self::BodyTooLarge | Self::BodyTooSlow => "-",
             Self::Limited => "RL",
             Self::LimitFailed => "RLSE",
         }
@@ -39,6 +41,7 @@ impl Reason {
             Self::Denied => "ext_authz_denied",
             Self::AuthorizationFailed => "ext_authz_error",
             Self::BodyTooLarge => "request_payload_too_large",
+            Self::BodyTooSlow => "request_overall_timeout",
             Self::Limited => "request_rate_limited",
             Self::LimitFailed => "rate_limiter_error",
         }

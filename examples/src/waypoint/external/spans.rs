@@ -14,6 +14,10 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// How many spans wait to be sent. More are lost, and requests wait for nothing.
 const MAX_WAITING: usize = 4096;
+/// The most bytes that are kept of what a client says: a `tracestate` as a whole (W3C Trace Context
+/// §3.3.1.5 asks for no more), and the beginning of any other text. Clients say whether they are traced,
+/// and the spans that wait are many.
+const MAX_TEXT: usize = 512;
 
 /// What begins spans. Unless somebody collects them there are none, and trace contexts pass as they
 /// are.
@@ -103,13 +107,12 @@ impl Spans {
         if client.is_none() {
             headers.remove(TRACESTATE);
         }
-        let states = headers.get_all(TRACESTATE).iter().filter_map(|line| line.to_str().ok());
         Some(Open {
             spans: spans.clone(),
             trace_id,
             id: own.parent_id().get(),
             parent: client.map(|client| client.parent_id().get()),
-            tracestate: states.collect::<Vec<_>>().join(","),
+            tracestate: tracestate(headers),
             began: now,
         })
     }
@@ -128,9 +131,10 @@ impl Open {
         } = self;
         let Ended {
             name,
-            attributes,
+            mut attributes,
             is_failure,
         } = ended;
+        attributes.iter_mut().for_each(|(_, attribute)| attribute.shorten());
         let span = Span {
             trace_id,
             id,
@@ -145,6 +149,27 @@ impl Open {
         // What nobody takes is lost.
         spans.try_send(span).ok();
     }
+}
+
+impl Attribute {
+    fn shorten(&mut self) {
+        if let Self::Text(text) = self
+            && text.len() > MAX_TEXT
+        {
+            text.truncate(text.floor_char_boundary(MAX_TEXT));
+            text.shrink_to_fit();
+        }
+    }
+}
+
+/// What vendors say of the trace; nothing if that is too much.
+fn tracestate(headers: &HeaderMap) -> String {
+    let lines = || headers.get_all(TRACESTATE).iter();
+    if lines().map(HeaderValue::len).sum::<usize>() > MAX_TEXT {
+        return String::new();
+    }
+    let states: Vec<_> = lines().filter_map(|line| line.to_str().ok()).collect();
+    states.join(",")
 }
 
 /// The trace context that a client sent, if it is one (W3C Trace Context §3.2: one line, or none).
@@ -201,6 +226,30 @@ mod tests {
             is_failure: true,
         };
         assert_eq!(span, expected);
+    }
+
+    #[test]
+    fn spans_that_wait_keep_little_of_what_clients_say() {
+        let (spans, mut collected) = Spans::collected(100.0);
+        for (bytes, kept) in [(MAX_TEXT, MAX_TEXT), (MAX_TEXT + 1, 0)] {
+            let mut headers = headers(&[TRACED]);
+            let long = "x".repeat(bytes);
+            headers.insert(TRACESTATE, HeaderValue::try_from(&long).unwrap());
+            let open = spans.begin(&mut headers, START).unwrap();
+            assert_eq!(headers[TRACESTATE], long, "what is passed on is whole");
+            let ended = Ended {
+                name: "GET".into(),
+                attributes: vec![("url.path", Attribute::Text("é".repeat(bytes)))],
+                is_failure: false,
+            };
+            open.end(ended, Duration::ZERO);
+            let span = collected.try_recv().unwrap();
+            assert_eq!(span.tracestate.len(), kept);
+            assert_eq!(
+                span.attributes,
+                [("url.path", Attribute::Text("é".repeat(MAX_TEXT / 2)))]
+            );
+        }
     }
 
     #[test]

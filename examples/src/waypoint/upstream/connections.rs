@@ -20,7 +20,7 @@ use super::wire::{Berth, Count, Wire};
 
 /// The most lines and bytes that the head of an answer may have, as in Envoy.
 const MOST_HEADERS: usize = 100;
-const HEAD_BYTES: u32 = 60 * 1024;
+const HEAD_BYTES: usize = 60 * 1024;
 /// How often idle connections are looked at.
 const TIDY: Duration = Duration::from_secs(10);
 
@@ -95,7 +95,7 @@ impl<D: Dial> Connections<D> {
     async fn make_one(&self, shelf: &Arc<Shelf>, site: &Site, terms: &Terms, berth: Berth) -> Result<Lease, DialError> {
         let (wire, count) = self.wire(site, terms, berth).await?;
         let mut builder = http1::Builder::new();
-        builder.max_headers(MOST_HEADERS);
+        builder.max_headers(MOST_HEADERS).max_header_size(HEAD_BYTES);
         let (sender, connection) = builder.handshake(wire).await.map_err(DialError::Http)?;
         self.tasks.start(async move {
             if let Err(reason) = connection.with_upgrades().await {
@@ -135,7 +135,7 @@ impl<D: Dial> Connections<D> {
         let made = async {
             let (wire, count) = self.wire(site, terms, berth).await?;
             let mut builder = http2::Builder::new(self.tasks.starter());
-            builder.timer(TokioTimer::new()).max_header_list_size(HEAD_BYTES);
+            builder.timer(TokioTimer::new()).max_header_list_size(HEAD_BYTES as u32);
             let (sender, connection) = builder.handshake(wire).await.map_err(DialError::Http)?;
             self.tasks.start(async move {
                 if let Err(reason) = connection.await {

@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use http::HeaderMap;
@@ -14,6 +14,7 @@ use mesh_xds_types::ext_authz::check_response::HttpResponse;
 use mesh_xds_types::ext_authz::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use mesh_xds_types::rpc;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
 use super::super::about::{About, End};
@@ -253,14 +254,20 @@ async fn a_provider_is_told_so_much_of_a_body_and_the_service_gets_all() {
     }
 }
 
-#[tokio::test]
-async fn the_body_of_an_upgrade_is_not_waited_for() {
-    let (fake, asked) = answering(ok()).await;
-    let external = provider(fake.addr, "[authorization.with_request_body]\nmax_request_bytes = 4");
-    let upgrade = Request::get("/").header("upgrade", "websocket");
-    let upgrade = upgrade.body(Endless).unwrap();
-    assert!(external.authorize(["opa"], upgrade, &about()).await.is_ok());
-    assert_eq!(asked.lock().unwrap().len(), 1);
+#[tokio::test(start_paused = true)]
+async fn a_body_that_a_provider_is_to_be_told_of_has_its_time() {
+    let external = provider(ANYWHERE, "[authorization.with_request_body]\nmax_request_bytes = 1024");
+    let slow = Request::post("/").body(Slow(Box::pin(sleep(Duration::ZERO)))).unwrap();
+    let began = Instant::now();
+    let outcome = external.authorize(["opa"], slow, &about()).await;
+    let Err(Unauthorized::Refused(refused)) = outcome else {
+        panic!()
+    };
+    assert_eq!(
+        (refused.reply.status.as_u16(), refused.reason),
+        (408, Reason::BodyTooSlow)
+    );
+    assert_eq!(began.elapsed(), BODY_TIMEOUT);
 }
 
 #[tokio::test]
@@ -327,14 +334,16 @@ async fn a_call_can_be_made_by_a_task_of_any_thread() {
     assert!(sent(authorize(&external, "")).await.is_err());
 }
 
-/// A body of which nothing ever comes.
-struct Endless;
+/// A body of which a byte comes each second.
+struct Slow(Pin<Box<Sleep>>);
 
-impl Body for Endless {
+impl Body for Slow {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Pending
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.0.as_mut().poll(cx));
+        self.0.as_mut().reset(Instant::now() + Duration::from_secs(1));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::PlaceName;
+use super::{PlaceName, Wanted};
 
 /// The time between two calls that succeed, as Istio has it.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -44,11 +44,17 @@ pub(super) enum After {
 }
 
 impl Schedule {
-    /// These are the places from now on. New ones are due at once.
-    pub(super) fn follow(&mut self, places: Vec<(PlaceName, Duration)>, now: Instant) {
-        let wanted: HashSet<_> = places.iter().map(|(name, _)| name).collect();
+    /// These are the places from now on. Those that were not tried yet are due at once, also if they
+    /// are known here: who wants a place no more, and then again, has kept nothing of it.
+    pub(super) fn follow(&mut self, places: Vec<Wanted>, now: Instant) {
+        let wanted: HashSet<_> = places.iter().map(|place| &place.name).collect();
         self.places.retain(|name, _| wanted.contains(name));
-        for (name, timeout) in places {
+        for Wanted {
+            name,
+            timeout,
+            is_tried,
+        } in places
+        {
             let plan = self.places.entry(name).or_insert(Plan {
                 timeout,
                 due: Some(now),
@@ -56,6 +62,9 @@ impl Schedule {
                 fetched: None,
             });
             plan.timeout = timeout;
+            if !is_tried {
+                plan.due = plan.due.map(|due| due.min(now));
+            }
         }
     }
 
@@ -123,10 +132,34 @@ mod tests {
         }
     }
 
+    fn wanted(issuers: &[&str], is_tried: bool) -> Vec<Wanted> {
+        let wanted = issuers.iter().map(|issuer| Wanted {
+            name: place(issuer),
+            timeout: INTERVAL,
+            is_tried,
+        });
+        wanted.collect()
+    }
+
     fn schedule(issuers: &[&str], now: Instant) -> Schedule {
         let mut schedule = Schedule::default();
-        schedule.follow(issuers.iter().map(|issuer| (place(issuer), INTERVAL)).collect(), now);
+        schedule.follow(wanted(issuers, false), now);
         schedule
+    }
+
+    #[test]
+    fn who_is_wanted_again_is_called_again_at_once() {
+        let now = start();
+        let mut schedule = schedule(&["a"], now);
+        schedule.next(now);
+        schedule.follow(wanted(&["a"], false), now);
+        assert_eq!(schedule.due(), None, "it is being called");
+        schedule.called(&place("a"), true, now, 0);
+        schedule.follow(wanted(&["a"], true), now);
+        assert_eq!(schedule.due(), Some(now + INTERVAL));
+        let later = now + Duration::from_secs(1);
+        schedule.follow(wanted(&["a"], false), later);
+        assert_eq!(schedule.due(), Some(later));
     }
 
     #[test]
@@ -137,7 +170,7 @@ mod tests {
         called.sort_by(|one, other| one.issuer.cmp(&other.issuer));
         assert_eq!(called, [place("a"), place("b")]);
         assert!(schedule.next(now).is_none() && schedule.due().is_none());
-        schedule.follow(vec![(place("b"), INTERVAL), (place("c"), INTERVAL)], now);
+        schedule.follow(wanted(&["b", "c"], false), now);
         assert_eq!(
             schedule.next(now).unwrap().0,
             place("c"),

@@ -284,3 +284,23 @@ async fn a_connection_that_becomes_another_protocols_holds_its_places() {
         (0, 0)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answers_head_has_a_bound_by_any_protocol() {
+    for is_http2 in [false, true] {
+        for (bytes, fits) in [(50 * 1024, true), (70 * 1024, false)] {
+            let long = App::http(move |_| {
+                let mut long = answer(200, "");
+                for number in 0..10 {
+                    let name = http::HeaderName::try_from(format!("x-{number}")).unwrap();
+                    long.headers_mut().insert(name, "x".repeat(bytes / 10).parse().unwrap());
+                }
+                async { Ok(long) }
+            });
+            let world = World::new(is_http2, [("long", long)]);
+            let mut order = world.order();
+            order.retries = retries(0, "");
+            assert_eq!(world.send(get(1), &order).await.is_ok(), fits, "{bytes}");
+        }
+    }
+}

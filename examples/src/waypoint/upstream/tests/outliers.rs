@@ -57,12 +57,12 @@ async fn an_endpoint_that_fails_is_left_alone_and_comes_back_by_one_request() {
         world.ask(get(number), &order).await;
     }
     assert_eq!(count(&log, "ill"), 3);
-    tokio::time::sleep(9 * SECOND).await;
+    sleep(9 * SECOND).await;
     for number in 0..10 {
         assert_eq!(world.ask(get(number), &order).await.0, 200);
     }
     assert_eq!(count(&log, "ill"), 0);
-    tokio::time::sleep(3 * SECOND).await;
+    sleep(3 * SECOND).await;
 
     // While one request tries it, others do not.
     is_well.store(true, Ordering::SeqCst);
@@ -71,7 +71,7 @@ async fn an_endpoint_that_fails_is_left_alone_and_comes_back_by_one_request() {
         let (world, order) = (Arc::clone(&world), order.clone());
         asking.spawn(async move { world.ask(get(number), &order).await });
     }
-    tokio::time::sleep(SECOND).await;
+    sleep(SECOND).await;
     assert_eq!(count(&log, "ill"), 1);
     gate.add_permits(100);
     for (status, ..) in asking.join_all().await {
