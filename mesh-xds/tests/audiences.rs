@@ -197,3 +197,22 @@ fn what_was_forgotten_with_an_audience_keeps_nobody_waiting() {
     server.publish_to(MANIFEST_TYPE_URL, []);
     assert_eq!(hear(&mut server, id), ["-a"]);
 }
+
+#[test]
+fn who_was_told_for_its_audience_begins_anew_where_all_are_told_the_same() {
+    let mut server = Server::new(ServerConfig::new());
+    server.publish_to(MANIFEST_TYPE_URL, [told("one", &["a", "b"])]);
+    let (one, other) = (join(&mut server, Some("one"), &[]), server.connect().unwrap());
+    ask(&mut server, other, ADDRESS_TYPE_URL, &[]);
+    hear(&mut server, one);
+    server.publish(MANIFEST_TYPE_URL, [published("c")]);
+    assert!(!server.is_connected(one) && server.is_connected(other));
+    let one = join(&mut server, Some("one"), &["a", "b"]);
+    assert_eq!(hear(&mut server, one), ["c", "-a -b"]);
+
+    server.update_to(MANIFEST_TYPE_URL, [told("one", &["d"])]);
+    assert!(!server.is_connected(one));
+    let one = join(&mut server, Some("one"), &["c"]);
+    assert_eq!(hear(&mut server, one), ["d", "-c"]);
+    assert!(server.is_connected(other));
+}

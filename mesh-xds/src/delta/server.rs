@@ -110,7 +110,8 @@ pub struct ClientId(u64);
 /// them last: no client then knows a workload without the policies that are to protect it.
 ///
 /// A type is published [for all](Self::publish), or [for audiences](Self::publish_to), each of which
-/// hears of its own only. Which audience a client belongs to is not for the client to say: the driver
+/// hears of its own only: one way or the other, from the start. Where the way changes, what was
+/// published before is gone, and clients that have asked for the type lose their streams. Which audience a client belongs to is not for the client to say: the driver
 /// [knows](Self::connect_as) it from the transport.
 #[derive(Debug)]
 pub struct Server {
@@ -216,6 +217,7 @@ impl Server {
 
     /// Replaces everything of a type. Clients get what differs.
     pub fn publish(&mut self, type_url: &str, resources: impl IntoIterator<Item = Published>) {
+        self.share(type_url);
         let has_removed = self.offer.shared(type_url).replace(resources, true);
         self.changed(type_url, has_removed);
     }
@@ -227,6 +229,7 @@ impl Server {
         resources: impl IntoIterator<Item = Published>,
         removed: impl IntoIterator<Item = &'a str>,
     ) {
+        self.share(type_url);
         let catalog = self.offer.shared(type_url);
         catalog.replace(resources, false);
         let mut has_removed = false;
@@ -239,14 +242,16 @@ impl Server {
 
     /// Replaces everything of a type that is not the same for all: each audience gets its own, and
     /// those that are not named, nothing. Clients of one audience hear nothing of another's, not even
-    /// names. Of a type that is published for all, audiences hear nothing else.
+    /// names.
     pub fn publish_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        self.unshare(type_url);
         let has_removed = self.offer.reserve(type_url, resources, true);
         self.reserved(type_url, has_removed);
     }
 
     /// Adds and replaces some resources of a type that is not the same for all.
     pub fn update_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        self.unshare(type_url);
         let has_removed = self.offer.reserve(type_url, resources, false);
         self.reserved(type_url, has_removed);
     }
@@ -378,7 +383,8 @@ impl Server {
         self.clients.get(&id)?.watches.values().filter_map(Watch::overdue).min()
     }
 
-    /// Whether a stream is still wanted. It is not if its client fell too far behind.
+    /// Whether a stream is still wanted. It is not if its client fell too far behind, or a type that it
+    /// asked for was published for all and now is for audiences, or the other way.
     #[must_use]
     pub fn is_connected(&self, id: ClientId) -> bool {
         self.clients.contains_key(&id)
@@ -410,6 +416,23 @@ impl Server {
     /// The streams there are.
     pub fn clients(&self) -> impl Iterator<Item = ClientId> {
         self.clients.keys().copied()
+    }
+
+    fn share(&mut self, type_url: &str) {
+        if self.offer.end_reserved(type_url) {
+            self.dismiss(type_url);
+        }
+    }
+
+    fn unshare(&mut self, type_url: &str) {
+        if self.offer.end_shared(type_url) {
+            self.dismiss(type_url);
+        }
+    }
+
+    /// Sends away who has asked for a type: its place in a catalog is none in another.
+    fn dismiss(&mut self, type_url: &str) {
+        self.clients.retain(|_, peer| !peer.watches.contains_key(type_url));
     }
 
     /// Something of a type was published for all, or removed.
