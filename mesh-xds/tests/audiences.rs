@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mesh_testkit::clock::ManualClock;
-use mesh_xds::delta::{ClientId, Published, Server, ServerConfig};
+use mesh_xds::delta::{ClientId, Published, Server, ServerConfig, Violation};
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 
@@ -215,4 +215,29 @@ fn who_was_told_for_its_audience_begins_anew_where_all_are_told_the_same() {
     let one = join(&mut server, Some("one"), &["c"]);
     assert_eq!(hear(&mut server, one), ["d", "-c"]);
     assert!(server.is_connected(other));
+}
+
+#[test]
+fn what_is_said_twice_of_an_audience_is_added_up() {
+    let mut server = Server::new(ServerConfig::new());
+    server.publish_to(MANIFEST_TYPE_URL, [told("one", &["a"]), told("one", &["b"])]);
+    let one = join(&mut server, Some("one"), &[]);
+    assert_eq!(hear(&mut server, one), ["a b"]);
+}
+
+#[test]
+fn a_client_may_have_so_much_that_nobody_knows_in_all_types() {
+    let mut server = Server::new(ServerConfig::new());
+    let id = server.connect().unwrap();
+    let mut begin = |type_url: &str, count: u32| {
+        let request = DeltaDiscoveryRequest {
+            type_url: type_url.into(),
+            initial_resource_versions: (0..count).map(|name| (name.to_string(), "1".into())).collect(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        server.receive(id, &request).map(drop)
+    };
+    assert_eq!(begin("a", 600_000), Ok(()));
+    assert_eq!(begin("b", 400_001), Err(Violation::TooManyUnknown(1_000_001)));
+    assert_eq!(begin("b", 400_000), Ok(()));
 }

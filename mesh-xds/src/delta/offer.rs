@@ -43,7 +43,10 @@ impl Offer {
         is_all: bool,
     ) -> bool {
         let catalogs = self.reserved.entry(type_url.into()).or_default();
-        let mut named: BTreeMap<_, _> = resources.into_iter().collect();
+        let mut named: BTreeMap<Arc<str>, Vec<Published>> = BTreeMap::new();
+        for (audience, resources) in resources {
+            named.entry(audience).or_default().extend(resources);
+        }
         if is_all {
             for audience in catalogs.keys() {
                 named.entry(Arc::clone(audience)).or_default();

@@ -8,7 +8,7 @@ use prost::Message;
 use prost_types::value::Kind;
 use thiserror::Error;
 
-use super::catalog::Published;
+use super::catalog::{Catalog, Published};
 use super::limits::{MAX_NAME_LENGTH, PARTS};
 use super::offer::Offer;
 use super::order;
@@ -24,6 +24,10 @@ const MAX_NODE_BYTES: usize = 64 << 10;
 /// Removals that a type remembers for clients that have not heard of them. If more gather, the
 /// clients that are behind lose their streams, and learn of them when they come back.
 const MAX_TOMBSTONES: usize = 1_000_000;
+
+/// Resources that a client may have and the server has not, in all types together: each is kept until
+/// the client is told.
+const MAX_UNKNOWN: usize = 1_000_000;
 
 /// The limits of a [`Server`].
 #[derive(Clone, Debug)]
@@ -194,6 +198,9 @@ pub enum Violation {
         /// How many may be.
         limit: usize,
     },
+    /// The client has more that the server has not than a client may have.
+    #[error("the client has {0} resources that are unknown here, more than {MAX_UNKNOWN}")]
+    TooManyUnknown(usize),
     /// A name, or a type, that cannot be one.
     #[error("the client asks for a name of {0} bytes, more than {MAX_NAME_LENGTH}")]
     NameTooLong(usize),
@@ -305,11 +312,14 @@ impl Server {
         if !is_known && peer.watches.len() == MAX_TYPES {
             return Err(Violation::TooManyTypes);
         }
+        let catalog = self.offer.to(peer.audience.as_deref(), &request.type_url);
+        if !is_known {
+            check_held(request, catalog, &peer.watches)?;
+        }
         let watch = peer.watches.entry(request.type_url.as_str().into()).or_default();
         if is_known {
             watch.change(request);
         } else {
-            let catalog = self.offer.to(peer.audience.as_deref(), &request.type_url);
             watch.begin(request, catalog);
         }
         if watch.names() > limit {
@@ -460,6 +470,9 @@ impl Server {
         let Some(catalog) = self.offer.to_mut(audience, type_url) else {
             return;
         };
+        if catalog.tombstones() == 0 {
+            return;
+        }
         let is_told = |peer: &Peer| audience.is_none() || peer.audience.as_deref() == audience;
         let heard = |peer: &Peer| {
             peer.watches
@@ -522,6 +535,21 @@ fn check_size(request: &DeltaDiscoveryRequest) -> Result<(), Violation> {
     {
         Some(length) => Err(Violation::NameTooLong(length)),
         None => Ok(()),
+    }
+}
+
+/// Checks that what the client has, and is to lose, is not too much to be kept.
+fn check_held(
+    request: &DeltaDiscoveryRequest,
+    catalog: &Catalog,
+    watches: &BTreeMap<Arc<str>, Watch>,
+) -> Result<(), Violation> {
+    let names = request.initial_resource_versions.keys();
+    let unknown = names.filter(|name| catalog.get(name).is_none()).count();
+    let kept: usize = watches.values().map(Watch::removals).sum();
+    match unknown > 0 && unknown + kept > MAX_UNKNOWN {
+        true => Err(Violation::TooManyUnknown(unknown + kept)),
+        false => Ok(()),
     }
 }
 
