@@ -247,7 +247,7 @@ impl Session {
             return Turn::Send(response);
         }
         if !server.is_connected(self.id) {
-            return Turn::Close(Status::aborted("the client is too far behind"));
+            return Turn::Close(Status::aborted("the client has to begin anew"));
         }
         Turn::Wait(server.deadline(self.id).into_iter().chain(self.silent_until).min())
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mesh_testkit::clock::ManualClock;
-use mesh_xds::delta::{ClientId, Published, Server, ServerConfig};
+use mesh_xds::delta::{ClientId, Published, Server, ServerConfig, Violation};
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
 
@@ -196,4 +196,48 @@ fn what_was_forgotten_with_an_audience_keeps_nobody_waiting() {
     assert_eq!(hear(&mut server, id), ["a", "-service"]);
     server.publish_to(MANIFEST_TYPE_URL, []);
     assert_eq!(hear(&mut server, id), ["-a"]);
+}
+
+#[test]
+fn who_was_told_for_its_audience_begins_anew_where_all_are_told_the_same() {
+    let mut server = Server::new(ServerConfig::new());
+    server.publish_to(MANIFEST_TYPE_URL, [told("one", &["a", "b"])]);
+    let (one, other) = (join(&mut server, Some("one"), &[]), server.connect().unwrap());
+    ask(&mut server, other, ADDRESS_TYPE_URL, &[]);
+    hear(&mut server, one);
+    server.publish(MANIFEST_TYPE_URL, [published("c")]);
+    assert!(!server.is_connected(one) && server.is_connected(other));
+    let one = join(&mut server, Some("one"), &["a", "b"]);
+    assert_eq!(hear(&mut server, one), ["c", "-a -b"]);
+
+    server.update_to(MANIFEST_TYPE_URL, [told("one", &["d"])]);
+    assert!(!server.is_connected(one));
+    let one = join(&mut server, Some("one"), &["c"]);
+    assert_eq!(hear(&mut server, one), ["d", "-c"]);
+    assert!(server.is_connected(other));
+}
+
+#[test]
+fn what_is_said_twice_of_an_audience_is_added_up() {
+    let mut server = Server::new(ServerConfig::new());
+    server.publish_to(MANIFEST_TYPE_URL, [told("one", &["a"]), told("one", &["b"])]);
+    let one = join(&mut server, Some("one"), &[]);
+    assert_eq!(hear(&mut server, one), ["a b"]);
+}
+
+#[test]
+fn a_client_may_have_so_much_that_nobody_knows_in_all_types() {
+    let mut server = Server::new(ServerConfig::new());
+    let id = server.connect().unwrap();
+    let mut begin = |type_url: &str, count: u32| {
+        let request = DeltaDiscoveryRequest {
+            type_url: type_url.into(),
+            initial_resource_versions: (0..count).map(|name| (name.to_string(), "1".into())).collect(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        server.receive(id, &request).map(drop)
+    };
+    assert_eq!(begin("a", 600_000), Ok(()));
+    assert_eq!(begin("b", 400_001), Err(Violation::TooManyUnknown(1_000_001)));
+    assert_eq!(begin("b", 400_000), Ok(()));
 }

@@ -1,13 +1,13 @@
 //! Header lines, as routes, limits and affinities read them: all of Envoy's meaning.
 //!
 //! A test is about all lines of a name as one value, with commas between them. What takes a single
-//! value takes the first line.
+//! value takes the first line. `host` is the authority, with or without a line.
 
 use super::{
     field::FieldName,
     pattern::{Pattern, Run},
 };
-use crate::facts::{Facts, Headers, Known};
+use crate::facts::Facts;
 
 /// What a rule asks of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +35,9 @@ pub enum HeaderTest {
 
 impl HeaderMatch {
     pub(super) fn matches(&self, facts: &Facts<'_>) -> bool {
-        if self.name.as_str() == "host" {
-            let authority = facts.authority();
-            return !authority.is_unavailable() && self.passes(|visit| authority.present().into_iter().for_each(visit));
-        }
-        match facts.headers() {
-            Known::Unavailable => false,
-            Known::Absent => self.passes(|_| {}),
-            Known::Present(headers) => self.passes(|visit| each_line(headers, self.name.as_str(), visit)),
-        }
+        let mut is_known = false;
+        let passes = self.passes(|visit| is_known = each_line(facts, self.name.as_str(), visit));
+        is_known && passes
     }
 
     fn passes(&self, visit_lines: impl FnOnce(&mut dyn FnMut(&[u8]))) -> bool {
@@ -68,29 +62,47 @@ impl HeaderMatch {
     }
 }
 
-/// Visits the lines of a name, which is in lower case.
-pub(super) fn each_line(headers: &dyn Headers, name: &str, visit: &mut dyn FnMut(&[u8])) {
-    headers.any_line(name, &mut |line| {
+/// Visits the lines of a header, whose name is in lower case; whether they are known.
+pub(super) fn each_line(facts: &Facts<'_>, name: &str, visit: &mut dyn FnMut(&[u8])) -> bool {
+    any_line(facts, name, &mut |line| {
         visit(line);
         false
-    });
+    })
 }
 
-/// What is made of the first line of a name, which is in lower case.
-pub(super) fn first_line<T>(headers: &dyn Headers, name: &str, make: impl FnOnce(&[u8]) -> T) -> Option<T> {
+/// What is made of the first line of a header, whose name is in lower case.
+pub(super) fn first_line<T>(facts: &Facts<'_>, name: &str, make: impl FnOnce(&[u8]) -> T) -> Option<T> {
     let (mut make, mut made) = (Some(make), None);
-    headers.any_line(name, &mut |line| {
+    any_line(facts, name, &mut |line| {
         made = make.take().map(|make| make(line));
         true
     });
     made
 }
 
+/// Visits the lines of a header until one is what was looked for; whether they are known. `host` is
+/// the authority: HTTP/2 has no line for it, and a client must not choose by its version whether it
+/// is limited.
+fn any_line(facts: &Facts<'_>, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+    if name == "host" {
+        let authority = facts.authority();
+        if let Some(authority) = authority.present() {
+            visit(authority);
+        }
+        return !authority.is_unavailable();
+    }
+    let headers = facts.headers();
+    if let Some(headers) = headers.present() {
+        headers.any_line(name, visit);
+    }
+    !headers.is_unavailable()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        facts::{ConnectionFacts, RequestFacts},
+        facts::{ConnectionFacts, Known, RequestFacts},
         traffic::regex::Regex,
     };
 
@@ -119,7 +131,29 @@ mod tests {
     #[test]
     fn single_values_are_of_the_first_line() {
         let lines = [("a", "1"), ("B", "2"), ("b", "3")];
-        assert_eq!(first_line(&lines, "b", <[u8]>::to_vec), Some(b"2".to_vec()));
-        assert_eq!(first_line(&lines, "c", <[u8]>::to_vec), None);
+        let facts = RequestFacts::new(ConnectionFacts::new(), b"GET", &lines);
+        let first = |name| first_line(&Facts::from(&facts), name, <[u8]>::to_vec);
+        assert_eq!(first("b"), Some(b"2".to_vec()));
+        assert_eq!(first("c"), None);
+    }
+
+    #[test]
+    fn host_is_the_authority_whether_there_is_a_line_or_not() {
+        let (none, line) = (vec![], vec![("host", "line")]);
+        for lines in [none, line] {
+            let request = RequestFacts::new(ConnectionFacts::new(), b"GET", &lines);
+            let of = |request: &RequestFacts<'_>| first_line(&Facts::from(request), "host", <[u8]>::to_vec);
+            let test = |test, request: &RequestFacts<'_>| {
+                let name = FieldName::new("Host").unwrap();
+                HeaderMatch { name, test }.matches(&Facts::from(request))
+            };
+            let known = request.authority(Known::Present(b"shop"));
+            assert_eq!(of(&known), Some(b"shop".to_vec()));
+            assert!(test(HeaderTest::Is(Pattern::Exact("shop".into())), &known));
+            let absent = request.authority(Known::Absent);
+            assert!(of(&absent).is_none() && test(HeaderTest::Absent, &absent));
+            let unknown = request.authority(Known::Unavailable);
+            assert!(of(&unknown).is_none() && !test(HeaderTest::Absent, &unknown));
+        }
     }
 }

@@ -82,7 +82,7 @@ impl<'a> RouteRequest<'a> {
 
     /// What is made of the first line of a header, whose name is in lower case.
     pub(super) fn first_line<T>(&self, name: &str, make: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        first_line(self.facts.headers().present()?, name, make)
+        first_line(&self.facts, name, make)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::catalog::{Catalog, Published};
 
 /// What a [`Server`](super::Server) has to offer: of each type one catalog for all clients, or one
-/// for each audience.
+/// for each audience, never both.
 #[derive(Debug, Default)]
 pub(super) struct Offer {
     shared: HashMap<Arc<str>, Catalog>,
@@ -14,6 +14,16 @@ pub(super) struct Offer {
 }
 
 impl Offer {
+    /// Takes back what was offered of a type to audiences; whether anything was.
+    pub(super) fn end_reserved(&mut self, type_url: &str) -> bool {
+        self.reserved.remove(type_url).is_some()
+    }
+
+    /// Takes back what was offered of a type to all; whether anything was.
+    pub(super) fn end_shared(&mut self, type_url: &str) -> bool {
+        self.shared.remove(type_url).is_some()
+    }
+
     /// What all clients are offered of a type, to be changed.
     pub(super) fn shared(&mut self, type_url: &str) -> &mut Catalog {
         self.shared.entry(type_url.into()).or_default()
@@ -33,7 +43,10 @@ impl Offer {
         is_all: bool,
     ) -> bool {
         let catalogs = self.reserved.entry(type_url.into()).or_default();
-        let mut named: BTreeMap<_, _> = resources.into_iter().collect();
+        let mut named: BTreeMap<Arc<str>, Vec<Published>> = BTreeMap::new();
+        for (audience, resources) in resources {
+            named.entry(audience).or_default().extend(resources);
+        }
         if is_all {
             for audience in catalogs.keys() {
                 named.entry(Arc::clone(audience)).or_default();

@@ -8,7 +8,7 @@ use prost::Message;
 use prost_types::value::Kind;
 use thiserror::Error;
 
-use super::catalog::Published;
+use super::catalog::{Catalog, Published};
 use super::limits::{MAX_NAME_LENGTH, PARTS};
 use super::offer::Offer;
 use super::order;
@@ -24,6 +24,10 @@ const MAX_NODE_BYTES: usize = 64 << 10;
 /// Removals that a type remembers for clients that have not heard of them. If more gather, the
 /// clients that are behind lose their streams, and learn of them when they come back.
 const MAX_TOMBSTONES: usize = 1_000_000;
+
+/// Resources that a client may have and the server has not, in all types together: each is kept until
+/// the client is told.
+const MAX_UNKNOWN: usize = 1_000_000;
 
 /// The limits of a [`Server`].
 #[derive(Clone, Debug)]
@@ -110,7 +114,8 @@ pub struct ClientId(u64);
 /// them last: no client then knows a workload without the policies that are to protect it.
 ///
 /// A type is published [for all](Self::publish), or [for audiences](Self::publish_to), each of which
-/// hears of its own only. Which audience a client belongs to is not for the client to say: the driver
+/// hears of its own only: one way or the other, from the start. Where the way changes, what was
+/// published before is gone, and clients that have asked for the type lose their streams. Which audience a client belongs to is not for the client to say: the driver
 /// [knows](Self::connect_as) it from the transport.
 #[derive(Debug)]
 pub struct Server {
@@ -193,6 +198,9 @@ pub enum Violation {
         /// How many may be.
         limit: usize,
     },
+    /// The client has more that the server has not than a client may have.
+    #[error("the client has {0} resources that are unknown here, more than {MAX_UNKNOWN}")]
+    TooManyUnknown(usize),
     /// A name, or a type, that cannot be one.
     #[error("the client asks for a name of {0} bytes, more than {MAX_NAME_LENGTH}")]
     NameTooLong(usize),
@@ -216,6 +224,7 @@ impl Server {
 
     /// Replaces everything of a type. Clients get what differs.
     pub fn publish(&mut self, type_url: &str, resources: impl IntoIterator<Item = Published>) {
+        self.share(type_url);
         let has_removed = self.offer.shared(type_url).replace(resources, true);
         self.changed(type_url, has_removed);
     }
@@ -227,6 +236,7 @@ impl Server {
         resources: impl IntoIterator<Item = Published>,
         removed: impl IntoIterator<Item = &'a str>,
     ) {
+        self.share(type_url);
         let catalog = self.offer.shared(type_url);
         catalog.replace(resources, false);
         let mut has_removed = false;
@@ -239,14 +249,16 @@ impl Server {
 
     /// Replaces everything of a type that is not the same for all: each audience gets its own, and
     /// those that are not named, nothing. Clients of one audience hear nothing of another's, not even
-    /// names. Of a type that is published for all, audiences hear nothing else.
+    /// names.
     pub fn publish_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        self.unshare(type_url);
         let has_removed = self.offer.reserve(type_url, resources, true);
         self.reserved(type_url, has_removed);
     }
 
     /// Adds and replaces some resources of a type that is not the same for all.
     pub fn update_to(&mut self, type_url: &str, resources: impl IntoIterator<Item = (Arc<str>, Vec<Published>)>) {
+        self.unshare(type_url);
         let has_removed = self.offer.reserve(type_url, resources, false);
         self.reserved(type_url, has_removed);
     }
@@ -300,11 +312,14 @@ impl Server {
         if !is_known && peer.watches.len() == MAX_TYPES {
             return Err(Violation::TooManyTypes);
         }
+        let catalog = self.offer.to(peer.audience.as_deref(), &request.type_url);
+        if !is_known {
+            check_held(request, catalog, &peer.watches)?;
+        }
         let watch = peer.watches.entry(request.type_url.as_str().into()).or_default();
         if is_known {
             watch.change(request);
         } else {
-            let catalog = self.offer.to(peer.audience.as_deref(), &request.type_url);
             watch.begin(request, catalog);
         }
         if watch.names() > limit {
@@ -378,7 +393,8 @@ impl Server {
         self.clients.get(&id)?.watches.values().filter_map(Watch::overdue).min()
     }
 
-    /// Whether a stream is still wanted. It is not if its client fell too far behind.
+    /// Whether a stream is still wanted. It is not if its client fell too far behind, or a type that it
+    /// asked for was published for all and now is for audiences, or the other way.
     #[must_use]
     pub fn is_connected(&self, id: ClientId) -> bool {
         self.clients.contains_key(&id)
@@ -412,6 +428,23 @@ impl Server {
         self.clients.keys().copied()
     }
 
+    fn share(&mut self, type_url: &str) {
+        if self.offer.end_reserved(type_url) {
+            self.dismiss(type_url);
+        }
+    }
+
+    fn unshare(&mut self, type_url: &str) {
+        if self.offer.end_shared(type_url) {
+            self.dismiss(type_url);
+        }
+    }
+
+    /// Sends away who has asked for a type: its place in a catalog is none in another.
+    fn dismiss(&mut self, type_url: &str) {
+        self.clients.retain(|_, peer| !peer.watches.contains_key(type_url));
+    }
+
     /// Something of a type was published for all, or removed.
     fn changed(&mut self, type_url: &str, has_removed: bool) {
         order::changed(&mut self.offer, type_url, has_removed);
@@ -437,6 +470,9 @@ impl Server {
         let Some(catalog) = self.offer.to_mut(audience, type_url) else {
             return;
         };
+        if catalog.tombstones() == 0 {
+            return;
+        }
         let is_told = |peer: &Peer| audience.is_none() || peer.audience.as_deref() == audience;
         let heard = |peer: &Peer| {
             peer.watches
@@ -499,6 +535,21 @@ fn check_size(request: &DeltaDiscoveryRequest) -> Result<(), Violation> {
     {
         Some(length) => Err(Violation::NameTooLong(length)),
         None => Ok(()),
+    }
+}
+
+/// Checks that what the client has, and is to lose, is not too much to be kept.
+fn check_held(
+    request: &DeltaDiscoveryRequest,
+    catalog: &Catalog,
+    watches: &BTreeMap<Arc<str>, Watch>,
+) -> Result<(), Violation> {
+    let names = request.initial_resource_versions.keys();
+    let unknown = names.filter(|name| catalog.get(name).is_none()).count();
+    let kept: usize = watches.values().map(Watch::removals).sum();
+    match unknown > 0 && unknown + kept > MAX_UNKNOWN {
+        true => Err(Violation::TooManyUnknown(unknown + kept)),
+        false => Ok(()),
     }
 }
 

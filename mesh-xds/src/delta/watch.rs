@@ -208,6 +208,11 @@ impl Watch {
         self.wanted.len()
     }
 
+    /// How many removals it remembers that the client was not told of yet.
+    pub(super) fn removals(&self) -> usize {
+        self.removed.len()
+    }
+
     /// The change from which on it needs the removals, if it wants any.
     pub(super) fn heard(&self) -> Option<u64> {
         self.wildcard.then(|| self.place.max(self.begun))

@@ -21,7 +21,7 @@ use crate::{
 #[non_exhaustive]
 pub enum AffinityKey {
     /// The values of a header's lines, in whatever order; the name in lower case
-    /// (`httpHeaderName`).
+    /// (`httpHeaderName`). `host` is the authority.
     Header(Box<str>),
     /// A cookie's value (`httpCookie`).
     Cookie(Cookie),
@@ -32,7 +32,7 @@ pub enum AffinityKey {
 }
 
 impl AffinityKey {
-    /// A header by its name, in whatever case.
+    /// A header by its name, in whatever case. `host` is the authority.
     pub fn header(name: &str) -> Self {
         Self::Header(name.to_ascii_lowercase().into())
     }
@@ -41,7 +41,7 @@ impl AffinityKey {
     pub fn hash<'a>(&self, facts: impl Into<Facts<'a>>) -> Option<u64> {
         let facts = facts.into();
         match self {
-            Self::Header(name) => of_lines(facts.headers().present()?, name),
+            Self::Header(name) => of_lines(&facts, name),
             Self::Cookie(cookie) => of_cookie(facts.headers().present()?, &cookie.name),
             Self::QueryParameter(name) => {
                 let query = query(&facts.path().present()?)?;
@@ -119,9 +119,9 @@ fn of_address(address: IpAddr) -> u64 {
 }
 
 /// The lines in another order are the same to Envoy.
-fn of_lines(headers: &dyn Headers, name: &str) -> Option<u64> {
+fn of_lines(facts: &Facts<'_>, name: &str) -> Option<u64> {
     let mut hash: Option<u64> = None;
-    each_line(headers, name, &mut |line| {
+    each_line(facts, name, &mut |line| {
         let line = of_bytes(line);
         hash = Some(hash.map_or(line, |hash| hash.wrapping_add(line)));
     });

@@ -303,13 +303,34 @@ fn positive(text: &str) -> Option<Duration> {
 fn retry_budget(mut object: Object) -> Result<RetryBudgetRule, Problem> {
     let share = percent(&mut object, "percent")?;
     let minimum = object.parsed("minRetryConcurrency")?;
-    let interval = object.mapped("budgetInterval", duration::istio)?;
+    let interval = object.mapped("budgetInterval", budget_interval)?;
     object.finish()?;
     Ok(RetryBudgetRule::new(share, minimum, interval))
+}
+
+/// What a [`Budget`](crate::traffic::retry::Budget) can count: 10 ms to an hour.
+fn budget_interval(text: &str) -> Option<Duration> {
+    let range = Duration::from_millis(10)..=Duration::from_secs(3_600);
+    duration::istio(text).filter(|interval| range.contains(interval))
 }
 
 /// A number of a hundred.
 fn percent(object: &mut Object, name: &str) -> Result<Option<Fraction>, Problem> {
     let of = |text: &str| Fraction::percent(text.parse().ok()?).ok();
     object.mapped(name, of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_of_retries_are_those_that_a_budget_counts() {
+        for text in ["10ms", "5s", "1h"] {
+            assert!(budget_interval(text).is_some(), "{text}");
+        }
+        for text in ["0s", "1ms", "24h", "3601s", "-1s", ""] {
+            assert_eq!(budget_interval(text), None, "{text}");
+        }
+    }
 }

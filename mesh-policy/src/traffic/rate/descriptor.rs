@@ -40,7 +40,7 @@ pub enum Action {
     SourceCluster,
     /// `destination_cluster`: where the request goes.
     DestinationCluster,
-    /// `request_headers`: the value of a header's first line.
+    /// `request_headers`: the value of a header's first line; that of `host` is the authority.
     Header {
         /// The header, in lower case.
         name: Box<str>,
@@ -153,7 +153,7 @@ impl Action {
             Self::SourceCluster => Entry::new("source_cluster", clusters.source.into()),
             Self::DestinationCluster => Entry::new("destination_cluster", clusters.destination.into()),
             Self::Header { name, key, optional } => {
-                return or_none(key, header(facts, name), *optional);
+                return or_none(key, first_line(facts, name, text), *optional);
             }
             Self::QueryParameter { name, key, optional } => {
                 return or_none(key, parameter(facts, name.as_bytes()), *optional);
@@ -205,10 +205,6 @@ fn or_none(key: &str, value: Option<Box<str>>, optional: bool) -> Result<Option<
 
 fn text(bytes: &[u8]) -> Box<str> {
     String::from_utf8_lossy(bytes).into()
-}
-
-fn header(facts: &Facts<'_>, name: &str) -> Option<Box<str>> {
-    first_line(facts.headers().present()?, name, text)
 }
 
 fn parameter(facts: &Facts<'_>, name: &[u8]) -> Option<Box<str>> {

@@ -117,9 +117,7 @@ impl Counter {
             Self::Everyone(bucket) => (bucket.limit(), bucket.check(1, now)),
             Self::Identity(buckets) => keyed(buckets, buckets.key(identity(facts))),
             Self::Header(name, buckets) => {
-                let key = first_line(facts.headers().present()?, name, |value| {
-                    buckets.key_of(identity(facts), value)
-                });
+                let key = first_line(facts, name, |value| buckets.key_of(identity(facts), value));
                 keyed(buckets, key?)
             }
         })
@@ -229,6 +227,22 @@ mod tests {
         assert!(!ask("a", Some("u")) && ask("a", Some("u")));
         assert!(!ask("a", Some("v")) && !ask("b", Some("u")));
         assert!(!ask("a", None) && !ask("a", None));
+    }
+
+    #[test]
+    fn values_of_host_are_counted_without_a_line() {
+        let by = LimitKey::Header {
+            name: "host".into(),
+            keys: 1_024,
+        };
+        let limiter = Limiter::new(&[limit("host", 1, by)], 7);
+        let headers: Vec<(&str, &str)> = Vec::new();
+        let ask = |authority: &'static str| {
+            let facts = RequestFacts::new(ConnectionFacts::new(), b"GET", &headers);
+            let facts = facts.authority(Known::Present(authority.as_bytes()));
+            limiter.check(&facts, SECOND).is_err()
+        };
+        assert!(!ask("a") && ask("a") && !ask("b"));
     }
 
     #[test]

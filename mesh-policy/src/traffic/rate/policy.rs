@@ -72,7 +72,7 @@ pub enum LimitKey {
     /// For each value of a header, of each client by its identity. Requests without the header are
     /// not limited.
     Header {
-        /// The header's name, in lower case.
+        /// The header's name, in lower case. `host` is the authority.
         name: Box<str>,
         /// How many values are counted at a time.
         keys: usize,
