@@ -156,7 +156,8 @@ impl Attribute {
         if let Self::Text(text) = self
             && text.len() > MAX_TEXT
         {
-            text.truncate(text.floor_char_boundary(MAX_TEXT));
+            let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at));
+            text.truncate(end.unwrap_or(0));
             text.shrink_to_fit();
         }
     }
