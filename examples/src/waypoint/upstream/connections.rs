@@ -47,9 +47,11 @@ impl<D: Dial> Connections<D> {
         }
     }
 
-    /// A stream to an endpoint, for what is no HTTP.
-    pub(super) async fn reach(&self, site: &Site) -> Result<D::Io, DialError> {
-        self.dial.dial(site).await
+    /// A stream to an endpoint.
+    pub(super) async fn reach(&self, site: &Site, connect_timeout: Duration) -> Result<D::Io, DialError> {
+        // Dialling is rare and has much to remember, for which each request would keep room.
+        let dialled = timeout(connect_timeout, Box::pin(self.dial.dial(site))).await;
+        dialled.unwrap_or(Err(DialError::Timeout))
     }
 
     /// A connection to an endpoint that is ready for a request. Nothing of a request is written
@@ -163,9 +165,7 @@ impl<D: Dial> Connections<D> {
         terms: &Terms,
         berth: Berth,
     ) -> Result<(TokioIo<Wire<D::Io>>, Arc<Count>), DialError> {
-        let io = timeout(terms.connect_timeout, self.dial.dial(site))
-            .await
-            .map_err(|_| DialError::Timeout)??;
+        let io = self.reach(site, terms.connect_timeout).await?;
         let (wire, count) = Wire::new(io, berth);
         Ok((TokioIo::new(wire), count))
     }

@@ -7,11 +7,10 @@ use mesh_policy::traffic::balance::InFlight;
 use mesh_policy::traffic::breaker::{Permit, Resource};
 use mesh_policy::traffic::outlier::Outcome;
 use mesh_xds::store::Workload;
-use tokio::time::timeout;
 
 use super::cluster::Cluster;
 use super::connections::Connections;
-use super::dial::{Dial, DialError};
+use super::dial::Dial;
 use super::endpoints::Endpoints;
 use super::error::{Fault, SendError};
 use super::order::Order;
@@ -80,8 +79,7 @@ async fn reach<D: Dial>(
         ..
     } = chosen;
     let permit = state.breaker.acquire(Resource::Connections).map_err(Fault::Overflow)?;
-    let dialled = timeout(state.settings.connect_timeout, connections.reach(&target.site)).await;
-    let dialled = dialled.unwrap_or(Err(DialError::Timeout));
+    let dialled = connections.reach(&target.site, state.settings.connect_timeout).await;
     let (outcome, penalty) = match dialled {
         Ok(_) => (Outcome::Success, Duration::ZERO),
         Err(_) => (Outcome::LocalFailure, PENALTY),
