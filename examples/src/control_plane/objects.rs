@@ -124,10 +124,12 @@ impl Objects {
             self.add_peer_authentication(file, object)?;
         }
         for object in request_authentication {
-            self.add_traffic(traffic::tell_authentication(file, &item, object), &item)?;
+            let outcome = traffic::tell_authentication(file, &item, object);
+            self.add_traffic(outcome.map_err(|problem| at(file, problem))?, &item)?;
         }
         for other in others {
-            self.add_traffic(traffic::read(file, &other), &other)?;
+            let outcome = traffic::read(file, &other).map_err(|problem| at(file, problem))?;
+            self.add_traffic(outcome, &other)?;
         }
         Ok(())
     }
@@ -242,7 +244,8 @@ impl Objects {
             Kind::Gateway => match gateway::read(metadata, object).map_err(at)? {
                 Some(gateway) => {
                     if let Some(whole) = &whole {
-                        self.add_traffic(traffic::read(file, whole), whole)?;
+                        let outcome = traffic::read(file, whole).map_err(at)?;
+                        self.add_traffic(outcome, whole)?;
                     }
                     declare(&mut self.gateways, "Gateway", gateway, |found| &found.metadata)
                 }
