@@ -169,27 +169,23 @@ impl Objects {
 
     /// Adds what waypoints may be told.
     fn add_traffic(&mut self, outcome: Outcome, item: &Item) -> Result<(), ObjectError> {
-        let told = match outcome {
-            Outcome::Told(told) => Some(told),
-            Outcome::Rejected(rejected, told) => {
-                self.traffic.rejected.push(rejected);
-                told
-            }
+        let (name, place) = match &outcome {
+            Outcome::Told(told) => (&told.name, &told.place),
+            Outcome::Rejected(rejected, _) => (&rejected.name, &rejected.place),
             Outcome::Unknown => {
                 self.pass_over(item.kind.clone());
-                None
+                return Ok(());
             }
         };
-        let Some(told) = told else { return Ok(()) };
-        if let Some(other) = self.traffic.told.get(&told.name) {
+        if let Some(other) = self.traffic.place(name) {
             return Err(ObjectError::Twice {
-                place: told.place,
-                kind: told.name.kind,
-                key: told.name.key,
-                other: other.place.clone(),
+                place: place.clone(),
+                kind: name.kind.clone(),
+                key: name.key.clone(),
+                other: other.clone(),
             });
         }
-        self.traffic.told.insert(told.name.clone(), told.into());
+        self.traffic.add(outcome);
         Ok(())
     }
 

@@ -101,6 +101,25 @@ pub(in crate::control_plane) struct Traffic {
 }
 
 impl Traffic {
+    /// Where there is an object of this name, a good one or one that is rejected.
+    pub(super) fn place(&self, name: &Name) -> Option<&Place> {
+        let told = self.told.get(name).map(|told| &told.place);
+        let mut rejected = self.rejected.iter().filter(|rejected| rejected.name == *name);
+        told.or_else(|| rejected.next().map(|rejected| &rejected.place))
+    }
+
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        let told = match outcome {
+            Outcome::Told(told) => Some(told),
+            Outcome::Rejected(rejected, told) => {
+                self.rejected.push(rejected);
+                told
+            }
+            Outcome::Unknown => None,
+        };
+        self.told.extend(told.map(|told| (told.name.clone(), told.into())));
+    }
+
     /// Keeps what objects said before that say nothing good now. An API server would not have taken
     /// what they say, and neither do waypoints, which fail requests if there was nothing before.
     pub(in crate::control_plane) fn keep(&mut self, before: &Self) {
