@@ -56,7 +56,7 @@ impl Condition {
 impl Status {
     /// Whether it is a policy for waypoints of which none is told.
     pub(super) fn is_idle_policy(&self) -> bool {
-        let is_policy = ["AuthorizationPolicy", "RequestAuthentication"].contains(&&*self.name.kind);
+        let is_policy = ["AuthorizationPolicy", "RateLimitPolicy", "RequestAuthentication"].contains(&&*self.name.kind);
         is_policy && self.waypoints.is_empty()
     }
 }
