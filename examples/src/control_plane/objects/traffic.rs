@@ -85,7 +85,7 @@ impl fmt::Display for Rejected {
             name, place, reason, ..
         } = self;
         let then = match (self.is_kept, self.fails) {
-            (true, _) => "what it said before is in force",
+            (true, _) => "what it said before is in force, until a restart of the control plane",
             (false, true) => "the requests that it is about fail",
             (false, false) => "it is not there",
         };
