@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
-/// How long a process may take to do what is waited for, and how often that is looked at.
+/// How long a process may take to do what is waited for, how long one look at that may take, and how
+/// often there is one.
 const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What the kernel counts a process's time in, and where it says so among the fields after its name:
@@ -97,16 +100,20 @@ impl Process {
     }
 
     async fn wait(&self, done: impl AsyncFn() -> bool, missing: &str) -> io::Result<()> {
-        for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
-            // Somebody else may be where it was to be.
-            self.check()?;
-            if done().await {
-                return Ok(());
+        let is_done = async {
+            loop {
+                // Somebody else may be where it was to be.
+                self.check()?;
+                if let Ok(true) = timeout(LOOK, done()).await {
+                    return Ok(());
+                }
+                sleep(POLL).await;
             }
-            tokio::time::sleep(POLL).await;
-        }
-        let problem = format!("{} {missing}", self.program.display());
-        Err(io::Error::new(io::ErrorKind::TimedOut, problem))
+        };
+        timeout(PATIENCE, is_done).await.unwrap_or_else(|_| {
+            let problem = format!("{} {missing}", self.program.display());
+            Err(io::Error::new(io::ErrorKind::TimedOut, problem))
+        })
     }
 
     /// An error if it has ended: then the kernel says nothing of it, or what it was.
@@ -210,5 +217,13 @@ mod tests {
         for measured in [process.cpu().map(drop), process.resident().map(drop)] {
             assert_eq!(measured.unwrap_err().to_string(), ended);
         }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_while_its_answer_is_waited_for_is_named() {
+        let process = Process::spawn(Path::new("false"), []).unwrap();
+        let ended = process.wait(std::future::pending::<bool>, "does not answer").await;
+        let ended = ended.unwrap_err().to_string();
+        assert!(ended.starts_with("false ended: "), "{ended}");
     }
 }

@@ -124,10 +124,12 @@ impl Objects {
             self.add_peer_authentication(file, object)?;
         }
         for object in request_authentication {
-            self.add_traffic(traffic::tell_authentication(file, &item, object), &item)?;
+            let outcome = traffic::tell_authentication(file, &item, object);
+            self.add_traffic(outcome.map_err(|problem| at(file, problem))?, &item)?;
         }
         for other in others {
-            self.add_traffic(traffic::read(file, &other), &other)?;
+            let outcome = traffic::read(file, &other).map_err(|problem| at(file, problem))?;
+            self.add_traffic(outcome, &other)?;
         }
         Ok(())
     }
@@ -167,27 +169,23 @@ impl Objects {
 
     /// Adds what waypoints may be told.
     fn add_traffic(&mut self, outcome: Outcome, item: &Item) -> Result<(), ObjectError> {
-        let told = match outcome {
-            Outcome::Told(told) => Some(told),
-            Outcome::Rejected(rejected, told) => {
-                self.traffic.rejected.push(rejected);
-                told
-            }
+        let (name, place) = match &outcome {
+            Outcome::Told(told) => (&told.name, &told.place),
+            Outcome::Rejected(rejected, _) => (&rejected.name, &rejected.place),
             Outcome::Unknown => {
                 self.pass_over(item.kind.clone());
-                None
+                return Ok(());
             }
         };
-        let Some(told) = told else { return Ok(()) };
-        if let Some(other) = self.traffic.told.get(&told.name) {
+        if let Some(other) = self.traffic.place(name) {
             return Err(ObjectError::Twice {
-                place: told.place,
-                kind: told.name.kind,
-                key: told.name.key,
-                other: other.place.clone(),
+                place: place.clone(),
+                kind: name.kind.clone(),
+                key: name.key.clone(),
+                other: other.clone(),
             });
         }
-        self.traffic.told.insert(told.name.clone(), told.into());
+        self.traffic.add(outcome);
         Ok(())
     }
 
@@ -242,7 +240,8 @@ impl Objects {
             Kind::Gateway => match gateway::read(metadata, object).map_err(at)? {
                 Some(gateway) => {
                     if let Some(whole) = &whole {
-                        self.add_traffic(traffic::read(file, whole), whole)?;
+                        let outcome = traffic::read(file, whole).map_err(at)?;
+                        self.add_traffic(outcome, whole)?;
                     }
                     declare(&mut self.gateways, "Gateway", gateway, |found| &found.metadata)
                 }

@@ -154,6 +154,13 @@ async fn a_route_and_a_policy_that_change_change_what_the_waypoint_does() {
     assert_eq!(rejected["kind"], "HTTPRoute");
     assert_eq!(soon("answer", world.get(&svid, "/")).await.unwrap(), 301);
 
+    // So does what has lost its name, and everything beside it.
+    let nameless =
+        objects(302, "/private").replace("{name: till, namespace: shop}\nspec:\n  parent", "{}\nspec:\n  parent");
+    world.plane.write(&nameless);
+    world.plane.process.says("the mesh stays as it is").await;
+    assert_eq!(soon("answer", world.get(&svid, "/")).await.unwrap(), 301);
+
     // The control plane is gone, and policies are not.
     world.plane.process.kill();
     world.plane.process.end().await;

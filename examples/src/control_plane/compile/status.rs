@@ -56,7 +56,7 @@ impl Condition {
 impl Status {
     /// Whether it is a policy for waypoints of which none is told.
     pub(super) fn is_idle_policy(&self) -> bool {
-        let is_policy = ["AuthorizationPolicy", "RequestAuthentication"].contains(&&*self.name.kind);
+        let is_policy = ["AuthorizationPolicy", "RateLimitPolicy", "RequestAuthentication"].contains(&&*self.name.kind);
         is_policy && self.waypoints.is_empty()
     }
 }
@@ -149,12 +149,17 @@ impl<'o> Judge<'o> {
         }
     }
 
-    /// What became of a route's reference to a service or a waypoint.
+    /// What became of a route's reference to something of the mesh.
     fn judge(&self, route: &Arc<Route>, parent: &ParentRef, programmed: &Condition) -> Option<Vec<Condition>> {
         let not_programmed = || Condition::is_not("Programmed", "NotAccepted", "");
         if self.is_waypoint(parent) {
             let message = "a waypoint has the routes of its services, and none of its own";
             let accepted = Condition::is_not("Accepted", "NotAllowedByListeners", message);
+            return Some(vec![accepted, not_programmed()]);
+        }
+        if is_of_the_mesh(parent) {
+            let message = "a waypoint has routes of Services of the core group only";
+            let accepted = Condition::is_not("Accepted", "InvalidKind", message);
             return Some(vec![accepted, not_programmed()]);
         }
         let status = self.parent(route, parent)?;
@@ -212,6 +217,12 @@ pub(super) fn service_of(parent: &ParentRef) -> Option<Key> {
         namespace: parent.namespace.to_string(),
         name: parent.name.to_string(),
     })
+}
+
+/// Whether a route refers to something of the mesh that has no routes, so that nobody else says so.
+fn is_of_the_mesh(parent: &ParentRef) -> bool {
+    let is_meant = &*parent.group == "networking.istio.io" || &*parent.kind == "Service";
+    is_meant && service_of(parent).is_none()
 }
 
 impl Cluster for Objects {

@@ -51,7 +51,7 @@ impl Context<'_> {
             add(self.of_workload_entry(entry, notices));
         }
         for entry in self.objects.service_entries.values() {
-            for workload in self.of_service_entry(entry) {
+            for workload in self.of_service_entry(entry, notices) {
                 add(workload);
             }
         }
@@ -125,8 +125,9 @@ impl Context<'_> {
         }
     }
 
-    /// The endpoints of a ServiceEntry; without any, what its hosts are in DNS.
-    fn of_service_entry(&self, entry: &ServiceEntry) -> Vec<Workload> {
+    /// The endpoints of a ServiceEntry; without any, what its hosts are in DNS, which no waypoint is
+    /// before: nobody labels them.
+    fn of_service_entry(&self, entry: &ServiceEntry, notices: &mut Vec<Notice>) -> Vec<Workload> {
         let key = &entry.metadata.key;
         let uid = |address: &str| {
             format!(
@@ -146,6 +147,7 @@ impl Context<'_> {
                 workload_type: WorkloadType::Pod.into(),
                 workload_name: key.name.clone(),
                 services: entry.hosts.iter().map(of_host).collect(),
+                waypoint: self.waypoint(&metadata, &endpoint.account, notices),
                 ..self.at(endpoint, &metadata, Enrolment::of_entry(&metadata))
             });
         }

@@ -42,11 +42,10 @@ pub(super) fn statuses(mesh: &Mesh) -> Value {
 /// What is not taken, and why.
 pub(super) fn rejected(mesh: &Mesh) -> Value {
     let rejected = mesh.traffic.rejected.iter().map(|rejected| {
-        let key = rejected.key.as_ref();
         filled([
-            ("kind", json!(rejected.kind)),
-            ("namespace", json!(key.map(|key| &key.namespace))),
-            ("name", json!(key.map(|key| &key.name))),
+            ("kind", json!(rejected.name.kind)),
+            ("namespace", json!(rejected.name.key.namespace)),
+            ("name", json!(rejected.name.key.name)),
             ("file", json!(&*rejected.place.file)),
             ("line", json!(rejected.place.line)),
             ("reason", json!(rejected.reason)),

@@ -70,9 +70,7 @@ pub(in crate::control_plane) enum Meaning {
 /// An object that is not taken, and that stays as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control_plane) struct Rejected {
-    pub(in crate::control_plane) kind: String,
-    /// If it could be read.
-    pub(in crate::control_plane) key: Option<Key>,
+    pub(in crate::control_plane) name: Name,
     pub(in crate::control_plane) place: Place,
     pub(in crate::control_plane) reason: String,
     /// Whether what it said before is in force.
@@ -84,14 +82,14 @@ pub(in crate::control_plane) struct Rejected {
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            kind, place, reason, ..
+            name, place, reason, ..
         } = self;
         let then = match (self.is_kept, self.fails) {
-            (true, _) => "what it said before is in force",
+            (true, _) => "what it said before is in force, until a restart of the control plane",
             (false, true) => "the requests that it is about fail",
             (false, false) => "it is not there",
         };
-        write!(f, "{place}: {kind}: {reason}; {then}")
+        write!(f, "{place}: {}: {reason}; {then}", name.kind)
     }
 }
 
@@ -103,17 +101,31 @@ pub(in crate::control_plane) struct Traffic {
 }
 
 impl Traffic {
+    /// Where there is an object of this name, a good one or one that is rejected.
+    pub(super) fn place(&self, name: &Name) -> Option<&Place> {
+        let told = self.told.get(name).map(|told| &told.place);
+        let mut rejected = self.rejected.iter().filter(|rejected| rejected.name == *name);
+        told.or_else(|| rejected.next().map(|rejected| &rejected.place))
+    }
+
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        let told = match outcome {
+            Outcome::Told(told) => Some(told),
+            Outcome::Rejected(rejected, told) => {
+                self.rejected.push(rejected);
+                told
+            }
+            Outcome::Unknown => None,
+        };
+        self.told.extend(told.map(|told| (told.name.clone(), told.into())));
+    }
+
     /// Keeps what objects said before that say nothing good now. An API server would not have taken
     /// what they say, and neither do waypoints, which fail requests if there was nothing before.
     pub(in crate::control_plane) fn keep(&mut self, before: &Self) {
         for rejected in &mut self.rejected {
-            let Some(key) = rejected.key.clone() else { continue };
-            let name = Name {
-                kind: rejected.kind.clone(),
-                key,
-            };
-            if let Some(last) = before.told.get(&name).filter(|last| last.fault.is_none()) {
-                self.told.insert(name, Arc::clone(last));
+            if let Some(last) = before.told.get(&rejected.name).filter(|last| last.fault.is_none()) {
+                self.told.insert(rejected.name.clone(), Arc::clone(last));
                 (rejected.is_kept, rejected.fails) = (true, false);
             }
         }
@@ -138,8 +150,9 @@ impl Outcome {
     }
 }
 
-/// Reads an object of the APIs about traffic.
-pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
+/// Reads an object of the APIs about traffic. One without a name is a problem of the whole file:
+/// nobody could say which object it is that stays as it was.
+pub(super) fn read(file: &Arc<str>, item: &Item) -> Result<Outcome, Problem> {
     let mut manifests = k8s::read_items(file, [item.clone()], &Budget::new());
     let rejected = manifests.rejected.pop();
     if let Some(rejected) = &rejected {
@@ -163,17 +176,17 @@ pub(super) fn read(file: &Arc<str>, item: &Item) -> Outcome {
         .chain(backend_policies.into_iter().map(Meaning::BackendPolicy))
         .chain(rate_limits.into_iter().map(Meaning::RateLimit))
         .chain(destination_rules.into_iter().map(Meaning::DestinationRule));
-    match (rejected, meanings.next()) {
-        (Some(rejected), meaning) => reject(file, item, (rejected.error.line, rejected.error.fault), meaning),
-        (None, Some(meaning)) => match key(item) {
-            Ok(key) => {
-                let impaired = impaired.into_iter().map(|rule| rule.error.to_string());
-                tell(file, item, key, meaning).impaired(impaired.collect())
-            }
-            Err(problem) => reject(file, item, problem, None),
-        },
+    Ok(match (rejected, meanings.next()) {
+        (Some(rejected), meaning) => {
+            let reason = (rejected.error.line, rejected.error.fault.to_string());
+            reject(file, item, key(item)?, reason, meaning)
+        }
+        (None, Some(meaning)) => {
+            let impaired = impaired.into_iter().map(|rule| rule.error.to_string());
+            tell(file, item, key(item)?, meaning).impaired(impaired.collect())
+        }
         (None, None) => Outcome::Unknown,
-    }
+    })
 }
 
 /// What is told of an object that means this.
@@ -194,38 +207,36 @@ pub(super) fn tell(file: &Arc<str>, item: &Item, key: Key, meaning: Meaning) -> 
 }
 
 /// What is told of an object that says whose tokens are believed.
-pub(super) fn tell_authentication(file: &Arc<str>, item: &Item, object: RequestAuthentication) -> Outcome {
-    let key = match key(item) {
-        Ok(key) => key,
-        Err(problem) => return reject(file, item, problem, None),
-    };
-    match Authenticator::new([&object]) {
+pub(super) fn tell_authentication(
+    file: &Arc<str>,
+    item: &Item,
+    object: RequestAuthentication,
+) -> Result<Outcome, Problem> {
+    let key = key(item)?;
+    Ok(match Authenticator::new([&object]) {
         Ok(_) => tell(file, item, key, Meaning::RequestAuthentication(object)),
         Err(InvalidRule { line, field, fault, .. }) => {
             let reason = format!("`{field}`: {fault}");
             let meaning = Meaning::RequestAuthentication(object);
-            rejected(file, item, (line, reason), Some(meaning))
+            reject(file, item, key, (line, reason), Some(meaning))
         }
-    }
-}
-
-fn reject(file: &Arc<str>, item: &Item, (line, fault): Problem, meaning: Option<Meaning>) -> Outcome {
-    rejected(file, item, (line, fault.to_string()), meaning)
+    })
 }
 
 /// An object that says nothing good, and whose requests it is about if that is known.
-fn rejected(file: &Arc<str>, item: &Item, (line, reason): (u32, String), meaning: Option<Meaning>) -> Outcome {
-    let key = key(item).ok();
-    let told = key.clone().zip(meaning).and_then(|(key, meaning)| {
-        let Outcome::Told(mut told) = tell(file, item, key, meaning) else {
+fn reject(file: &Arc<str>, item: &Item, key: Key, (line, reason): (u32, String), meaning: Option<Meaning>) -> Outcome {
+    let told = meaning.and_then(|meaning| {
+        let Outcome::Told(mut told) = tell(file, item, key.clone(), meaning) else {
             return None;
         };
         told.fault = Some(reason.clone());
         Some(told)
     });
     let rejected = Rejected {
-        kind: item.kind.clone(),
-        key,
+        name: Name {
+            kind: item.kind.clone(),
+            key,
+        },
         place: place(file, line),
         reason,
         is_kept: false,
