@@ -197,6 +197,9 @@ spec: {targetRefs: [{kind: Service, name: till}], limits: [{requests: 2}]}
         let problems = objects.take("a.yaml", &text.replace("requests: 2", "requests: two"));
         assert_eq!((before.len(), problems.len()), (1, 1));
         assert!(objects.rate_limits().eq(&before));
+        let problems = objects.take("a.yaml", &text.replace("name: till, ", ""));
+        assert_eq!(problems.len(), 1);
+        assert!(objects.rate_limits().eq(&before));
     }
 
     #[test]

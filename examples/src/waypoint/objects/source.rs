@@ -35,6 +35,11 @@ impl Source {
             Ok(policies) => policies,
             Err(error) => return Self::unread(error.to_string(), before),
         };
+        // Which object it was cannot be told, so that all stays that could be it.
+        let mut nameless = traffic.rejected.iter().filter(|rejected| rejected.name.is_none());
+        if let Some((nameless, before)) = nameless.next().zip(before) {
+            return Self::unread(nameless.to_string(), Some(before));
+        }
         let mut source = Self {
             policies: policies.authorization.into_iter().map(Arc::new).collect(),
             authentications: policies.request_authentication.into_iter().map(Arc::new).collect(),
