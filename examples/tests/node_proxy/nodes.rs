@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -19,7 +19,10 @@ use crate::socks;
 use crate::world::{App, Files, Pki, Process, eventually, exchange, node_proxy, soon};
 
 /// A number for each set of nodes in this process.
-static SETS: AtomicU8 = AtomicU8::new(1);
+static SETS: AtomicU32 = AtomicU32::new(0);
+
+/// How many sets of nodes a process can have.
+const MOST_SETS: u32 = 128;
 
 /// What both nodes know, and where.
 pub struct World {
@@ -55,12 +58,14 @@ pub fn identity(account: &str) -> SpiffeId {
 impl World {
     pub fn new() -> Self {
         let pki = Pki::new();
-        let process = std::process::id();
-        let [high, low] = [process % 200 + 20, process / 200 % 4 * 60].map(|part| u8::try_from(part).unwrap());
+        let set = SETS.fetch_add(1, Ordering::Relaxed);
+        assert!(set < MOST_SETS, "would get the addresses of another process");
+        // From 127.20 on: 400 processes, each with addresses of its own.
+        let block = (20 << 8) + std::process::id() % 400 * MOST_SETS + set;
         Self {
             mesh_file: pki.path().join("mesh.yaml"),
             pki,
-            block: [high, low + SETS.fetch_add(1, Ordering::Relaxed)],
+            block: u16::try_from(block).unwrap().to_be_bytes(),
             // Not one that the kernel would give to somebody else; the address is the world's own.
             hbone_port: 15008,
         }
