@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesh_testkit::clock::ManualClock;
-use mesh_xds::delta::{Client, ClientConfig, ClientId, Outcome, Published, Refusal, Server, ServerConfig};
+use mesh_xds::delta::{Client, ClientConfig, ClientId, Outcome, Published, Push, Refusal, Server, ServerConfig};
 use mesh_xds_types::core::Node;
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL};
@@ -217,6 +217,82 @@ fn who_knows_of_parts_is_synced_with_the_last_one() {
         }
     }
     assert_eq!(parts, [true, true, true, true, false]);
+}
+
+/// A server that has all names, and says one of them in a part; its client knows of parts.
+fn in_parts() -> (Server, ClientId, Client<()>) {
+    let mut server = Server::new(ServerConfig::new().part_bytes(1));
+    server.publish(ALL, NAMES.map(|name| published(name, 1)));
+    let id = server.connect().unwrap();
+    let mut client = Client::new(ClientConfig::new(Node::default()).all(ALL));
+    client.connected();
+    let request = client.next_request(ManualClock::new().now()).unwrap();
+    server.receive(id, &request).unwrap();
+    (server, id, client)
+}
+
+/// Takes what the server can say now, without an answer.
+fn pushes(server: &mut Server, id: ClientId, client: &mut Client<()>) -> Vec<Push> {
+    let now = ManualClock::new().now();
+    std::iter::from_fn(|| server.next_response(id, now))
+        .map(|response| client.receive(response).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_part_is_made_while_the_one_before_it_is_applied() {
+    let (mut server, id, mut client) = in_parts();
+    let now = ManualClock::new().now();
+    let mut way = pushes(&mut server, id, &mut client);
+    let mut counts = Vec::new();
+    while !way.is_empty() {
+        counts.push(way.len());
+        client.settle(way.remove(0), &[]);
+        server.receive(id, &client.next_request(now).unwrap()).unwrap();
+        way.extend(pushes(&mut server, id, &mut client));
+    }
+    assert_eq!(counts, [2, 2, 2, 2, 1]);
+    assert!(client.is_synced());
+}
+
+#[test]
+fn a_part_whose_answer_is_lost_ends_the_stream() {
+    let (mut server, id, mut client) = in_parts();
+    let (now, later) = (ManualClock::new().now(), Duration::from_secs(3600));
+    for push in pushes(&mut server, id, &mut client) {
+        client.settle(push, &[]);
+    }
+    let lost = client.next_request(now).unwrap();
+    let answer = client.next_request(now).unwrap();
+    assert_ne!(lost.response_nonce, answer.response_nonce);
+    server.receive(id, &answer).unwrap();
+    assert!(server.is_stalled(id, now + later));
+    server.receive(id, &lost).unwrap();
+    assert!(!server.is_stalled(id, now + later));
+}
+
+#[test]
+fn a_part_is_followed_by_the_last_one_though_the_rest_is_gone() {
+    let now = ManualClock::new().now();
+    let mut server = Server::new(ServerConfig::new().part_bytes(1));
+    server.publish(AUTHORIZATION_TYPE_URL, ["a", "b", "c"].map(|name| published(name, 1)));
+    server.publish(ADDRESS_TYPE_URL, [published("w", 1)]);
+    let id = server.connect().unwrap();
+    let config = ClientConfig::new(Node::default()).all(AUTHORIZATION_TYPE_URL);
+    let mut client = Client::<()>::new(config.all(ADDRESS_TYPE_URL));
+    client.connected();
+    while let Some(request) = client.next_request(now) {
+        server.receive(id, &request).unwrap();
+    }
+    let mut way = pushes(&mut server, id, &mut client);
+    assert_eq!(way.len(), 2);
+    server.update(AUTHORIZATION_TYPE_URL, [], ["c"]);
+    client.settle(way.remove(0), &[]);
+    server.receive(id, &client.next_request(now).unwrap()).unwrap();
+    let last = pushes(&mut server, id, &mut client);
+    // Addresses wait until the other part is answered, too.
+    let types: Vec<_> = last.iter().map(|push| (push.type_url(), push.is_part())).collect();
+    assert_eq!(types, [(AUTHORIZATION_TYPE_URL, false)]);
 }
 
 /// A request of a client that asks for `names` and forgets `forgotten`, and answers `nonce`.

@@ -21,6 +21,10 @@ use super::control_plane::{Dial, DialSetupError};
 use super::view::View;
 use crate::workers;
 
+/// Bytes that a server may send ahead. The mesh comes in messages of half a mebibyte, and the next one
+/// can be on its way while one is applied.
+const WINDOW: u32 = 1 << 20;
+
 /// What a discovery server is asked for.
 pub(crate) struct Subscription {
     /// Who asks.
@@ -44,7 +48,9 @@ pub(crate) fn follow(
     let token = server.token.clone();
     Ok(workers::Driver::new("mesh", async move {
         // The address is the connector's business; this is what the server takes itself to be called.
-        let endpoint = Endpoint::from_static("http://discovery");
+        let endpoint = Endpoint::from_static("http://discovery")
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
         let channel = endpoint.connect_with_connector_lazy(dial);
         let transport = InterceptedService::new(channel, move |mut request: Request<()>| {
             if let Some(token) = &token {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +10,10 @@ use super::limits::{MORE, WILDCARD};
 
 /// Resources that a client on demand gets at most: what it asked for, with companions.
 const MAX_VIEW: usize = 200_000;
+
+/// Parts of an answer that may be on their way when the next one is made, so that a client has
+/// something to apply while the server makes more. Each that waits at a client takes memory there.
+const PARTS_AHEAD: usize = 1;
 
 /// Characters that are kept of what a client says against a response.
 const MAX_REFUSAL: usize = 1000;
@@ -48,7 +52,9 @@ pub(super) struct Watch {
     settled: Option<u64>,
     /// What it last said against a response.
     refusal: Option<String>,
-    outstanding: Option<Outstanding>,
+    /// Responses on their way, in the order in which they were made: one, or [`PARTS_AHEAD`] parts of
+    /// an answer and the next one.
+    outstanding: VecDeque<Outstanding>,
 }
 
 /// How the next response of a type is to be made.
@@ -73,6 +79,8 @@ pub(super) struct Terms<'a> {
 #[derive(Debug)]
 struct Outstanding {
     nonce: String,
+    /// Whether the client knows that the next one belongs to it.
+    is_part: bool,
     /// The catalog's change that the client has with it, unless more has to follow.
     brings: Option<u64>,
     overdue: Instant,
@@ -115,7 +123,7 @@ impl Watch {
             self.owes = true;
             self.settled = None;
             // What is on its way knows nothing of the name.
-            if let Some(outstanding) = &mut self.outstanding {
+            for outstanding in &mut self.outstanding {
                 outstanding.brings = None;
             }
             if name == WILDCARD {
@@ -143,13 +151,18 @@ impl Watch {
         }
     }
 
-    /// Takes an answer, and tells whether it is to the response that is on its way.
+    /// Takes an answer, and tells whether it is to a response that is on its way. The client has what
+    /// it brings once those before it are answered, too.
     pub(super) fn answered(&mut self, nonce: &str) -> bool {
-        let answered = self.outstanding.take_if(|outstanding| outstanding.nonce == nonce);
-        if let Some(brought) = answered.as_ref().and_then(|outstanding| outstanding.brings) {
-            self.settled = Some(brought);
+        let place = self.outstanding.iter().position(|response| response.nonce == nonce);
+        let Some(answered) = place.and_then(|place| self.outstanding.remove(place)) else {
+            return false;
+        };
+        match self.outstanding.back_mut() {
+            Some(last) => last.brings = last.brings.or(answered.brings),
+            None => self.settled = answered.brings.or(self.settled),
         }
-        answered.is_some()
+        true
     }
 
     /// Takes what the client says against a response.
@@ -161,11 +174,13 @@ impl Watch {
         self.refusal.as_deref()
     }
 
-    /// The next response, if one is due and none is on its way.
+    /// The next response, if one is due and nothing on its way has to be answered before.
     pub(super) fn next_response(&mut self, catalog: &Catalog, terms: Terms<'_>) -> Option<DeltaDiscoveryResponse> {
         let says_removals = !terms.withholds_removals && !self.removed.is_empty();
         let looked = self.seen == catalog.latest() && !self.stale && !says_removals;
-        if self.outstanding.is_some() || (looked && !self.owes) {
+        let is_ahead =
+            self.outstanding.len() > PARTS_AHEAD || self.outstanding.iter().any(|response| !response.is_part);
+        if is_ahead || (looked && !self.owes) {
             return None;
         }
         let mut parcel = Parcel::new(terms.room);
@@ -183,15 +198,18 @@ impl Watch {
             self.settled = Some(self.seen);
             return None;
         }
-        self.owes = false;
+        let is_part = parcel.is_full && terms.marks_parts;
+        // Whoever was told that there is more waits for the last, should the rest be gone by then.
+        self.owes = is_part;
         let nonce = format!("{:x}", terms.nonce);
-        self.outstanding = Some(Outstanding {
+        self.outstanding.push_back(Outstanding {
             nonce: nonce.clone(),
+            is_part,
             brings: (!self.stale).then_some(self.seen),
             overdue: terms.overdue,
         });
         Some(DeltaDiscoveryResponse {
-            system_version_info: if parcel.is_full && terms.marks_parts {
+            system_version_info: if is_part {
                 MORE.to_owned()
             } else {
                 catalog.latest().to_string()
@@ -224,7 +242,7 @@ impl Watch {
     }
 
     pub(super) fn overdue(&self) -> Option<Instant> {
-        self.outstanding.as_ref().map(|outstanding| outstanding.overdue)
+        self.outstanding.front().map(|outstanding| outstanding.overdue)
     }
 
     fn look_at_log(&mut self, catalog: &Catalog, parcel: &mut Parcel) {

@@ -66,7 +66,7 @@ impl Exchange {
             5..=7 => self.deliver_request(),
             8..=10 => self.deliver_response(),
             11 => self.repeat_response(usize::from(whom)),
-            12 => self.responses.make_contiguous().reverse(),
+            12 => self.overtake(),
             13 if whom > 7 => drop(self.requests.pop_front()),
             13 => drop(self.responses.pop_front()),
             14 if whom > 7 => self.restart_server(),
@@ -129,6 +129,14 @@ impl Exchange {
         self.demanded.remove(name);
         if self.client.release(SOME, name) {
             self.state.remove(&(SOME.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// Lets one type's responses arrive before the other's. Within a type a stream keeps the order.
+    fn overtake(&mut self) {
+        if let Some(first) = self.responses.front().map(|response| response.type_url.clone()) {
+            let responses = self.responses.make_contiguous();
+            responses.sort_by_key(|response| response.type_url == first);
         }
     }
 
