@@ -86,6 +86,7 @@ impl<D: Dial> Connections<D> {
                 let made = due::wait(due, Due::unconnected, making).await?;
                 return made.map_err(|error| Fault::Connect(Arc::new(error)));
             } else {
+                shelf.watch(&self.tasks, self.clock);
                 freed(&shelf, due).await?;
             }
             if let Some(lease) = ready(self.clock.now()) {

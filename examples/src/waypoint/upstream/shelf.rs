@@ -8,10 +8,12 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 use tokio::sync::watch;
 
+use super::clock::Clock;
 use super::dial::DialError;
 use super::error::Fault;
 use super::replay::Outgoing;
 use super::site::SiteId;
+use super::tasks::Tasks;
 use super::terms::Terms;
 use super::wire::{Count, Quay};
 
@@ -116,6 +118,21 @@ impl Shelf {
         };
         stock.idle.extend(busy.into_iter().rev());
         found.map(|one| Lease::One(one, Arc::clone(self)))
+    }
+
+    /// Tells those who wait for a connection when one is ready that was answered on before its request
+    /// had ended.
+    pub(super) fn watch(self: &Arc<Self>, tasks: &Tasks, clock: Clock) {
+        let is_busy = |(one, _): &mut (One, Duration)| !one.sender.is_ready();
+        let busy: Vec<_> = self.lock().idle.extract_if(.., is_busy).collect();
+        for (mut one, _) in busy {
+            let shelf = Arc::clone(self);
+            tasks.start(async move {
+                if one.sender.ready().await.is_ok() {
+                    shelf.put(one, clock.now());
+                }
+            });
+        }
     }
 
     /// A stream on a connection of HTTP/2 that has room for one.
@@ -227,6 +244,7 @@ impl Making {
             streams: Arc::default(),
             used: now,
         });
+        self.shelf.quay.open();
     }
 
     /// There is none, for all who wait.

@@ -49,8 +49,14 @@ impl Quay {
         self.berths.load(Ordering::Relaxed) == 0
     }
 
+    /// There is a place for one.
     pub(super) fn free(&self) {
         self.freed.notify_one();
+    }
+
+    /// There are places for all who wait.
+    pub(super) fn open(&self) {
+        self.freed.notify_waiters();
     }
 
     /// Waits until something may have changed.

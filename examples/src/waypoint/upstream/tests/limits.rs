@@ -2,15 +2,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_policy::traffic::breaker::Resource;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::bodies::trickle;
 use super::world::{App, Gone, Log, World, answer, get, limits, retries};
 
-/// Answers as it is allowed to.
-fn gated(gate: &Arc<Semaphore>) -> App {
-    let gate = Arc::clone(gate);
+/// Notes what has begun, and answers as it is allowed to.
+fn gated(gate: &Arc<Semaphore>, log: &Log) -> App {
+    let (gate, log) = (Arc::clone(gate), log.clone());
     App::http(move |_| {
+        log.note("begun");
         let gate = Arc::clone(&gate);
         async move {
             gate.acquire().await.map_err(|_| Gone)?.forget();
@@ -23,7 +26,7 @@ fn gated(gate: &Arc<Semaphore>) -> App {
 async fn a_breaker_opens_and_recovers() {
     for is_http2 in [false, true] {
         let gate = Arc::new(Semaphore::new(0));
-        let world = Arc::new(World::new(is_http2, [("app", gated(&gate))]));
+        let world = Arc::new(World::new(is_http2, [("app", gated(&gate, &Log::default()))]));
         let mut order = world.order();
         order.rule = limits(|limits| limits.requests = Some(2));
         let mut held = JoinSet::new();
@@ -72,7 +75,7 @@ async fn an_answer_counts_until_it_has_ended() {
 #[tokio::test(start_paused = true)]
 async fn who_finds_no_connection_waits_as_far_as_there_is_room() {
     let gate = Arc::new(Semaphore::new(0));
-    let world = Arc::new(World::new(false, [("app", gated(&gate))]));
+    let world = Arc::new(World::new(false, [("app", gated(&gate, &Log::default()))]));
     let mut order = world.order();
     order.rule = limits(|limits| {
         limits.connections = Some(1);
@@ -90,6 +93,68 @@ async fn who_finds_no_connection_waits_as_far_as_there_is_room() {
     for (status, ..) in asking.join_all().await {
         assert_eq!(status, 200);
     }
+    assert_eq!(world.net.dials("app"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_share_a_connection_when_there_is_one() {
+    let (gate, log) = (Arc::new(Semaphore::new(0)), Log::default());
+    let world = Arc::new(World::new(true, [("app", gated(&gate, &log))]));
+    let mut order = world.order();
+    order.rule = limits(|limits| {
+        limits.connections = Some(1);
+        limits.requests_per_connection = Some(3);
+    });
+    let mut asking = JoinSet::new();
+    for number in 0..6 {
+        let (world, order) = (Arc::clone(&world), order.clone());
+        asking.spawn(async move { world.ask(get(number), &order).await });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(log.take().len(), 3);
+    gate.add_permits(3);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((log.take().len(), world.net.dials("app")), (3, 2));
+    gate.add_permits(3);
+    for (status, ..) in asking.join_all().await {
+        assert_eq!(status, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_gets_a_connection_when_its_upload_has_ended() {
+    // Answers each request when its head is there.
+    let app = App::raw(async |mut io| {
+        for end in [&b"0\r\n\r\n"[..], b"\r\n\r\n"] {
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                read.push(io.read_u8().await.unwrap());
+            }
+            io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+            while !read.ends_with(end) {
+                read.push(io.read_u8().await.unwrap());
+            }
+        }
+    });
+    let world = Arc::new(World::new(false, [("app", app)]));
+    let mut order = world.order();
+    order.rule = limits(|limits| limits.connections = Some(1));
+    let (upload, request) = trickle();
+    upload.send(Ok("text".into())).await.unwrap();
+    assert_eq!(world.ask(request, &order).await.0, 200);
+    let mut asking = JoinSet::new();
+    let waiting = Arc::clone(&world);
+    asking.spawn(async move { waiting.ask(get(1), &order).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(upload);
+    let (status, ..) = tokio::time::timeout(Duration::from_secs(1), asking.join_next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(status, 200);
     assert_eq!(world.net.dials("app"), 1);
 }
 
