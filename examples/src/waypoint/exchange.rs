@@ -37,7 +37,7 @@ pub(super) async fn answer(conversation: &Conversation, request: Request<Incomin
     let is_connect = head.method == Method::CONNECT;
     // What looks like a success of CONNECT is one: gRPC's way to refuse is not for it.
     let is_call = is_grpc(&head.headers) && !is_connect;
-    let stream = conversation.streams.open();
+    let stream = conversation.streams.open(head.version);
     let (place, full) = match client.share.take() {
         Ok(place) => (Some(place), None),
         Err(full) => (None, Some(full)),

@@ -2,7 +2,9 @@
 //!
 //! Who sends no more of a request, or takes no more of its answer, is not waited for without end:
 //! neither is polled then, so that somebody else has to look. An answer that is all written may still
-//! wait for its client; that is seen by the connection's backlog.
+//! wait for its client; that is seen by the connection's backlog. What HTTP/2 has been given waits for
+//! its client's window instead, unseen: the last byte is given by itself, for which there has to be
+//! room.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,8 +12,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{Response, Version};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -23,6 +25,10 @@ use super::progress::Progress;
 /// How often is looked in the time for which nothing may move.
 const LOOKS: u32 = 4;
 
+/// Bytes that HTTP/2 may be given at once though nobody knows whether its client takes them, as few as
+/// any socket would.
+const UNSEEN: usize = 1024;
+
 /// The requests of a connection.
 pub(super) struct Streams {
     /// For how long nothing may move.
@@ -33,6 +39,7 @@ pub(super) struct Streams {
 
 /// A request and its answer.
 pub(super) struct Stream {
+    is_http2: bool,
     pub(super) progress: Arc<Progress>,
     answer: Mutex<Answer>,
     is_given_up: Notify,
@@ -42,6 +49,8 @@ pub(super) struct Stream {
 struct Answer {
     /// Once there is one, until it is given up.
     content: Option<Answering>,
+    /// The last byte of what came last, which follows by itself.
+    rest: Bytes,
     /// Who waits for more of it.
     waker: Option<Waker>,
 }
@@ -71,8 +80,9 @@ impl Streams {
     }
 
     /// A request has come.
-    pub(super) fn open(&self) -> Arc<Stream> {
+    pub(super) fn open(&self, version: Version) -> Arc<Stream> {
         let stream = Arc::new(Stream {
+            is_http2: version == Version::HTTP_2,
             progress: Arc::default(),
             answer: Mutex::default(),
             is_given_up: Notify::new(),
@@ -195,21 +205,48 @@ impl Stream {
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut answer = self.lock();
-        let Answer { content, waker, .. } = &mut *answer;
+        let Answer { content, rest, waker } = &mut *answer;
         let Some(Answering { body, account }) = content else {
             return Poll::Ready(Some(Err(BodyError::Idle)));
         };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+        if !rest.is_empty() {
+            let frame = Some(Ok(Frame::data(std::mem::take(rest))));
+            account.hear(frame.as_ref());
+            return Poll::Ready(frame);
+        }
+        let Poll::Ready(mut frame) = Pin::new(body).poll_frame(cx) else {
             let known = waker.take().filter(|waker| waker.will_wake(cx.waker()));
             *waker = known.or_else(|| Some(cx.waker().clone()));
             return Poll::Pending;
         };
+        let data = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.data_mut());
+        if let Some(data) = data.filter(|data| self.is_http2 && data.len() > UNSEEN) {
+            *rest = data.split_off(data.len() - 1);
+        }
         account.hear(frame.as_ref());
         Poll::Ready(frame)
     }
 
     fn lock(&self) -> MutexGuard<'_, Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answer {
+    /// Whether nothing more of it can come.
+    fn is_whole(&self) -> bool {
+        let is_over = |content: &Answering| content.body.is_end_stream();
+        self.rest.is_empty() && self.content.as_ref().is_some_and(is_over)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let content = self.content.as_ref().map(|content| content.body.size_hint());
+        let (mut hint, rest) = (content.unwrap_or_default(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }
 
@@ -243,27 +280,14 @@ impl HttpBody for Told {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Untold(body) => body.is_end_stream(),
-            Content::Told(stream) => {
-                let answer = stream.lock();
-                answer
-                    .content
-                    .as_ref()
-                    .is_some_and(|content| content.body.is_end_stream())
-            }
+            Content::Told(stream) => stream.lock().is_whole(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Untold(body) => body.size_hint(),
-            Content::Told(stream) => {
-                let answer = stream.lock();
-                answer
-                    .content
-                    .as_ref()
-                    .map(|content| content.body.size_hint())
-                    .unwrap_or_default()
-            }
+            Content::Told(stream) => stream.lock().size_hint(),
         }
     }
 }
@@ -273,11 +297,12 @@ impl Drop for Told {
         let Content::Told(stream) = &self.0 else {
             return;
         };
-        let content = stream.lock().content.take();
+        let mut answer = stream.lock();
+        let is_whole = answer.is_whole();
+        let content = answer.content.take();
+        drop(answer);
         // Who sees that nothing comes does not ask again.
-        if let Some(Answering { body, mut account }) = content
-            && body.is_end_stream()
-        {
+        if let Some(Answering { mut account, .. }) = content.filter(|_| is_whole) {
             account.hear(None);
         }
     }
@@ -296,7 +321,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_on_which_nothing_moves_is_given_up() {
         let streams = Streams::new(Some(PATIENCE));
-        let (idle, busy) = (streams.open(), streams.open());
+        let (idle, busy) = (streams.open(Version::HTTP_11), streams.open(Version::HTTP_11));
         let began = Instant::now();
         let moving = async {
             loop {
@@ -317,11 +342,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_stuck_by_who_stays_when_it_was_given_up() {
         let streams = Streams::new(Some(PATIENCE));
-        let stream = streams.open();
+        let stream = streams.open(Version::HTTP_11);
         timeout(3 * PATIENCE, streams.stuck()).await.unwrap();
         drop(stream);
         let streams = Streams::new(Some(PATIENCE));
-        let stream = streams.open();
+        let stream = streams.open(Version::HTTP_11);
         let gone = async {
             stream.given_up().await;
             drop(stream);
@@ -333,7 +358,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_everybody_waits() {
         let streams = Streams::new(None);
-        let stream = streams.open();
+        let stream = streams.open(Version::HTTP_11);
         let ended = timeout(100 * PATIENCE, async {
             tokio::select! {
                 () = stream.given_up() => {}
@@ -371,7 +396,7 @@ mod tests {
     fn streams_that_have_ended_take_no_room() {
         let streams = Streams::new(Some(PATIENCE));
         for _ in 0..1_000 {
-            drop((streams.open(), streams.open()));
+            drop((streams.open(Version::HTTP_11), streams.open(Version::HTTP_11)));
         }
         assert_eq!(streams.lock().len(), 2);
     }

@@ -1,8 +1,12 @@
 //! Clients that send or take no more, and what they keep from others.
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
 use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::withdrawal::{chat, echo};
@@ -49,6 +53,23 @@ async fn who_takes_no_answer_is_not_waited_for() {
     let answer = soon("answer", http2.send_request(request.unwrap())).await.unwrap();
     ended("HTTP/2").await;
     drop(soon("end", connection.join_next()).await);
+    assert!(answer.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_is_told_as_whole_when_there_was_a_window_for_it() {
+    let cluster = Cluster::start_with("", IDLE).await;
+    let caller = cluster.call("cart").await;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1);
+    let tunnel = caller.open().await.unwrap();
+    let (mut http2, connection) = builder.handshake::<_, Full<Bytes>>(TokioIo::new(tunnel)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let request = Request::post("http://till.shop.svc/").body(Full::new(vec![b'a'; 2_000].into()));
+    let answer = soon("answer", http2.send_request(request.unwrap())).await.unwrap();
+    let record = cluster.tells("the end", |record| record["http.status"] == 200).await;
+    assert_eq!(record["flags"], "SI", "{record}");
     assert!(answer.into_body().collect().await.is_err());
 }
 
