@@ -1,4 +1,4 @@
-//! `waypoint`: the proxy that the requests to services pass, what Istio's waypoint is.
+//! `waypoint`: the proxy that the requests to services and workloads pass, what Istio's waypoint is.
 
 mod account;
 mod addressee;

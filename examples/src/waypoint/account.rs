@@ -35,6 +35,8 @@ pub(super) struct Parties {
     pub(super) is_claimed: bool,
     pub(super) source_addr: String,
     pub(super) service: Option<ServiceName>,
+    /// Who has to answer, where that is nobody's choice.
+    pub(super) destination: Party,
 }
 
 /// A request that is being told.
@@ -93,7 +95,7 @@ impl Account {
             flags: "-".into(),
             reason: String::new(),
             route: String::new(),
-            destination: Party::default(),
+            destination: client.parties.destination.clone(),
             attempts: 0,
             is_told: false,
             span: None,

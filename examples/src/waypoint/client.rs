@@ -64,6 +64,10 @@ impl Client {
                 is_claimed: known.is_none(),
                 source_addr: addr.map(|addr| addr.to_string()).unwrap_or_default(),
                 service: served.to.service().map(|service| ServiceName::from(&**service)),
+                destination: match &served.to {
+                    Addressee::Service(_) => Party::default(),
+                    Addressee::Workload { workload, .. } => Party::from(&**workload),
+                },
             },
             share: worker.gateway.room.share(&id),
             id,

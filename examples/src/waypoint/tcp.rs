@@ -101,7 +101,8 @@ fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Res
 
 fn ends(client: &Client, endpoint: Option<&Workload>) -> Ends {
     let id = endpoint.and_then(|endpoint| endpoint.identity.spiffe_id().parse().ok());
-    let party = endpoint.map(Party::from).unwrap_or_default();
+    let party = endpoint.map(Party::from);
+    let party = party.unwrap_or_else(|| client.parties.destination.clone());
     let unknown = ([0, 0, 0, 0], 0).into();
     Ends {
         reporter: Reporter::Waypoint,

@@ -54,6 +54,16 @@ async fn put_behind(cluster: &Cluster, behind: &[&str]) {
     cluster.waypoint.says("mesh changed").await;
 }
 
+const DENY_SPY: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-spy, namespace: shop}
+spec:
+  targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}]
+  action: DENY
+  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/spy]}}]}]
+";
+
 fn till(cluster: &Cluster) -> SocketAddr {
     cluster.one.app.addr
 }
@@ -127,6 +137,7 @@ async fn it_is_subject_to_the_policies_of_the_gateway_and_to_no_services() {
         })
         .await;
     assert!(record["error"].to_string().contains("no-till"), "{record}");
+    assert_eq!(record["dst.workload"], "till", "{record}");
 }
 
 #[tokio::test]
@@ -202,12 +213,20 @@ async fn a_workload_without_tunnels_is_asked_as_it_is() {
 
 #[tokio::test]
 async fn bytes_are_carried_to_it() {
-    let cluster = cluster("", &["till"]).await;
+    let cluster = cluster(DENY_SPY, &["till"]).await;
+    let caller = call(&cluster, "spy", till(&cluster)).await;
+    assert_eq!(caller.raw(b"hello, no HTTP\r\n\r\n").await, "");
+    let record = cluster
+        .tells("a refusal", |record| record["error"].to_string().contains("no-spy"))
+        .await;
+    assert_eq!(record["dst.workload"], "till", "{record}");
     let caller = call(&cluster, "cart", till(&cluster)).await;
     // The application takes that for an end.
     assert!(caller.raw(b"hello, no HTTP\r\n\r\n").await.starts_with("HTTP/1.1 400"));
     let record = cluster
-        .tells("a connection", |record| record["message"] == "connection complete")
+        .tells("a connection", |record| {
+            record["message"] == "connection complete" && record["error"].is_null()
+        })
         .await;
     assert_eq!(
         (&record["dst.workload"], record.get("dst.service")),

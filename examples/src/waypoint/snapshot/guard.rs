@@ -76,11 +76,16 @@ pub(super) struct Guards<'a> {
     terms: &'a Terms,
     index: &'a Index<'a>,
     version: &'a mut u64,
-    /// Where the same policies are about two things these share a set.
-    protections: HashMap<Box<[usize]>, Protection>,
-    /// And with the same authentications what verifies tokens.
-    authenticators: HashMap<Box<[usize]>, Authentication>,
+    /// Where the same policies and authentications are about two things these share a guard,
+    known: HashMap<(Addresses, Addresses), Arc<Guard>>,
+    /// where the same policies are, a set,
+    protections: HashMap<Addresses, Protection>,
+    /// and where the same authentications are, what verifies tokens.
+    authenticators: HashMap<Addresses, Authentication>,
 }
+
+/// Names objects, as long as they are there.
+type Addresses = Box<[usize]>;
 
 impl<'a> Guards<'a> {
     /// `version` is that of the policies that were compiled last.
@@ -89,6 +94,7 @@ impl<'a> Guards<'a> {
             terms,
             index,
             version,
+            known: HashMap::new(),
             protections: HashMap::new(),
             authenticators: HashMap::new(),
         }
@@ -96,43 +102,52 @@ impl<'a> Guards<'a> {
 
     /// That of a recipient, which is `before` if it is still the same.
     pub(super) fn of(&mut self, recipient: &Recipient<'_>, before: Option<&Arc<Guard>>) -> Arc<Guard> {
-        let (policies, protection) = self.protection(recipient, before);
-        let (believed, authenticator) = self.authenticator(recipient, before);
+        let root = &self.terms.root_namespace;
+        let policies = self.index.policies.about(name(recipient));
+        let policies = policies.filter(|policy| recipient.is_subject_to(policy, root));
+        let believed = self.index.authentications.about(name(recipient));
+        let believed = believed.filter(|found| recipient.believes_by(found, root));
+        let (policies, believed): (Box<[_]>, Box<[_]>) = match self.index.closed {
+            Some(_) => (Box::default(), believed.cloned().collect()),
+            None => (policies.cloned().collect(), believed.cloned().collect()),
+        };
+        let names = (addresses(&policies), addresses(&believed));
+        if let Some(known) = self.known.get(&names) {
+            return Arc::clone(known);
+        }
         let guard = Guard {
-            protection,
+            protection: self.protection(&policies, &names.0, before),
             policies,
-            authenticator,
+            authenticator: self.authenticator(&believed, &names.1, before),
             believed,
         };
-        match before.filter(|before| before.is(&guard)) {
+        let guard = match before.filter(|before| before.is(&guard)) {
             Some(before) => Arc::clone(before),
             None => Arc::new(guard),
-        }
+        };
+        self.known.insert(names, Arc::clone(&guard));
+        guard
     }
 
     fn protection(
         &mut self,
-        recipient: &Recipient<'_>,
+        policies: &[Arc<AuthorizationPolicy>],
+        names: &Addresses,
         before: Option<&Arc<Guard>>,
-    ) -> (Box<[Arc<AuthorizationPolicy>]>, Protection) {
+    ) -> Protection {
         if let Some(reason) = &self.index.closed {
-            return (Box::default(), Protection::Closed(Arc::clone(reason)));
+            return Protection::Closed(Arc::clone(reason));
         }
-        let root = &self.terms.root_namespace;
-        let policies = self.index.policies.about(name(recipient));
-        let policies = policies.filter(|policy| recipient.is_subject_to(policy, root));
-        let policies: Box<[_]> = policies.cloned().collect();
-        let names = addresses(&policies);
-        if let Some(known) = self.protections.get(&names) {
-            return (policies, known.clone());
+        if let Some(known) = self.protections.get(names) {
+            return known.clone();
         }
-        let same = before.filter(|before| before.policies == policies && !before.was_closed());
+        let same = before.filter(|before| *before.policies == *policies && !before.was_closed());
         let protection = match same {
             Some(before) => before.protection.clone(),
-            None => self.compiled(&policies),
+            None => self.compiled(policies),
         };
-        self.protections.insert(names, protection.clone());
-        (policies, protection)
+        self.protections.insert(names.clone(), protection.clone());
+        protection
     }
 
     fn compiled(&mut self, policies: &[Arc<AuthorizationPolicy>]) -> Protection {
@@ -148,25 +163,21 @@ impl<'a> Guards<'a> {
 
     fn authenticator(
         &mut self,
-        recipient: &Recipient<'_>,
+        believed: &[Arc<RequestAuthentication>],
+        names: &Addresses,
         before: Option<&Arc<Guard>>,
-    ) -> (Box<[Arc<RequestAuthentication>]>, Authentication) {
-        let root = &self.terms.root_namespace;
-        let believed = self.index.authentications.about(name(recipient));
-        let believed = believed.filter(|found| recipient.believes_by(found, root));
-        let believed: Box<[_]> = believed.cloned().collect();
-        let names = addresses(&believed);
-        if let Some(known) = self.authenticators.get(&names) {
-            return (believed, known.clone());
+    ) -> Authentication {
+        if let Some(known) = self.authenticators.get(names) {
+            return known.clone();
         }
-        let authenticator = match before.filter(|before| before.believed == believed) {
+        let authenticator = match before.filter(|before| *before.believed == *believed) {
             Some(before) => before.authenticator.clone(),
             None => Authenticator::new(believed.iter().map(|found| &**found))
                 .map(Arc::new)
                 .map_err(|error| error.to_string().into()),
         };
-        self.authenticators.insert(names, authenticator.clone());
-        (believed, authenticator)
+        self.authenticators.insert(names.clone(), authenticator.clone());
+        authenticator
     }
 }
 
@@ -182,7 +193,6 @@ fn are_same<T>(these: &[Arc<T>], others: &[Arc<T>]) -> bool {
     these.len() == others.len() && these.iter().zip(others).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
-/// Names objects, as long as they are there.
-fn addresses<T>(objects: &[Arc<T>]) -> Box<[usize]> {
+fn addresses<T>(objects: &[Arc<T>]) -> Addresses {
     objects.iter().map(|object| Arc::as_ptr(object).addr()).collect()
 }
