@@ -1,6 +1,7 @@
-//! `waypoint`: the proxy that the requests to services pass, what Istio's waypoint is.
+//! `waypoint`: the proxy that the requests to services and workloads pass, what Istio's waypoint is.
 
 mod account;
+mod addressee;
 mod answer;
 mod args;
 mod backlog;

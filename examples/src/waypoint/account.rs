@@ -34,7 +34,9 @@ pub(super) struct Parties {
     /// Whether the source's names are its own words.
     pub(super) is_claimed: bool,
     pub(super) source_addr: String,
-    pub(super) service: ServiceName,
+    pub(super) service: Option<ServiceName>,
+    /// Who has to answer, where that is nobody's choice.
+    pub(super) destination: Party,
 }
 
 /// A request that is being told.
@@ -93,7 +95,7 @@ impl Account {
             flags: "-".into(),
             reason: String::new(),
             route: String::new(),
-            destination: Party::default(),
+            destination: client.parties.destination.clone(),
             attempts: 0,
             is_told: false,
             span: None,
@@ -184,7 +186,7 @@ impl Account {
             reporter: Reporter::Waypoint,
             source: self.parties.source.clone().of_any_pod(),
             destination: self.destination.clone().of_any_pod(),
-            service: Some(self.parties.service.clone()),
+            service: self.parties.service.clone(),
             protocol: self.protocol,
             flags: self.flags.clone(),
             is_mutual_tls: true,
@@ -203,7 +205,12 @@ impl Account {
         let record = self.record(measures);
         self.gateway.telemetry.log.write(&record);
         if let Some(span) = self.span.take() {
-            let name = self.parties.service.hostname.to_string();
+            let name = self
+                .parties
+                .service
+                .as_ref()
+                .map_or(&*self.destination.name, |service| &*service.hostname);
+            let name = name.to_owned();
             span.end(ended(name, record), duration);
         }
     }
@@ -223,7 +230,7 @@ impl Account {
             text("src.workload", &source.name),
             text("src.namespace", &source.namespace),
             text("src.identity", &identity(source)),
-            text("dst.service", &service.hostname),
+            text("dst.service", service.as_ref().map_or("", |service| &*service.hostname)),
             text("dst.workload", &destination.name),
             text("dst.namespace", &destination.namespace),
             text("dst.identity", &identity(destination)),

@@ -8,7 +8,8 @@ use crate::proxy;
 ///
 /// Takes tunnels (HBONE) for the services that it serves, decides about each HTTP request by the
 /// mesh's policies and routes, and sends it on through a tunnel to an endpoint, whose own identity it
-/// expects there. What is no HTTP passes through, as far as policies let connections pass.
+/// expects there. What is no HTTP passes through, as far as policies let connections pass. So it does
+/// for the addresses of workloads that it stands before, by the policies of its Gateway.
 ///
 /// Prints one line on stderr when it is ready; ended requests and connections on stdout;
 /// RUST_LOG=info shows more. SIGTERM and SIGINT drain; a second one does not wait. Exit code 2: a

@@ -1,5 +1,6 @@
-//! Who speaks in a tunnel, and to which service.
+//! Who speaks in a tunnel, and to whom.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use mesh_identity::SpiffeId;
 use mesh_xds::store::AppProtocol;
 
 use super::account::Parties;
+use super::addressee::Addressee;
 use super::inbound::Worker;
 use super::room::Share;
 use super::snapshot::{Served, Snapshot};
@@ -18,9 +20,8 @@ use crate::proxy::party::Party;
 /// A client in its tunnel.
 pub(super) struct Client {
     pub(super) worker: Worker,
-    /// The key of the service.
-    service: Arc<str>,
-    /// The service's port.
+    /// Whom the tunnel is for, as that was when it was opened.
+    to: Addressee,
     pub(super) port: u16,
     /// What is declared to be spoken there.
     pub(super) protocol: AppProtocol,
@@ -55,26 +56,30 @@ impl Client {
         let destination = authority.socket_addr().map(|addr| addr.ip().to_canonical());
         Ok(Self {
             worker: worker.clone(),
-            service: Arc::clone(&served.service.key),
             port,
-            protocol: served.service.protocol(port),
+            protocol: served.to.protocol(port),
             caller: Caller::new(Some(&id), addr.map(|addr| addr.ip().to_canonical()), destination, port),
             parties: Parties {
                 source: source.unwrap_or_default().authenticated(Some(&id)),
                 is_claimed: known.is_none(),
                 source_addr: addr.map(|addr| addr.to_string()).unwrap_or_default(),
-                service: ServiceName::from(&*served.service),
+                service: served.to.service().map(|service| ServiceName::from(&**service)),
+                destination: match &served.to {
+                    Addressee::Service(_) => Party::default(),
+                    Addressee::Workload { workload, .. } => Party::from(&**workload),
+                },
             },
             share: worker.gateway.room.share(&id),
             id,
             addr,
             authority: authority.to_string(),
             destination: authority.socket_addr(),
+            to: served.into_owned().to,
         })
     }
 
-    /// The service as it is in a snapshot.
-    pub(super) fn served<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Served>> {
-        snapshot.served(&self.service)
+    /// Whom the tunnel is for, as a snapshot has it.
+    pub(super) fn served<'s>(&self, snapshot: &'s Snapshot) -> Option<Cow<'s, Served>> {
+        snapshot.find_again(&self.to)
     }
 }

@@ -1,4 +1,4 @@
-//! What the waypoint knows, for people: the services that it serves, and what is wrong. No keys.
+//! What the waypoint knows, for people: the services that it serves, who is behind it, and what is wrong. No keys.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use prometheus_client::encoding::text;
 use serde_json::{Value, json};
 
 use super::gateway::Gateway;
-use super::snapshot::{Protection, Routes, Served};
+use super::snapshot::{Guard, Protection, Routes, Served};
 use crate::proxy::admin::Operated;
 
 impl Operated for Gateway {
@@ -31,6 +31,11 @@ impl Operated for Gateway {
             "identity": self.id.to_string(),
             "workloads": snapshot.mesh.workload_count(),
             "services": services,
+            "by_address": {
+                "workloads": snapshot.count_behind(),
+                "policies": policies(snapshot.guard()),
+                "closed": snapshot.guard().closed(),
+            },
             "problems": snapshot.problems,
             "connections": self.telemetry.metrics.connections(),
         })
@@ -38,8 +43,8 @@ impl Operated for Gateway {
 }
 
 fn service(served: &Served) -> Value {
-    let service = &served.service;
-    let ports = service.ports.iter().map(|mapping| {
+    let ports = served.to.service().into_iter().flat_map(|service| service.ports.iter());
+    let ports = ports.map(|mapping| {
         let routes = match served.routes(mapping.service) {
             Some(Routes::Table(table)) => {
                 json!(
@@ -55,22 +60,21 @@ fn service(served: &Served) -> Value {
         };
         (mapping.service.to_string(), routes)
     });
-    let policies = match &served.protection {
+    json!({
+        "service": &**served.to.key(),
+        "routes": ports.collect::<serde_json::Map<_, _>>(),
+        "policies": policies(&served.guard),
+        "closed": served.guard.closed(),
+    })
+}
+
+fn policies(guard: &Guard) -> Value {
+    match &guard.protection {
         Protection::Policies(set) => json!(
             set.policies()
                 .map(|policy| policy.name().to_string())
                 .collect::<Vec<_>>()
         ),
         Protection::Closed(_) => Value::Null,
-    };
-    let closed = match &served.protection {
-        Protection::Policies(_) => served.authenticator.as_ref().err().map(|reason| &**reason),
-        Protection::Closed(reason) => Some(&**reason),
-    };
-    json!({
-        "service": &*service.key,
-        "routes": ports.collect::<serde_json::Map<_, _>>(),
-        "policies": policies,
-        "closed": closed,
-    })
+    }
 }

@@ -127,11 +127,13 @@ impl Exchange<'_> {
             .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         let snapshot = gateway.snapshot();
         let served = self.client.served(&snapshot);
-        let served = served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "service gone from here"))?;
+        let served =
+            served.ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, "NR", "who is asked for is gone from here"))?;
+        let served = &*served;
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
         account.identified(&head.headers);
         let set = judge::policies(served)?;
-        let authenticator = served.authenticator.as_ref().map_err(Answer::denied)?;
+        let authenticator = served.guard.authenticator.as_ref().map_err(Answer::denied)?;
         let mut agreed = consult(self.client, set, head, content, &subject).await?;
         gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
         let (permit, authentication) = judge(self.client, set, authenticator, &agreed, &subject)?;

@@ -1,4 +1,4 @@
-//! Tunnels for the services that the waypoint serves.
+//! Tunnels for what is reached by way of the waypoint.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

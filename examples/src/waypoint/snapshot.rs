@@ -1,34 +1,42 @@
-//! All that a waypoint knows at one moment: the mesh, and what is to be done for its services.
+//! All that a waypoint knows at one moment: the mesh, and what is to be done for its services and for the
+//! workloads behind it.
 
 mod build;
 mod frame;
+mod guard;
 mod index;
 mod lead;
 mod limits;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use hbone::{Authority, Host};
-use mesh_policy::authz::{AuthorizationPolicy, PolicySet, RequestAuthentication};
-use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::rate::LimitTable;
 use mesh_policy::traffic::upstream::BackendTrafficPolicy;
 use mesh_policy::traffic::{DestinationRule, Route, RouteTable, Target};
-use mesh_xds::store::{self, NetworkAddress, Service, Workload};
+use mesh_xds::store::{self, NetworkAddress, Workload};
 
 pub(super) use self::frame::{Frame, Terms};
+pub(super) use self::guard::{Guard, Protection};
+use super::addressee::Addressee;
 use super::labels::WorkloadLabels;
 
 /// What is known. It never changes: whoever looks at one sees one configuration.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) mesh: store::Snapshot,
-    pub(super) network: Arc<str>,
+    terms: Arc<Terms>,
     pub(super) labels: WorkloadLabels,
+    /// Services, by their keys.
     served: HashMap<Arc<str>, Arc<Served>>,
+    /// Of all workloads that are asked for by themselves: there is no more to each than that.
+    guard: Arc<Guard>,
     /// Where routes lead.
     targets: HashMap<Target, Destination>,
     /// How requests reach services, by the services' keys.
@@ -40,19 +48,13 @@ pub(super) struct Snapshot {
     pub(super) problems: Vec<String>,
 }
 
-/// A service whose traffic passes the waypoint.
-#[derive(Debug)]
+/// What is reached by way of the waypoint.
+#[derive(Clone, Debug)]
 pub(super) struct Served {
-    pub(super) service: Arc<Service>,
+    pub(super) to: Addressee,
     /// By the service's ports; a port without routes is not there.
     routes: Box<[(u16, Routes)]>,
-    pub(super) protection: Protection,
-    /// What the protection was made of.
-    policies: Box<[Arc<AuthorizationPolicy>]>,
-    /// Whose tokens are believed, or why nobody's request can be judged.
-    pub(super) authenticator: Result<Arc<Authenticator>, Arc<str>>,
-    /// What that was made of.
-    believed: Box<[Arc<RequestAuthentication>]>,
+    pub(super) guard: Arc<Guard>,
     /// What is wrong with objects about it.
     problems: Box<[String]>,
 }
@@ -65,18 +67,10 @@ pub(super) enum Routes {
     Broken,
 }
 
-/// Who may use a service.
-#[derive(Clone, Debug)]
-pub(super) enum Protection {
-    Policies(Arc<PolicySet>),
-    /// Nobody, because a policy that counts is not to be had.
-    Closed(Arc<str>),
-}
-
-/// A port of a service that requests are sent to.
+/// A port that requests are sent to.
 #[derive(Clone, Debug)]
 pub(super) struct Destination {
-    pub(super) service: Arc<Service>,
+    pub(super) to: Addressee,
     pub(super) port: u16,
     pub(super) subset: Option<Box<str>>,
     pub(super) rule: Option<Arc<DestinationRule>>,
@@ -84,23 +78,47 @@ pub(super) struct Destination {
 }
 
 impl Snapshot {
-    /// The port of a service that a tunnel is for.
-    pub(super) fn find(&self, authority: &Authority) -> Result<(&Arc<Served>, u16), NotServed> {
-        let service = match authority.host() {
-            Host::Ip(ip) => self.mesh.service_at(
-                &NetworkAddress {
-                    network: Arc::clone(&self.network),
-                    address: ip.to_canonical(),
-                },
-                None,
-            ),
-            Host::Name(name) => self.mesh.service_named(name, None),
+    /// Whom a tunnel is for, and the port.
+    pub(super) fn find(&self, authority: &Authority) -> Result<(Cow<'_, Served>, u16), NotServed> {
+        let (mesh, port) = (&self.mesh, authority.port());
+        let (service, workload, address) = match authority.host() {
+            Host::Ip(ip) => {
+                let place = self.place(ip);
+                let (service, workload) = (mesh.service_at(&place, None), mesh.workload_at(&place));
+                (service, workload, Some(place.address))
+            }
+            Host::Name(name) => (mesh.service_named(name, None), mesh.workload_named(name), None),
         };
-        let service = service.ok_or(NotServed::Unknown)?;
+        let Some(service) = service else {
+            let workload = Arc::clone(workload.ok_or(NotServed::Unknown)?);
+            let served = self.behind(Addressee::Workload { workload, address });
+            return Ok((Cow::Owned(served.ok_or(NotServed::Elsewhere)?), port));
+        };
         let served = self.served(&service.key).ok_or(NotServed::Elsewhere)?;
-        let port = authority.port();
         let has_port = service.ports.iter().any(|mapping| mapping.service == port);
-        has_port.then_some((served, port)).ok_or(NotServed::Port)
+        has_port
+            .then_some((Cow::Borrowed(&**served), port))
+            .ok_or(NotServed::Port)
+    }
+
+    /// What was found once, as it is here.
+    pub(super) fn find_again(&self, to: &Addressee) -> Option<Cow<'_, Served>> {
+        match to {
+            Addressee::Service(service) => self.served(&service.key).map(|served| Cow::Borrowed(&**served)),
+            Addressee::Workload { .. } => self.behind(to.in_mesh(&self.mesh)?).map(Cow::Owned),
+        }
+    }
+
+    /// A workload, if it is behind this waypoint. It has no routes: those are of services.
+    fn behind(&self, to: Addressee) -> Option<Served> {
+        let is_behind =
+            matches!(&to, Addressee::Workload { workload, .. } if self.terms.is_before(&self.mesh, workload));
+        is_behind.then(|| Served {
+            to,
+            routes: Box::default(),
+            guard: Arc::clone(&self.guard),
+            problems: Box::default(),
+        })
     }
 
     /// A service that is served.
@@ -108,9 +126,42 @@ impl Snapshot {
         self.served.get(key)
     }
 
-    /// All that are.
+    /// All services that are.
     pub(super) fn all_served(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.served.values()
+    }
+
+    /// Who may use workloads that are asked for by themselves.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// All that decide who may use anything.
+    pub(super) fn guards(&self) -> impl Iterator<Item = &Guard> {
+        let of_services = self.served.values().map(|served| &*served.guard);
+        of_services.chain([&*self.guard])
+    }
+
+    /// How many workloads are asked for by themselves here.
+    pub(super) fn count_behind(&self) -> usize {
+        let mut count = 0;
+        self.mesh.visit_workloads(|workload| {
+            count += usize::from(self.terms.is_before(&self.mesh, workload));
+            ControlFlow::<()>::Continue(())
+        });
+        count
+    }
+
+    /// What is asked for itself, where no route leads elsewhere.
+    pub(super) fn itself(&self, served: &Served, port: u16) -> Destination {
+        let service = served.to.service();
+        Destination {
+            rule: service.and_then(|service| self.rule(&service.key)).cloned(),
+            policy: service.and_then(|service| self.backend_policy(&service.key)).cloned(),
+            to: served.to.clone(),
+            port,
+            subset: None,
+        }
     }
 
     /// Where a route leads.
@@ -129,11 +180,20 @@ impl Snapshot {
     }
 
     /// Whoever has an address.
-    pub(super) fn workload_at(&self, ip: std::net::IpAddr) -> Option<&Arc<Workload>> {
-        self.mesh.workload_at(&NetworkAddress {
-            network: Arc::clone(&self.network),
+    pub(super) fn workload_at(&self, ip: IpAddr) -> Option<&Arc<Workload>> {
+        self.mesh.workload_at(&self.place(ip))
+    }
+
+    /// The network that the waypoint is in.
+    pub(super) fn network(&self) -> &Arc<str> {
+        &self.terms.network
+    }
+
+    fn place(&self, ip: IpAddr) -> NetworkAddress {
+        NetworkAddress {
+            network: Arc::clone(self.network()),
             address: ip.to_canonical(),
-        })
+        }
     }
 }
 
@@ -144,39 +204,22 @@ impl Served {
         routes.find(|(of, _)| *of == port).map(|(_, routes)| routes)
     }
 
-    /// Whether nobody may use it whatever policies say that are about it.
-    fn was_closed(&self) -> bool {
-        self.policies.is_empty() && matches!(self.protection, Protection::Closed(_))
-    }
-
     /// Whether all of it is the same as that of another, and not only alike.
     fn is(&self, other: &Self) -> bool {
-        let protection = match (&self.protection, &other.protection) {
-            (Protection::Policies(one), Protection::Policies(other)) => Arc::ptr_eq(one, other),
-            (Protection::Closed(one), Protection::Closed(other)) => one == other,
+        let is_same = match (self.to.service(), other.to.service()) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
-        let authenticator = match (&self.authenticator, &other.authenticator) {
-            (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.as_ref().err() == other.as_ref().err(),
-        };
-        Arc::ptr_eq(&self.service, &other.service)
-            && protection
-            && authenticator
+        is_same
+            && Arc::ptr_eq(&self.guard, &other.guard)
             && self.routes.len() == other.routes.len()
             && self
                 .routes
                 .iter()
                 .zip(&other.routes)
                 .all(|(one, other)| one.0 == other.0 && one.1.is(&other.1))
-            && are_same(&self.policies, &other.policies)
-            && are_same(&self.believed, &other.believed)
             && self.problems == other.problems
     }
-}
-
-fn are_same<T>(these: &[Arc<T>], others: &[Arc<T>]) -> bool {
-    these.len() == others.len() && these.iter().zip(others).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 impl Routes {
@@ -197,9 +240,9 @@ impl Routes {
 /// Why a tunnel is not for this waypoint.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotServed {
-    #[error("no service is known there")]
+    #[error("nobody is known there")]
     Unknown,
-    #[error("the service does not name this waypoint")]
+    #[error("who is there does not name this waypoint")]
     Elsewhere,
     #[error("the service has no such port")]
     Port,

@@ -9,7 +9,7 @@ use mesh_xds::store::{AppProtocol, Workload};
 
 use super::client::Client;
 use super::prefixed::Prefixed;
-use super::snapshot::{Protection, Served, Snapshot};
+use super::snapshot::{Destination, Protection, Served, Snapshot};
 use super::upstream::Order;
 use super::withdrawal::{Refused, withdrawn};
 use crate::admission::admit;
@@ -31,22 +31,30 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     let Some(served) = client.served(&snapshot) else {
         return traffic(None).end(Some(Refused::Gone.into()));
     };
-    let permit = match admitted(client, &snapshot, served) {
+    let permit = match admitted(client, &snapshot, &served) {
         Ok(permit) => permit,
         Err(refused) => return traffic(None).end(Some(refused.into())),
     };
+    let Destination {
+        to,
+        port,
+        subset,
+        rule,
+        policy,
+    } = snapshot.itself(&served, client.port);
     let order = Order {
-        service: Arc::clone(&served.service),
-        port: client.port,
-        subset: None,
-        rule: snapshot.rule(&served.service.key).cloned(),
-        policy: snapshot.backend_policy(&served.service.key).cloned(),
+        to,
+        port,
+        subset,
+        rule,
+        policy,
         timeouts: Timeouts::default(),
         retries: None,
         is_http2: false,
         source_addr: client.addr,
         shadows: Vec::new(),
     };
+    drop(served);
     drop(snapshot);
     // Boxed, so that a connection that is open does not keep the room for its opening.
     let passage = match Box::pin(client.worker.upstream.connect(&order)).await {
@@ -76,19 +84,16 @@ fn admitted(client: &Client, snapshot: &Snapshot, served: &Served) -> Result<Per
 /// The policies that decide about bytes, where these are all that there is to be held to.
 fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Result<&'s PolicySet, Refused> {
     let closed = |reason: &Arc<str>| Refused::Closed(Arc::clone(reason));
-    let authenticator = served.authenticator.as_ref().map_err(closed)?;
+    let authenticator = served.guard.authenticator.as_ref().map_err(closed)?;
     let has_rules = !authenticator.is_empty()
         || snapshot.limits(served, None).next().is_some()
         || served.routes(client.port).is_some();
     // Where it is declared that there are no requests, nothing about requests is evaded.
-    let may_be_requests = !matches!(
-        served.service.protocol(client.port),
-        AppProtocol::Tcp | AppProtocol::Tls
-    );
+    let may_be_requests = !matches!(served.to.protocol(client.port), AppProtocol::Tcp | AppProtocol::Tls);
     if may_be_requests && (has_rules || client.worker.gateway.shows_clients) {
         return Err(Refused::Requests);
     }
-    match &served.protection {
+    match &served.guard.protection {
         Protection::Policies(set) => Ok(set),
         Protection::Closed(reason) => Err(closed(reason)),
     }
@@ -96,7 +101,8 @@ fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Res
 
 fn ends(client: &Client, endpoint: Option<&Workload>) -> Ends {
     let id = endpoint.and_then(|endpoint| endpoint.identity.spiffe_id().parse().ok());
-    let party = endpoint.map(Party::from).unwrap_or_default();
+    let party = endpoint.map(Party::from);
+    let party = party.unwrap_or_else(|| client.parties.destination.clone());
     let unknown = ([0, 0, 0, 0], 0).into();
     Ends {
         reporter: Reporter::Waypoint,
@@ -109,7 +115,7 @@ fn ends(client: &Client, endpoint: Option<&Workload>) -> Ends {
             .unwrap_or_default(),
         destination: party.authenticated(id.as_ref()),
         authority: Some(client.authority.clone()),
-        service: Some(client.parties.service.clone()),
+        service: client.parties.service.clone(),
         is_mutual_tls: true,
     }
 }

@@ -50,6 +50,7 @@ use self::head::Head;
 use self::replay::Replay;
 use self::tasks::Tasks;
 use self::tunnels::OfWaypoint;
+use super::addressee::Addressee;
 use super::body::Body;
 use super::headers::is_grpc;
 use crate::proxy::tunnels::Tunnels;
@@ -74,11 +75,15 @@ struct Inner<D> {
     endpoints: Arc<Endpoints>,
     connections: Connections<D>,
     conditions: Conditions,
+    of_workloads: Conditions,
 }
 
 /// After which ends a request is tried again where no rule says so: Istio's default, and what
 /// Istio's waypoints have where there are no rules at all.
 const CONDITIONS: &str = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request,503";
+
+/// The same for a workload that is asked for by itself, as in Istio: nobody else could answer.
+const OF_WORKLOADS: &str = "reset-before-request";
 
 impl Upstream {
     /// The connections of this worker, none so far. They are made under the identity `id`.
@@ -96,13 +101,14 @@ impl<D: Dial> Upstream<D> {
                 endpoints,
                 connections,
                 conditions: CONDITIONS.parse().unwrap_or_else(|_| Conditions::istio()),
+                of_workloads: OF_WORKLOADS.parse().unwrap_or_else(|_| Conditions::none()),
             }),
             shadows: Tasks::default(),
             room: Arc::new(Semaphore::new(MOST_SHADOWS)),
         }
     }
 
-    /// Sends a request to a service, as often as its rules allow.
+    /// Sends a request to whom it is for, as often as rules allow.
     ///
     /// # Errors
     ///
@@ -166,6 +172,10 @@ impl<D: Dial> Inner<D> {
         let now = self.endpoints.clock.now();
         let settings = Arc::clone(&cluster.state().settings);
         let key = settings.affinity.as_ref();
+        let conditions = match order.to {
+            Addressee::Service(_) => &self.conditions,
+            Addressee::Workload { .. } => &self.of_workloads,
+        };
         let affinity = key.and_then(|key| affinity::Affinity::of(key, head, order, self.endpoints.chance.draw()));
         let exchange = Exchange {
             endpoints: &self.endpoints,
@@ -176,7 +186,7 @@ impl<D: Dial> Inner<D> {
             replay,
             is_grpc,
             affinity: affinity.as_ref().map(|affinity| affinity.hash),
-            policy: exchange::policy(&settings, order, &timeouts, &self.conditions),
+            policy: exchange::policy(&settings, order, &timeouts, conditions),
             deadline: timeouts.request.map(|timeout| now.saturating_add(timeout)),
             is_clients: timeouts.request != order.timeouts.request,
         };

@@ -18,7 +18,7 @@ pub(super) enum Refused {
     Closed(Arc<str>),
     #[error("not HTTP, on a port whose requests have routes, limits or tokens, or tell who asks")]
     Requests,
-    #[error("the service is gone from here")]
+    #[error("who is asked for is gone from here")]
     Gone,
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn withdrawn(
         let Some(served) = client.served(&snapshot) else {
             return Refused::Gone;
         };
-        permit = match renew(&snapshot, served, permit) {
+        permit = match renew(&snapshot, &served, permit) {
             Ok(permit) => permit,
             Err(refused) => return refused,
         };

@@ -31,7 +31,7 @@ pub struct Cluster {
     pub one: Shop,
     pub two: Shop,
     /// Takes tunnels for the endpoints while it is there.
-    _node: Option<Node>,
+    pub node: Option<Node>,
     pub waypoint: Process,
     pub addr: SocketAddr,
     pub admin: SocketAddr,
@@ -109,7 +109,7 @@ impl Cluster {
             world,
             one,
             two,
-            _node: node,
+            node,
             waypoint,
             objects: file,
             log,

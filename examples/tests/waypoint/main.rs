@@ -45,6 +45,7 @@ mod telemetry;
 mod tokens;
 mod websocket;
 mod withdrawal;
+mod workloads;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

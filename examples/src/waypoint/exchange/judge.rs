@@ -18,9 +18,9 @@ use crate::waypoint::external::{Refused, Within};
 use crate::waypoint::headers::Lines;
 use crate::waypoint::snapshot::{Protection, Served};
 
-/// The policies that decide about requests to a service.
+/// The policies that decide about requests.
 pub(super) fn policies(served: &Served) -> Result<&Arc<PolicySet>, Answer> {
-    match &served.protection {
+    match &served.guard.protection {
         Protection::Policies(set) => Ok(set),
         Protection::Closed(reason) => Err(Answer::denied(reason)),
     }
@@ -100,13 +100,13 @@ pub(super) fn asked<'w>(
     let worker = &client.worker;
     let clusters = Clusters {
         source: &worker.gateway.cluster,
-        destination: &served.service.key,
+        destination: served.to.key(),
     };
     let more = limits.map(TargetLimits::descriptors).filter(|more| !more.is_empty());
     let more: Vec<_> = more.collect();
     with_facts(client, head, subject, Known::Unavailable, |facts| {
         let facts = Facts::from(facts);
-        worker.external.limit(&served.service.key, &more, facts, clusters)
+        worker.external.limit(served.to.key(), &more, facts, clusters)
     })
 }
 

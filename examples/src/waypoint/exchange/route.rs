@@ -9,7 +9,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use mesh_policy::authz::Permit;
 use mesh_policy::traffic::{Abort, AnswerEdits, Failed, Forward, Plan, Retries, RouteRequest, Rule, Step, Timeouts};
 use mesh_policy::{Known, RequestFacts, traffic::Choice};
-use mesh_xds::store::{AppProtocol, Service};
+use mesh_xds::store::AppProtocol;
 use tokio::time::sleep;
 
 use super::judge::with_facts;
@@ -18,6 +18,7 @@ use super::upgrade::Upgrade;
 use super::websocket::Opening;
 use super::{Ending, Subject, refuse};
 use crate::waypoint::account::Account;
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::answer::Answer;
 use crate::waypoint::body::{self, Body};
 use crate::waypoint::client::Client;
@@ -185,15 +186,13 @@ fn order(
     subject: &Subject,
     routed: Option<&(&Rule, Forward<'_>)>,
 ) -> Result<Order, Answer> {
-    let own = || Destination {
-        service: served.service.clone(),
-        port: client.port,
-        subset: None,
-        rule: snapshot.rule(&served.service.key).cloned(),
-        policy: snapshot.backend_policy(&served.service.key).cloned(),
-    };
     let (destination, shadows, timeouts, retries): (_, _, Timeouts, Option<Retries>) = match routed {
-        None => (own(), Vec::new(), Timeouts::default(), None),
+        None => (
+            snapshot.itself(served, client.port),
+            Vec::new(),
+            Timeouts::default(),
+            None,
+        ),
         Some((rule, forward)) => {
             let target = &forward.backend.target;
             let destination = snapshot.destination(target).cloned();
@@ -206,28 +205,28 @@ fn order(
             };
             let mirrors = forward.mirrors.iter();
             let shadows = mirrors.filter_map(|mirror| snapshot.destination(&mirror.target).cloned());
-            let shadows = shadows.map(|to| Shadow {
-                is_http2: is_http2(&to.service, to.port, subject.is_http2),
-                service: to.service,
-                port: to.port,
-                subset: to.subset,
-                rule: to.rule,
-                policy: to.policy,
+            let shadows = shadows.map(|destination| Shadow {
+                is_http2: is_http2(&destination.to, destination.port, subject.is_http2),
+                to: destination.to,
+                port: destination.port,
+                subset: destination.subset,
+                rule: destination.rule,
+                policy: destination.policy,
             });
             let destination = destination.ok_or_else(unknown)?;
             (destination, shadows.collect(), rule.timeouts, rule.retries.clone())
         }
     };
     let Destination {
-        service,
+        to,
         port,
         subset,
         rule,
         policy,
     } = destination;
     Ok(Order {
-        is_http2: is_http2(&service, port, subject.is_http2),
-        service,
+        is_http2: is_http2(&to, port, subject.is_http2),
+        to,
         port,
         subset,
         rule,
@@ -240,8 +239,8 @@ fn order(
 }
 
 /// Whether requests go to a port by HTTP/2: as it is declared, or else as the client has it.
-fn is_http2(service: &Service, port: u16, of_client: bool) -> bool {
-    match service.protocol(port) {
+fn is_http2(to: &Addressee, port: u16, of_client: bool) -> bool {
+    match to.protocol(port) {
         AppProtocol::Http1 => false,
         AppProtocol::Http2 | AppProtocol::Grpc => true,
         _ => of_client,

@@ -45,8 +45,8 @@ impl Standing {
 
     fn renew(&self, client: &Client, served: &Served, permit: Permit) -> Result<Permit, Refused> {
         let closed = |reason: &Arc<str>| Refused::Closed(Arc::clone(reason));
-        served.authenticator.as_ref().map_err(closed)?;
-        let set = match &served.protection {
+        served.guard.authenticator.as_ref().map_err(closed)?;
+        let set = match &served.guard.protection {
             Protection::Policies(set) => set,
             Protection::Closed(reason) => return Err(closed(reason)),
         };

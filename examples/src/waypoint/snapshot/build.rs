@@ -5,18 +5,19 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
+use mesh_policy::authz::Labels;
 use mesh_policy::authz::attach::{Recipient, Service as Attached, ServiceKind};
-use mesh_policy::authz::{AuthorizationPolicy, Compiler, Dialect, Labels, RequestAuthentication, TrustDomains};
-use mesh_policy::jwt::Authenticator;
 use mesh_policy::traffic::attach::{self, Cluster};
 use mesh_policy::traffic::{Route, RouteTable};
-use mesh_xds::store::{self, Gateway, GatewayDestination, Service};
+use mesh_xds::store::{self, Gateway, GatewayDestination, Service, Workload};
 
 use super::frame::Terms;
+use super::guard::{Guard, Guards};
 use super::index::{ByName, Index};
 use super::lead::lead;
 use super::limits::Limits;
-use super::{Protection, Routes, Served, Snapshot};
+use super::{Routes, Served, Snapshot};
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::objects::Objects;
 
 /// What the mesh and the objects come to. What stayed as it was `before` is shared with that, and so
@@ -24,7 +25,7 @@ use crate::waypoint::objects::Objects;
 ///
 /// `version` is that of the policies that were compiled last, each set by itself: permits carry it.
 pub(super) fn build(
-    terms: &Terms,
+    terms: &Arc<Terms>,
     mesh: &store::Snapshot,
     objects: &Objects,
     version: &mut u64,
@@ -39,12 +40,16 @@ pub(super) fn build(
     let mut builder = Builder {
         terms,
         index: &index,
-        version,
+        guards: Guards::new(terms, &index, version),
         before,
         named: named(&services),
-        protections: HashMap::new(),
-        authenticators: HashMap::new(),
     };
+    let of_workloads = Recipient::Waypoint {
+        namespace: &terms.namespace,
+        name: &terms.name,
+        service: None,
+    };
+    let guard = builder.guards.of(&of_workloads, before.map(|before| &before.guard));
     let ours = services.iter().filter(|service| terms.serves(mesh, service));
     let served = ours.map(|service| (Arc::clone(&service.key), builder.served(service)));
     let served: HashMap<_, _> = served.collect();
@@ -55,9 +60,10 @@ pub(super) fn build(
     };
     let mut snapshot = Snapshot {
         served,
+        guard,
         limits: limits.table,
         mesh: mesh.clone(),
-        network: Arc::clone(&terms.network),
+        terms: Arc::clone(terms),
         labels: objects.workloads(),
         targets: HashMap::new(),
         rules: HashMap::new(),
@@ -88,24 +94,19 @@ fn named(services: &[Arc<Service>]) -> Named<'_> {
 /// What is wrong, each thing once.
 fn problems(objects: &Objects, snapshot: &Snapshot, of_limits: Vec<String>) -> Vec<String> {
     let of_services = snapshot.served.values().flat_map(|served| &served.problems);
+    let of_guards = snapshot.guards().flat_map(Guard::reasons).map(str::to_owned);
     let all = objects.problems().map(str::to_owned).chain(of_limits);
-    let all: BTreeSet<_> = all.chain(of_services.cloned()).collect();
+    let all: BTreeSet<_> = all.chain(of_services.cloned()).chain(of_guards).collect();
     all.into_iter().collect()
 }
 
 struct Builder<'a> {
     terms: &'a Terms,
     index: &'a Index<'a>,
-    version: &'a mut u64,
+    guards: Guards<'a>,
     before: Option<&'a Snapshot>,
     named: Named<'a>,
-    /// Services with the same policies share a set.
-    protections: HashMap<Box<[usize]>, Protection>,
-    /// And with the same authentications what verifies their tokens.
-    authenticators: HashMap<Box<[usize]>, Authentication>,
 }
-
-type Authentication = Result<Arc<Authenticator>, Arc<str>>;
 
 impl Builder<'_> {
     fn served(&mut self, service: &Arc<Service>) -> Arc<Served> {
@@ -121,19 +122,11 @@ impl Builder<'_> {
         };
         let mut problems = Vec::new();
         let routes = self.routes(service, &mut problems, before);
-        let (policies, protection) = self.protection(service, &recipient, before);
-        let (believed, authenticator) = self.authenticator(service, &recipient, before);
-        if let Protection::Closed(reason) = &protection {
-            problems.push(reason.to_string());
-        }
-        problems.extend(authenticator.as_ref().err().map(ToString::to_string));
+        let guard = self.guards.of(&recipient, before.map(|before| &before.guard));
         let served = Served {
-            service: Arc::clone(service),
+            to: Addressee::Service(Arc::clone(service)),
             routes,
-            protection,
-            policies,
-            authenticator,
-            believed,
+            guard,
             problems: problems.into(),
         };
         match before.filter(|before| before.is(&served)) {
@@ -207,67 +200,6 @@ impl Builder<'_> {
         let before = before.iter().find(|(known, _)| *known == port);
         before.map_or(Routes::Broken, |(_, routes)| routes.clone())
     }
-
-    fn protection(
-        &mut self,
-        service: &Service,
-        recipient: &Recipient<'_>,
-        before: Option<&Arc<Served>>,
-    ) -> (Box<[Arc<AuthorizationPolicy>]>, Protection) {
-        if let Some(reason) = &self.index.closed {
-            return (Box::default(), Protection::Closed(Arc::clone(reason)));
-        }
-        let root = &self.terms.root_namespace;
-        let policies = self.index.policies.about(&service.namespace, &service.name);
-        let policies = policies.filter(|policy| recipient.is_subject_to(policy, root));
-        let policies: Box<[_]> = policies.cloned().collect();
-        let names = addresses(&policies);
-        if let Some(known) = self.protections.get(&names) {
-            return (policies, known.clone());
-        }
-        let same = before.filter(|before| before.policies == policies && !before.was_closed());
-        let protection = match same {
-            Some(before) => before.protection.clone(),
-            None => self.compiled(&policies),
-        };
-        self.protections.insert(names, protection.clone());
-        (policies, protection)
-    }
-
-    fn compiled(&mut self, policies: &[Arc<AuthorizationPolicy>]) -> Protection {
-        *self.version += 1;
-        let compiler = Compiler::new(Dialect::Strict)
-            .trust_domains(TrustDomains::new(&self.terms.trust_domain))
-            .version(*self.version);
-        match compiler.compile(policies.iter().cloned()) {
-            Ok(set) => Protection::Policies(Arc::new(set)),
-            Err(error) => Protection::Closed(error.to_string().into()),
-        }
-    }
-
-    fn authenticator(
-        &mut self,
-        service: &Service,
-        recipient: &Recipient<'_>,
-        before: Option<&Arc<Served>>,
-    ) -> (Box<[Arc<RequestAuthentication>]>, Authentication) {
-        let root = &self.terms.root_namespace;
-        let believed = self.index.authentications.about(&service.namespace, &service.name);
-        let believed = believed.filter(|found| recipient.believes_by(found, root));
-        let believed: Box<[_]> = believed.cloned().collect();
-        let names = addresses(&believed);
-        if let Some(known) = self.authenticators.get(&names) {
-            return (believed, known.clone());
-        }
-        let authenticator = match before.filter(|before| before.believed == believed) {
-            Some(before) => before.authenticator.clone(),
-            None => Authenticator::new(believed.iter().map(|found| &**found))
-                .map(Arc::new)
-                .map_err(|error| error.to_string().into()),
-        };
-        self.authenticators.insert(names, authenticator.clone());
-        (believed, authenticator)
-    }
 }
 
 impl Cluster for Builder<'_> {
@@ -289,6 +221,18 @@ impl Terms {
         gateways.any(|gateway| self.is(mesh, gateway))
     }
 
+    /// Whether a workload's traffic is to pass this waypoint where it is asked for by itself. The
+    /// waypoint's own would come back to it without end.
+    pub(super) fn is_before(&self, mesh: &store::Snapshot, workload: &Workload) -> bool {
+        let gateway = workload.waypoint.as_ref();
+        gateway.is_some_and(|gateway| self.is(mesh, gateway)) && !self.is_own(workload)
+    }
+
+    fn is_own(&self, workload: &Workload) -> bool {
+        let id = &workload.identity;
+        *id.namespace == *self.namespace && *id.service_account == *self.service_account
+    }
+
     fn is(&self, mesh: &store::Snapshot, gateway: &Gateway) -> bool {
         let is_ours = |service: &Arc<Service>| *service.namespace == *self.namespace && *service.name == *self.name;
         match &gateway.destination {
@@ -296,11 +240,9 @@ impl Terms {
                 mesh.service_named(hostname, Some(namespace)).is_some_and(is_ours)
             }
             GatewayDestination::Address(address) => {
-                let workload = mesh.workload_at(address).is_some_and(|workload| {
-                    let id = &workload.identity;
-                    *id.namespace == *self.namespace && *id.service_account == *self.service_account
-                });
-                workload || mesh.service_at(address, None).is_some_and(is_ours)
+                let workload = mesh.workload_at(address);
+                workload.is_some_and(|workload| self.is_own(workload))
+                    || mesh.service_at(address, None).is_some_and(is_ours)
             }
             _ => false,
         }
@@ -316,9 +258,4 @@ fn kind(service: &Service) -> ServiceKind {
         true => ServiceKind::Service,
         false => ServiceKind::ServiceEntry,
     }
-}
-
-/// Names objects, as long as they are there.
-fn addresses<T>(objects: &[Arc<T>]) -> Box<[usize]> {
-    objects.iter().map(|object| Arc::as_ptr(object).addr()).collect()
 }

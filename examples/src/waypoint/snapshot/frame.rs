@@ -33,7 +33,7 @@ pub(in crate::waypoint) struct Terms {
 pub(in crate::waypoint) struct Frame(Arc<Mutex<Parts>>);
 
 struct Parts {
-    terms: Terms,
+    terms: Arc<Terms>,
     mesh: store::Snapshot,
     objects: Objects,
     /// Of the policies that were compiled last; permits carry it.
@@ -46,7 +46,7 @@ struct Parts {
 impl Frame {
     pub(in crate::waypoint) fn new(terms: Terms, keys: Keys) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (mesh, objects) = (Store::new().snapshot(), Objects::default());
-        let mut version = 0;
+        let (terms, mut version) = (Arc::new(terms), 0);
         let nothing = build(&terms, &mesh, &objects, &mut version, None);
         let (publish, snapshots) = watch::channel(Arc::new(nothing));
         let parts = Parts {
@@ -89,9 +89,7 @@ impl Parts {
         for reason in news {
             tracing::warn!(%reason, "not all is as objects have it");
         }
-        let authenticators = snapshot
-            .all_served()
-            .filter_map(|served| served.authenticator.as_ref().ok());
+        let authenticators = snapshot.guards().filter_map(|guard| guard.authenticator.as_ref().ok());
         self.keys
             .follow(authenticators.flat_map(|authenticator| authenticator.wanted_keys()));
         self.publish.send_replace(Arc::new(snapshot));

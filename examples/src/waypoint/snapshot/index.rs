@@ -107,9 +107,9 @@ impl<'o, T> ByTarget<'o, T> {
         Self { named, general }
     }
 
-    /// All that may be about a service, each once.
-    pub(super) fn about(&self, namespace: &str, name: &str) -> impl Iterator<Item = &'o Arc<T>> {
-        let named = self.named.get(namespace, name);
+    /// All that may be about a service of this namespace and name, or about none, each once.
+    pub(super) fn about(&self, service: Option<(&str, &str)>) -> impl Iterator<Item = &'o Arc<T>> {
+        let named = service.and_then(|(namespace, name)| self.named.get(namespace, name));
         self.general.iter().chain(named.into_iter().flatten()).copied()
     }
 }

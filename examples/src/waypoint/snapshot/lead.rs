@@ -10,6 +10,7 @@ use super::build::Named;
 use super::frame::Terms;
 use super::index::Index;
 use super::{Destination, Routes, Served, Snapshot};
+use crate::waypoint::addressee::Addressee;
 
 /// Finds out where routes lead, and how requests get there and to the services themselves.
 pub(super) fn lead(
@@ -26,7 +27,7 @@ pub(super) fn lead(
             .or_insert_with(|| service(&snapshot.mesh, named, target));
     }
     let (mut rules, mut policies) = (HashMap::new(), HashMap::new());
-    let own = snapshot.served.values().map(|served| &served.service);
+    let own = snapshot.served.values().filter_map(|served| served.to.service());
     for service in own.chain(found.values().flatten().map(|(service, _)| *service)) {
         let (namespace, key) = (&*service.namespace, &service.key);
         if !rules.contains_key(key)
@@ -48,7 +49,7 @@ pub(super) fn lead(
         let destination = Destination {
             rule: rules.get(&service.key).cloned(),
             policy: policies.get(&service.key).cloned(),
-            service: Arc::clone(service),
+            to: Addressee::Service(Arc::clone(service)),
             port,
             subset,
         };

@@ -70,7 +70,7 @@ impl<'s> Here<'s> {
     fn new(served: impl Iterator<Item = &'s Served>) -> Self {
         let (mut services, mut routes) = (HashSet::new(), HashMap::new());
         for served in served {
-            services.insert((&*served.service.namespace, &*served.service.name));
+            services.extend(served.to.service().map(|service| (&*service.namespace, &*service.name)));
             let tables = served.routes.iter().filter_map(|(_, routes)| match routes {
                 Routes::Table(table) => Some(table),
                 Routes::Broken => None,
@@ -100,7 +100,8 @@ impl<'s> Here<'s> {
 }
 
 impl Snapshot {
-    /// The limits for a request to a service that a rule of a route takes, the narrower first.
+    /// The limits for a request to a service that a rule of a route takes, the narrower first. Workloads
+    /// have none of their own.
     pub(in crate::waypoint) fn limits<'s>(
         &'s self,
         served: &Served,
@@ -110,9 +111,9 @@ impl Snapshot {
             let (id, rule) = (&choice.route().id, choice.rule().name.as_deref());
             self.limits.of(id.kind.name(), &id.namespace, &id.name, rule)
         });
-        let service = &served.service;
-        let of_service = self.limits.of("Service", &service.namespace, &service.name, None);
-        of_route.into_iter().flatten().chain(of_service)
+        let service = served.to.service();
+        let of_service = service.map(|service| self.limits.of("Service", &service.namespace, &service.name, None));
+        of_route.into_iter().flatten().chain(of_service.into_iter().flatten())
     }
 }
 

@@ -43,7 +43,7 @@ spec: {targetRefs: [{kind: Service, group: '', name: NAME}], rules: [{}]}
 ";
 
 struct World {
-    terms: Terms,
+    terms: Arc<Terms>,
     mesh: store::Snapshot,
     objects: Objects,
     version: u64,
@@ -54,7 +54,7 @@ impl World {
     fn new() -> Self {
         let text = |text: &str| text.to_owned();
         Self {
-            terms: Terms {
+            terms: Arc::new(Terms {
                 namespace: text("gate"),
                 name: text("waypoint"),
                 service_account: text("waypoint"),
@@ -62,7 +62,7 @@ impl World {
                 network: "".into(),
                 root_namespace: text("istio-system"),
                 asks_about_limits: false,
-            },
+            }),
             mesh: local::read("mesh.yaml", MESH).unwrap().snapshot(),
             objects: Objects::default(),
             version: 0,
@@ -88,7 +88,7 @@ impl World {
 }
 
 fn version(served: &Served) -> u64 {
-    match &served.protection {
+    match &served.guard.protection {
         Protection::Policies(set) => set.version(),
         Protection::Closed(reason) => panic!("{reason}"),
     }
@@ -141,16 +141,16 @@ fn no_two_sets_have_a_version() {
 fn a_service_that_was_closed_is_opened_by_its_policies_alone() {
     let mut world = World::new();
     world.take("broken", "spec: {}");
-    assert!(matches!(world.served("cart").protection, Protection::Closed(_)));
+    assert!(matches!(world.served("cart").guard.protection, Protection::Closed(_)));
     world.objects.remove("broken");
-    assert!(matches!(world.served("cart").protection, Protection::Policies(_)));
+    assert!(matches!(world.served("cart").guard.protection, Protection::Policies(_)));
     world.take(
         "cart",
         &POLICY.replace("rules: [{}]", "rules: [{to: [{operation: {ports: [x]}}]}]"),
     );
     for _ in 0..2 {
-        assert!(matches!(world.served("cart").protection, Protection::Closed(_)));
-        assert!(matches!(world.served("till").protection, Protection::Policies(_)));
+        assert!(matches!(world.served("cart").guard.protection, Protection::Closed(_)));
+        assert!(matches!(world.served("till").guard.protection, Protection::Policies(_)));
         assert_eq!(world.built().problems.len(), 1);
     }
 }
@@ -171,7 +171,7 @@ spec: {hosts: [cart], http: [{route: [{destination: {host: till, port: {number: 
     };
     let target: &Target = &table.routes()[0].rules[0].backends.as_slice()[0].target;
     let destination = world.built().destination(target).unwrap();
-    assert_eq!(&*destination.service.hostname, "till.shop.svc.cluster.local");
+    assert_eq!(&**destination.to.key(), "shop/till.shop.svc.cluster.local");
 }
 
 #[test]
@@ -188,4 +188,96 @@ fn a_route_that_was_never_good_fails_what_it_claims() {
         assert!(table.routes()[0].rules.iter().all(|rule| rule.invalid.is_some()));
     }
     assert_eq!(world.built().problems.len(), 1);
+}
+
+/// Workloads behind the waypoint, beside it, and its own.
+const WORKLOADS: &str = "
+workloads:
+- {uid: a, namespace: shop, workloadIps: [10.1.0.1, '2001:db8::1'], WAYPOINT}
+- {uid: b, namespace: shop, workloadIps: [], hostname: b.shop, WAYPOINT}
+- {uid: c, namespace: shop, workloadIps: [10.1.0.3]}
+- {uid: d, namespace: shop, workloadIps: [10.0.0.3], WAYPOINT}
+- {uid: own, namespace: gate, serviceAccount: waypoint, workloadIps: [10.1.0.5], WAYPOINT}
+";
+
+fn with_workloads() -> World {
+    let waypoint =
+        "waypoint: {destination: {namespace: gate, hostname: waypoint.gate.svc.cluster.local}, hboneMtlsPort: 15008}";
+    let text = MESH.to_owned() + &WORKLOADS.replace("WAYPOINT", waypoint);
+    let mut world = World::new();
+    world.mesh = local::read("mesh.yaml", &text).unwrap().snapshot();
+    world
+}
+
+#[test]
+fn a_workload_is_found_that_names_the_waypoint() {
+    let mut world = with_workloads();
+    let snapshot = world.built();
+    let find = |authority: &str| {
+        let found = snapshot.find(&authority.parse().unwrap());
+        found.map(|(served, port)| (served.to.key().to_string(), port))
+    };
+    for (authority, found, port) in [
+        ("10.1.0.1:1", "a", 1),
+        ("[2001:db8::1]:65535", "a", 65535),
+        ("b.shop:80", "b", 80),
+        // A service has the address, too.
+        ("10.0.0.3:81", "shop/till.shop.svc.cluster.local", 81),
+    ] {
+        assert_eq!(find(authority).unwrap(), (found.to_owned(), port), "{authority}");
+    }
+    for (authority, reason) in [
+        ("10.1.0.3:80", "who is there does not name this waypoint"),
+        ("10.1.0.5:80", "who is there does not name this waypoint"),
+        ("10.1.0.9:80", "nobody is known there"),
+        ("a.shop:80", "nobody is known there"),
+        ("10.0.0.3:82", "the service has no such port"),
+    ] {
+        assert_eq!(find(authority).unwrap_err().to_string(), reason, "{authority}");
+    }
+    assert_eq!(snapshot.count_behind(), 3);
+}
+
+#[test]
+fn a_workload_is_found_again_for_as_long_as_it_has_its_address() {
+    let mut world = with_workloads();
+    let found = world.built().find(&"10.1.0.1:80".parse().unwrap()).unwrap();
+    let to = found.0.into_owned().to;
+    assert!(world.built().find_again(&to).is_some());
+    let text = MESH.to_owned() + &WORKLOADS.replace("WAYPOINT", "waypoint: {destination: {address: 10.0.0.1}}");
+    for (was, is, is_there) in [("", "", true), ("10.1.0.1, ", "", false), ("uid: a,", "uid: e,", false)] {
+        world.mesh = local::read("mesh.yaml", &text.replace(was, is)).unwrap().snapshot();
+        assert_eq!(world.built().find_again(&to).is_some(), is_there, "{was}");
+    }
+}
+
+#[test]
+fn workloads_are_held_to_the_policies_of_the_gateway_alone() {
+    let mut world = with_workloads();
+    world.take("cart", POLICY);
+    let of_gateway = POLICY.replace(
+        "kind: Service, group: ''",
+        "kind: Gateway, group: gateway.networking.k8s.io",
+    );
+    let of_gateway = of_gateway.replace("namespace: shop", "namespace: gate");
+    world.take("waypoint", &of_gateway);
+    let names = |snapshot: &Snapshot| match &snapshot.guard().protection {
+        Protection::Policies(set) => set
+            .policies()
+            .map(|policy| policy.name().to_string())
+            .collect::<Vec<_>>(),
+        Protection::Closed(reason) => vec![reason.to_string()],
+    };
+    assert_eq!(names(world.built()), ["gate/waypoint"]);
+    // What cannot be had lets nobody pass.
+    let fault = "rules: [{to: [{operation: {ports: [x]}}]}]";
+    world.take("waypoint", &of_gateway.replace("rules: [{}]", fault));
+    assert!(names(world.built())[0].contains("`x` is no port"));
+    assert_eq!(world.built().problems.len(), 1);
+    world.objects.remove("waypoint");
+    assert_eq!(names(world.built()), [""; 0]);
+    world.take("broken", "spec: {}");
+    let snapshot = world.built();
+    assert!(snapshot.guard().closed().is_some());
+    assert_eq!(snapshot.problems.len(), 1, "{:?}", snapshot.problems);
 }

@@ -5,21 +5,24 @@ use std::time::Duration;
 use mesh_policy::traffic::balance::InvalidSet;
 use mesh_policy::traffic::outlier::{Change, Detection, Outcome};
 use mesh_policy::traffic::upstream::{Settings, UnknownSubset};
-use mesh_xds::store::Service;
 
 use super::order::{Order, Words};
 use super::site::Ground;
 use super::state::{State, Target};
+use crate::waypoint::addressee::Addressee;
 
 /// To what it is known when a cluster was asked for: most requests need not write it down.
 const ABOUT: Duration = Duration::from_secs(60);
 
-/// The endpoints of a port of a service, or of a subset of it, and what is known about them.
+/// The endpoints of a port of a service, or of a subset of it, and what is known about them. A workload
+/// that is asked for by itself is the only one.
 ///
 /// Shared by all workers. What is known outlasts changes of the mesh and of the rules as far as it is
 /// still about the same thing.
 #[derive(Debug)]
 pub(super) struct Cluster {
+    /// As it was in the beginning.
+    pub(super) to: Addressee,
     pub(super) port: u16,
     pub(super) subset: Option<Box<str>>,
     state: RwLock<Arc<State>>,
@@ -32,13 +35,14 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn new(
         ground: Ground<'_>,
-        service: &Arc<Service>,
+        to: &Addressee,
         (port, subset): (u16, Option<&str>),
         words: Words,
     ) -> Result<Self, ClusterError> {
         let settings = Arc::new(words.settings(port, subset)?);
-        let state = State::new(ground, (service, port), (words, settings), None)?;
+        let state = State::new(ground, (to, port), (words, settings), None)?;
         Ok(Self {
+            to: to.clone(),
             port,
             subset: subset.map(Into::into),
             state: RwLock::new(Arc::new(state)),
@@ -65,14 +69,25 @@ impl Cluster {
     }
 
     /// Takes another mesh. What cannot be taken leaves endpoints as they were.
-    pub(super) fn update(&self, ground: Ground<'_>, service: &Arc<Service>) {
+    pub(super) fn update(&self, ground: Ground<'_>) {
         self.change(|before| {
-            if before.is_of(ground, service, self.port) {
+            let to = before.to.in_mesh(ground.mesh)?;
+            if before.is_of(ground, &to, self.port) {
                 return None;
             }
             let rules = (before.words.clone(), Arc::clone(&before.settings));
-            said(State::new(ground, (service, self.port), rules, Some(before)), service)
+            said(State::new(ground, (&to, self.port), rules, Some(before)), &to)
         });
+    }
+
+    /// Whether it is what an order is for.
+    pub(super) fn is_for(&self, order: &Order) -> bool {
+        self.port == order.port && self.subset.as_deref() == order.subset.as_deref() && self.to.is(&order.to)
+    }
+
+    /// Who is asked longer ago than others comes first.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Whether it goes by what an order does.
@@ -84,24 +99,24 @@ impl Cluster {
     pub(super) fn follow(
         &self,
         words: Words,
-        make: impl FnOnce(&Arc<Service>, (Words, Arc<Settings>), &State) -> Result<State, InvalidSet>,
+        make: impl FnOnce(&Addressee, (Words, Arc<Settings>), &State) -> Result<State, InvalidSet>,
     ) {
         self.change(|before| {
             let made = match words.settings(self.port, self.subset.as_deref()) {
                 Ok(settings) if settings != *before.settings => {
-                    make(&before.service, (words.clone(), Arc::new(settings)), before).map_err(ClusterError::from)
+                    make(&before.to, (words.clone(), Arc::new(settings)), before).map_err(ClusterError::from)
                 }
                 Ok(_) => Ok(before.by(words.clone())),
                 Err(reason) => Err(reason.into()),
             };
             // It is asked for again and again, and no better for that.
-            Some(said(made, &before.service).unwrap_or_else(|| before.by(words)))
+            Some(said(made, &before.to).unwrap_or_else(|| before.by(words)))
         });
     }
 
     /// Gives endpoints more that have not been there for long.
     pub(super) fn warm(&self, now: Duration) {
-        self.change(|before| said(before.warmer(now)?, &before.service));
+        self.change(|before| said(before.warmer(now)?, &before.to));
     }
 
     /// An attempt by this endpoint has ended so.
@@ -156,12 +171,12 @@ impl Cluster {
 }
 
 /// What cannot be taken is told.
-fn said<T, E: std::fmt::Display>(made: Result<T, E>, service: &Service) -> Option<T> {
-    made.inspect_err(|reason| tracing::error!(service = %service.key, %reason, "endpoints stay as they were"))
+fn said<T, E: std::fmt::Display>(made: Result<T, E>, to: &Addressee) -> Option<T> {
+    made.inspect_err(|reason| tracing::error!(of = %to.key(), %reason, "endpoints stay as they were"))
         .ok()
 }
 
-/// Why a service has no endpoints.
+/// Why there are no endpoints.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClusterError {
     #[error(transparent)]

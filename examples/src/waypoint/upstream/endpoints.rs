@@ -17,6 +17,8 @@ use crate::waypoint::snapshot::Snapshot;
 
 /// For how long what is known about endpoints is kept that nobody asks for.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+/// How many ports of a workload that is asked for by itself are remembered.
+const MOST_PORTS: usize = 64;
 /// When endpoints are looked at, at the latest.
 const LONGEST_SWEEP: Duration = Duration::from_secs(60);
 /// And at the soonest: a rule's interval may be a millisecond.
@@ -25,9 +27,9 @@ const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 /// What all workers know about the endpoints of services: who they are, how they do, and how much of
 /// them is in use.
 ///
-/// A cluster is made when a service is first asked for, and forgotten when the mesh has no such
-/// service any more or nobody asks for an hour: there are never more than ports of services, and
-/// subsets that routes name.
+/// A cluster is made when a service or a workload is first asked for, and forgotten when the mesh has none
+/// such any more or nobody asks for an hour. There are never more than ports of services, and subsets that
+/// routes name; a workload may be asked for any port, but only so many are remembered.
 pub(in crate::waypoint) struct Endpoints {
     pub(super) clock: Clock,
     pub(super) chance: Chance,
@@ -37,7 +39,7 @@ pub(in crate::waypoint) struct Endpoints {
     /// Who this waypoint is.
     own: Identity,
     land: RwLock<Arc<Land>>,
-    /// By the key of their service.
+    /// By the keys of whom they are for.
     clusters: RwLock<HashMap<Arc<str>, Vec<Arc<Cluster>>>>,
 }
 
@@ -75,7 +77,7 @@ impl Endpoints {
     pub(in crate::waypoint) fn update(&self, snapshot: &Snapshot) {
         let workload = snapshot.mesh.visit_identity(&self.own, ControlFlow::Break);
         let here = Here {
-            network: Arc::clone(&snapshot.network),
+            network: Arc::clone(snapshot.network()),
             workload: workload.cloned(),
             hbone_port: self.hbone_port,
         };
@@ -87,14 +89,13 @@ impl Endpoints {
         *self.land.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         let (mesh, ground) = (&next.mesh, self.on(&next));
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
-        clusters.retain(|key, _| mesh.service(key).is_some());
-        let known: Vec<_> = clusters.iter().map(|(key, of)| (Arc::clone(key), of.clone())).collect();
+        clusters.retain(|_, of| {
+            of.retain(|cluster| cluster.to.in_mesh(mesh).is_some());
+            !of.is_empty()
+        });
+        let known: Vec<_> = clusters.values().flatten().cloned().collect();
         drop(clusters);
-        for (key, clusters) in known {
-            if let Some(service) = mesh.service(&key) {
-                clusters.iter().for_each(|cluster| cluster.update(ground, service));
-            }
-        }
+        known.iter().for_each(|cluster| cluster.update(ground));
     }
 
     /// This waypoint's workload, if the mesh has one.
@@ -135,47 +136,59 @@ impl Endpoints {
         }
     }
 
-    /// What an order is for. `None` if the mesh has no such service.
+    /// What an order is for. `None` if the mesh has no such thing.
     pub(super) fn cluster(&self, order: &Order) -> Option<Arc<Cluster>> {
-        let is_it = |cluster: &&Arc<Cluster>| {
-            cluster.port == order.port && cluster.subset.as_deref() == order.subset.as_deref()
-        };
         let known = {
             let clusters = self.clusters.read().unwrap_or_else(PoisonError::into_inner);
-            clusters
-                .get(&*order.service.key)
-                .and_then(|of| of.iter().find(is_it).cloned())
+            let of = clusters.get(&**order.to.key());
+            of.and_then(|of| of.iter().find(|cluster| cluster.is_for(order)).cloned())
         };
         let Some(cluster) = known else {
-            return self.make(order, is_it);
+            return self.make(order);
         };
         cluster.touch(self.clock.now());
         if !cluster.is_by(order) {
-            cluster.follow(order.words(), |service, rules, before| {
+            cluster.follow(order.words(), |to, rules, before| {
                 let land = self.land();
-                State::new(self.on(&land), (service, order.port), rules, Some(before))
+                State::new(self.on(&land), (to, order.port), rules, Some(before))
             });
         }
         Some(cluster)
     }
 
     #[cold]
-    fn make(&self, order: &Order, is_it: impl Fn(&&Arc<Cluster>) -> bool) -> Option<Arc<Cluster>> {
+    fn make(&self, order: &Order) -> Option<Arc<Cluster>> {
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock that an update takes after it has changed the land.
         let land = self.land();
-        let service = land.mesh.service(&order.service.key)?;
-        let of = clusters.entry(Arc::clone(&service.key)).or_default();
-        if let Some(cluster) = of.iter().find(&is_it) {
+        let to = order.to.in_mesh(&land.mesh)?;
+        let of = clusters.entry(Arc::clone(to.key())).or_default();
+        if let Some(cluster) = of.iter().find(|cluster| cluster.is_for(order)) {
             return Some(Arc::clone(cluster));
         }
         let part = (order.port, order.subset.as_deref());
-        let made = Cluster::new(self.on(&land), service, part, order.words());
+        let made = Cluster::new(self.on(&land), &to, part, order.words());
         // Requests ask again and again; who reads a rule says what is wrong with it.
-        let made = made.inspect_err(|reason| tracing::debug!(service = %service.key, %reason, "no endpoints"));
+        let made = made.inspect_err(|reason| tracing::debug!(of = %to.key(), %reason, "no endpoints"));
         let cluster = Arc::new(made.ok()?);
+        if to.service().is_none() {
+            forget_oldest(of);
+        }
         of.push(Arc::clone(&cluster));
         Some(cluster)
+    }
+
+    /// A workload of the mesh.
+    #[cfg(test)]
+    pub(super) fn workload(&self, uid: &str) -> Option<Arc<Workload>> {
+        self.land().mesh.workload(uid).cloned()
+    }
+
+    /// How many clusters are remembered.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        let clusters = self.clusters.read().unwrap_or_else(PoisonError::into_inner);
+        clusters.values().map(Vec::len).sum()
     }
 
     /// All clusters but those that nobody has asked for lately, which are forgotten.
@@ -201,5 +214,16 @@ impl Endpoints {
             ids: &self.ids,
             now: self.clock.now(),
         }
+    }
+}
+
+/// Makes room for one more. What goes on with what is forgotten goes on.
+fn forget_oldest(of: &mut Vec<Arc<Cluster>>) {
+    if of.len() < MOST_PORTS {
+        return;
+    }
+    let oldest = of.iter().enumerate().min_by_key(|(_, cluster)| cluster.used());
+    if let Some((at, _)) = oldest {
+        of.remove(at);
     }
 }

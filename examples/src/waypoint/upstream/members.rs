@@ -6,10 +6,31 @@ use mesh_policy::traffic::upstream::{Places, Settings};
 use mesh_xds::store::{Mode, Service, Workload};
 
 use super::site::{Ground, Here, Site, Way, locality, shares};
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::labels::WorkloadLabels;
 
-/// The workloads of a service that can be asked for a port, and how, in the order of their uids.
+/// The workloads that can be asked for a port, and how, in the order of their uids. Of a service they are
+/// some; a workload that is asked for by itself is there however it is.
 pub(super) fn members<'m>(
+    ground: Ground<'m>,
+    to: &Addressee,
+    port: u16,
+    settings: &Settings,
+) -> Vec<(&'m Arc<Workload>, Way)> {
+    match to {
+        Addressee::Service(service) => of_service(ground, service, port, settings),
+        Addressee::Workload { workload, address } => {
+            let workload = ground.mesh.workload(&workload.uid);
+            let found = workload.and_then(|workload| {
+                let way = Site::way_to(ground.here, workload, (*address, port))?;
+                Some((workload, way))
+            });
+            found.into_iter().collect()
+        }
+    }
+}
+
+fn of_service<'m>(
     ground: Ground<'m>,
     service: &Arc<Service>,
     port: u16,
@@ -59,7 +80,7 @@ pub(super) struct Standing {
 /// Where each endpoint of a list stands.
 pub(super) fn places(
     ground: Ground<'_>,
-    service: &Service,
+    to: &Addressee,
     settings: &Settings,
     found: &[(&Arc<Workload>, Way)],
 ) -> Vec<Standing> {
@@ -75,7 +96,7 @@ pub(super) fn places(
     let own = here.workload.as_deref();
     let wanted = &settings.places;
     let shares = own.map_or_else(Vec::new, |own| parts(wanted, own, &counted));
-    let of_service = |workload: &Workload| match service.balancing.mode {
+    let of_service = |service: &Service, workload: &Workload| match service.balancing.mode {
         Mode::Failover => u32::try_from(distance(here, workload, service)).unwrap_or(u32::MAX),
         // Where somebody looks who is ill, Istio prefers who is near, unless the service says otherwise.
         Mode::Any if settings.detection.is_some() => {
@@ -89,7 +110,8 @@ pub(super) fn places(
         Standing {
             priority: own
                 .and_then(|own| priority(ground.labels, wanted, own, workload))
-                .unwrap_or_else(|| of_service(workload)),
+                .or_else(|| Some(of_service(to.service()?, workload)))
+                .unwrap_or_default(),
             share: at.and_then(|at| shares.get(at).copied().flatten()),
             locality,
         }

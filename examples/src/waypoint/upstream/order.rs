@@ -5,16 +5,17 @@ use std::time::Duration;
 use hyper::Response;
 use mesh_policy::traffic::upstream::{BackendTrafficPolicy, Settings, UnknownSubset};
 use mesh_policy::traffic::{DestinationRule, HostPattern, Retries, Timeouts};
-use mesh_xds::store::{Service, Workload};
+use mesh_xds::store::Workload;
 
 use super::error::Flags;
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::body::Body;
 
 /// What is to be done with a request.
 #[derive(Clone, Debug)]
 pub(in crate::waypoint) struct Order {
-    pub(in crate::waypoint) service: Arc<Service>,
-    /// The service's port.
+    pub(in crate::waypoint) to: Addressee,
+    /// The port of whom it is for.
     pub(in crate::waypoint) port: u16,
     pub(in crate::waypoint) subset: Option<Box<str>>,
     /// How requests reach the service.
@@ -35,7 +36,7 @@ pub(in crate::waypoint) struct Order {
 /// Where a copy of a request goes. Its answer is ignored.
 #[derive(Clone, Debug)]
 pub(in crate::waypoint) struct Shadow {
-    pub(in crate::waypoint) service: Arc<Service>,
+    pub(in crate::waypoint) to: Addressee,
     pub(in crate::waypoint) port: u16,
     pub(in crate::waypoint) subset: Option<Box<str>>,
     pub(in crate::waypoint) rule: Option<Arc<DestinationRule>>,
@@ -98,7 +99,7 @@ impl From<Shadow> for Order {
     /// Once, and for no longer than others wait by default.
     fn from(shadow: Shadow) -> Self {
         Self {
-            service: shadow.service,
+            to: shadow.to,
             port: shadow.port,
             subset: shadow.subset,
             rule: shadow.rule,

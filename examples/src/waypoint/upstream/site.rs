@@ -8,7 +8,7 @@ use hbone::Authority;
 use mesh_identity::PeerPolicy;
 use mesh_policy::traffic::balance::Locality;
 use mesh_xds::resolve::{Hop, Query, Target, resolve_remote};
-use mesh_xds::store::{Endpoint, Protocol, Scope, Service, Snapshot, Workload};
+use mesh_xds::store::{Endpoint, Families, Protocol, Scope, Service, Snapshot, Workload};
 
 use crate::proxy::stretch::{Spot, Stretch, servers};
 use crate::waypoint::labels::WorkloadLabels;
@@ -103,16 +103,25 @@ impl Site {
         if workload.network != here.network {
             return remote(ground, service, workload, port);
         }
-        let host = Host::of(here, service, workload)?;
-        Some(match workload.protocol {
-            Protocol::Hbone => Way::Tunnel(Stretch {
-                peer: host.at(here.hbone_port),
-                authority: host.authority(target)?,
-                servers: servers(&workload.identity, &service.subject_alt_names).ok()?,
-            }),
-            Protocol::Plain => Way::Plain(host.at(target)),
-            _ => return None,
-        })
+        let host = Host::of(here, service.families, workload)?;
+        host.way(here, workload, (target, &service.subject_alt_names))
+    }
+
+    /// The way to a port of a workload by itself, under the address that it was asked for by, if it was
+    /// by one. `None` if there is none from here: without a service nothing is said that means the same
+    /// in two networks.
+    pub(super) fn way_to(here: &Here, workload: &Workload, (address, port): (Option<IpAddr>, u16)) -> Option<Way> {
+        if workload.network != here.network {
+            return None;
+        }
+        let host = match address {
+            Some(address) => workload
+                .addresses
+                .contains(&address)
+                .then_some(Host::Address(address))?,
+            None => Host::of(here, Families::Automatic, workload)?,
+        };
+        host.way(here, workload, (port, &[]))
     }
 }
 
@@ -137,20 +146,28 @@ enum Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    fn of(here: &Here, service: &Service, workload: &'a Workload) -> Option<Self> {
+    fn of(here: &Here, families: Families, workload: &'a Workload) -> Option<Self> {
         let own = here.workload.as_ref().and_then(|workload| workload.addresses.first());
         let is_v4 = own.is_none_or(IpAddr::is_ipv4);
-        let allowed = || {
-            workload
-                .addresses
-                .iter()
-                .filter(|address| service.families.allows(**address))
-        };
+        let allowed = || workload.addresses.iter().filter(|address| families.allows(**address));
         let address = allowed()
             .find(|address| address.is_ipv4() == is_v4)
             .or_else(|| allowed().next());
         let name = workload.hostname.as_deref().map(Self::Name);
         address.map(|address| Self::Address(*address)).or(name)
+    }
+
+    /// The way to a port of a workload there, which may go by these names.
+    fn way(&self, here: &Here, workload: &Workload, (port, names): (u16, &[Box<str>])) -> Option<Way> {
+        Some(match workload.protocol {
+            Protocol::Hbone => Way::Tunnel(Stretch {
+                peer: self.at(here.hbone_port),
+                authority: self.authority(port)?,
+                servers: servers(&workload.identity, names).ok()?,
+            }),
+            Protocol::Plain => Way::Plain(self.at(port)),
+            _ => return None,
+        })
     }
 
     fn at(&self, port: u16) -> Spot {

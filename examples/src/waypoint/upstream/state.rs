@@ -9,11 +9,12 @@ use mesh_policy::traffic::breaker::{Breaker, Permit, Resource};
 use mesh_policy::traffic::outlier::{Accrual, Admission, Detector, Ejection, Gate, Monitor, Outcome};
 use mesh_policy::traffic::retry::Budget;
 use mesh_policy::traffic::upstream::{Places, Settings};
-use mesh_xds::store::{Service, Workload};
+use mesh_xds::store::Workload;
 
 use super::members::{members, places};
 use super::order::Words;
 use super::site::{Ground, Site};
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::labels::WorkloadLabels;
 
 /// How often weights are looked at that change with time.
@@ -22,7 +23,7 @@ pub(super) const WARM: Duration = Duration::from_secs(1);
 /// A cluster at one moment.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) service: Arc<Service>,
+    pub(super) to: Addressee,
     /// This waypoint's workload, as it was.
     here: Option<Arc<Workload>>,
     /// As they were, if more than who is a member depends on them.
@@ -66,11 +67,11 @@ pub(super) struct Chosen {
 impl State {
     pub(super) fn new(
         ground: Ground<'_>,
-        (service, port): (&Arc<Service>, u16),
+        (to, port): (&Addressee, u16),
         (words, settings): (Words, Arc<Settings>),
         before: Option<&Self>,
     ) -> Result<Self, InvalidSet> {
-        let found = members(ground, service, port, &settings);
+        let found = members(ground, to, port, &settings);
         let detector = settings.detection.as_ref().map(|detection| {
             let keys = found.iter().map(|(workload, _)| &*workload.uid);
             let known = before.filter(|before| before.settings.detection.as_ref() == Some(detection));
@@ -79,7 +80,7 @@ impl State {
                 None => Detector::new(detection.clone(), keys),
             })
         });
-        let places = places(ground, service, &settings, &found);
+        let places = places(ground, to, &settings, &found);
         let known: HashMap<&str, &Target> = before.map_or_else(HashMap::default, Self::by_uid);
         let endpoints: Vec<Endpoint<Arc<Target>>> = found
             .into_iter()
@@ -118,7 +119,7 @@ impl State {
             .collect();
         let alike = before.filter(|before| before.settings.balance == settings.balance);
         Ok(Self {
-            service: Arc::clone(service),
+            to: to.clone(),
             set: match alike {
                 Some(before) => before.set.with_endpoints(endpoints)?,
                 None => EndpointSet::new(settings.balance.clone(), endpoints)?,
@@ -183,10 +184,10 @@ impl State {
     }
 
     /// Whether another mesh has the same to say.
-    pub(super) fn is_of(&self, ground: Ground<'_>, service: &Arc<Service>, port: u16) -> bool {
-        let found = members(ground, service, port, &self.settings);
+    pub(super) fn is_of(&self, ground: Ground<'_>, to: &Addressee, port: u16) -> bool {
+        let found = members(ground, to, port, &self.settings);
         let sites = self.set.endpoints().map(|(_, endpoint)| &endpoint.target().site);
-        self.service == *service
+        self.to == *to
             && self.here == ground.here.workload
             && self.labels.as_ref() == ordering(ground, &self.settings)
             && found.len() == sites.len()
@@ -198,7 +199,7 @@ impl State {
     pub(super) fn look_again(&self) -> Self {
         let health = |endpoint: &Endpoint<Arc<Target>>| health(self.detector.as_deref(), endpoint.key());
         Self {
-            service: Arc::clone(&self.service),
+            to: self.to.clone(),
             here: self.here.clone(),
             labels: self.labels.clone(),
             words: self.words.clone(),
@@ -264,7 +265,8 @@ impl Target {
     }
 
     fn weight(&self, settings: &Settings, now: Duration) -> u32 {
-        let capacity = self.site.workload.capacity;
+        // Whoever is asked for by itself may be one that services send nothing to.
+        let capacity = self.site.workload.capacity.max(1);
         match (&settings.warmup, self.since) {
             (None, _) => capacity,
             (Some(_), None) => capacity.saturating_mul(Warmup::UNIT),

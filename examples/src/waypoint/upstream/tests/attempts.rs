@@ -293,7 +293,7 @@ async fn copies_go_to_a_host_of_their_own_and_nobody_waits_for_them() {
     let world = World::new(false, [("app", app("app"))]);
     let mut order = world.order();
     order.shadows.push(Shadow {
-        service: Arc::clone(&order.service),
+        to: order.to.clone(),
         port: 80,
         subset: None,
         rule: None,

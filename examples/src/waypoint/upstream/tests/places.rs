@@ -9,12 +9,13 @@ use mesh_policy::authz::Labels;
 use mesh_policy::traffic::upstream::{BackendTrafficPolicy, RetryConstraint};
 use mesh_policy::traffic::{DestinationRule, OutlierRule, Subset};
 use mesh_testkit::xds::{gateway, in_service, located, workload};
-use mesh_xds_types::workload::{TunnelProtocol, Workload};
+use mesh_xds_types::workload::{TunnelProtocol, Workload, WorkloadStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
 use super::world::{App, Log, World, answer, get, in_turn, post, retries, rule};
 use crate::proxy::stretch::Spot;
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::labels::WorkloadLabels;
 use crate::waypoint::upstream::order::{Order, Shadow};
 use crate::waypoint::upstream::site::Way;
@@ -319,7 +320,7 @@ async fn copies_leave_what_is_known_of_a_service() {
     let mut order = world.order();
     order.policy = Some(Arc::new(BackendTrafficPolicy::new("default", "shop")));
     order.shadows.push(Shadow {
-        service: Arc::clone(&order.service),
+        to: order.to.clone(),
         port: order.port,
         subset: None,
         rule: None,
@@ -351,7 +352,7 @@ async fn an_endpoint_that_is_new_is_spared() {
     asked(&world, &order, 1).await;
     world.mesh(&["old", "new"]);
     let order = Order {
-        service: Arc::clone(&world.service),
+        to: Addressee::Service(Arc::clone(&world.service)),
         ..order
     };
     let new = async |world: &World| asked(world, &order, 110).await["new"];
@@ -386,4 +387,56 @@ async fn bytes_go_to_an_endpoint_that_can_be_reached() {
     world.net.set("live", App::Dead);
     let error = world.upstream.connect(&order).await.err().unwrap();
     assert_eq!((error.flags().to_string(), error.attempts), ("UF".to_owned(), 3));
+}
+
+/// The order for a workload by itself.
+fn alone(world: &World, uid: &str, port: u16) -> Order {
+    let workload = world.endpoints.workload(uid).unwrap();
+    let address = workload.addresses.first().copied();
+    Order {
+        to: Addressee::Workload { workload, address },
+        port,
+        ..world.order()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_by_itself_is_asked_however_it_is() {
+    let mut world = named(&["one", "two"]);
+    let ill = Workload {
+        status: WorkloadStatus::Unhealthy.into(),
+        capacity: Some(0),
+        ..in_service(workload("one", "10.0.1.1"), "shop")
+    };
+    let well = in_service(workload("two", "10.0.1.2"), "shop");
+    world.workloads(&[ill.clone(), well.clone()]);
+    let (service, order) = (world.order(), alone(&world, "one", 8080));
+    assert_eq!(asked(&world, &service, 10).await, counted(&[("two", 10)]));
+    assert_eq!(asked(&world, &order, 10).await, counted(&[("one", 10)]));
+    // Another one has its address.
+    let moved = [workload("one", "10.0.1.3"), workload("two", "10.0.1.1")];
+    world.workloads(&moved);
+    assert_eq!(asked(&world, &order, 1).await, counted(&[("NC", 1)]));
+    world.workloads(&[well]);
+    assert_eq!(asked(&world, &order, 1).await, counted(&[("NC", 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_by_itself_is_asked_again_only_if_it_heard_nothing() {
+    let log = Log::default();
+    let mut world = World::new(false, [("one", App::answering(503, "one", &log))]);
+    world.mesh(&["one"]);
+    let order = alone(&world, "one", 8080);
+    assert_eq!(world.ask(get(1), &order).await, (503, "one".to_owned(), 1));
+    assert_eq!(world.ask(get(1), &world.order()).await.2, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_ports_of_a_workload_are_remembered() {
+    let mut world = named(&["one"]);
+    world.mesh(&["one"]);
+    for port in 1..=1000 {
+        world.cluster(&alone(&world, "one", port));
+    }
+    assert!(world.endpoints.known() <= 64);
 }

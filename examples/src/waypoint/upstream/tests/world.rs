@@ -24,6 +24,7 @@ use super::super::order::{Order, Sent};
 use super::super::site::{Here, Site};
 use super::super::tasks::Tasks;
 use super::super::{Upstream, cluster::Cluster};
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::body::{self, Body};
 use crate::waypoint::labels::WorkloadLabels;
 
@@ -243,7 +244,7 @@ impl World {
 
     pub(super) fn order(&self) -> Order {
         Order {
-            service: Arc::clone(&self.service),
+            to: Addressee::Service(Arc::clone(&self.service)),
             port: 80,
             subset: None,
             rule: None,
