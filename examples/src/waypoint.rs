@@ -19,6 +19,7 @@ mod objects;
 mod prefixed;
 mod progress;
 mod ready;
+mod reply;
 mod requests;
 mod room;
 mod run;
