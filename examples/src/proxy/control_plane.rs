@@ -1,4 +1,4 @@
-//! Connections to the control plane.
+//! Connections to the control plane, and to others that a configuration names.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -110,14 +110,16 @@ impl Tls {
         for root in certificates(&self.roots)? {
             roots.add(root).map_err(io::Error::other)?;
         }
-        let builder = ClientConfig::builder_with_provider(provider::aws_lc_rs());
-        let builder = builder
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        client_tls(roots, b"h2").map_err(io::Error::other)
     }
+}
+
+/// TLS to a server that these roots vouch for, and that is not told who asks.
+pub(crate) fn client_tls(roots: RootCertStore, protocol: &[u8]) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider::aws_lc_rs()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(config)
 }
 
 fn certificates(file: &Path) -> io::Result<Vec<rustls::pki_types::CertificateDer<'static>>> {
