@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hbone::{Authority, Host};
+use http::uri::InvalidUri;
 use hyper_util::rt::TokioIo;
 use mesh_identity::{pem, provider};
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
@@ -137,6 +138,8 @@ fn server_name(server: &Server) -> Result<ServerName<'static>, DialSetupError> {
 /// What is wrong with what the configuration says about a server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialSetupError {
+    #[error("address: {0}")]
+    Address(#[from] InvalidUri),
     #[error("server_name: {0}")]
     Name(#[from] InvalidDnsNameError),
     #[error("roots: {}: {error}", file.display())]

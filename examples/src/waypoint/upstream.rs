@@ -76,10 +76,6 @@ struct Inner<D> {
     conditions: Conditions,
 }
 
-/// After which ends a request is tried again where no rule says so: Istio's default, and what
-/// Istio's waypoints have where there are no rules at all.
-const CONDITIONS: &str = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request,503";
-
 impl Upstream {
     /// The connections of this worker, none so far. They are made under the identity `id`.
     pub(super) fn new(endpoints: Arc<Endpoints>, tunnels: Tunnels, id: SpiffeId) -> Self {
@@ -95,7 +91,7 @@ impl<D: Dial> Upstream<D> {
             inner: Arc::new(Inner {
                 endpoints,
                 connections,
-                conditions: CONDITIONS.parse().unwrap_or_else(|_| Conditions::istio()),
+                conditions: conditions(),
             }),
             shadows: Tasks::default(),
             room: Arc::new(Semaphore::new(MOST_SHADOWS)),
@@ -187,6 +183,12 @@ impl<D: Dial> Inner<D> {
         }
         Ok(sent)
     }
+}
+
+/// After which ends a request is tried again where no rule says so: Istio's default, and what
+/// Istio's waypoints have where there are no rules at all.
+fn conditions() -> Conditions {
+    Conditions::istio().or(&Conditions::unprocessed()).statuses([503])
 }
 
 /// Reads an answer that nobody waits for, so that its connection can be used again.

@@ -161,21 +161,32 @@ impl Endpoints {
 
     #[cold]
     fn make(&self, order: &Order, is_it: impl Fn(&&Arc<Cluster>) -> bool) -> Option<Arc<Cluster>> {
+        let seen = self.land();
+        // Others need not wait while it is made.
+        let made = self.made(&seen, order)?;
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock that an update takes after it has changed the land.
         let land = self.land();
-        let service = land.mesh.service(&order.service.key)?;
-        let of = clusters.entry(Arc::clone(&service.key)).or_default();
+        let of = clusters.entry(Arc::clone(&order.service.key)).or_default();
         if let Some(cluster) = of.iter().find(&is_it) {
             return Some(Arc::clone(cluster));
         }
-        let part = (order.port, order.subset.as_deref());
-        let made = Cluster::new(self.on(&land), service, part, order.words());
-        // Requests ask again and again; who reads a rule says what is wrong with it.
-        let made = made.inspect_err(|reason| tracing::debug!(service = %service.key, %reason, "no endpoints"));
-        let cluster = Arc::new(made.ok()?);
+        let made = match Arc::ptr_eq(&seen, &land) {
+            true => made,
+            false => self.made(&land, order)?,
+        };
+        let cluster = Arc::new(made);
         of.push(Arc::clone(&cluster));
         Some(cluster)
+    }
+
+    fn made(&self, land: &Land, order: &Order) -> Option<Cluster> {
+        let service = land.mesh.service(&order.service.key)?;
+        let part = (order.port, order.subset.as_deref());
+        let made = Cluster::new(self.on(land), service, part, order.words());
+        // Requests ask again and again; who reads a rule says what is wrong with it.
+        let made = made.inspect_err(|reason| tracing::debug!(service = %service.key, %reason, "no endpoints"));
+        made.ok()
     }
 
     /// All clusters but those that nobody has asked for lately, which are forgotten.
