@@ -20,6 +20,7 @@ mod objects;
 mod prefixed;
 mod progress;
 mod ready;
+mod reply;
 mod requests;
 mod room;
 mod run;

@@ -17,6 +17,9 @@ pub mod traffic;
 
 pub use budget::{Budget, OverBudget, Resource};
 pub use facts::{Attribute, Claim, Claims, ConnectionFacts, Facts, Headers, Known, Metadata, Peer, RequestFacts};
-pub use matcher::path::TemplateError;
+pub use matcher::{
+    ip::{Cidr, CidrError},
+    path::TemplateError,
+};
 pub use normalize::{NormalizedPath, OwnedPath, PathError, PathNormalization};
 pub use sample::Sample;

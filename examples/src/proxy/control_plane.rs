@@ -1,4 +1,4 @@
-//! Connections to the control plane.
+//! Connections to the control plane, and to others that a configuration names.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hbone::{Authority, Host};
+use http::uri::InvalidUri;
 use hyper_util::rt::TokioIo;
 use mesh_identity::{pem, provider};
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
@@ -110,14 +111,16 @@ impl Tls {
         for root in certificates(&self.roots)? {
             roots.add(root).map_err(io::Error::other)?;
         }
-        let builder = ClientConfig::builder_with_provider(provider::aws_lc_rs());
-        let builder = builder
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        client_tls(roots, b"h2").map_err(io::Error::other)
     }
+}
+
+/// TLS to a server that these roots vouch for, and that is not told who asks.
+pub(crate) fn client_tls(roots: RootCertStore, protocol: &[u8]) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider::aws_lc_rs()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(config)
 }
 
 fn certificates(file: &Path) -> io::Result<Vec<rustls::pki_types::CertificateDer<'static>>> {
@@ -135,6 +138,8 @@ fn server_name(server: &Server) -> Result<ServerName<'static>, DialSetupError> {
 /// What is wrong with what the configuration says about a server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialSetupError {
+    #[error("address: {0}")]
+    Address(#[from] InvalidUri),
     #[error("server_name: {0}")]
     Name(#[from] InvalidDnsNameError),
     #[error("roots: {}: {error}", file.display())]

@@ -32,7 +32,6 @@ mod names;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod refused;
-mod reply;
 mod spans;
 
 use std::collections::HashMap;
@@ -62,7 +61,6 @@ pub(super) use self::keys::Keys;
 use self::limits::Limits;
 pub(super) use self::limits::Within;
 pub(super) use self::refused::Refused;
-pub(super) use self::reply::Reply;
 pub(super) use self::spans::{Attribute, Ended, Open, Spans};
 use crate::proxy::control_plane::DialSetupError;
 use crate::workers::Driver;

@@ -78,13 +78,6 @@ struct Inner<D> {
     of_workloads: Conditions,
 }
 
-/// After which ends a request is tried again where no rule says so: Istio's default, and what
-/// Istio's waypoints have where there are no rules at all.
-const CONDITIONS: &str = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request,503";
-
-/// The same for a workload that is asked for by itself, as in Istio: nobody else could answer.
-const OF_WORKLOADS: &str = "reset-before-request";
-
 impl Upstream {
     /// The connections of this worker, none so far. They are made under the identity `id`.
     pub(super) fn new(endpoints: Arc<Endpoints>, tunnels: Tunnels, id: SpiffeId) -> Self {
@@ -100,8 +93,9 @@ impl<D: Dial> Upstream<D> {
             inner: Arc::new(Inner {
                 endpoints,
                 connections,
-                conditions: CONDITIONS.parse().unwrap_or_else(|_| Conditions::istio()),
-                of_workloads: OF_WORKLOADS.parse().unwrap_or_else(|_| Conditions::none()),
+                conditions: conditions(),
+                // Nobody else could answer for a workload by itself.
+                of_workloads: Conditions::unprocessed(),
             }),
             shadows: Tasks::default(),
             room: Arc::new(Semaphore::new(MOST_SHADOWS)),
@@ -197,6 +191,12 @@ impl<D: Dial> Inner<D> {
         }
         Ok(sent)
     }
+}
+
+/// After which ends a request is tried again where no rule says so: Istio's default, and what
+/// Istio's waypoints have where there are no rules at all.
+fn conditions() -> Conditions {
+    Conditions::istio().or(&Conditions::unprocessed()).statuses([503])
 }
 
 /// Reads an answer that nobody waits for, so that its connection can be used again.

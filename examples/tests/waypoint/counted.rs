@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, get, told};
 use crate::scripted::{Scripted, line};
 use crate::world::free_addr;
 
-fn limits(addr: SocketAddr, more: &str) -> String {
+pub fn limits(addr: SocketAddr, more: &str) -> String {
     format!(
         "[external.limits]\nserver = {{ address = \"{addr}\" }}\ndomain = \"mesh\"\ntimeout_ms = 10000\n{more}\n\
          [[external.limits.rules]]\nservices = [\"shop/till.shop.svc\"]\nactions = [\"destination_cluster\", \

@@ -36,7 +36,7 @@ spec:
 ---
 ";
 
-fn provider(addr: SocketAddr, more: &str) -> String {
+pub fn provider(addr: SocketAddr, more: &str) -> String {
     format!(
         "[[external.authorization]]\nname = \"opa\"\nserver = {{ address = \"{addr}\" }}\ntimeout_ms = 10000\n{more}\n"
     )
@@ -50,7 +50,7 @@ fn allowed(ok: OkHttpResponse) -> CheckResponse {
     }
 }
 
-fn denied() -> CheckResponse {
+pub fn denied() -> CheckResponse {
     CheckResponse {
         status: Some(Status {
             code: 7,

@@ -50,7 +50,7 @@ pub(super) fn check_value(attribute: &Attribute, value: &str) -> Result<(), Faul
         return Err(Fault::EmptyValue);
     }
     match attribute {
-        Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp if Cidr::parse(value).is_none() => {
+        Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp if value.parse::<Cidr>().is_err() => {
             Err(Fault::Cidr { value: value.into() })
         }
         Attribute::DestinationPort if port::parse(value).is_none() => Err(Fault::Port { value: value.into() }),

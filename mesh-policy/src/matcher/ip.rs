@@ -1,35 +1,29 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
-/// A block of addresses. IPv4 and IPv6 addresses are never in the same one.
+/// A block of addresses, as the `ipBlocks` of policies have them.
+///
+/// IPv4 and IPv6 addresses are never in the same one. IPv4 addresses that are written as IPv6 ones
+/// (`::ffff:10.0.0.1`), and blocks of such, are taken for what they are.
+///
+/// ```
+/// use mesh_policy::Cidr;
+///
+/// let block: Cidr = "10.1.2.3/8".parse()?;
+/// assert!(block.contains("10.200.0.1".parse()?));
+/// assert_eq!(block.to_string(), "10.0.0.0/8");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Cidr {
+pub struct Cidr {
     first: IpAddr,
     bits: u8,
 }
 
 impl Cidr {
-    /// Parses an address or `ADDRESS/BITS`; bits past the prefix are cleared. A block of IPv4
-    /// addresses written as IPv6 ones is one of IPv4 addresses.
-    pub(crate) fn parse(value: &str) -> Option<Self> {
-        let (address, bits) = match value.split_once('/') {
-            None => (value, None),
-            Some((address, bits)) => (address, Some(decimal(bits)?)),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        if bits > most {
-            return None;
-        }
-        match address {
-            IpAddr::V6(v6) if bits >= 96 => match v6.to_ipv4_mapped() {
-                Some(v4) => Some(Self::new(v4.into(), bits - 96)),
-                None => Some(Self::new(address, bits)),
-            },
-            _ => Some(Self::new(address, bits)),
-        }
-    }
-
     fn new(address: IpAddr, bits: u8) -> Self {
         Self {
             first: mask(address, bits),
@@ -37,7 +31,9 @@ impl Cidr {
         }
     }
 
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    /// Whether an address is in this block.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.first.is_ipv4() == address.is_ipv4() && mask(address, self.bits) == self.first
     }
 
@@ -73,6 +69,54 @@ impl Cidr {
     }
 }
 
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    /// Parses an address or `ADDRESS/BITS`; bits past the prefix are cleared.
+    ///
+    /// # Errors
+    ///
+    /// See [`CidrError`].
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        let (address, bits) = match text.split_once('/') {
+            None => (text, None),
+            Some((address, bits)) => (address, Some(bits)),
+        };
+        let address: IpAddr = address.parse().map_err(|_| CidrError::Address)?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(most), decimal).filter(|bits| *bits <= most);
+        let bits = bits.ok_or(CidrError::Bits { most })?;
+        Ok(match address {
+            IpAddr::V6(v6) if bits >= 96 => match v6.to_ipv4_mapped() {
+                Some(v4) => Self::new(v4.into(), bits - 96),
+                None => Self::new(address, bits),
+            },
+            _ => Self::new(address, bits),
+        })
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.bits)
+    }
+}
+
+/// Why a text is no block of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CidrError {
+    /// There is no address before the slash, or in the place of it all.
+    #[error("not an IP address, or one with the length of a prefix")]
+    Address,
+    /// What follows the slash is no decimal number, or too large a one.
+    #[error("the length of the prefix is not from 0 to {most}")]
+    Bits {
+        /// The most that it may be for such an address.
+        most: u8,
+    },
+}
+
 /// The address with everything past the first `bits` bits cleared.
 pub(crate) fn mask(address: IpAddr, bits: u8) -> IpAddr {
     match address {
@@ -95,15 +139,21 @@ fn decimal(bits: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
     fn contains(block: &str, address: &str) -> bool {
-        Cidr::parse(block).unwrap().contains(address.parse().unwrap())
+        cidr(block).contains(address.parse().unwrap())
     }
 
     #[test]
     fn masks_host_bits() {
-        assert_eq!(Cidr::parse("10.1.2.3/16"), Cidr::parse("10.1.0.0/16"));
+        assert_eq!(cidr("10.1.2.3/16"), cidr("10.1.0.0/16"));
         assert!(contains("10.1.2.3/16", "10.1.255.255") && !contains("10.1.2.3/16", "10.2.0.0"));
         assert!(contains("10.0.0.1", "10.0.0.1") && !contains("10.0.0.1/32", "10.0.0.2"));
         assert!(contains("::1/128", "::1") && !contains("::1", "::2"));
@@ -113,12 +163,12 @@ mod tests {
     fn families_stay_apart() {
         assert!(contains("0.0.0.0/0", "255.255.255.255") && !contains("0.0.0.0/0", "::1"));
         assert!(contains("::/0", "fe80::1") && !contains("::/0", "10.0.0.1"));
-        assert_eq!(Cidr::parse("::ffff:10.0.0.0/104"), Cidr::parse("10.0.0.0/8"));
+        assert!(contains("10.0.0.0/8", "::ffff:10.0.0.1") && !contains("::/0", "::ffff:10.0.0.1"));
+        assert_eq!(cidr("::ffff:10.0.0.0/104"), cidr("10.0.0.0/8"));
     }
 
     #[test]
     fn blocks_lie_in_one_another_or_apart() {
-        let block = |value: &str| Cidr::parse(value).unwrap();
         for (one, other, implies, excludes) in [
             ("10.1.0.0/16", "10.0.0.0/8", true, false),
             ("10.0.0.0/8", "10.1.0.0/16", false, false),
@@ -126,12 +176,12 @@ mod tests {
             ("10.0.0.0/8", "::/0", false, true),
             ("::1", "::/0", true, false),
         ] {
-            assert_eq!(block(one).implies(&block(other)), implies, "{one} {other}");
-            assert_eq!(block(one).excludes(&block(other)), excludes, "{one} {other}");
+            assert_eq!(cidr(one).implies(&cidr(other)), implies, "{one} {other}");
+            assert_eq!(cidr(one).excludes(&cidr(other)), excludes, "{one} {other}");
         }
-        assert_eq!(block("10.0.0.0/8").last().to_string(), "10.255.255.255");
-        assert_eq!(block("10.0.0.1").last().to_string(), "10.0.0.1");
-        assert_eq!(block("0.0.0.0/0").last().to_string(), "255.255.255.255");
+        assert_eq!(cidr("10.0.0.0/8").last().to_string(), "10.255.255.255");
+        assert_eq!(cidr("10.0.0.1").last().to_string(), "10.0.0.1");
+        assert_eq!(cidr("0.0.0.0/0").last().to_string(), "255.255.255.255");
     }
 
     #[test]
@@ -139,18 +189,45 @@ mod tests {
         for bad in [
             "",
             "10.0.0",
-            "10.0.0.1/33",
-            "::/129",
-            "10.0.0.1/",
-            "10.0.0.1/+8",
-            "10.0.0.1/08",
             "a",
-            "10.0.0.1/8/8",
+            "/8",
             "010.0.0.1",
             "10.0.0.0-10.0.0.9",
             "[::1]",
+            " 10.0.0.1",
         ] {
-            assert_eq!(Cidr::parse(bad), None, "{bad}");
+            assert_eq!(bad.parse::<Cidr>(), Err(CidrError::Address), "{bad}");
+        }
+        for (bad, most) in [
+            ("10.0.0.1/33", 32),
+            ("::/129", 128),
+            ("::ffff:10.0.0.1/129", 128),
+            ("10.0.0.1/", 32),
+            ("10.0.0.1/+8", 32),
+            ("10.0.0.1/08", 32),
+            ("10.0.0.1/-1", 32),
+            ("10.0.0.1/8/8", 32),
+            ("10.0.0.1/256", 32),
+        ] {
+            assert_eq!(bad.parse::<Cidr>(), Err(CidrError::Bits { most }), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_the_same_block(bytes in any::<u128>(), bits in 0_u8..=128) {
+            for address in [
+                IpAddr::from(Ipv6Addr::from_bits(bytes)),
+                Ipv6Addr::from_bits(bytes & u128::from(u32::MAX) | 0xffff << 32).into(),
+                Ipv4Addr::from_bits(bytes as u32).into(),
+            ] {
+                let bits = if address.is_ipv4() { bits.min(32) } else { bits };
+                let block = cidr(&format!("{address}/{bits}"));
+                prop_assert_eq!(cidr(&block.to_string()), block);
+                // A larger block of IPv6 addresses has none of IPv4's.
+                let is_shown = address.is_ipv4() || address.to_canonical().is_ipv6() || bits >= 96;
+                prop_assert_eq!(block.contains(address), is_shown);
+            }
         }
     }
 }

@@ -305,7 +305,7 @@ fn failed(failed: Failed<'_>) -> Answer {
     } else {
         status(code)
     };
-    Answer::new(code, "NC", &reason).with_grpc_status(grpc.map(u16::from))
+    Answer::new(code, "NC", &reason).with_grpc_status(grpc.map(u32::from))
 }
 
 fn unwritable(error: impl std::error::Error) -> Answer {

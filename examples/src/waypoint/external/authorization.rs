@@ -23,8 +23,8 @@ use super::config;
 use super::counts::{Counts, Tally};
 use super::edits::Edits;
 use super::refused::{Reason, Refused};
-use super::reply::Reply;
 use crate::proxy::control_plane::DialSetupError;
+use crate::waypoint::reply::Reply;
 
 /// How long a client has for what a provider is to be told of its body. No route's time has begun then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);

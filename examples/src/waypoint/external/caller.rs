@@ -4,10 +4,9 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hbone::Authority;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status};
 
 use super::config::Service;
@@ -40,9 +39,11 @@ impl Called {
     ///
     /// # Errors
     ///
-    /// It cannot be authenticated as the configuration asks.
+    /// It cannot be called so, or authenticated as the configuration asks.
     pub(super) fn new(name: &str, server: Service, timeout: Duration, calls: usize) -> Result<Self, DialSetupError> {
-        let endpoint = Endpoint::from(origin(server.address()))
+        // What the service takes itself to be called.
+        let origin: Uri = format!("http://{}", server.address()).parse()?;
+        let endpoint = Endpoint::from(origin)
             .http2_keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1);
         Ok(Self {
@@ -62,13 +63,6 @@ impl Called {
             called: self.clone(),
         }
     }
-}
-
-/// What the service takes itself to be called.
-fn origin(address: &Authority) -> tonic::transport::Uri {
-    format!("http://{address}")
-        .parse()
-        .unwrap_or_else(|_| tonic::transport::Uri::from_static("http://external"))
 }
 
 /// A worker's connection to a service.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hbone::Authority;
+use mesh_policy::Cidr;
 use mesh_policy::traffic::rate::Action;
 use mesh_policy::traffic::{FieldName, HeaderMatch, HeaderTest, Pattern};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::keys::Block;
 use super::names::Names;
 use crate::proxy::config::{Server, parsed};
 
@@ -150,7 +150,8 @@ pub(super) struct Keys {
     /// The roots that servers of `https` addresses are known by; without them none is.
     pub(super) roots: Option<PathBuf>,
     /// Blocks of addresses that may be called although they are this machine's or the link's.
-    pub(super) allowed: Vec<Block>,
+    #[serde(deserialize_with = "blocks")]
+    pub(super) allowed: Vec<Cidr>,
 }
 
 /// The collector of spans.
@@ -258,6 +259,15 @@ impl From<&Entry> for Action {
 fn field_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FieldName, D::Error> {
     let name = String::deserialize(deserializer)?;
     FieldName::new(&name).map_err(D::Error::custom)
+}
+
+fn blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Cidr>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let blocks = texts.iter().map(|text| {
+        let wrong = |error| D::Error::custom(format_args!("`{}`: {error}", text.escape_debug()));
+        text.parse().map_err(wrong)
+    });
+    blocks.collect()
 }
 
 fn authorization_timeout() -> Duration {
@@ -443,7 +453,7 @@ mod tests {
                 "not from 1 to 3145728",
             ),
             ("[\"*\"]", "[\"a*b\"]", "`a*b`"),
-            ("[\"127.0.0.0/8\"]", "[\"127.0.0.0/33\"]", "no block of addresses"),
+            ("[\"127.0.0.0/8\"]", "[\"127.0.0.0/33\"]", "not from 0 to 32"),
             (
                 "sample_percent = 1.0",
                 "sample_percent = 101.0",

@@ -17,7 +17,6 @@ use mesh_policy::jwt::{KeySet, KeySource, WantedKeys};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub(super) use self::address::Block;
 use self::fetch::Fetcher;
 use super::config;
 

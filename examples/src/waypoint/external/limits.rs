@@ -18,8 +18,8 @@ use super::config;
 use super::counts::{Counts, Tally};
 use super::edits::Edits;
 use super::refused::{Reason, Refused};
-use super::reply::Reply;
 use crate::proxy::control_plane::DialSetupError;
+use crate::waypoint::reply::Reply;
 
 /// A service that counts requests, as all workers share it.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-use super::reply::Reply;
+use crate::waypoint::reply::Reply;
 
 /// A request that goes no further, with what its client is told and its operators.
 #[derive(Clone, Debug, PartialEq, Eq)]

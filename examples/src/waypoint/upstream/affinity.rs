@@ -1,9 +1,9 @@
-use hyper::HeaderMap;
 use mesh_policy::traffic::balance::AffinityKey;
-use mesh_policy::{ConnectionFacts, Headers, Known, PathNormalization, RequestFacts};
+use mesh_policy::{ConnectionFacts, Known, PathNormalization, RequestFacts};
 
 use super::head::Head;
 use super::order::Order;
+use crate::waypoint::headers::Lines;
 
 /// Where a request belongs.
 pub(super) struct Affinity {
@@ -14,16 +14,12 @@ pub(super) struct Affinity {
 
 impl Affinity {
     pub(super) fn of(key: &AffinityKey, head: &Head, order: &Order, random: u64) -> Option<Self> {
-        let connection = match order.source_addr {
-            Some(from) => ConnectionFacts::new().source_ip(from.ip()),
-            None => ConnectionFacts::new(),
-        };
         let mut buffer = Vec::new();
         let target = head.target.as_str().as_bytes();
         let path = PathNormalization::None.normalize(target, &mut buffer).ok()?;
         let lines = Lines(&head.headers);
-        let facts = RequestFacts::new(connection, head.method.as_str().as_bytes(), &lines).path(Known::Present(path));
-        match (key.hash(&facts), key) {
+        let facts = RequestFacts::new(connection(order), head.method.as_str().as_bytes(), &lines);
+        match (key.hash(&facts.path(Known::Present(path))), key) {
             (Some(hash), _) => Some(Self { hash, cookie: None }),
             (None, AffinityKey::Cookie(cookie)) => {
                 let (hash, line) = cookie.give(random)?;
@@ -35,11 +31,14 @@ impl Affinity {
     }
 }
 
-struct Lines<'a>(&'a HeaderMap);
+/// Where a connection belongs that is no HTTP: there is only its source to go by.
+pub(super) fn of_connection(key: &AffinityKey, order: &Order) -> Option<u64> {
+    key.hash(&connection(order))
+}
 
-impl Headers for Lines<'_> {
-    fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let lines = self.0.get_all(name).iter();
-        lines.map(|value| value.as_bytes().trim_ascii()).any(test)
+fn connection(order: &Order) -> ConnectionFacts<'static> {
+    match order.source_addr {
+        Some(from) => ConnectionFacts::new().source_ip(from.ip()),
+        None => ConnectionFacts::new(),
     }
 }

@@ -158,24 +158,35 @@ impl Endpoints {
 
     #[cold]
     fn make(&self, order: &Order) -> Option<Arc<Cluster>> {
+        let seen = self.land();
+        // Others need not wait while it is made.
+        let made = self.made(&seen, order)?;
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock that an update takes after it has changed the land.
         let land = self.land();
-        let to = order.to.in_mesh(&land.mesh)?;
-        let of = clusters.entry(Arc::clone(to.key())).or_default();
+        let of = clusters.entry(Arc::clone(order.to.key())).or_default();
         if let Some(cluster) = of.iter().find(|cluster| cluster.is_for(order)) {
             return Some(Arc::clone(cluster));
         }
-        let part = (order.port, order.subset.as_deref());
-        let made = Cluster::new(self.on(&land), &to, part, order.words());
-        // Requests ask again and again; who reads a rule says what is wrong with it.
-        let made = made.inspect_err(|reason| tracing::debug!(of = %to.key(), %reason, "no endpoints"));
-        let cluster = Arc::new(made.ok()?);
-        if to.service().is_none() {
+        let made = match Arc::ptr_eq(&seen, &land) {
+            true => made,
+            false => self.made(&land, order)?,
+        };
+        let cluster = Arc::new(made);
+        if order.to.service().is_none() {
             forget_oldest(of);
         }
         of.push(Arc::clone(&cluster));
         Some(cluster)
+    }
+
+    fn made(&self, land: &Land, order: &Order) -> Option<Cluster> {
+        let to = order.to.in_mesh(&land.mesh)?;
+        let part = (order.port, order.subset.as_deref());
+        let made = Cluster::new(self.on(land), &to, part, order.words());
+        // Requests ask again and again; who reads a rule says what is wrong with it.
+        let made = made.inspect_err(|reason| tracing::debug!(of = %to.key(), %reason, "no endpoints"));
+        made.ok()
     }
 
     /// A workload of the mesh.

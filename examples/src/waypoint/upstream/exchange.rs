@@ -57,12 +57,18 @@ pub(super) struct Exchange<'a, D> {
     pub(super) is_clients: bool,
 }
 
-/// What became of an attempt.
-struct Attempt {
+/// An attempt that an endpoint has answered.
+struct Answered {
+    endpoint: (EndpointId, Arc<Workload>),
+    response: Response<Incoming>,
+    places: Places,
+}
+
+/// An attempt that has come to nothing.
+struct Failed {
+    /// Who was tried, if there was somebody.
     endpoint: Option<(EndpointId, Arc<Workload>)>,
-    end: Result<Response<Incoming>, Fault>,
-    /// Of an answer.
-    places: Option<Places>,
+    fault: Fault,
 }
 
 impl<D: Dial> Exchange<'_, D> {
@@ -79,17 +85,17 @@ impl<D: Dial> Exchange<'_, D> {
             }
             let attempt = self.attempt(&state, attempts, &tried).await;
             drop(held.take());
-            let decision = self.decide(&state, attempts, &attempt);
-            let endpoint = attempt.endpoint;
-            match decision {
+            match self.decide(&state, attempts, &attempt) {
                 Decision::Retry(_) if !self.replay.take_back() => {
-                    return self.finish(attempt.end, attempt.places, endpoint, attempts, Stop::BodyGone);
+                    return self.finish(attempt, attempts, Stop::BodyGone);
                 }
                 Decision::Retry(retry) => {
-                    let is_unreached = matches!(attempt.end, Err(Fault::Connect(_)));
-                    // The connection of an answer that nobody wants ends with it.
-                    drop((attempt.end, attempt.places));
                     held = retry.permit;
+                    // The connection of an answer that nobody wants ends with it.
+                    let (endpoint, is_unreached) = match attempt {
+                        Ok(Answered { endpoint, .. }) => (Some(endpoint), false),
+                        Err(Failed { endpoint, fault }) => (endpoint, matches!(fault, Fault::Connect(_))),
+                    };
                     if let Some((id, _)) = endpoint
                         && retry.elsewhere
                     {
@@ -97,33 +103,29 @@ impl<D: Dial> Exchange<'_, D> {
                     }
                     sleep(retry.after).await;
                 }
-                Decision::Stop(stop) => return self.finish(attempt.end, attempt.places, endpoint, attempts, stop),
+                Decision::Stop(stop) => return self.finish(attempt, attempts, stop),
             }
         }
     }
 
-    fn finish(
-        &self,
-        end: Result<Response<Incoming>, Fault>,
-        places: Option<Places>,
-        endpoint: Option<(EndpointId, Arc<Workload>)>,
-        attempts: u32,
-        stop: Stop,
-    ) -> Result<Sent, SendError> {
-        let endpoint = endpoint.map(|(_, workload)| workload);
+    fn finish(&self, attempt: Result<Answered, Failed>, attempts: u32, stop: Stop) -> Result<Sent, SendError> {
         // A request that may be sent once has no retries to use up.
         let stop = Some(stop).filter(|stop| attempts > 1 || *stop != Stop::Attempts);
-        match (end, places, endpoint) {
-            (Ok(response), Some(places), Some(endpoint)) => Ok(Sent {
+        match attempt {
+            Ok(Answered {
+                endpoint: (_, endpoint),
+                response,
+                places,
+            }) => Ok(Sent {
                 response: self.answer(response, places),
                 endpoint,
                 attempts,
                 flags: Flags::of_answer(stop),
             }),
-            (end, _, endpoint) => Err(SendError {
-                fault: end.err().unwrap_or(Fault::Timeout(Late::Endpoint)),
+            Err(Failed { endpoint, fault }) => Err(SendError {
+                fault,
                 attempts,
-                endpoint,
+                endpoint: endpoint.map(|(_, workload)| workload),
                 stop,
             }),
         }
@@ -149,25 +151,19 @@ impl<D: Dial> Exchange<'_, D> {
     }
 
     /// One attempt, which counts for its endpoint however it ends.
-    async fn attempt(&self, state: &State, attempts: u32, tried: &Tried) -> Attempt {
+    async fn attempt(&self, state: &State, attempts: u32, tried: &Tried) -> Result<Answered, Failed> {
         let now = self.endpoints.clock.now();
         let ask = tried.ask().hash(self.affinity);
-        let chosen = match state.choose(ask, now, self.endpoints.chance.draw()) {
-            Ok(chosen) => chosen,
-            Err(reason) => {
-                return Attempt {
-                    endpoint: None,
-                    end: Err(Fault::NoHealthyEndpoint(reason)),
-                    places: None,
-                };
-            }
-        };
+        let chosen = state.choose(ask, now, self.endpoints.chance.draw());
         let Chosen {
             id,
             target,
             in_flight,
             probe,
-        } = chosen;
+        } = chosen.map_err(|reason| Failed {
+            endpoint: None,
+            fault: Fault::NoHealthyEndpoint(reason),
+        })?;
         let report = Report {
             endpoints: Arc::clone(self.endpoints),
             cluster: Arc::clone(&self.cluster),
@@ -178,9 +174,9 @@ impl<D: Dial> Exchange<'_, D> {
         let deadline = self.policy.attempt_deadline(&call, now);
         let probe = Probe(Mutex::new(probe));
         let exchanged = probe.watch(self.exchange(state, &report, attempts, deadline)).await;
-        let endpoint = Some((id, Arc::clone(&target.site.workload)));
+        let endpoint = (id, Arc::clone(&target.site.workload));
         let now = self.endpoints.clock.now();
-        let (end, places) = match exchanged {
+        match exchanged {
             Ok((response, lease, request)) => {
                 let outcome = outcome_of(response.status(), response.headers(), self.is_grpc);
                 let is_bad = response.status() == StatusCode::TOO_MANY_REQUESTS || outcome.is_some_and(is_failure);
@@ -198,17 +194,23 @@ impl<D: Dial> Exchange<'_, D> {
                         ..report
                     },
                 };
-                (Ok(response), Some(places))
+                Ok(Answered {
+                    endpoint,
+                    response,
+                    places,
+                })
             }
             Err(fault) => {
                 if fault.is_of_endpoint() {
                     in_flight.measure(now, PENALTY);
                     report.record(outlier::Outcome::LocalFailure);
                 }
-                (Err(fault), None)
+                Err(Failed {
+                    endpoint: Some(endpoint),
+                    fault,
+                })
             }
-        };
-        Attempt { endpoint, end, places }
+        }
     }
 
     /// Gets a connection, and then an answer on it.
@@ -259,10 +261,10 @@ impl<D: Dial> Exchange<'_, D> {
         Some(Due { at, whose })
     }
 
-    fn decide(&self, state: &State, attempts: u32, attempt: &Attempt) -> Decision<Option<Permit>> {
-        let outcome = match &attempt.end {
-            Ok(response) => retry::Outcome::Response(head_of(response)),
-            Err(fault) => match fault.failure() {
+    fn decide(&self, state: &State, attempts: u32, attempt: &Result<Answered, Failed>) -> Decision<Option<Permit>> {
+        let outcome = match attempt {
+            Ok(answered) => retry::Outcome::Response(head_of(&answered.response)),
+            Err(failed) => match failed.fault.failure() {
                 Some(failure) => retry::Outcome::Failure(failure),
                 None => return Decision::Stop(Stop::Condition),
             },

@@ -1,4 +1,4 @@
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
@@ -6,16 +6,8 @@ use hyper::{HeaderMap, Method, Request, Uri, Version};
 /// How often a request was tried before, and this time: Istio has its waypoints say so.
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
-/// Lines that are about a connection (RFC 9110 §7.6.1), and what HTTP/2 has no place for.
-const OF_CONNECTION: [HeaderName; 5] = [
-    CONNECTION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
-
-/// The head of a request, to be written as often as it takes.
+/// The head of a request, to be written as often as it takes. Its lines are for the endpoint, whatever
+/// the version of HTTP; only WebSockets, which HTTP/1.1 opens, have some that are for the connection.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) method: Method,
@@ -53,9 +45,12 @@ impl Head {
         })
     }
 
-    /// The same for who gets copies: Envoy tells those by their host.
+    /// The same for who gets copies: Envoy tells those by their host. None goes on by another protocol,
+    /// which nobody here would speak.
     pub(super) fn shadow(&self) -> Self {
         let mut head = self.clone();
+        head.headers.remove(CONNECTION);
+        head.headers.remove(UPGRADE);
         head.authority = self.authority.as_ref().and_then(|authority| {
             let (host, port) = (authority.host(), authority.port());
             let shadow = match port {
@@ -81,12 +76,6 @@ impl Head {
             let uri = Uri::builder().scheme(Scheme::HTTP).path_and_query(self.target.clone());
             *request.uri_mut() = uri.authority(self.authority.clone()?).build().ok()?;
             *request.version_mut() = Version::HTTP_2;
-            for name in OF_CONNECTION {
-                headers.remove(name);
-            }
-            if headers.get(TE).is_some_and(|te| te.as_bytes() != b"trailers") {
-                headers.remove(TE);
-            }
         } else {
             *request.uri_mut() = Uri::from(self.target.clone());
             if let Some(authority) = &self.authority {
@@ -114,8 +103,8 @@ mod tests {
     #[test]
     fn each_protocol_has_its_own_form() {
         for head in [
-            head("http://shop:8080/a?b=c", &[("upgrade", "x"), ("te", "gzip")]),
-            head("/a?b=c", &[("host", "shop:8080"), ("connection", "upgrade")]),
+            head("http://shop:8080/a?b=c", &[("te", "trailers")]),
+            head("/a?b=c", &[("host", "shop:8080"), ("te", "trailers")]),
         ] {
             let one = head.write(2, false, ()).unwrap();
             assert_eq!(
@@ -127,7 +116,7 @@ mod tests {
             assert_eq!(two.uri(), "http://shop:8080/a?b=c");
             assert_eq!(
                 two.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-                ["x-envoy-attempt-count"]
+                ["te", "x-envoy-attempt-count"]
             );
         }
         assert_eq!(head("/", &[]).write(1, true, ()).map(|_| ()), None);
@@ -140,5 +129,16 @@ mod tests {
             let copy = head(&uri, &[]).shadow().write(1, false, ()).unwrap();
             assert_eq!(copy.headers()["host"], shadow);
         }
+    }
+
+    #[test]
+    fn shadows_open_no_websockets() {
+        let head = head("http://shop/", &[("connection", "upgrade"), ("upgrade", "websocket")]);
+        assert!(head.write(1, false, ()).unwrap().headers().contains_key("upgrade"));
+        let copy = head.shadow().write(1, false, ()).unwrap();
+        assert_eq!(
+            copy.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["host", "x-envoy-attempt-count"]
+        );
     }
 }

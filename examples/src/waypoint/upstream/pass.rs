@@ -8,6 +8,7 @@ use mesh_policy::traffic::breaker::{Permit, Resource};
 use mesh_policy::traffic::outlier::Outcome;
 use mesh_xds::store::Workload;
 
+use super::affinity::of_connection;
 use super::cluster::Cluster;
 use super::connections::Connections;
 use super::dial::Dial;
@@ -49,7 +50,9 @@ impl<D: Dial> Upstream<D> {
         loop {
             attempts += 1;
             let state = cluster.state();
-            let chosen = state.choose(tried.ask(), endpoints.clock.now(), endpoints.chance.draw());
+            let affinity = state.settings.affinity.as_ref();
+            let ask = tried.ask().hash(affinity.and_then(|key| of_connection(key, order)));
+            let chosen = state.choose(ask, endpoints.clock.now(), endpoints.chance.draw());
             let chosen = chosen.map_err(|reason| failed(Fault::NoHealthyEndpoint(reason), attempts, None))?;
             let endpoint = Arc::clone(&chosen.target.site.workload);
             // Only who is not reached is avoided.

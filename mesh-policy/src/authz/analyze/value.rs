@@ -124,7 +124,7 @@ fn of_path(text: &str) -> Option<Finding> {
 }
 
 fn of_block(text: &str) -> Option<Finding> {
-    let block = Cidr::parse(text)?;
+    let block = text.parse::<Cidr>().ok()?;
     let value = text.into();
     if block.bits() == 0 {
         return Some(Finding::OneFamily { value });
@@ -187,7 +187,7 @@ impl Extent {
     fn of(attribute: &Attribute, text: &str) -> Self {
         match attribute {
             Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => {
-                Cidr::parse(text).map_or(Self::Unclear, Self::Block)
+                text.parse().map_or(Self::Unclear, Self::Block)
             }
             Attribute::Host | Attribute::Method | Attribute::Principal | Attribute::Path
                 if !PathTemplate::is_one(text) =>

@@ -9,7 +9,6 @@ use crate::{
     facts::Attribute,
     matcher::{
         header::EmptyLine,
-        ip::Cidr,
         path::{Charset, PathTemplate},
         port,
         principal::{NamespacePattern, Reading, RequestPrincipal},
@@ -60,7 +59,7 @@ impl<'c> Reader<'c> {
         let mut note = None;
         let test = match attribute {
             Attribute::RequestPrincipal => Some(Test::RequestPrincipal(RequestPrincipal::parse(value))),
-            Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => Cidr::parse(value).map(Test::Ip),
+            Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => value.parse().ok().map(Test::Ip),
             Attribute::DestinationPort => port::parse(value).map(Test::Port),
             Attribute::Path if PathTemplate::is_one(value) => {
                 let charset = match (self.dialect, effect) {

@@ -137,7 +137,7 @@ fn fill(field: Field<'_>, namespace: &str, attribute: &Attribute, values: &[Valu
                 service_account: account.to_owned(),
             }
         })),
-        Field::Addresses(addresses) => addresses.extend(values.filter_map(Cidr::parse).map(address)),
+        Field::Addresses(addresses) => addresses.extend(values.filter_map(|value| value.parse().ok()).map(address)),
         Field::Ports(ports) => ports.extend(values.filter_map(port::parse).map(u32::from)),
     }
 }

@@ -111,6 +111,15 @@ impl Conditions {
         self
     }
 
+    /// These or those.
+    #[must_use]
+    pub fn or(mut self, other: &Self) -> Self {
+        self.names |= other.names;
+        let statuses = self.statuses.0.iter_mut().zip(other.statuses.0);
+        statuses.for_each(|(own, other)| *own |= other);
+        self
+    }
+
     /// Whether a request that ended so may be tried again, as far as its end goes.
     pub fn allow(&self, outcome: &Outcome) -> bool {
         match outcome {
@@ -245,6 +254,14 @@ mod tests {
             ("timeout", Outcome::Failure(Failure::Timeout)),
             ("overflow", Outcome::Failure(Failure::Overflow)),
         ]
+    }
+
+    #[test]
+    fn either_conditions_are_as_if_written_into_one_list() {
+        let read = |text: &str| text.parse::<Conditions>().unwrap();
+        let either = read("refused-stream,503").or(&read("reset-before-request,404,503"));
+        assert_eq!(either, read("reset-before-request,refused-stream,404,503"));
+        assert_eq!(either.clone().or(&Conditions::none()), either);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use mesh_xds_types::ext_authz::check_response::HttpResponse;
 use mesh_xds_types::ext_authz::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 
 use super::super::edits::{EditFault, Edits, Unsaid};
-use super::super::reply::Reply;
+use crate::waypoint::reply::Reply;
 
 /// What a provider says about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

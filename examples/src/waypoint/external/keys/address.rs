@@ -1,64 +1,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error};
-
-/// A block of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Block {
-    address: IpAddr,
-    bits: u8,
-}
-
-impl Block {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address.parse().ok()?, Some(bits.parse().ok()?)),
-            None => (text.parse().ok()?, None),
-        };
-        let most = if matches!(address, IpAddr::V4(_)) { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        (bits <= most).then_some(Self { address, bits })
-    }
-
-    fn has(self, address: IpAddr) -> bool {
-        let beyond = |bits: u32| u32::from(self.bits).min(bits).abs_diff(bits);
-        match (self.address, address) {
-            (IpAddr::V4(block), IpAddr::V4(address)) => {
-                (block.to_bits() ^ address.to_bits())
-                    .checked_shr(beyond(32))
-                    .unwrap_or(0)
-                    == 0
-            }
-            (IpAddr::V6(block), IpAddr::V6(address)) => {
-                (block.to_bits() ^ address.to_bits())
-                    .checked_shr(beyond(128))
-                    .unwrap_or(0)
-                    == 0
-            }
-            _ => false,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Block {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let fault = || D::Error::custom(format_args!("`{}` is no block of addresses", text.escape_debug()));
-        Self::parse(&text).ok_or_else(fault)
-    }
-}
+use mesh_policy::Cidr;
 
 /// Whether an address may be called that a policy's author had a say in. This machine's own services
 /// and those of its link, such as a cloud's metadata server, trust whoever can reach them; they are
 /// called only if the configuration says so.
-pub(super) fn is_callable(address: IpAddr, allowed: &[Block]) -> bool {
+pub(super) fn is_callable(address: IpAddr, allowed: &[Cidr]) -> bool {
     let address = address.to_canonical();
     let is_public = match address {
         IpAddr::V4(address) => is_callable_v4(address),
         IpAddr::V6(address) => is_callable_v6(address),
     };
-    is_public || allowed.iter().any(|block| block.has(address))
+    is_public || allowed.iter().any(|block| block.contains(address))
 }
 
 fn is_callable_v4(address: Ipv4Addr) -> bool {
@@ -124,7 +77,7 @@ mod tests {
 
     #[test]
     fn blocks_of_the_configuration_are_called() {
-        let blocks = ["127.0.0.0/30", "::1"].map(|text| Block::parse(text).unwrap());
+        let blocks = ["127.0.0.0/30", "::1", "::ffff:169.254.0.0/112"].map(|text| text.parse().unwrap());
         for (address, is_called) in [
             ("127.0.0.1", true),
             ("127.0.0.3", true),
@@ -132,13 +85,11 @@ mod tests {
             ("::ffff:127.0.0.1", true),
             ("::1", true),
             ("::2", false),
+            ("169.254.169.254", true),
         ] {
             assert_eq!(is_callable(address.parse().unwrap(), &blocks), is_called, "{address}");
         }
-        let all = [Block::parse("0.0.0.0/0").unwrap()];
+        let all = ["0.0.0.0/0".parse().unwrap()];
         assert!(is_callable("127.0.0.1".parse().unwrap(), &all) && !is_callable("::1".parse().unwrap(), &all));
-        for text in ["", "a", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/-1"] {
-            assert_eq!(Block::parse(text), None, "{text}");
-        }
     }
 }

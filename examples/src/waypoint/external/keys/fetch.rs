@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mesh_identity::jws::{Json, JsonError};
-use mesh_identity::{pem, provider};
+use mesh_identity::pem;
+use mesh_policy::Cidr;
 use mesh_policy::jwt::{KeySet, KeySetError};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -25,8 +26,9 @@ use tokio_rustls::TlsConnector;
 
 use super::super::config;
 use super::PlaceName;
-use super::address::{Block, is_callable};
+use super::address::is_callable;
 use super::url::{NoUrl, Url};
+use crate::proxy::control_plane::client_tls;
 
 /// The most bytes of an answer.
 const MAX_BYTES: usize = 1 << 20;
@@ -39,7 +41,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Fetcher {
     /// Read for each call, so that a rotation is followed.
     roots: Option<PathBuf>,
-    allowed: Vec<Block>,
+    allowed: Vec<Cidr>,
 }
 
 impl Fetcher {
@@ -105,13 +107,7 @@ impl Fetcher {
             // Bundles of a system hold some that no verifier takes.
             roots.add_parsable_certificates([root]);
         }
-        let builder = ClientConfig::builder_with_provider(provider::aws_lc_rs());
-        let builder = builder
-            .with_safe_default_protocol_versions()
-            .map_err(FetchError::Provider)?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        client_tls(roots, b"http/1.1").map_err(FetchError::Provider)
     }
 }
 

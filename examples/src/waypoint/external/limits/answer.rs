@@ -9,7 +9,7 @@ use mesh_xds_types::rate_limit::RateLimitResponse;
 use mesh_xds_types::rate_limit::rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit};
 
 use super::super::edits::{EditFault, Edits};
-use super::super::reply::Reply;
+use crate::waypoint::reply::Reply;
 
 /// What is said about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::world::{App, Gone, Log, World, answer, get, in_turn, post, retries, rule};
 use crate::waypoint::body;
+use crate::waypoint::upstream::conditions;
 use crate::waypoint::upstream::error::Fault;
 use crate::waypoint::upstream::order::Shadow;
 
@@ -54,6 +55,12 @@ async fn no_request_is_lost_to_a_dead_endpoint_or_done_twice() {
         dead_endpoints_cost_no_request(is_http2, false).await;
         dead_endpoints_cost_no_request(is_http2, true).await;
     }
+}
+
+#[test]
+fn without_rules_requests_are_tried_again_as_by_istios_waypoints() {
+    let istio = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request,503";
+    assert_eq!(conditions(), istio.parse().unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use mesh_identity::PeerPolicy;
 use mesh_policy::authz::Labels;
 use mesh_policy::traffic::upstream::{BackendTrafficPolicy, RetryConstraint};
-use mesh_policy::traffic::{DestinationRule, OutlierRule, Subset};
+use mesh_policy::traffic::{BalanceRule, DestinationRule, HashKey, OutlierRule, Subset};
 use mesh_testkit::xds::{gateway, in_service, located, workload};
 use mesh_xds_types::workload::{TunnelProtocol, Workload, WorkloadStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -439,4 +439,33 @@ async fn only_so_many_ports_of_a_workload_are_remembered() {
         world.cluster(&alone(&world, "one", port));
     }
     assert!(world.endpoints.known() <= 64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_stay_with_the_endpoint_of_their_source() {
+    const UIDS: [&str; 4] = ["a", "b", "c", "d"];
+    let hold = || App::raw(|io| async move { drop(io) });
+    let world = World::new(false, UIDS.map(|uid| (uid, hold())));
+    let mut order = world.order();
+    order.rule = rule(|policy| {
+        policy.balancer.get_or_insert_default().algorithm = Some(BalanceRule::Hash {
+            key: HashKey::SourceIp,
+            table_size: None,
+        });
+    });
+    let mut ends = BTreeSet::new();
+    for client in 0..20 {
+        let mut ends_of_one = BTreeSet::new();
+        for port in 1..=5 {
+            order.source_addr = Some(([10, 0, 1, client], port).into());
+            let link = world.upstream.connect(&order).await.unwrap();
+            ends_of_one.insert(link.endpoint.uid.to_string());
+        }
+        assert_eq!(ends_of_one.len(), 1, "{ends_of_one:?}");
+        ends.append(&mut ends_of_one);
+    }
+    assert!(ends.len() > 1, "each has an endpoint of its own");
+    // Nothing about a connection says where it belongs.
+    order.source_addr = None;
+    world.upstream.connect(&order).await.unwrap();
 }
