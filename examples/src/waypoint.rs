@@ -16,6 +16,7 @@ mod http;
 mod inbound;
 mod labels;
 mod objects;
+mod outlet;
 mod prefixed;
 mod progress;
 mod ready;
