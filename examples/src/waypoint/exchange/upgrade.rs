@@ -41,7 +41,7 @@ impl Upgrade {
             endpoint,
             response,
             permit,
-            standing,
+            mut standing,
         } = self;
         let (head, held) = response.into_parts();
         let status = head.status;
