@@ -17,6 +17,7 @@ mod http;
 mod inbound;
 mod labels;
 mod objects;
+mod outlet;
 mod prefixed;
 mod progress;
 mod ready;

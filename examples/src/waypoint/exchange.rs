@@ -24,8 +24,10 @@ use super::account::Account;
 use super::answer::Answer;
 use super::body::{self, Body};
 use super::client::Client;
+use super::external::Edits;
 use super::headers::{self, is_grpc};
 use super::http::Conversation;
+use super::snapshot::{Served, Snapshot};
 use super::stream::Told;
 use super::strict::{self, Fault};
 
@@ -122,7 +124,7 @@ struct Exchange<'c> {
 impl Exchange<'_> {
     async fn treat(&self, mut head: Parts, content: Body, account: &mut Account) -> Result<Ending, Answer> {
         let gateway = &self.client.worker.gateway;
-        let mut subject = self
+        let subject = self
             .subject(&mut head)
             .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         let snapshot = gateway.snapshot();
@@ -133,12 +135,36 @@ impl Exchange<'_> {
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
         account.identified(&head.headers);
         let set = judge::policies(served)?;
-        let authenticator = served.guard.authenticator.as_ref().map_err(Answer::denied)?;
         let mut agreed = consult(self.client, set, head, content, &subject).await?;
+        let mut response = std::mem::take(&mut agreed.response);
+        let is_call = subject.is_call;
+        let passed = self.pass(&snapshot, served, agreed, subject, &mut response, account);
+        let passed = passed.await;
+        let mut ending = passed.unwrap_or_else(|refused| Ending::Answer(refuse(refused, account, is_call)));
+        for edits in response {
+            edits.apply(ending.headers_mut());
+        }
+        Ok(ending)
+    }
+
+    /// Has a request judged to which everybody agrees who was asked, and sends it on. Whoever is asked
+    /// then has a say in the answer, too.
+    async fn pass(
+        &self,
+        snapshot: &Snapshot,
+        served: &Served,
+        mut agreed: Agreed,
+        mut subject: Subject,
+        response: &mut Vec<Edits>,
+        account: &mut Account,
+    ) -> Result<Ending, Answer> {
+        let gateway = &self.client.worker.gateway;
+        let set = judge::policies(served)?;
+        let authenticator = served.guard.authenticator.as_ref().map_err(Answer::denied)?;
         gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
         let (permit, authentication) = judge(self.client, set, authenticator, &agreed, &subject)?;
         let changes = authentication.changes().clone();
-        let standing = || Box::new(Standing::new(&agreed, &subject, authentication));
+        let standing = || Box::new(Standing::new(&agreed, &subject, authentication, authenticator));
         let standing = subject.opening.is_some().then(standing);
         headers::apply(&changes, &mut agreed.head.headers);
         if let Some(target) = changes.target() {
@@ -146,13 +172,7 @@ impl Exchange<'_> {
                 .normalized(target)
                 .map_err(|fault| Answer::malformed(fault.status(), &fault))?;
         }
-        let Agreed {
-            mut head,
-            content,
-            response,
-            ..
-        } = agreed;
-        let mut response = vec![response];
+        let Agreed { mut head, content, .. } = agreed;
         let choice = route::choose(self.client, served, &head, &subject);
         let limits = snapshot.limits(served, choice.as_ref());
         judge::count(self.client, limits.clone(), &head, &subject)?;
@@ -163,10 +183,9 @@ impl Exchange<'_> {
         if gateway.shows_clients {
             headers::set_client(&mut head.headers, &gateway.id, &self.client.id);
         }
-        let is_call = subject.is_call;
         let passing = Passing {
             client: self.client,
-            snapshot: &snapshot,
+            snapshot,
             served,
             choice,
             head,
@@ -175,12 +194,7 @@ impl Exchange<'_> {
             permit,
             standing,
         };
-        let carried = passing.carry(account).await;
-        let mut ending = carried.unwrap_or_else(|refused| Ending::Answer(refuse(refused, account, is_call)));
-        for edits in response {
-            edits.apply(ending.headers_mut());
-        }
-        Ok(ending)
+        passing.carry(account).await
     }
 
     /// Checks a head, and leaves in it what is for the endpoint.

@@ -211,6 +211,11 @@ impl External {
         Ok(Authorized { request, response })
     }
 
+    /// Whether the configuration has requests to `service` counted, which is its `namespace/hostname`.
+    pub(super) fn limits_requests(&self, service: &str) -> bool {
+        self.limits.as_ref().is_some_and(|limits| limits.is_about(service))
+    }
+
     /// Asks whether a request to `service`, which is its `namespace/hostname`, is one too many, also by
     /// what policies have `more` to ask.
     ///

@@ -9,13 +9,14 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 use super::backlog::Watched;
 use super::client::Client;
 use super::exchange;
+use super::outlet::Outlets;
 use super::stream::Streams;
 use crate::workers::Stop;
 
@@ -41,6 +42,8 @@ pub(super) struct Conversation {
     pub(super) client: Arc<Client>,
     /// Its requests that are under way.
     pub(super) streams: Streams,
+    /// What sends on its streams that go on by another protocol.
+    pub(super) outlets: Outlets,
     upgraded: Mutex<JoinSet<()>>,
 }
 
@@ -49,6 +52,7 @@ impl Conversation {
         Arc::new(Self {
             streams: Streams::new(client.worker.gateway.idle),
             client: Arc::new(client),
+            outlets: Outlets::default(),
             upgraded: Mutex::default(),
         })
     }
@@ -115,7 +119,7 @@ impl Conversation {
 
     /// Serves HTTP/2 until its end.
     async fn http2(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: Stop) {
-        let mut http = http2::Builder::new(TokioExecutor::new());
+        let mut http = http2::Builder::new(self.outlets.clone());
         http.timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)

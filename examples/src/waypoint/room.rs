@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use mesh_identity::SpiffeId;
 
 /// So many requests at a time. A client gets a place only while more are free than it has: alone it
-/// can have half of them, and however many there are, another one always finds some.
+/// can have half of them, and each leaves half of what it found free to those that come later.
 pub(super) struct Room {
     places: usize,
     taken: AtomicUsize,

@@ -2,7 +2,8 @@
 //!
 //! What does not begin as HTTP has to is carried as bytes, and then no policy about requests lets it
 //! pass: it is unknown what they ask for, so that such a rule denies and does not allow. What has begun
-//! so, as far as it goes, is HTTP: its parser says the rest.
+//! so, as far as it goes, is HTTP: its parser says the rest. That is so of a client, too, that says one
+//! word and waits for an answer: where such are spoken to, the port has to be declared.
 
 use std::io;
 use std::time::Duration;
@@ -20,9 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest request line that is waited for.
 const MAX_LINE: usize = 8 * 1024;
-
-/// The longest method: no registered one is longer.
-const MAX_METHOD: usize = 32;
 
 /// How an HTTP/2 client begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -95,38 +93,51 @@ fn version(bytes: &[u8]) -> Option<Protocol> {
     (!PREFACE.starts_with(bytes)).then_some(Protocol::Http1)
 }
 
-/// What begins so, if that is clear.
+/// What begins so, if that is clear: servers differ in what they take for a request line, and what any
+/// of them may take for one is HTTP.
 fn judge(bytes: &[u8]) -> Option<Protocol> {
     if version(bytes)? == Protocol::Http2 {
         return Some(Protocol::Http2);
     }
-    // Servers pass over empty lines before a request (RFC 9112 §2.2).
-    let bytes = match bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) {
-        Some(begin) => bytes.get(begin..).unwrap_or_default(),
-        None if bytes.len() < MAX_LINE => return None,
-        None => return Some(Protocol::Http1),
+    // As far as it goes it is like HTTP, whose parser says the rest.
+    let more = (bytes.len() >= MAX_LINE).then_some(Protocol::Http1);
+    // Servers pass over empty lines before a request (RFC 9112 §2.2), and some over blanks.
+    let Some(begin) = bytes.iter().position(|byte| !is_blank(byte) && *byte != b'\n') else {
+        return more;
     };
-    let method = bytes
-        .iter()
-        .position(|byte| !byte.is_ascii_uppercase() && *byte != b'-');
-    match method.map(|end| (end, bytes.get(end))) {
-        None if bytes.len() <= MAX_METHOD => return None,
-        Some((1..=MAX_METHOD, Some(b' '))) => {}
-        _ => return Some(Protocol::Bytes),
+    let line = bytes.get(begin..).unwrap_or_default();
+    match line.iter().find(|byte| !is_token(byte)) {
+        None => return more,
+        Some(end) if is_blank(end) && line.first() != Some(end) => {}
+        Some(_) => return Some(Protocol::Bytes),
     }
-    match bytes.iter().position(|byte| *byte == b'\n') {
-        None if bytes.len() < MAX_LINE => None,
-        // As far as it goes it is like HTTP, whose parser says the rest.
-        None => Some(Protocol::Http1),
-        Some(end) => {
-            let line = bytes.get(..end).unwrap_or_default();
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-            // Some servers still answer the oldest requests, which have no version (RFC 1945 §4.1).
-            let is_http = version.starts_with(b"HTTP/") || line.starts_with(b"GET /");
-            Some(if is_http { Protocol::Http1 } else { Protocol::Bytes })
-        }
-    }
+    let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
+        return more;
+    };
+    Some(match is_request(line.get(..end).unwrap_or_default()) {
+        true => Protocol::Http1,
+        false => Protocol::Bytes,
+    })
+}
+
+/// Whether a line that begins with a method has a version, too. Some servers still answer the oldest
+/// requests, which have none (RFC 1945 §4.1).
+fn is_request(line: &[u8]) -> bool {
+    let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+    let is_get = words.next().is_some_and(|method| method.eq_ignore_ascii_case(b"GET"));
+    let is_old = is_get && words.clone().next().is_some_and(|target| target.starts_with(b"/"));
+    let is_version = |word: &[u8]| word.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"HTTP/"));
+    is_old || words.any(is_version)
+}
+
+/// What may be in a method (RFC 9110 §5.6.2, §9.1).
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
+/// What may be between the words of a request line (RFC 9112 §3).
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\x0b' | b'\x0c' | b'\r')
 }
 
 #[cfg(test)]
@@ -149,7 +160,21 @@ mod tests {
             (b"PRI /x HTTP/1.1\r\n", Some(Protocol::Http1)),
             (b"SET key value\r\n", Some(Protocol::Bytes)),
             (b"PING\r\n", Some(Protocol::Bytes)),
-            (b"get / HTTP/1.1\r\n", Some(Protocol::Bytes)),
+            (b"SET key value", None),
+            // Any token is a method.
+            (b"get / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"!#$%&'*+-.^_`|~1 / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"hello", None),
+            (b"hello,", Some(Protocol::Bytes)),
+            (b"hello\n", Some(Protocol::Bytes)),
+            (b"HTTP/1.1 200 OK\r\n", Some(Protocol::Bytes)),
+            // Not every server takes these for requests.
+            (b"GET\t/\x0b\x0cHTTP/1.1\n", Some(Protocol::Http1)),
+            (b"GET / HTTP/1.1 \r\n", Some(Protocol::Http1)),
+            (b"GET / http/1.1\r\n", Some(Protocol::Http1)),
+            (b"GET / HTTP/1.1\rhost: a\r\n", Some(Protocol::Http1)),
+            (b"GET / a HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"get /admin\r\n", Some(Protocol::Http1)),
             (b"\r\nGET / HTTP/1.1\r\n", Some(Protocol::Http1)),
             (b"\n\r\n\nGET / HTTP/1.1\r\n", Some(Protocol::Http1)),
             (b"\r\nPRI * HTTP/2.0\r\n", Some(Protocol::Http1)),
@@ -158,12 +183,12 @@ mod tests {
             (b"GET /admin\r\n", Some(Protocol::Http1)),
             (b"GET key\r\n", Some(Protocol::Bytes)),
             (b"\x16\x03\x01", Some(Protocol::Bytes)),
-            (b" GET / HTTP/1.1\r\n", Some(Protocol::Bytes)),
+            (b" GET / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b" \x16", Some(Protocol::Bytes)),
         ] {
             assert_eq!(judge(bytes), expected, "{}", bytes.escape_ascii());
         }
-        assert_eq!(judge(&[b'A'; MAX_METHOD + 1]), Some(Protocol::Bytes));
-        for begin in [&b"GET /"[..], b"\n"] {
+        for begin in [&b"GET /"[..], b"\n", b"GET"] {
             let long = [begin, &[*begin.last().unwrap(); MAX_LINE]].concat();
             assert_eq!(judge(&long), Some(Protocol::Http1));
         }
@@ -184,6 +209,7 @@ mod tests {
         for (begin, expected) in [
             (&b""[..], Protocol::Bytes),
             (b"PRI", Protocol::Http1),
+            (b"hello", Protocol::Http1),
             (b"PRI * HT", Protocol::Http2),
             (b"GET /admin", Protocol::Http1),
             (b"\r\n", Protocol::Http1),

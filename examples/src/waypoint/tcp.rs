@@ -87,6 +87,7 @@ fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Res
     let authenticator = served.guard.authenticator.as_ref().map_err(closed)?;
     let has_rules = !authenticator.is_empty()
         || snapshot.limits(served, None).next().is_some()
+        || client.worker.external.limits_requests(served.to.key())
         || served.routes(client.port).is_some();
     // Where it is declared that there are no requests, nothing about requests is evaded.
     let may_be_requests = !matches!(served.to.protocol(client.port), AppProtocol::Tcp | AppProtocol::Tls);

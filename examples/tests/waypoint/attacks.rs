@@ -86,13 +86,42 @@ async fn what_is_sent_on_is_framed_anew() {
     assert!(!answer.contains("/admin"), "{answer}");
 }
 
+/// Any token is a method, and servers differ in what they take for a request line.
 #[tokio::test]
-async fn what_is_no_http_is_not_taken_for_it() {
+async fn no_spelling_makes_a_request_pass_unread() {
     let cluster = Cluster::start(crate::policy::DENY_ADMIN).await;
     let caller = cluster.call("cart").await;
-    let answer = caller.raw(b"get /admin HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert_eq!(answer, "");
+    let rest = "\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let long = "a".repeat(100);
+    for method in ["get", "Get", "g", "a.b~c", &long] {
+        let answer = caller.raw(format!("{method} /admin HTTP/1.1{rest}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{method}: {answer}");
+    }
+    // The same methods elsewhere, as they were written.
+    let answer = caller.raw(format!("get / HTTP/1.1{rest}").as_bytes()).await;
+    assert!(answer.contains(r#""method":"get""#), "{answer}");
+    let cluster = Cluster::start("").await;
+    let caller = cluster.call("cart").await;
+    for line in [
+        " GET /admin HTTP/1.1",
+        "GET\t/admin\tHTTP/1.1",
+        "GET /admin HTTP/1.1 ",
+        "GET /admin http/1.1",
+        "GET  /admin  HTTP/1.1",
+        "GET /admin\rHTTP/1.1",
+    ] {
+        let answer = caller.raw(format!("{line}{rest}").as_bytes()).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+            "{line:?}: {answer}"
+        );
+    }
     assert_eq!(cluster.one.asked(), 0);
+    assert!(
+        !cluster.told().iter().any(|line| line.contains("connection complete")),
+        "{:?}",
+        cluster.told()
+    );
 }
 
 /// What servers take for a request is treated as one, whatever policies there are.

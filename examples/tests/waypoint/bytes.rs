@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::cluster::Cluster;
 use crate::policy::DENY_ADMIN;
-use crate::world::soon;
+use crate::world::{free_addr, soon};
 
 const DENY_SPY: &str = "
 apiVersion: security.istio.io/v1
@@ -85,6 +85,20 @@ async fn bytes_do_not_get_round_what_is_said_about_requests() {
     }
     let cluster = Cluster::start_with("", "shows_clients = true\n").await;
     assert!(!is_carried(&cluster, "cart").await);
+    // Limits that proxies share, of all services and of these.
+    for (services, expected) in [
+        ("", false),
+        ("'shop/till.shop.svc'", false),
+        ("'shop/two.shop.svc'", true),
+    ] {
+        let config = format!(
+            "[external.limits]\nserver = {{ address = '{}' }}\ndomain = 'shop'\n\
+             [[external.limits.rules]]\nservices = [{services}]\nactions = ['destination_cluster']\n",
+            free_addr()
+        );
+        let cluster = Cluster::start_with("", &config).await;
+        assert_eq!(is_carried(&cluster, "cart").await, expected, "{services}");
+    }
 }
 
 #[tokio::test]
@@ -92,7 +106,7 @@ async fn bytes_end_with_the_first_rule_about_requests() {
     let cluster = Cluster::start("").await;
     let caller = cluster.call("cart").await;
     let mut tunnel = caller.open().await.unwrap();
-    tunnel.write_all(b"hello").await.unwrap();
+    tunnel.write_all(b"hello, no HTTP").await.unwrap();
     cluster.change(LIMIT, 1).await;
     drop(soon("end", tunnel.read_to_end(&mut Vec::new())).await);
     cluster

@@ -152,10 +152,15 @@ impl Cluster {
         lines
     }
 
+    /// What the access log has told so far.
+    pub fn told(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
     /// Waits for the access log to tell something of which `is` holds.
     pub async fn tells(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(what, async || {
-            let lines = self.log.lock().unwrap().clone();
+            let lines = self.told();
             let records = lines.iter().map(|line| serde_json::from_str(line).unwrap());
             records.into_iter().find(|record| is(record))
         })

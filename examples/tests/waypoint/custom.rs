@@ -13,7 +13,7 @@ use crate::nodes::identity;
 use crate::scripted::{Scripted, option};
 use crate::world::free_addr;
 
-const CUSTOM: &str = "
+pub const CUSTOM: &str = "
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: ask-opa, namespace: shop}
@@ -42,7 +42,7 @@ pub fn provider(addr: SocketAddr, more: &str) -> String {
     )
 }
 
-fn allowed(ok: OkHttpResponse) -> CheckResponse {
+pub fn allowed(ok: OkHttpResponse) -> CheckResponse {
     CheckResponse {
         status: Some(Status::default()),
         http_response: Some(HttpResponse::OkResponse(ok)),
@@ -171,7 +171,10 @@ async fn others_are_asked_before_tokens_and_policies() {
             headers: vec![option("authorization", &token)],
             ..OkHttpResponse::default()
         }),
-        _ => allowed(OkHttpResponse::default()),
+        _ => allowed(OkHttpResponse {
+            response_headers_to_add: vec![option("x-checked", "by opa")],
+            ..OkHttpResponse::default()
+        }),
     })
     .await;
     let objects = [CUSTOM, DENY_DELETED, &issuer.rule(&issuer.inline()), &issuer.needed()].concat();
@@ -193,7 +196,45 @@ async fn others_are_asked_before_tokens_and_policies() {
             String::from_utf8_lossy(answer.body())
         );
         assert!(text.starts_with(status), "{path}: {text}");
+        // Who has agreed has a say in the answer, whoever gives it.
+        let is_checked = answer.headers().get("x-checked").is_some();
+        assert_eq!(is_checked, ["/asked/it", "/asked/deleted"].contains(&path), "{path}");
     }
     assert_eq!(opa.asked().len(), 5);
     assert_eq!(cluster.one.asked(), 1);
+}
+
+/// As in Istio, where each provider has a filter of its own: what one changes about a request may be
+/// what the next one's policy turns on.
+#[tokio::test]
+async fn whoever_a_change_concerns_is_asked_too() {
+    let tiers = Scripted::provider(|_| {
+        allowed(OkHttpResponse {
+            headers: vec![option("x-tier", "admin")],
+            ..OkHttpResponse::default()
+        })
+    })
+    .await;
+    let opa = Scripted::provider(|question| match told_of(question) {
+        [_, "DELETE", _] => denied(),
+        _ => allowed(OkHttpResponse::default()),
+    })
+    .await;
+    let of_tier = CUSTOM.replace(
+        "to: [{operation: {paths: [/asked, /asked/*]}}]",
+        "when: [{key: 'request.headers[x-tier]', values: [admin]}]",
+    );
+    let for_all = CUSTOM
+        .replace("ask-opa", "ask-tiers")
+        .replace("name: opa", "name: tiers")
+        .replace("/asked, /asked/*", "/*");
+    let config = provider(opa.addr, "") + &provider(tiers.addr, "").replace("opa", "tiers");
+    let cluster = Cluster::start_with(&(of_tier + &for_all), &config).await;
+    let caller = cluster.call("cart").await;
+    let mut delete = get("/", &[]);
+    *delete.method_mut() = hyper::Method::DELETE;
+    assert_eq!(caller.send(delete).await.status(), 401);
+    assert_eq!(cluster.one.asked(), 0);
+    assert_eq!(caller.get("/").await.status(), 200);
+    assert_eq!((tiers.asked().len(), opa.asked().len()), (2, 2));
 }

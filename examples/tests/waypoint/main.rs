@@ -10,6 +10,7 @@
     reason = "test code"
 )]
 
+mod aborts;
 mod answers;
 mod attacks;
 mod bytes;

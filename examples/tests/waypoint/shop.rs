@@ -122,7 +122,7 @@ async fn answer(
 }
 
 /// What a key is answered with (RFC 6455 §4.2.2).
-fn accept(key: &[u8]) -> String {
+pub fn accept(key: &[u8]) -> String {
     let said = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &said))
 }

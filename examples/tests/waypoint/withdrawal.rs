@@ -4,6 +4,9 @@ use hbone::TunnelStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::cluster::{Caller, Cluster};
+use crate::custom::{CUSTOM, allowed, provider};
+use crate::issuer::Issuer;
+use crate::scripted::Scripted;
 use crate::world::soon;
 
 const DENY: &str = "
@@ -17,8 +20,14 @@ spec:
 ";
 
 pub async fn chat(caller: &Caller) -> TunnelStream {
+    chat_with(caller, "").await
+}
+
+/// With this line more in the request.
+pub async fn chat_with(caller: &Caller, line: &str) -> TunnelStream {
     let mut tunnel = caller.open().await.unwrap();
-    let upgrade = "GET /chat HTTP/1.1\r\nhost: till.shop.svc\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    let upgrade =
+        format!("GET /chat HTTP/1.1\r\nhost: till.shop.svc\r\nconnection: Upgrade\r\nupgrade: websocket\r\n{line}\r\n");
     tunnel.write_all(upgrade.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -35,6 +44,26 @@ pub async fn echo(tunnel: &mut TunnelStream) {
     assert_eq!(&echo, b"one");
 }
 
+const BY_CLAIM: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: by-claim, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: '', name: till}]
+  rules: [{when: [{key: 'request.auth.claims[sub]', values: [WHO]}]}]
+---
+";
+
+async fn ends(cluster: &Cluster, mut tunnel: TunnelStream, reason: &str) {
+    let end = soon("end", tunnel.read_to_end(&mut Vec::new())).await;
+    assert!(end.is_err(), "{reason}");
+    cluster
+        .tells(reason, |record| {
+            record["http.status"] == 101 && record["error"].to_string().contains(reason)
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_websocket_goes_on_for_as_long_as_policies_let_it() {
     let cluster = Cluster::start("").await;
@@ -49,4 +78,59 @@ async fn a_websocket_goes_on_for_as_long_as_policies_let_it() {
     assert!(record["error"].to_string().contains("no-cart"), "{record}");
     // What was carried is told, however it ended.
     assert_eq!((&record["bytes_recv"], &record["bytes_sent"]), (&6.into(), &6.into()));
+}
+
+#[tokio::test]
+async fn a_websocket_goes_on_for_as_long_as_its_token_lets_it() {
+    let issuer = Issuer::new("https://issuer.test");
+    let line = format!("authorization: Bearer {}\r\n", issuer.token("ann"));
+    let believed = issuer.rule(&issuer.inline());
+    let ann = BY_CLAIM.replace("WHO", "ann");
+    let others_keys = issuer.rule(&Issuer::new("https://issuer.test").inline());
+    for (later, reason) in [
+        // Policies ask for another claim.
+        (
+            believed.clone() + &BY_CLAIM.replace("WHO", "bob"),
+            "no policy allows it",
+        ),
+        // Nobody's tokens are believed.
+        (ann.clone(), "no policy allows it"),
+        // The issuer has other keys.
+        (others_keys + &ann, "jwtRules[0]"),
+    ] {
+        let cluster = Cluster::start(&(believed.clone() + &ann)).await;
+        let caller = cluster.call("cart").await;
+        let mut tunnel = chat_with(&caller, &line).await;
+        echo(&mut tunnel).await;
+        // A change of policies, and one of whose tokens are believed, that let it go on.
+        let both = ann.replace("[ann]", "[ann, eve]");
+        cluster.change(&(believed.clone() + &both), 1).await;
+        echo(&mut tunnel).await;
+        let reread = believed.replace("header: x-sub", "header: x-who");
+        cluster.change(&(reread + &ann), 2).await;
+        echo(&mut tunnel).await;
+        cluster.change(&later, 3).await;
+        ends(&cluster, tunnel, reason).await;
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_goes_on_for_as_long_as_those_have_agreed_who_are_to_be_asked() {
+    let opa = Scripted::provider(|_| allowed(Default::default())).await;
+    let asked = CUSTOM.replace("[/asked, /asked/*]", "[/chat]");
+    let wider = CUSTOM.replace("[/asked, /asked/*]", "[/chat, /more]");
+    let other = asked
+        .replace("ask-opa", "ask-other")
+        .replace("name: opa", "name: other");
+    let config = provider(opa.addr, "") + &provider(opa.addr, "").replace("\"opa\"", "\"other\"");
+    let cluster = Cluster::start_with(&asked, &config).await;
+    let caller = cluster.call("cart").await;
+    let mut tunnel = chat(&caller).await;
+    echo(&mut tunnel).await;
+    cluster.change(&wider, 1).await;
+    echo(&mut tunnel).await;
+    // Who has agreed once is not asked again.
+    assert_eq!(opa.asked().len(), 1);
+    cluster.change(&(wider + &other), 2).await;
+    ends(&cluster, tunnel, "external authorization by opa, other").await;
 }

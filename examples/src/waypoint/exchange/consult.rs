@@ -22,14 +22,15 @@ pub(super) struct Agreed {
     /// As they have changed it.
     pub(super) head: Parts,
     pub(super) content: Body,
-    /// What is to be changed about the answer.
-    pub(super) response: Edits,
+    /// What is to be changed about the answer, whoever gives it.
+    pub(super) response: Vec<Edits>,
     /// Who was asked.
     pub(super) providers: Vec<Box<str>>,
     _by_consulting: (),
 }
 
-/// Asks the providers of those CUSTOM policies that a request matches as it came.
+/// Asks the providers of those CUSTOM policies that a request matches: one after another, for what one
+/// changes about it may be what the next one's policies turn on.
 pub(super) async fn consult(
     client: &Client,
     set: &Arc<PolicySet>,
@@ -37,20 +38,40 @@ pub(super) async fn consult(
     content: Body,
     subject: &Subject,
 ) -> Result<Agreed, Answer> {
-    let agreed = |head, content, response, providers| Agreed {
+    let mut agreed = Agreed {
         head,
         content,
-        response,
-        providers,
+        response: Vec::new(),
+        providers: Vec::new(),
         _by_consulting: (),
     };
-    let asks = set.providers().next().is_some();
-    // CUSTOM policies cannot turn on what a token says.
-    let decide = || with_facts(client, &head, subject, Known::Unavailable, |facts| set.decide(facts));
-    let decision = asks.then(decide);
-    let Some(decision) = decision.filter(|decision| decision.providers(set).next().is_some()) else {
-        return Ok(agreed(head, content, Edits::default(), Vec::new()));
-    };
+    if set.providers().next().is_none() {
+        return Ok(agreed);
+    }
+    while let Some(provider) = next(client, set, &agreed, subject) {
+        agreed = ask(client, provider, agreed, subject).await?;
+    }
+    Ok(agreed)
+}
+
+/// Who is to be asked next. CUSTOM policies cannot turn on what a token says.
+fn next(client: &Client, set: &Arc<PolicySet>, agreed: &Agreed, subject: &Subject) -> Option<Box<str>> {
+    let decision = with_facts(client, &agreed.head, subject, Known::Unavailable, |facts| {
+        set.decide(facts)
+    });
+    let has_agreed = |name: &str| agreed.providers.iter().any(|agreed| **agreed == *name);
+    let mut wanted = decision.providers(set).filter(|name| !has_agreed(name));
+    wanted.next().map(Box::from)
+}
+
+async fn ask(client: &Client, provider: Box<str>, before: Agreed, subject: &Subject) -> Result<Agreed, Answer> {
+    let Agreed {
+        head,
+        content,
+        mut response,
+        mut providers,
+        _by_consulting: (),
+    } = before;
     let worker = &client.worker;
     let id = head.headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());
     let id = id.unwrap_or_default().to_owned();
@@ -69,13 +90,20 @@ pub(super) async fn consult(
         time: wall_clock(),
     };
     let request = Request::from_parts(head, content);
-    let asked = worker.external.authorize(decision.providers(set), request, &about);
+    let asked = worker.external.authorize([&*provider], request, &about);
     match asked.await {
         Ok(authorized) => {
             let (mut head, content) = authorized.request.into_parts();
             headers::request_end_to_end(&mut head.headers);
-            let providers = decision.providers(set).map(Box::from).collect();
-            Ok(agreed(head, content.boxed(), authorized.response, providers))
+            response.push(authorized.response);
+            providers.push(provider);
+            Ok(Agreed {
+                head,
+                content: content.boxed(),
+                response,
+                providers,
+                _by_consulting: (),
+            })
         }
         Err(Unauthorized::Refused(refused)) => Err(refused.into()),
         Err(Unauthorized::Body(error)) => Err(Answer::malformed(StatusCode::BAD_REQUEST, &error)),

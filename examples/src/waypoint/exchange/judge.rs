@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use hyper::http::request::Parts;
 use mesh_policy::authz::{Admission, Permit, PolicySet};
-use mesh_policy::jwt::{Authentication, Authenticator};
+use mesh_policy::jwt::{Authentication, Authenticator, Rejection};
 use mesh_policy::traffic::rate::{Clusters, Limiter, TargetLimits};
 use mesh_policy::{Claims, Facts, Known, RequestFacts};
 use rustls::pki_types::UnixTime;
 
 use super::Subject;
 use super::consult::Agreed;
-use crate::admission::admit;
+use crate::admission::{Refusal, admit};
 use crate::waypoint::answer::Answer;
 use crate::waypoint::client::Client;
 use crate::waypoint::external::{Refused, Within};
@@ -32,29 +32,42 @@ pub(super) fn judge(
     client: &Client,
     set: &Arc<PolicySet>,
     authenticator: &Authenticator,
-    Agreed { head, .. }: &Agreed,
+    Agreed { head, providers, .. }: &Agreed,
     subject: &Subject,
 ) -> Result<(Permit, Authentication), Answer> {
-    let gateway = &client.worker.gateway;
-    let authentication = with_facts(client, head, subject, Known::Unavailable, |facts| {
-        authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)
-    })
-    .map_err(|rejection| {
+    let authentication = authenticate(client, authenticator, head, subject).map_err(|rejection| {
         let status = rejection.status().try_into().unwrap_or(hyper::StatusCode::UNAUTHORIZED);
         Answer::unauthenticated(status, rejection.challenge(), &rejection)
     })?;
     let permit = with_facts(client, head, subject, authentication.claims(), |facts| {
-        let permit = match set.decide(facts).admission() {
-            // They have.
-            Admission::Ask(consultation) => Ok(consultation.all_agreed()),
-            decided => admit(set, decided),
-        };
-        permit.map_err(|refusal| {
+        admitted(set, set.decide(facts).admission(), providers).map_err(|refusal| {
             explain(set, facts);
             Answer::denied(&refusal)
         })
     })?;
     Ok((permit, authentication))
+}
+
+/// Checks whose request it is by the token in it.
+pub(super) fn authenticate(
+    client: &Client,
+    authenticator: &Authenticator,
+    head: &Parts,
+    subject: &Subject,
+) -> Result<Authentication, Rejection> {
+    let gateway = &client.worker.gateway;
+    with_facts(client, head, subject, Known::Unavailable, |facts| {
+        authenticator.authenticate(facts, &gateway.keys, UnixTime::now(), gateway.algorithms)
+    })
+}
+
+/// The permit that policies grant where these have agreed. Whoever else is to be asked has not.
+pub(super) fn admitted(set: &PolicySet, answer: Admission, agreed: &[Box<str>]) -> Result<Permit, Refusal> {
+    let has_agreed = |name: &str| agreed.iter().any(|agreed| **agreed == *name);
+    match answer {
+        Admission::Ask(consultation) if consultation.providers(set).all(has_agreed) => Ok(consultation.all_agreed()),
+        answer => admit(set, answer),
+    }
 }
 
 /// Tells which rule came closest to another decision.

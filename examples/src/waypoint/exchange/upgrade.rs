@@ -1,18 +1,20 @@
 //! A connection, or a stream of one, that goes on by WebSocket.
 
+use std::io;
 use std::sync::Arc;
 
-use hyper::Response;
 use hyper::upgrade::OnUpgrade;
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use mesh_policy::authz::Permit;
 
 use super::standing::Standing;
-use crate::proxy::plain;
+use crate::proxy::plain::{self, PlainProgress};
 use crate::proxy::traffic::Failure;
 use crate::waypoint::account::Account;
 use crate::waypoint::body::{self, Body};
 use crate::waypoint::http::Conversation;
+use crate::waypoint::outlet::{Abortable, Outlet};
 use crate::waypoint::stream::{Stream, Told};
 
 /// Both sides have agreed.
@@ -39,17 +41,15 @@ impl Upgrade {
             endpoint,
             response,
             permit,
-            standing,
+            mut standing,
         } = self;
         let (head, held) = response.into_parts();
         let status = head.status;
+        let outlet = (status != StatusCode::SWITCHING_PROTOCOLS).then(|| conversation.outlets.wait());
         let caller = Arc::clone(&conversation.client);
         conversation.go_on(async move {
             let _held = held;
-            let joined = async {
-                let (client, endpoint) = tokio::try_join!(client, endpoint).map_err(std::io::Error::other)?;
-                plain::copy(TokioIo::new(client), TokioIo::new(endpoint), &stream.progress.bytes).await
-            };
+            let joined = join(client, outlet, endpoint, &stream.progress.bytes);
             let ended = tokio::select! {
                 biased;
                 refused = standing.withdrawn(&caller, permit) => Err(refused.into()),
@@ -62,5 +62,26 @@ impl Upgrade {
             account.end_upgraded(status);
         });
         Told::untold(Response::from_parts(head, body::whole("")))
+    }
+}
+
+/// Carries what both say once they can. A stream of HTTP/2 has an outlet; a connection by HTTP/1.1 is
+/// reset where it is dropped.
+async fn join(
+    client: OnUpgrade,
+    outlet: Option<impl Future<Output = io::Result<Outlet>>>,
+    endpoint: OnUpgrade,
+    progress: &PlainProgress,
+) -> io::Result<()> {
+    let (client, endpoint) = tokio::try_join!(client, endpoint).map_err(io::Error::other)?;
+    let endpoint = TokioIo::new(endpoint);
+    let Some(outlet) = outlet else {
+        return plain::copy(TokioIo::new(client), endpoint, progress).await;
+    };
+    let outlet = outlet.await?;
+    tokio::select! {
+        biased;
+        joined = plain::copy(Abortable::new(client, &outlet), endpoint, progress) => joined,
+        never = outlet.run() => match never {},
     }
 }

@@ -81,6 +81,11 @@ impl Limits {
 }
 
 impl Asked {
+    /// Whether anything may be asked about requests to `service`, whatever policies say.
+    pub(super) fn is_about(&self, service: &str) -> bool {
+        self.counting.rules_of(service).next().is_some()
+    }
+
     /// What is asked about a request to `service`.
     pub(super) fn descriptors(
         &self,
@@ -143,12 +148,15 @@ impl Counting {
         facts: Facts<'_>,
         clusters: Clusters<'_>,
     ) -> Vec<RateLimitDescriptor> {
-        let rules = self.rules.iter();
-        let rules =
-            rules.filter(|rule| rule.services.is_empty() || rule.services.iter().any(|name| **name == *service));
+        let rules = self.rules_of(service);
         let asked = rules.map(|rule| &rule.descriptors).chain(more.iter().copied());
         let made = asked.flat_map(|descriptors| descriptors.of(facts, clusters));
         made.map(|entries| descriptor(&entries)).collect()
+    }
+
+    fn rules_of(&self, service: &str) -> impl Iterator<Item = &Rule> {
+        let is_named = |rule: &&Rule| rule.services.is_empty() || rule.services.iter().any(|name| **name == *service);
+        self.rules.iter().filter(is_named)
     }
 }
 
