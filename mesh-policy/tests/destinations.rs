@@ -375,7 +375,7 @@ spec:
 #[test]
 fn rate_limits_are_read_with_their_defaults() {
     let text = format!(
-        "{RATE_LIMITS}  targetRefs: [{{kind: Service, name: a}}, {{kind: HTTPRoute, name: r, sectionName: one}}]
+        "{RATE_LIMITS}  targetRefs: [{{kind: Service, name: a}}, {{kind: HTTPRoute, name: r, sectionName: one}}, {{kind: ServiceEntry, name: b}}]
   limits:
   - {{name: all, requests: 100, per: 10s, burst: 200}}
   - {{requests: 5, by: {{type: Identity}}}}
@@ -444,7 +444,11 @@ fn rate_limits_are_read_with_their_defaults() {
         kind: "HTTPRoute".into(),
         name: "r".into(),
     };
-    assert_eq!(targets, [(&TargetRef::service("a"), None), (&route, Some("one"))]);
+    let entry = TargetRef::service_entry("b");
+    assert_eq!(
+        targets,
+        [(&TargetRef::service("a"), None), (&route, Some("one")), (&entry, None)]
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::authz::Labels;
 /// How requests reach a host of the mesh: a DestinationRule of Istio.
 ///
 /// Plain data, by the names and defaults of that API. What is `None` was not said, and leaves it to
-/// the program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// the program. Rules that say the same are equal, wherever they were read.
+#[derive(Clone, Debug, Eq)]
 #[non_exhaustive]
 pub struct DestinationRule {
     /// Its namespace.
@@ -45,6 +45,28 @@ impl DestinationRule {
             export_to: Vec::new(),
             place: None,
         }
+    }
+}
+
+impl PartialEq for DestinationRule {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            namespace,
+            name,
+            created,
+            host,
+            policy,
+            subsets,
+            export_to,
+            place: _,
+        } = self;
+        *namespace == other.namespace
+            && *name == other.name
+            && *created == other.created
+            && *host == other.host
+            && *policy == other.policy
+            && *subsets == other.subsets
+            && *export_to == other.export_to
     }
 }
 

@@ -74,9 +74,18 @@ impl HostPattern {
         }
     }
 
-    /// Whether an object in a namespace means a host of the mesh by it, whose name is given in full,
-    /// such as `reviews.shop.svc.cluster.local`: a name without dots is one in the namespace.
-    pub(super) fn names(&self, namespace: &str, host: &str) -> bool {
+    /// Whether an object in a namespace means a host of the mesh by it, whose name is given in full:
+    /// a name without dots is one in the namespace.
+    ///
+    /// ```
+    /// use mesh_policy::traffic::HostPattern;
+    ///
+    /// let reviews: HostPattern = "reviews".parse()?;
+    /// assert!(reviews.names("shop", "reviews.shop.svc.cluster.local"));
+    /// assert!(!reviews.names("bank", "reviews.shop.svc.cluster.local"));
+    /// # Ok::<(), mesh_policy::traffic::HostError>(())
+    /// ```
+    pub fn names(&self, namespace: &str, host: &str) -> bool {
         let is_short = |name: &str| {
             let rest = host.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
             let rest = rest.and_then(|rest| rest.strip_prefix(namespace));

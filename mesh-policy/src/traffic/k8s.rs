@@ -33,8 +33,8 @@
 //!
 //! # Rate limits
 //!
-//! Neither API has an object for rate limits, so there is one of our own. It is for services, or for
-//! routes or single rules of them in its namespace:
+//! Neither API has an object for rate limits, so there is one of our own. It is for services, of
+//! Kubernetes or by a ServiceEntry, or for routes or single rules of them in its namespace:
 //!
 //! ```yaml
 //! apiVersion: traffic.mesh.internal/v1
@@ -42,7 +42,7 @@
 //! metadata: {name: reviews, namespace: shop}
 //! spec:
 //!   targetRefs:
-//!   - {kind: Service, name: reviews}
+//!   - {kind: Service, name: reviews}                          # or ServiceEntry
 //!   - {kind: HTTPRoute, name: reviews, sectionName: search}   # also GRPCRoute, VirtualService
 //!   limits:                       # counted by each proxy for itself
 //!   - {name: all, requests: 1000, per: 1s, burst: 2000}       # defaults: per 1s, burst as requests

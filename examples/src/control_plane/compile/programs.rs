@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mesh_policy::authz::attach::{self, Recipient, ServiceKind};
 use mesh_policy::traffic::attach::VirtualServices;
-use mesh_policy::traffic::{DestinationRule, HostPattern, Looked, ReferenceGrant, Referrer, Route, Target};
+use mesh_policy::traffic::{DestinationRule, Looked, ReferenceGrant, Referrer, Route, Target};
 
 use mesh_xds_types::workload::Service as Message;
 
@@ -18,6 +18,10 @@ use super::status::{Judge, service_of};
 /// The texts of the objects that a waypoint is told, by names.
 pub(in crate::control_plane) type Program = BTreeMap<Name, Arc<str>>;
 
+/// The namespaces of services, by hostname: which of several services of a name is meant is for the
+/// waypoint to say.
+type Homes<'o> = BTreeMap<&'o str, Vec<&'o str>>;
+
 /// A route, with what is told of it.
 type Offered<'o> = (&'o Arc<Told>, &'o Arc<Route>);
 
@@ -29,8 +33,7 @@ pub(super) struct Library<'o> {
     root_namespace: &'o str,
     /// By the services that they want to be attached to.
     routes: BTreeMap<Key, Vec<Offered<'o>>>,
-    /// The namespaces of services, by hostname.
-    homes: BTreeMap<&'o str, &'o str>,
+    homes: Homes<'o>,
     virtual_services: VirtualServices,
 }
 
@@ -42,7 +45,10 @@ impl<'o> Library<'o> {
         labelled: &'o Labelled,
         root_namespace: &'o str,
     ) -> Self {
-        let homes = services.values();
+        let mut homes = Homes::new();
+        for service in services.values() {
+            homes.entry(&service.hostname).or_default().push(&service.namespace);
+        }
         let told = &objects.traffic.told;
         let virtual_services = told.values().filter_map(|told| match &told.meaning {
             Meaning::VirtualService(service) => Some(service),
@@ -54,7 +60,7 @@ impl<'o> Library<'o> {
             judge,
             root_namespace,
             routes: BTreeMap::new(),
-            homes: homes.map(|service| (&*service.hostname, &*service.namespace)).collect(),
+            homes,
             virtual_services: VirtualServices::new(virtual_services),
         };
         for told in library.told.values() {
@@ -100,6 +106,10 @@ impl<'o> Library<'o> {
                 .hosts
                 .insert((service.key.namespace.clone(), service.hostname.clone()));
         }
+        let is_served = |kind: ServiceKind, key: &Key| {
+            let mut services = services.iter();
+            services.any(|service| service.kind == kind && service.key == *key)
+        };
         let is_chosen = |told: &&Arc<Told>| match &told.meaning {
             Meaning::Gateway => told.name.key == *gateway,
             Meaning::DestinationRule(rule) => {
@@ -126,7 +136,8 @@ impl<'o> Library<'o> {
             Meaning::RateLimit(policy) => policy.targets.iter().any(|target| {
                 let key = told.name.key.beside(&target.object.name);
                 match &*target.object.kind {
-                    "Service" => services.iter().any(|service| service.key == key),
+                    "Service" => is_served(ServiceKind::Service, &key),
+                    "ServiceEntry" => is_served(ServiceKind::ServiceEntry, &key),
                     kind => chosen.routes.contains(&Name {
                         kind: kind.to_owned(),
                         key,
@@ -167,7 +178,7 @@ impl<'o> Library<'o> {
     /// the host's, or the mesh's.
     fn is_about(&self, rule: &DestinationRule, namespace: &str, host: &str, gateway: &Key) -> bool {
         let is_near = [namespace, &gateway.namespace, self.root_namespace].contains(&&*rule.namespace);
-        is_near && is_host(&rule.host, &rule.namespace, host)
+        is_near && rule.host.names(&rule.namespace, host)
     }
 }
 
@@ -181,7 +192,7 @@ struct Chosen<'o> {
 }
 
 impl<'o> Chosen<'o> {
-    fn add_route(&mut self, (told, route): Offered<'o>, homes: &BTreeMap<&str, &str>) {
+    fn add_route(&mut self, (told, route): Offered<'o>, homes: &Homes<'_>) {
         for target in targets(route) {
             if let Target::Object { namespace, name, .. } = target
                 && *namespace != route.id.namespace
@@ -193,17 +204,20 @@ impl<'o> Chosen<'o> {
         self.routes.insert(told.name.clone());
     }
 
-    fn add_targets(&mut self, route: &Route, homes: &BTreeMap<&str, &str>) {
-        let own = &*route.id.namespace;
-        self.hosts
-            .extend(targets(route).map(|target| match target.looked_for() {
-                Looked::ByName { namespace, name } => (namespace.to_owned(), full(name, namespace)),
-                Looked::ByHost { host, near } => {
-                    let namespace = homes.get(host).copied().unwrap_or(near);
-                    (namespace.to_owned(), host.to_owned())
+    fn add_targets(&mut self, route: &Route, homes: &Homes<'_>) {
+        for target in targets(route) {
+            match target.looked_for() {
+                Looked::ByName { namespace, name } => {
+                    self.hosts.insert((namespace.to_owned(), full(name, namespace)));
                 }
-                _ => (own.to_owned(), String::new()),
-            }));
+                Looked::ByHost { host, .. } => {
+                    let homes = homes.get(host).into_iter().flatten();
+                    let hosts = homes.map(|namespace| ((*namespace).to_owned(), host.to_owned()));
+                    self.hosts.extend(hosts);
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -257,11 +271,6 @@ fn recipients<'g>(gateway: &'g Key, services: &'g [Service]) -> impl Iterator<It
             name: &gateway.name,
             service,
         })
-}
-
-/// Whether a rule's host, which may be a short name in the rule's namespace, is a host or has it.
-fn is_host(named: &HostPattern, namespace: &str, host: &str) -> bool {
-    named.matches(host.as_bytes()) || full(&named.to_string(), namespace) == host
 }
 
 pub(super) fn full(name: &str, namespace: &str) -> String {

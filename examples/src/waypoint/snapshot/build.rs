@@ -75,18 +75,13 @@ pub(super) fn build(
     snapshot
 }
 
-/// Services by namespace and name.
+/// Services of Kubernetes by namespace and name: others are named by their hosts alone.
 pub(super) type Named<'s> = ByName<'s, &'s Arc<Service>>;
 
-/// Where there are two of a name, that of Kubernetes has it.
 fn named(services: &[Arc<Service>]) -> Named<'_> {
     let mut named = Named::default();
-    for service in services {
-        let entry = named.entry((&*service.namespace, &*service.name));
-        let known = entry.or_insert(service);
-        if kind(service) == ServiceKind::Service {
-            *known = service;
-        }
+    for service in services.iter().filter(|service| kind(service) == ServiceKind::Service) {
+        named.entry((&*service.namespace, &*service.name)).insert_entry(service);
     }
     named
 }
@@ -162,7 +157,11 @@ impl Builder<'_> {
     /// The routes of a port: those of the Gateway API, and failing these of VirtualServices.
     fn attached(&self, service: &Service, port: u16, problems: &mut Vec<String>) -> Vec<Arc<Route>> {
         let (namespace, name) = (&*service.namespace, &*service.name);
-        let candidates = self.index.routes(namespace, name);
+        // A ServiceEntry may be called like a Service, whose routes are not for it.
+        let candidates = match kind(service) {
+            ServiceKind::Service => self.index.routes(namespace, name),
+            ServiceKind::ServiceEntry => &[],
+        };
         let attached = attach::service(namespace, name, port, candidates, &self.index.grants, self);
         for status in &attached.statuses {
             let route = &status.route;
@@ -249,12 +248,13 @@ impl Terms {
     }
 }
 
-/// What declared a service: those of Kubernetes have names of its kind.
-fn kind(service: &Service) -> ServiceKind {
+/// What declared a service: those of Kubernetes have names of its kind, in whatever domain.
+pub(super) fn kind(service: &Service) -> ServiceKind {
     let own = service.hostname.strip_prefix(&*service.name);
     let own = own.and_then(|rest| rest.strip_prefix('.'));
     let own = own.and_then(|rest| rest.strip_prefix(&*service.namespace));
-    match own.is_some_and(|rest| rest.starts_with(".svc")) {
+    let rest = own.and_then(|rest| rest.strip_prefix(".svc"));
+    match rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
         true => ServiceKind::Service,
         false => ServiceKind::ServiceEntry,
     }

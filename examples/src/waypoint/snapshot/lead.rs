@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mesh_policy::traffic::{DestinationRule, Looked, Target};
+use mesh_policy::authz::attach::ServiceKind;
+use mesh_policy::traffic::{Looked, Target};
 use mesh_xds::store::{self, Service};
 
-use super::build::Named;
+use super::build::{Named, kind};
 use super::frame::Terms;
 use super::index::Index;
 use super::{Destination, Routes, Served, Snapshot};
@@ -36,8 +37,12 @@ pub(super) fn lead(
             let before = before.and_then(|before| before.rule(key));
             rules.insert(Arc::clone(key), same(rule, before));
         }
-        if let Some(policy) = index.backend_policies.find(namespace, &service.name) {
-            policies.insert(Arc::clone(key), Arc::clone(policy));
+        if !policies.contains_key(key)
+            && kind(service) == ServiceKind::Service
+            && let Some(policy) = index.backend_policies.find(namespace, &service.name)
+        {
+            let before = before.and_then(|before| before.backend_policy(key));
+            policies.insert(Arc::clone(key), same(policy, before));
         }
     }
     let targets = found.into_iter().filter_map(|(target, place)| {
@@ -60,10 +65,10 @@ pub(super) fn lead(
     snapshot.backend_policies = policies;
 }
 
-/// A rule that stayed the same is the same one, so that nothing is made anew by it.
-fn same(rule: &Arc<DestinationRule>, before: Option<&Arc<DestinationRule>>) -> Arc<DestinationRule> {
-    let same = before.filter(|before| **before == *rule);
-    Arc::clone(same.unwrap_or(rule))
+/// What stayed the same is the same one, so that nothing is made anew by it.
+fn same<T: PartialEq>(now: &Arc<T>, before: Option<&Arc<T>>) -> Arc<T> {
+    let same = before.filter(|before| **before == *now);
+    Arc::clone(same.unwrap_or(now))
 }
 
 /// Everything that a service's routes lead to.

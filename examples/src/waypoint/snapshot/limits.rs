@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
+use mesh_policy::authz::attach::ServiceKind;
 use mesh_policy::traffic::rate::{LimitTable, LimitTarget, RateLimitPolicy, TargetLimits};
 use mesh_policy::traffic::{Choice, Route};
+use mesh_xds::store::Service;
 
+use super::build::kind;
 use super::{Routes, Served, Snapshot};
 
 /// The limits of policies for what is served, and what is wrong with those.
@@ -14,9 +17,9 @@ pub(super) struct Limits {
     pub(super) problems: Vec<String>,
 }
 
-/// What limits can be for: services by namespace and name, routes by kind, namespace and name.
+/// What limits can be for: services and routes, by kind, namespace and name.
 struct Here<'s> {
-    services: HashSet<(&'s str, &'s str)>,
+    services: HashSet<(&'s str, &'s str, &'s str)>,
     routes: HashMap<(&'s str, &'s str, &'s str), &'s Route>,
 }
 
@@ -70,7 +73,7 @@ impl<'s> Here<'s> {
     fn new(served: impl Iterator<Item = &'s Served>) -> Self {
         let (mut services, mut routes) = (HashSet::new(), HashMap::new());
         for served in served {
-            services.extend(served.to.service().map(|service| (&*service.namespace, &*service.name)));
+            services.extend(served.to.service().map(|service| name(service)));
             let tables = served.routes.iter().filter_map(|(_, routes)| match routes {
                 Routes::Table(table) => Some(table),
                 Routes::Broken => None,
@@ -84,15 +87,11 @@ impl<'s> Here<'s> {
     }
 
     fn find(&self, namespace: &str, target: &LimitTarget) -> Result<(), Missing> {
-        let (kind, name) = (&*target.object.kind, &*target.object.name);
-        if kind == "Service" {
-            return self
-                .services
-                .contains(&(namespace, name))
-                .then_some(())
-                .ok_or(Missing::Object);
+        let name = (&*target.object.kind, namespace, &*target.object.name);
+        if self.services.contains(&name) {
+            return Ok(());
         }
-        let route = self.routes.get(&(kind, namespace, name)).ok_or(Missing::Object)?;
+        let route = self.routes.get(&name).ok_or(Missing::Object)?;
         let Some(wanted) = &target.rule else { return Ok(()) };
         let is_there = route.rules.iter().any(|rule| rule.name.as_ref() == Some(wanted));
         is_there.then_some(()).ok_or(Missing::Rule)
@@ -111,10 +110,21 @@ impl Snapshot {
             let (id, rule) = (&choice.route().id, choice.rule().name.as_deref());
             self.limits.of(id.kind.name(), &id.namespace, &id.name, rule)
         });
-        let service = served.to.service();
-        let of_service = service.map(|service| self.limits.of("Service", &service.namespace, &service.name, None));
+        let of_service = served.to.service().map(|service| {
+            let (kind, namespace, name) = name(service);
+            self.limits.of(kind, namespace, name, None)
+        });
         of_route.into_iter().flatten().chain(of_service.into_iter().flatten())
     }
+}
+
+/// The kind of what declared a service, its namespace and its name.
+fn name(service: &Service) -> (&'static str, &str, &str) {
+    let kind = match kind(service) {
+        ServiceKind::Service => "Service",
+        ServiceKind::ServiceEntry => "ServiceEntry",
+    };
+    (kind, &service.namespace, &service.name)
 }
 
 fn shown(target: &LimitTarget) -> String {

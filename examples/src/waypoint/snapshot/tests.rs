@@ -281,3 +281,69 @@ fn workloads_are_held_to_the_policies_of_the_gateway_alone() {
     assert!(snapshot.guard().closed().is_some());
     assert_eq!(snapshot.problems.len(), 1, "{:?}", snapshot.problems);
 }
+
+const POLICIES: &str = "
+apiVersion: traffic.mesh.internal/v1
+kind: RateLimitPolicy
+metadata: {name: NAME, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: NAME}], limits: [{requests: 1}]}
+---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: NAME, namespace: shop}
+spec: {targetRefs: [{group: '', kind: Service, name: NAME}], retryConstraint: {budget: {percent: 10, interval: 10s}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: NAME, namespace: shop}
+spec: {host: NAME, trafficPolicy: {outlierDetection: {}}}
+";
+
+#[test]
+fn what_is_said_of_a_service_is_not_for_a_service_entry_of_its_name() {
+    let mut world = World::new();
+    let mesh = MESH.replace("cart.shop.svc.cluster.local", "cart.shop.svcs");
+    world.mesh = local::read("mesh.yaml", &mesh).unwrap().snapshot();
+    world.take("cart", &format!("{ROUTE}---{POLICIES}"));
+    world.take(
+        "till",
+        &ROUTE.replace("backendRefs: [{name: NAME", "backendRefs: [{name: cart"),
+    );
+    let snapshot = world.built();
+    let served = Arc::clone(snapshot.served("shop/cart.shop.svcs").unwrap());
+    assert!(served.routes(80).is_none());
+    assert_eq!(snapshot.limits(&served, None).count(), 0);
+    assert!(snapshot.backend_policy(served.to.key()).is_none());
+    let nowhere = "HTTPRoute `shop/till` leads nowhere with `shop/cart:80`: BackendNotFound";
+    assert!(
+        snapshot.problems.iter().any(|problem| problem == nowhere),
+        "{:?}",
+        snapshot.problems
+    );
+    world.take("cart", &POLICIES.replacen("kind: Service,", "kind: ServiceEntry,", 1));
+    assert_eq!(world.built().limits(&served, None).count(), 1);
+}
+
+#[test]
+fn what_has_moved_in_its_file_is_the_same() {
+    let mut world = World::new();
+    world.take("cart", POLICIES);
+    let key = Arc::clone(world.served("cart").to.key());
+    let now = |world: &mut World| {
+        let snapshot = world.built();
+        let (rule, policy) = (snapshot.rule(&key), snapshot.backend_policy(&key));
+        (Arc::clone(rule.unwrap()), Arc::clone(policy.unwrap()))
+    };
+    let before = now(&mut world);
+    world.take("cart", &format!("# A comment.\n{POLICIES}"));
+    let moved = now(&mut world);
+    assert!(Arc::ptr_eq(&moved.0, &before.0) && Arc::ptr_eq(&moved.1, &before.1));
+    world.take(
+        "cart",
+        &POLICIES
+            .replace("percent: 10", "percent: 11")
+            .replace("{}}}", "{interval: 9s}}}"),
+    );
+    let changed = now(&mut world);
+    assert!(!Arc::ptr_eq(&changed.0, &before.0) && !Arc::ptr_eq(&changed.1, &before.1));
+}

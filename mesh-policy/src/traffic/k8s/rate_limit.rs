@@ -16,8 +16,9 @@ use crate::{
 const MAX_ENTRIES: usize = 16;
 
 /// Targets by their kind: the API group, and whether they have rules with names.
-const KINDS: [(&str, (&str, bool)); 4] = [
+const KINDS: [(&str, (&str, bool)); 5] = [
     ("Service", ("", false)),
+    ("ServiceEntry", ("networking.istio.io", false)),
     ("HTTPRoute", (GATEWAY_API, true)),
     ("GRPCRoute", (GATEWAY_API, true)),
     ("VirtualService", ("networking.istio.io", true)),

@@ -6,8 +6,8 @@ use crate::authz::TargetRef;
 /// How many requests are too many for services, or for rules of routes.
 ///
 /// An object of our own kind, as neither Istio nor the Gateway API has one. Of several for the same
-/// requests all count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// requests all count. Policies that say the same are equal, wherever they were read.
+#[derive(Clone, Debug, Eq)]
 #[non_exhaustive]
 pub struct RateLimitPolicy {
     /// Its namespace, which is that of what it is for.
@@ -38,10 +38,28 @@ impl RateLimitPolicy {
     }
 }
 
+impl PartialEq for RateLimitPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            namespace,
+            name,
+            targets,
+            limits,
+            descriptors,
+            place: _,
+        } = self;
+        *namespace == other.namespace
+            && *name == other.name
+            && *targets == other.targets
+            && *limits == other.limits
+            && *descriptors == other.descriptors
+    }
+}
+
 /// Whose requests are limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitTarget {
-    /// A service, or a route.
+    /// A service, of Kubernetes or by a ServiceEntry; or a route.
     pub object: TargetRef,
     /// The name of a rule of the route; all rules, if it is not there.
     pub rule: Option<Box<str>>,

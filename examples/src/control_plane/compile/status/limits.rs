@@ -40,8 +40,10 @@ fn is_there(policy: &RateLimitPolicy, target: &LimitTarget, objects: &Objects) -
         namespace: policy.namespace.to_string(),
         name: target.object.name.clone(),
     };
-    if target.object.kind == "Service" {
-        return objects.services.contains_key(&key) || objects.service_entries.contains_key(&key);
+    match &*target.object.kind {
+        "Service" => return objects.services.contains_key(&key),
+        "ServiceEntry" => return objects.service_entries.contains_key(&key),
+        _ => {}
     }
     let name = Name {
         kind: target.object.kind.clone(),
