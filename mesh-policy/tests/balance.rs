@@ -409,6 +409,35 @@ fn a_level_is_left_before_all_of_it_has_failed_if_that_is_wanted() {
 }
 
 #[test]
+fn who_has_no_other_level_to_go_to_is_given_to_localities_by_their_shares() {
+    let endpoint = |number: usize, zone: &str, share| {
+        let endpoint = Endpoint::new(number.to_string(), number).locality(Locality::new("r", zone, ""));
+        endpoint.locality_share(Some(share))
+    };
+    let of_level = || {
+        (0..6).map(|number| {
+            if number < 2 {
+                endpoint(number, "a", 10)
+            } else {
+                endpoint(number, "b", 90)
+            }
+        })
+    };
+    let ill = endpoint(6, "c", 0).priority(1).health(Health::Unhealthy);
+    for endpoints in [of_level().collect::<Vec<_>>(), of_level().chain([ill]).collect()] {
+        let set = EndpointSet::new(of(Algorithm::Random), endpoints).unwrap();
+        let failed = ids(&set, &[0, 2]);
+        let picks = |leaves| {
+            let ask = Ask::new().avoid(&failed).leave_levels(leaves);
+            let picks = (0..1_000).map(|seed| *set.pick(ask, NOW, random(seed)).unwrap().endpoint().target());
+            picks.collect::<Vec<_>>()
+        };
+        assert!(picks(true) == picks(false));
+        assert!(picks(true).iter().filter(|number| **number > 1).count() > 800);
+    }
+}
+
+#[test]
 fn localities_without_a_share_get_nothing_of_those_that_failed() {
     let endpoint = |number: usize, zone: &str, share| {
         let endpoint = Endpoint::new(number.to_string(), number).locality(Locality::new("r", zone, ""));

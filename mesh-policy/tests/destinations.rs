@@ -373,6 +373,24 @@ spec:
 ";
 
 #[test]
+fn who_is_limited_twice_by_a_policy_is_limited_once() {
+    let targets = [
+        "Service, name: a",
+        "HTTPRoute, name: a",
+        "Service, name: b",
+        "Service, name: a",
+    ];
+    let targets = targets.map(|target| format!("{{kind: {target}}}")).join(", ");
+    let text = format!("{RATE_LIMITS}  targetRefs: [{targets}]\n  limits: [{{requests: 1}}]\n");
+    let manifests = k8s::read("p.yaml", &text, &Budget::new()).unwrap();
+    let targets = manifests.rate_limits[0].targets.iter();
+    let read: Vec<_> = targets
+        .map(|target| (&*target.object.kind, &*target.object.name))
+        .collect();
+    assert_eq!(read, [("Service", "a"), ("HTTPRoute", "a"), ("Service", "b")]);
+}
+
+#[test]
 fn rate_limits_are_read_with_their_defaults() {
     let text = format!(
         "{RATE_LIMITS}  targetRefs: [{{kind: Service, name: a}}, {{kind: HTTPRoute, name: r, sectionName: one}}, {{kind: ServiceEntry, name: b}}]

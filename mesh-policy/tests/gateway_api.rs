@@ -1028,6 +1028,31 @@ fn a_route_whose_matches_cannot_be_read_is_left_out_with_what_it_claimed() {
 }
 
 #[test]
+fn a_stand_in_takes_what_older_routes_ask_for_no_more_precisely() {
+    let rules = |path: &str| {
+        format!("  rules: [{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: a, port: 80}}]}}]")
+    };
+    let older = |name: &str, rules: &str| {
+        let dated = format!("{{name: {name}, creationTimestamp: '2020-01-01T00:00:00Z',");
+        route("HTTPRoute", name, rules).replace(&format!("{{name: {name},"), &dated)
+    };
+    let faulty = route("HTTPRoute", "faulty", &rules("admin"));
+    for all in ["  rules: [{backendRefs: [{name: a, port: 80}]}]", &rules("/")] {
+        let text = [
+            GATEWAY.to_owned(),
+            older("all", all),
+            older("some", &rules("/some")),
+            faulty.clone(),
+        ];
+        let mut manifests = k8s::read("r.yaml", &text.join("---"), &Budget::new()).unwrap();
+        let rejected = manifests.rejected.pop().unwrap();
+        manifests.stand_in(&rejected);
+        let setup = Setup::of(manifests);
+        setup.check(&[("GET h/admin", "500"), ("GET h/", "500"), ("GET h/some/more", "a")]);
+    }
+}
+
+#[test]
 fn what_the_api_does_not_have_is_refused_with_its_line() {
     for (rest, expected) in [
         ("  rules: [{matchs: []}]", "there is no field `spec.rules[0].matchs`"),

@@ -13,7 +13,8 @@ use std::{sync::Arc, time::Duration};
 use mesh_policy::{
     Budget, ConnectionFacts, Known, PathNormalization, Peer, RequestFacts, Resource,
     traffic::{
-        Abort, CorsAnswer, Fraction, RouteRequest, RouteTable, Step, attach::VirtualServices, k8s, retry::Backoff,
+        Abort, CorsAnswer, Fraction, Route, RouteRequest, RouteTable, Step, attach::VirtualServices, k8s,
+        retry::Backoff,
     },
 };
 
@@ -396,6 +397,59 @@ fn virtual_services_are_attached_by_the_names_of_a_service() {
         "i"
     );
     assert_eq!(attached(&[("j", "hosts: [reviews], exportTo: ['~']")]), "");
+}
+
+/// The routes of `reviews` in `n` after those that were left out have been stood in for.
+fn stood_in(text: &str) -> Vec<Arc<Route>> {
+    let mut manifests = k8s::read("vs.yaml", text, &Budget::new()).unwrap();
+    for rejected in std::mem::take(&mut manifests.rejected) {
+        manifests.stand_in(&rejected);
+    }
+    VirtualServices::new(&manifests.virtual_services).of("n", "reviews.n.svc.cluster.local")
+}
+
+#[test]
+fn only_who_takes_requests_of_the_mesh_is_stood_in_for() {
+    let of_all = |rest: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: r, namespace: n}}\n\
+             spec: {{hosts: ['*'], {rest}}}\n"
+        )
+    };
+    let route = "http: [{route: [{destination: {host: a}}]}]";
+    for rest in [
+        "gateways: [edge], tcp: []".to_owned(),
+        format!("gateways: [edge], tcp: [], {route}"),
+        format!("exportTo: [m], tcp: [], {route}"),
+        "tcp: []".to_owned(),
+        "tls: [], http: []".to_owned(),
+        "exportTo: ['.'], gateways: [mesh], tls: []".to_owned(),
+    ] {
+        let text = of_all(&rest);
+        let manifests = k8s::read("vs.yaml", &text, &Budget::new()).unwrap();
+        assert_eq!(manifests.rejected.len(), 1, "{text}");
+        assert!(stood_in(&text).is_empty(), "{text}");
+    }
+    for rest in [
+        format!("tcp: [], {route}"),
+        format!("exportTo: ['.'], gateways: [edge, mesh], tcp: [], {route}"),
+        // Nobody knows whose these are.
+        format!("gateways: edge, {route}"),
+        format!("exportTo: m, {route}"),
+        "http: a".to_owned(),
+    ] {
+        let text = of_all(&rest);
+        assert_eq!(stood_in(&text).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_stand_in_comes_before_all_that_are_for_the_same_host() {
+    let older = virtual_service("  http: [{route: [{destination: {host: a}}]}]")
+        .replace("{name: r,", "{name: all, creationTimestamp: '2020-01-01T00:00:00Z',");
+    let faulty = virtual_service("  http: [{match: [{uri: {prefix: admin}}], directResponse: {status: 403}}]");
+    let table = RouteTable::new(stood_in(&format!("{older}---\n{faulty}")), &Budget::new());
+    assert!(ask(&table, "GET /admin").contains("cannot be `admin`"));
 }
 
 const EXAMPLES: &str = include_str!("../testdata/routes.yaml");

@@ -329,6 +329,32 @@ fn an_address_is_shared_by_so_many_and_no_more() {
 }
 
 #[test]
+fn who_shares_an_address_or_a_hostname_with_all_that_may_can_change() {
+    let mut store = Store::new();
+    let in_namespace = |number: u32| wire::Service {
+        namespace: format!("n{number}"),
+        ..service("s", Some("10.96.0.1"))
+    };
+    for number in 0..1024 {
+        store.insert_service(&in_namespace(number)).unwrap();
+        let uid = format!("w{number}");
+        store.insert_workload(&workload(&uid, "10.96.0.2")).unwrap();
+    }
+    let mut changed = (in_namespace(7), workload("w7", "10.96.0.2"));
+    changed.0.ports.push(port(81, 8081));
+    changed.1.service_account = "other".into();
+    store.insert_service(&changed.0).unwrap();
+    store.insert_workload(&changed.1).unwrap();
+    let snapshot = store.snapshot();
+    let host = &snapshot.workload("w7").unwrap().identity;
+    assert_eq!(snapshot.workloads_of(host), 1);
+    let key = format!("n7/{}", changed.0.hostname);
+    assert_eq!(snapshot.service(&key).unwrap().ports.len(), 2);
+    let hostname = store.insert_service(&in_namespace(1024)).unwrap_err().to_string();
+    assert_eq!(hostname, "`hostname` is shared by 1024 others already");
+}
+
+#[test]
 fn a_refused_change_leaves_what_was_there() {
     let mut store = Store::new();
     store.insert_workload(&workload("a", "10.0.0.1")).unwrap();

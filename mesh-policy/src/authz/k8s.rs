@@ -109,12 +109,14 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The policies of the file, and no others, once the iterator has come to its end.
+    /// The policies of the file, and no others. Reads what is left of it; objects of other kinds that
+    /// have not been taken by then are dropped.
     ///
     /// # Errors
     ///
     /// The first problem of the file: what came before it is not all that the file says.
-    pub fn finish(self) -> Result<Manifests, ReadError> {
+    pub fn finish(mut self) -> Result<Manifests, ReadError> {
+        self.by_ref().for_each(drop);
         self.problem.map_or(Ok(self.manifests), Err)
     }
 

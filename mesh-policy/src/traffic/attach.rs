@@ -184,18 +184,9 @@ impl VirtualServices {
     /// exported at least to their own namespace.
     pub fn new<'s>(services: impl IntoIterator<Item = &'s VirtualService>) -> Self {
         let mut namespaces: HashMap<Box<str>, ByHost<Arc<Route>>> = HashMap::new();
-        for VirtualService {
-            route,
-            gateways,
-            export_to,
-        } in services
-        {
-            let namespace = &route.id.namespace;
-            let is_exported = export_to.is_empty() || export_to.iter().any(|to| [".", "*", namespace].contains(&&**to));
-            if is_exported && gateways.iter().any(|name| &**name == "mesh") {
-                let of_namespace = namespaces.entry(namespace.clone()).or_default();
-                of_namespace.push(Arc::clone(route), &route.hosts);
-            }
+        for VirtualService { route, .. } in services.into_iter().filter(|service| service.counts_in_mesh()) {
+            let of_namespace = namespaces.entry(route.id.namespace.clone()).or_default();
+            of_namespace.push(Arc::clone(route), &route.hosts);
         }
         Self { namespaces }
     }
@@ -225,6 +216,15 @@ impl VirtualServices {
         let mut kept: Vec<_> = kept.map(|(_, route)| for_all_hosts(route)).collect();
         by_age(&mut kept);
         kept
+    }
+}
+
+impl VirtualService {
+    /// Whether it counts for [`VirtualServices`].
+    pub(super) fn counts_in_mesh(&self) -> bool {
+        let (namespace, to) = (&*self.route.id.namespace, &self.export_to);
+        let is_exported = to.is_empty() || to.iter().any(|to| [".", "*", namespace].contains(&&**to));
+        is_exported && self.gateways.iter().any(|name| &**name == "mesh")
     }
 }
 

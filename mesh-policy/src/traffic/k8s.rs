@@ -126,8 +126,9 @@ pub struct Rejected {
     pub kind: String,
     /// Its namespace and name, if it has them.
     pub name: Option<(Box<str>, Box<str>)>,
-    /// Whose requests it is about, if that could be read: whoever has no older version of the object
-    /// has to fail these, rather than leave them to others.
+    /// Of a route, whose requests it is about, if that could be read: whoever has no older version of
+    /// the object has to fail these, rather than leave them to others. Other objects claim none, and
+    /// neither does a VirtualService that is about no HTTP request of the mesh.
     pub claimed: Option<Claimed>,
     /// What is wrong with it.
     pub error: ReadError,
@@ -135,7 +136,9 @@ pub struct Rejected {
 
 impl Manifests {
     /// Puts a route in the place of one that was [left out](Self::rejected), if it is known which
-    /// requests it claimed. It fails all of them that no other route asks for more precisely.
+    /// requests it claimed. It fails all of them that no other route asks for more precisely: it comes
+    /// before all that ask for as much, however old these are, and before all VirtualServices that
+    /// name a host of it as precisely.
     pub fn stand_in(&mut self, rejected: &Rejected) {
         let Some(((namespace, name), claimed)) = rejected.name.as_ref().zip(rejected.claimed.as_ref()) else {
             return;
@@ -151,6 +154,8 @@ impl Manifests {
         }
         let place = Some((Arc::clone(&rejected.error.file), rejected.error.line));
         let mut route = Route::new(kind, namespace, name);
+        // Before every date: which of the requests it was to keep from older routes is not known.
+        route.created = Some(Box::default());
         route.place.clone_from(&place);
         route.hosts.clone_from(&claimed.hosts);
         route.parents.clone_from(&claimed.parents);
@@ -316,7 +321,7 @@ impl Manifests {
             }
             Kind::RateLimitPolicy => self.rate_limits.push(rate_limit::read(&metadata, spec, &scope.file)?),
             Kind::DestinationRule => {
-                let rule = destination_rule::read(&metadata, spec, &scope.file, claimed)?;
+                let rule = destination_rule::read(&metadata, spec, &scope.file)?;
                 self.destination_rules.push(rule.into());
             }
         }

@@ -116,7 +116,7 @@ impl Group {
     /// The service as a client in `namespace` sees it.
     pub(super) fn visible(&self, namespace: Option<&str>) -> Option<Found<'_>> {
         let service = self.service.as_ref()?;
-        let is_visible = !service.is_private || namespace == Some(&*service.namespace);
+        let is_visible = !service.is_private || service.is_own(namespace);
         is_visible.then_some((service, self.endpoints()))
     }
 

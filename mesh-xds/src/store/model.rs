@@ -267,6 +267,11 @@ impl Service {
         let mapping = self.ports.iter().find(|mapping| mapping.service == port);
         mapping.map_or_else(AppProtocol::default, |mapping| mapping.protocol)
     }
+
+    /// Whether it is of a client's namespace.
+    pub(super) fn is_own(&self, namespace: Option<&str>) -> bool {
+        namespace == Some(&*self.namespace)
+    }
 }
 
 /// A port that traffic comes for, and the one that it goes to.

@@ -223,8 +223,9 @@ impl Snapshot {
     pub(super) fn insert_workload(&mut self, workload: Arc<Workload>) -> Result<(), ResourceError> {
         for (index, address) in found_at(&workload).iter().enumerate() {
             let occupants = self.groups.at(&workload.network, *address);
-            let sharing = occupants.map_or(0, |occupants| occupants.workloads().len());
-            check_sharing(sharing, || format!("addresses[{index}]"))?;
+            let sharing = occupants.into_iter().flat_map(Occupants::workloads);
+            let others = sharing.filter(|other| other.uid != workload.uid);
+            check_sharing(others, || format!("addresses[{index}]"))?;
         }
         self.remove_workload(&workload.uid);
         self.groups.insert_workload(&workload);
@@ -263,12 +264,14 @@ impl Snapshot {
     }
 
     pub(super) fn insert_service(&mut self, service: &Arc<Service>) -> Result<(), ResourceError> {
-        let named = self.hostnames.get(&service.hostname).map_or(0, |named| named.len());
-        check_sharing(named, || "hostname".to_owned())?;
+        let named = self.hostnames.get(&service.hostname).into_iter();
+        let others = named.flat_map(|named| &**named).filter(|key| **key != service.key);
+        check_sharing(others, || "hostname".to_owned())?;
         for (index, place) in service.addresses.iter().enumerate() {
             let occupants = self.groups.at(&place.network, place.address);
-            let sharing = occupants.map_or(0, |occupants| occupants.groups().len());
-            check_sharing(sharing, || format!("addresses[{index}]"))?;
+            let sharing = occupants.into_iter().flat_map(Occupants::groups);
+            let others = sharing.filter(|group| group.key() != Some(&service.key));
+            check_sharing(others, || format!("addresses[{index}]"))?;
         }
         self.remove_service(&service.key);
         for (block, length) in &service.blocks {
@@ -318,7 +321,7 @@ impl Snapshot {
         self.blocks.get(network)?.visit(address, |length, keys| {
             let groups = keys.iter().filter_map(|key| self.groups.get(key));
             for found in groups.filter_map(|group| group.visible(namespace)) {
-                let rank = (is_own(namespace, found.0), length, found.0.is_canonical);
+                let rank = (found.0.is_own(namespace), length, found.0.is_canonical);
                 if best.is_none_or(|(known, _)| rank > known) {
                     best = Some((rank, found));
                 }
@@ -330,7 +333,7 @@ impl Snapshot {
 
 /// The service that a client in `namespace` means, of those of these groups.
 fn choose<'a>(groups: impl Iterator<Item = &'a Group>, namespace: Option<&str>) -> Option<Found<'a>> {
-    let rank = |(service, _): &Found<'_>| (is_own(namespace, service), service.is_canonical);
+    let rank = |(service, _): &Found<'_>| (service.is_own(namespace), service.is_canonical);
     // One by itself, which most are, is not ranked.
     let mut visible = groups.filter_map(|group| group.visible(namespace));
     let first = visible.next()?;
@@ -340,15 +343,13 @@ fn choose<'a>(groups: impl Iterator<Item = &'a Group>, namespace: Option<&str>) 
     ))
 }
 
-fn check_sharing(sharing: usize, field: impl FnOnce() -> String) -> Result<(), ResourceError> {
-    if sharing < MAX_SHARING {
+/// `others` are those beside the one that comes, which may be there in an earlier version.
+fn check_sharing(others: impl Iterator, field: impl FnOnce() -> String) -> Result<(), ResourceError> {
+    let others = others.count();
+    if others < MAX_SHARING {
         return Ok(());
     }
-    Err(ResourceError::new(field(), FieldFault::Crowded(sharing)))
-}
-
-fn is_own(namespace: Option<&str>, service: &Service) -> bool {
-    namespace == Some(&*service.namespace)
+    Err(ResourceError::new(field(), FieldFault::Crowded(others)))
 }
 
 fn add(keys: &mut Vec<Arc<str>>, key: &Arc<str>) {

@@ -23,6 +23,27 @@ fn policy(spec: &str) -> String {
 }
 
 #[test]
+fn a_reader_that_is_finished_early_has_read_all() {
+    let file = |last: &str| {
+        format!(
+            "{}\n---\n{{apiVersion: v1, kind: Pod}}\n---\n{}",
+            policy("  {}"),
+            policy(last)
+        )
+    };
+    let (good, faulty) = (file("  action: DENY\n"), file("  actions: DENY\n"));
+    for begun in [0, 1] {
+        let finished = |text: &str| {
+            let mut reader = Reader::new("p.yaml", text, &Budget::new());
+            assert_eq!((0..begun).filter_map(|_| reader.next()).count(), begun);
+            reader.finish()
+        };
+        assert_eq!(finished(&good).unwrap().authorization.len(), 2);
+        assert_eq!(finished(&faulty).unwrap_err(), read_text(&faulty).unwrap_err());
+    }
+}
+
+#[test]
 fn reads_every_field() {
     let text = policy(
         "  action: DENY

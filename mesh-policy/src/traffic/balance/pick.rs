@@ -45,8 +45,8 @@ impl<'a> Ask<'a> {
     }
 
     /// Whether the whole levels of those that are [avoided](Self::avoid) are, too: their other
-    /// endpoints get it only if no other level has one that would. Envoy's
-    /// `envoy.retry_priorities.previous_priorities` does so. Default: no.
+    /// endpoints get it only if no other level has one that would. If there is no other level, this asks
+    /// for nothing. Envoy's `envoy.retry_priorities.previous_priorities` does so. Default: no.
     #[must_use]
     pub fn leave_levels(mut self, leaves: bool) -> Self {
         self.leaves = leaves;
@@ -117,7 +117,8 @@ impl<T> EndpointSet<T> {
         mut admit: impl FnMut(&Endpoint<T>) -> bool,
     ) -> Result<Picked<'_, T>, NoEndpoint> {
         let mut draws = Draws::new(random);
-        let asked = if ask.leaves { 0 } else { ASKED };
+        let left = self.left(ask);
+        let asked = if left.is_empty() { ASKED } else { 0 };
         for attempt in 0..asked {
             // Another attempt has another hash, the same for each request of that hash.
             let hash = ask
@@ -130,7 +131,7 @@ impl<T> EndpointSet<T> {
                 return Ok(Picked { member });
             }
         }
-        self.any(ask, &mut draws, admit)
+        self.any(ask, &left, &mut draws, admit)
     }
 
     fn choose(&self, hash: Option<u64>, now: Duration, draws: &mut Draws) -> Option<&Member<T>> {
@@ -161,24 +162,23 @@ impl<T> EndpointSet<T> {
     fn any(
         &self,
         ask: Ask<'_>,
+        left: &[u32],
         draws: &mut Draws,
         mut admit: impl FnMut(&Endpoint<T>) -> bool,
     ) -> Result<Picked<'_, T>, NoEndpoint> {
         if self.members.is_empty() {
             return Err(NoEndpoint::Empty);
         }
-        let pools = || self.parts.iter().flat_map(|part| &part.pools);
-        if pools().all(|(_, pool)| pool.members.is_empty()) {
+        if self.pools().all(<[u32]>::is_empty) {
             return Err(NoEndpoint::Unhealthy);
         }
-        let left = self.left(ask);
         for wanted in [Merit::Fresh, Merit::Left, Merit::Failed] {
             let merit = |member: &Member<T>| match ask.avoided.contains(&member.id) {
                 true => Merit::Failed,
                 false if left.contains(&member.endpoint.priority) => Merit::Left,
                 false => Merit::Fresh,
             };
-            for group in pools().map(|(_, pool)| &pool.members).chain(self.spare.iter()) {
+            for group in self.groups() {
                 let first = draws.below(group.len() as u32) as usize;
                 let (late, early) = group.split_at(first);
                 for member in early.iter().chain(late).filter_map(|at| self.members.get(*at as usize)) {
@@ -191,13 +191,31 @@ impl<T> EndpointSet<T> {
         Err(NoEndpoint::Refused)
     }
 
-    /// The levels that a request leaves.
+    /// Those with a part of the requests.
+    fn pools(&self) -> impl Iterator<Item = &[u32]> {
+        let pools = self.parts.iter().flat_map(|part| &part.pools);
+        pools.map(|(_, pool)| &*pool.members)
+    }
+
+    /// Those, and whoever is left.
+    fn groups(&self) -> impl Iterator<Item = &[u32]> {
+        self.pools().chain(self.spare.iter().map(|group| &**group))
+    }
+
+    /// The levels that a request leaves; none, if nobody of another could get it.
     fn left(&self, ask: Ask<'_>) -> Vec<u32> {
         if !ask.leaves {
             return Vec::new();
         }
         let avoided = self.members.iter().filter(|member| ask.avoided.contains(&member.id));
-        avoided.map(|member| member.endpoint.priority).collect()
+        let left: Vec<u32> = avoided.map(|member| member.endpoint.priority).collect();
+        let mut all = self.groups().flatten();
+        let is_elsewhere = |member: &Member<T>| !left.contains(&member.endpoint.priority);
+        if all.any(|at| self.members.get(*at as usize).is_some_and(is_elsewhere)) {
+            left
+        } else {
+            Vec::new()
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use super::{duration, metadata::Metadata, reference::Claimed};
+use super::{duration, metadata::Metadata};
 use crate::{
     manifest::{
         Object, Problem, ReadFault,
@@ -14,20 +14,14 @@ use crate::{
         },
         fraction::Fraction,
         host::HostPattern,
+        retry::Budget,
     },
 };
 
-pub(super) fn read(
-    metadata: &Metadata,
-    mut spec: Object,
-    file: &Arc<str>,
-    claimed: &mut Option<Claimed>,
-) -> Result<DestinationRule, Problem> {
+pub(super) fn read(metadata: &Metadata, mut spec: Object, file: &Arc<str>) -> Result<DestinationRule, Problem> {
     let (line, field) = (spec.line_of("host"), spec.path("host"));
     let host = spec.required_text("host")?;
     let host: HostPattern = host.parse().map_err(|_| unfit(line, &field, &host))?;
-    let (hosts, parents) = (vec![host.clone()], Vec::new());
-    *claimed = Some(Claimed { hosts, parents });
     let mut rule = DestinationRule::new(&metadata.namespace, &metadata.name, host);
     rule.created.clone_from(&metadata.created);
     rule.place = Some((Arc::clone(file), metadata.line));
@@ -308,10 +302,8 @@ fn retry_budget(mut object: Object) -> Result<RetryBudgetRule, Problem> {
     Ok(RetryBudgetRule::new(share, minimum, interval))
 }
 
-/// What a [`Budget`](crate::traffic::retry::Budget) can count: 10 ms to an hour.
 fn budget_interval(text: &str) -> Option<Duration> {
-    let range = Duration::from_millis(10)..=Duration::from_secs(3_600);
-    duration::istio(text).filter(|interval| range.contains(interval))
+    duration::istio(text).filter(|interval| Budget::INTERVALS.contains(interval))
 }
 
 /// A number of a hundred.

@@ -29,7 +29,10 @@ pub(super) fn read(metadata: &Metadata, mut spec: Object, file: &Arc<str>) -> Re
     policy.place = Some((Arc::clone(file), metadata.line));
     let (line, field) = (spec.line_of("targetRefs"), spec.path("targetRefs").into());
     for object in spec.objects_at_most(MAX_ENTRIES, "targetRefs")? {
-        policy.targets.push(target(object)?);
+        let target = target(object)?;
+        if !policy.targets.contains(&target) {
+            policy.targets.push(target);
+        }
     }
     if policy.targets.is_empty() {
         return Err((line, ReadFault::Missing { field }));

@@ -9,13 +9,13 @@ use crate::{
     },
 };
 
-/// The requests that an object is about.
+/// The requests that a route is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Claimed {
     /// Those to these hosts; to all, if there are none.
     pub hosts: Vec<HostPattern>,
-    /// Those to these gateways and services. Istio's objects have none: their hosts are services.
+    /// Those to these gateways and services. Istio's routes have none: their hosts are services.
     pub parents: Vec<ParentRef>,
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::{
     cors, duration,
     istio::{destination, direct_response, fault, header_edits, percentage, redirect, rewrite},
@@ -36,20 +38,26 @@ pub(super) fn read(
     let namespace = metadata.namespace.clone();
     let mut route = metadata.route(RouteKind::VirtualService, &scope.file);
     route.hosts = hosts(&mut spec, "hosts")?;
+    // Taken back once it is known to be about no request of the mesh: what cannot be read may be.
     *claimed = Some(Claimed::of(&route));
+    let mut service = VirtualService::new(route);
     let texts = |texts: Vec<(u32, String)>| texts.into_iter().map(|(_, text)| text.into()).collect();
     let gateways: Vec<_> = texts(spec.texts("gateways")?);
-    let export_to = texts(spec.texts("exportTo")?);
-    for object in spec.objects("http")? {
+    if !gateways.is_empty() {
+        service.gateways = gateways;
+    }
+    service.export_to = texts(spec.texts("exportTo")?);
+    let rules = spec.objects("http")?;
+    if rules.is_empty() || !service.counts_in_mesh() {
+        *claimed = None;
+    }
+    let mut route = Arc::unwrap_or_clone(service.route);
+    for object in rules {
         route.rules.extend(rule(object, &namespace, scope)?);
     }
     spec.refuse(&["tcp", "tls"])?;
     spec.finish()?;
-    let mut service = VirtualService::new(route.shrunk());
-    if !gateways.is_empty() {
-        service.gateways = gateways;
-    }
-    service.export_to = export_to;
+    service.route = route.shrunk().into();
     Ok(service)
 }
 

@@ -50,7 +50,8 @@ pub struct TargetLimits {
 }
 
 impl LimitTable {
-    /// The limits of these policies for these of their targets. What was counted `before` counts on.
+    /// The limits of these policies for these of their targets. What was counted `before` counts on. Of
+    /// one target of one policy, which is known by its namespace and name, only the first entry counts.
     /// The `seed` must be no peer's to know, as for [`Limiter::new`].
     pub fn new<'p>(
         limited: impl IntoIterator<Item = (&'p RateLimitPolicy, &'p LimitTarget)>,
@@ -76,9 +77,14 @@ impl LimitTable {
             });
         }
         entries.sort_by(|one, other| one.place().cmp(&other.place()));
-        Self {
-            entries: entries.into(),
+        let mut once: Vec<TargetLimits> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let mut beside = once.iter().rev().take_while(|other| other.place() == entry.place());
+            if !beside.any(|other| other.policy.name == entry.policy.name) {
+                once.push(entry);
+            }
         }
+        Self { entries: once.into() }
     }
 
     /// The limits for requests to an object: a service; or a route, of which `rule` is the name of the
@@ -225,6 +231,25 @@ mod tests {
         let renamed = table(&[policy("n", "q", 1, &[of_rule])], Some(&second));
         let moved = table(&[policy("n", "p", 1, &[other])], Some(&second));
         assert!(passes_in(&changed, "one") && passes_in(&renamed, "one") && passes_in(&moved, "two"));
+    }
+
+    #[test]
+    fn who_is_there_twice_counts_once() {
+        let of_service = target("Service", "s", None);
+        let repeated = policy("n", "p", 4, &[of_service.clone(), of_service.clone()]);
+        let (again, other) = (repeated.clone(), policy("n", "q", 4, &[of_service]));
+        let policies = [repeated, other, again];
+        let mut now = table(&policies, None);
+        for _ in 0..4 {
+            now = table(&policies, Some(&now));
+            let names: Vec<_> = now
+                .of("Service", "n", "s", None)
+                .map(|limits| &*limits.policy().name)
+                .collect();
+            assert_eq!(names, ["p", "q"]);
+            assert!(now.of("Service", "n", "s", None).all(passes));
+        }
+        assert!(!now.of("Service", "n", "s", None).any(passes));
     }
 
     proptest! {

@@ -1,4 +1,5 @@
 use std::{
+    ops::RangeInclusive,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -25,6 +26,10 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Which intervals can be counted in.
+    pub(in crate::traffic) const INTERVALS: RangeInclusive<Duration> =
+        Duration::from_millis(10)..=Duration::from_secs(3_600);
+
     /// For every hundred requests of 10 s 20 retries, and 10 each second: Linkerd's and the Gateway
     /// API's defaults.
     pub fn new() -> Self {
@@ -49,7 +54,7 @@ impl Budget {
     /// (`budget.interval`, Linkerd's `ttl`).
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval.clamp(Duration::from_millis(10), Duration::from_secs(3_600));
+        self.interval = interval.clamp(*Self::INTERVALS.start(), *Self::INTERVALS.end());
         self
     }
 
