@@ -106,5 +106,13 @@ async fn a_workloads_label_has_its_traffic_pass_the_waypoint() {
     answers("/private", 200).await;
     plane.change(&behind).await;
     answers("/private", 403).await;
+
+    // One for services takes no workloads, and nothing goes around it.
+    let for_services = behind.replace("waypoint-for: workload", "waypoint-for: service");
+    plane.change(&for_services).await;
+    eventually("refusal", async || {
+        connect(proxy, cart, app.addr).await.is_none().then_some(())
+    })
+    .await;
     drop((near.process, far.process, waypoint));
 }
