@@ -11,7 +11,7 @@ pub(super) enum Addressee {
     Service(Arc<Service>),
     Workload {
         workload: Arc<Workload>,
-        /// By which it was asked for, if that was no name.
+        /// The one that it was asked for by; none if that was its name.
         address: Option<IpAddr>,
     },
 }

@@ -74,7 +74,7 @@ impl Client {
             addr,
             authority: authority.to_string(),
             destination: authority.socket_addr(),
-            to: served.into_owned().to,
+            to: served.to.clone(),
         })
     }
 

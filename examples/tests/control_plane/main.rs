@@ -18,6 +18,7 @@ mod overlay;
 mod plane;
 mod traffic;
 mod waypoints;
+mod workloads;
 #[allow(unused, reason = "each test needs another part of it")]
 #[path = "../world/mod.rs"]
 mod world;

@@ -10,13 +10,13 @@ use tokio::select;
 use crate::plane::{FAR, NEAR, Plane, ask, namespace, pod, service};
 use crate::world::{App, Process, eventually, exchange, node_proxy, soon};
 
-struct Node {
-    process: Process,
-    socks5: Option<SocketAddr>,
-    admin: SocketAddr,
+pub struct Node {
+    pub process: Process,
+    pub socks5: Option<SocketAddr>,
+    pub admin: SocketAddr,
 }
 
-async fn node(plane: &Plane, name: &str, token: &str, listens: &str) -> Node {
+pub async fn node(plane: &Plane, name: &str, token: &str, listens: &str) -> Node {
     let config = plane.dir.path().join(format!("{name}.toml"));
     let (addr, token) = (plane.addr, plane.token(token));
     let server = format!("{{address = \"{addr}\", token = {token:?}}}");
@@ -35,7 +35,7 @@ async fn node(plane: &Plane, name: &str, token: &str, listens: &str) -> Node {
 }
 
 /// Connects by SOCKS5 from a workload's address; `None`: refused.
-async fn connect(proxy: SocketAddr, from: IpAddr, to: SocketAddr) -> Option<TcpStream> {
+pub async fn connect(proxy: SocketAddr, from: IpAddr, to: SocketAddr) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(from, 0)).unwrap();
     let mut tcp = socket.connect(proxy).await.unwrap();

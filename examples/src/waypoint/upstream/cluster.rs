@@ -85,7 +85,7 @@ impl Cluster {
         self.port == order.port && self.subset.as_deref() == order.subset.as_deref() && self.to.is(&order.to)
     }
 
-    /// Who is asked longer ago than others comes first.
+    /// The second in which it was last asked for, about.
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }

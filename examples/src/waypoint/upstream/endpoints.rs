@@ -12,13 +12,17 @@ use super::order::Order;
 use super::site::{Ground, Here, SiteIds};
 use super::state::{State, WARM};
 use crate::proxy::chance::Chance;
+use crate::waypoint::addressee::Addressee;
 use crate::waypoint::labels::WorkloadLabels;
 use crate::waypoint::snapshot::Snapshot;
 
 /// For how long what is known about endpoints is kept that nobody asks for.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+/// The same of a workload by itself. Any of its ports may be asked for: who asks for all of all workloads
+/// is not to have them all remembered.
+const FORGOTTEN_ALONE: Duration = Duration::from_secs(5 * 60);
 /// How many ports of a workload that is asked for by itself are remembered.
-const MOST_PORTS: usize = 64;
+const MOST_PORTS: usize = 16;
 /// When endpoints are looked at, at the latest.
 const LONGEST_SWEEP: Duration = Duration::from_secs(60);
 /// And at the soonest: a rule's interval may be a millisecond.
@@ -28,8 +32,8 @@ const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 /// them is in use.
 ///
 /// A cluster is made when a service or a workload is first asked for, and forgotten when the mesh has none
-/// such any more or nobody asks for an hour. There are never more than ports of services, and subsets that
-/// routes name; a workload may be asked for any port, but only so many are remembered.
+/// such any more or nobody asks for long. There are never more than ports of services, and subsets that
+/// routes name, and so many ports of each workload.
 pub(in crate::waypoint) struct Endpoints {
     pub(super) clock: Clock,
     pub(super) chance: Chance,
@@ -207,7 +211,13 @@ impl Endpoints {
         let now = self.clock.now();
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
         clusters.retain(|_, of| {
-            of.retain(|cluster| !cluster.is_unused(FORGOTTEN, now));
+            of.retain(|cluster| {
+                let time = match cluster.to {
+                    Addressee::Service(_) => FORGOTTEN,
+                    Addressee::Workload { .. } => FORGOTTEN_ALONE,
+                };
+                !cluster.is_unused(time, now)
+            });
             !of.is_empty()
         });
         clusters.values().flatten().cloned().collect()

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -422,6 +423,55 @@ async fn a_workload_by_itself_is_asked_however_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_workload_by_itself_is_reached_by_what_it_was_asked_for() {
+    let mut world = named(&["both", "named", "far"]);
+    let mut both = workload("both", "10.0.1.1");
+    both.addresses
+        .push("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets().to_vec());
+    let by_name = Workload {
+        addresses: Vec::new(),
+        hostname: "named.test".to_owned(),
+        tunnel_protocol: TunnelProtocol::None.into(),
+        ..workload("named", "10.0.1.2")
+    };
+    let far = Workload {
+        network: "remote".to_owned(),
+        ..workload("far", "10.0.1.3")
+    };
+    world.workloads(&[both, by_name, far]);
+    let way = |uid: &str, address: Option<&str>| {
+        let to = Addressee::Workload {
+            workload: world.endpoints.workload(uid).unwrap(),
+            address: address.map(|address| address.parse().unwrap()),
+        };
+        let state = world
+            .cluster(&Order {
+                to,
+                port: 9000,
+                ..world.order()
+            })
+            .state();
+        let site = state.by_uid().get(uid).map(|target| Arc::clone(&target.site));
+        site.map(|site| match &site.way {
+            Way::Tunnel(stretch) => format!("{:?} {}", stretch.peer, stretch.authority),
+            way => format!("{way:?}"),
+        })
+    };
+    for (uid, address, expected) in [
+        ("both", Some("10.0.1.1"), Some("Addr(10.0.1.1:15008) 10.0.1.1:9000")),
+        (
+            "both",
+            Some("2001:db8::1"),
+            Some("Addr([2001:db8::1]:15008) [2001:db8::1]:9000"),
+        ),
+        ("named", None, Some("Plain(Name(\"named.test\", 9000))")),
+        ("far", Some("10.0.1.3"), None),
+    ] {
+        assert_eq!(way(uid, address).as_deref(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_workload_by_itself_is_asked_again_only_if_it_heard_nothing() {
     let log = Log::default();
     let mut world = World::new(false, [("one", App::answering(503, "one", &log))]);
@@ -438,7 +488,13 @@ async fn only_so_many_ports_of_a_workload_are_remembered() {
     for port in 1..=1000 {
         world.cluster(&alone(&world, "one", port));
     }
-    assert!(world.endpoints.known() <= 64);
+    assert_eq!(world.endpoints.known(), 16);
+    world.cluster(&world.order());
+    tokio::select! {
+        () = world.endpoints.keep() => {}
+        () = tokio::time::sleep(Duration::from_secs(6 * 60)) => {}
+    }
+    assert_eq!(world.endpoints.known(), 1, "the service");
 }
 
 #[tokio::test(start_paused = true)]
