@@ -8,10 +8,11 @@ use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTIC
 use hyper::{Response, StatusCode};
 
 use super::body::{self, Body};
-use super::external::Refused;
+use super::external::{Reason, Refused};
 use super::reply::Reply;
 use super::upstream::SendError;
 
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
 /// An answer of the waypoint's own, or of a program that it has asked, and why it is that.
@@ -99,6 +100,7 @@ impl Answer {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "RL", reason)
             .saying("local_rate_limited")
             .with(RETRY_AFTER, seconds.into())
+            .with(RATE_LIMITED, HeaderValue::from_static("true"))
     }
 
     /// With another status for gRPC.
@@ -131,11 +133,15 @@ impl Answer {
 
 impl From<Refused> for Answer {
     fn from(Refused { reply, reason }: Refused) -> Self {
-        Self {
+        let answer = Self {
             reply: Box::new(reply),
             grpc_status: None,
             flags: reason.flag().into(),
             reason: reason.details().to_owned(),
+        };
+        match reason {
+            Reason::Limited => answer.with(RATE_LIMITED, HeaderValue::from_static("true")),
+            _ => answer,
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) use self::edits::Edits;
 pub(super) use self::keys::Keys;
 use self::limits::Limits;
 pub(super) use self::limits::Within;
-pub(super) use self::refused::Refused;
+pub(super) use self::refused::{Reason, Refused};
 pub(super) use self::spans::{Attribute, Ended, Open, Spans};
 use crate::proxy::control_plane::DialSetupError;
 use crate::workers::Driver;

@@ -147,6 +147,7 @@ async fn a_call_too_many_is_told_so() {
         (Code::Unavailable, "local_rate_limited")
     );
     assert!(status.metadata().contains_key("retry-after"));
+    assert_eq!(status.metadata().get("x-envoy-ratelimited").unwrap(), "true");
     assert_eq!(cluster.one.asked(), 1);
 
     let counter = Scripted::counter(|_| RateLimitResponse {
@@ -163,5 +164,6 @@ async fn a_call_too_many_is_told_so() {
         (Code::ResourceExhausted, "100 % – come back")
     );
     assert_eq!(status.metadata().get("x-limit").unwrap(), "1 per day");
+    assert_eq!(status.metadata().get("x-envoy-ratelimited").unwrap(), "true");
     assert_eq!(cluster.one.asked(), 0);
 }
