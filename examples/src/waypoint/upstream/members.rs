@@ -41,9 +41,8 @@ fn of_service<'m>(
     ground.mesh.endpoints(&service.key).visit(|endpoint| {
         let workload = endpoint.workload();
         let is_fit = workload.is_healthy || service.balancing.allows_unhealthy;
-        let is_near = service.balancing.mode != Mode::Strict
-            || settings.places != Places::Unsaid
-            || distance(here, workload, service) == 0;
+        // Rules about places are for those that are left.
+        let is_near = service.balancing.mode != Mode::Strict || distance(here, workload, service) == 0;
         let is_member = settings
             .labels
             .iter()

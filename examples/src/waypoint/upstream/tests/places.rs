@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use mesh_identity::PeerPolicy;
 use mesh_policy::authz::Labels;
 use mesh_policy::traffic::upstream::{BackendTrafficPolicy, RetryConstraint};
-use mesh_policy::traffic::{BalanceRule, DestinationRule, HashKey, OutlierRule, Subset};
+use mesh_policy::traffic::{BalanceRule, DestinationRule, HashKey, LocalityRule, OutlierRule, Subset};
 use mesh_testkit::xds::{gateway, in_service, located, workload};
 use mesh_xds_types::workload::{TunnelProtocol, Workload, WorkloadStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -176,6 +176,25 @@ async fn near_endpoints_are_asked_until_too_many_of_them_are_ill() {
     // Five failures in a row, of three attempts each, are two requests.
     asked(&world, &order, 2).await;
     assert_eq!(asked(&world, &order, 20).await, counted(&[("far", 20)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_stay_on_a_node_does_whatever_rules_say_of_places() {
+    let mut world = named(&["near", "far"]);
+    let on = |node: &str, workload: Workload| Workload {
+        node: node.to_owned(),
+        ..located(workload, "r/z/s")
+    };
+    world.local(&[
+        on("here", workload("waypoint", "10.0.0.9")),
+        on("here", in_service(workload("near", "10.0.1.1"), "shop")),
+        on("there", in_service(workload("far", "10.0.1.2"), "shop")),
+    ]);
+    let mut order = world.order();
+    for places in [None, Some(LocalityRule::Ignored)] {
+        order.rule = rule(|policy| policy.balancer.get_or_insert_default().locality = places);
+        assert_eq!(asked(&world, &order, 20).await, counted(&[("near", 20)]));
+    }
 }
 
 /// Near endpoints are preferred, and none is ejected.

@@ -11,9 +11,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use mesh_policy::traffic::{BalanceRule, ConnectionLimits, DestinationRule, PortPolicy, Retries, Timeouts};
-use mesh_testkit::xds::{in_service, located, service, workload};
+use mesh_testkit::xds::{balancing, in_service, located, service, workload};
 use mesh_xds::store::{Identity, Service, Store};
-use mesh_xds_types::workload::Workload;
+use mesh_xds_types::workload::{self as wire, Workload};
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 
@@ -225,6 +225,18 @@ impl World {
         self.service = take(&self.endpoints, workloads, labels);
     }
 
+    /// Makes these the workloads, of which the service is to have those of the waypoint's own node only.
+    pub(super) fn local(&mut self, workloads: &[Workload]) {
+        let local = wire::Service {
+            load_balancing: Some(balancing(
+                wire::load_balancing::Mode::Strict,
+                &[wire::load_balancing::Scope::Node],
+            )),
+            ..service("shop", Some("10.96.0.1"))
+        };
+        self.service = take_with(&self.endpoints, &local, workloads, WorkloadLabels::default());
+    }
+
     /// The same, while others use this world; the service stays as it is.
     pub(super) fn relabel(&self, workloads: &[Workload], labels: WorkloadLabels) {
         take(&self.endpoints, workloads, labels);
@@ -288,8 +300,17 @@ fn alike(uids: &[&str]) -> Vec<Workload> {
 }
 
 fn take(endpoints: &Endpoints, workloads: &[Workload], labels: WorkloadLabels) -> Arc<Service> {
+    take_with(endpoints, &service("shop", Some("10.96.0.1")), workloads, labels)
+}
+
+fn take_with(
+    endpoints: &Endpoints,
+    service: &wire::Service,
+    workloads: &[Workload],
+    labels: WorkloadLabels,
+) -> Arc<Service> {
     let mut store = Store::new();
-    store.insert_service(&service("shop", Some("10.96.0.1"))).unwrap();
+    store.insert_service(service).unwrap();
     for workload in workloads {
         store.insert_workload(workload).unwrap();
     }
