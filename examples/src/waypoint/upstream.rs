@@ -116,8 +116,12 @@ impl<D: Dial> Upstream<D> {
         let Some(head) = Head::new(parts) else {
             return Err(before_any(Fault::Unwritable));
         };
-        let replay = Replay::new(body, self.kept(order));
-        for shadow in &order.shadows {
+        // What comes after an upgrade is no request, of which there could be copies; Envoy makes none.
+        let shadows = if head.is_upgrade() { &[][..] } else { &order.shadows };
+        let is_once = order.retries.as_ref().is_some_and(|retries| retries.attempts == 0);
+        let is_kept = !is_once || !shadows.is_empty();
+        let replay = Replay::new(body, if is_kept { REPLAY_BYTES } else { 0 });
+        for shadow in shadows {
             self.shadow(&head, &replay, shadow);
         }
         self.inner.send(&head, &replay, order).await
@@ -128,26 +132,18 @@ impl<D: Dial> Upstream<D> {
         self.inner.connections.close();
     }
 
-    fn kept(&self, order: &Order) -> usize {
-        let is_once = order.retries.as_ref().is_some_and(|retries| retries.attempts == 0);
-        if is_once && order.shadows.is_empty() {
-            0
-        } else {
-            REPLAY_BYTES
-        }
-    }
-
-    /// Sends a copy of a request, once all of its body is known.
+    /// Sends a copy of a request, once all of its body is known. Its host is the same, as in Istio since
+    /// 1.28.
     fn shadow(&self, head: &Head, replay: &Replay, shadow: &Shadow) {
-        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-            return tracing::debug!("request not mirrored: too many are");
-        };
-        let (head, whole) = (head.shadow(), replay.tap());
+        let (head, whole, room) = (head.clone(), replay.tap(), Arc::clone(&self.room));
         let (inner, order) = (Arc::clone(&self.inner), Order::from(shadow.clone()));
         self.shadows.start(async move {
-            let _place = place;
             let Ok(whole) = whole.await else {
                 return;
+            };
+            // A client that does not send all of its request has no place here.
+            let Ok(_place) = room.try_acquire() else {
+                return tracing::debug!("request not mirrored: too many are");
             };
             match inner.send(&head, &Replay::from(whole), &order).await {
                 Ok(sent) => ignore(sent).await,

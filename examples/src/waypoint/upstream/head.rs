@@ -1,4 +1,4 @@
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
+use hyper::header::{HOST, HeaderName, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
@@ -45,21 +45,9 @@ impl Head {
         })
     }
 
-    /// The same for who gets copies: Envoy tells those by their host. None goes on by another protocol,
-    /// which nobody here would speak.
-    pub(super) fn shadow(&self) -> Self {
-        let mut head = self.clone();
-        head.headers.remove(CONNECTION);
-        head.headers.remove(UPGRADE);
-        head.authority = self.authority.as_ref().and_then(|authority| {
-            let (host, port) = (authority.host(), authority.port());
-            let shadow = match port {
-                Some(port) => format!("{host}-shadow:{port}"),
-                None => format!("{host}-shadow"),
-            };
-            shadow.parse().ok()
-        });
-        head
+    /// Whether the connection is to go on by another protocol.
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.headers.contains_key(UPGRADE)
     }
 
     /// How long the client of a call waits.
@@ -120,25 +108,5 @@ mod tests {
             );
         }
         assert_eq!(head("/", &[]).write(1, true, ()).map(|_| ()), None);
-    }
-
-    #[test]
-    fn shadows_have_a_host_of_their_own() {
-        for (host, shadow) in [("shop", "shop-shadow"), ("shop:8080", "shop-shadow:8080")] {
-            let uri = format!("http://{host}/");
-            let copy = head(&uri, &[]).shadow().write(1, false, ()).unwrap();
-            assert_eq!(copy.headers()["host"], shadow);
-        }
-    }
-
-    #[test]
-    fn shadows_open_no_websockets() {
-        let head = head("http://shop/", &[("connection", "upgrade"), ("upgrade", "websocket")]);
-        assert!(head.write(1, false, ()).unwrap().headers().contains_key("upgrade"));
-        let copy = head.shadow().write(1, false, ()).unwrap();
-        assert_eq!(
-            copy.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-            ["host", "x-envoy-attempt-count"]
-        );
     }
 }

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::world::{App, Gone, Log, World, answer, get, in_turn, post, retries, rule};
 use crate::waypoint::body;
-use crate::waypoint::upstream::conditions;
 use crate::waypoint::upstream::error::Fault;
-use crate::waypoint::upstream::order::Shadow;
+use crate::waypoint::upstream::order::{Order, Shadow};
+use crate::waypoint::upstream::{MOST_SHADOWS, conditions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -281,23 +281,8 @@ impl hyper::body::Body for Endless {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn copies_go_to_a_host_of_their_own_and_nobody_waits_for_them() {
-    let hosts = Log::default();
-    let app = |name: &'static str| {
-        let hosts = hosts.clone();
-        App::http(move |request| {
-            let hosts = hosts.clone();
-            async move {
-                let (head, body) = request.into_parts();
-                let text = body.collect().await.map_err(|_| Gone)?.to_bytes();
-                let text: Bytes = text;
-                hosts.note(format!("{name} {:?} {}", head.headers["host"], text.len()));
-                Ok(answer(200, name))
-            }
-        })
-    };
-    let world = World::new(false, [("app", app("app"))]);
+/// What its requests are copied to is the service itself.
+fn mirrored(world: &World) -> Order {
     let mut order = world.order();
     order.shadows.push(Shadow {
         to: order.to.clone(),
@@ -307,13 +292,59 @@ async fn copies_go_to_a_host_of_their_own_and_nobody_waits_for_them() {
         policy: None,
         is_http2: false,
     });
+    order
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_are_like_requests_and_nobody_waits_for_them() {
+    let hosts = Log::default();
+    let app = |name: &'static str| {
+        let hosts = hosts.clone();
+        App::http(move |request| {
+            let hosts = hosts.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let text = body.collect().await.map_err(|_| Gone)?.to_bytes();
+                hosts.note(format!("{name} {:?} {}", head.headers["host"], text.len()));
+                Ok(answer(200, name))
+            }
+        })
+    };
+    let world = World::new(false, [("app", app("app"))]);
+    let order = mirrored(&world);
     assert_eq!(world.ask(post(1, "four"), &order).await.0, 200);
     tokio::time::sleep(SECOND).await;
-    assert_eq!(hosts.take(), ["app \"shop\" 4", "app \"shop-shadow\" 4"]);
+    assert_eq!(hosts.take(), ["app \"shop\" 4", "app \"shop\" 4"]);
     // What is too large to be kept is not copied.
     assert_eq!(world.ask(post(1, &"x".repeat(100_000)), &order).await.0, 200);
     tokio::time::sleep(SECOND).await;
     assert_eq!(hosts.take(), ["app \"shop\" 100000"]);
+    // Nor is what goes on by another protocol.
+    let mut upgrade = get(1);
+    for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket")] {
+        upgrade.headers_mut().insert(name, value.parse().unwrap());
+    }
+    assert_eq!(world.ask(upgrade, &order).await.0, 200);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(hosts.take(), ["app \"shop\" 0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_send_all_takes_no_place_of_copies() {
+    let log = Log::default();
+    let world = Arc::new(World::new(false, [("app", App::answering(200, "app", &log))]));
+    let order = Arc::new(mirrored(&world));
+    let mut stalled = JoinSet::new();
+    for _ in 0..MOST_SHADOWS {
+        let (world, order) = (Arc::clone(&world), Arc::clone(&order));
+        let request = Request::post("http://shop/a").body(body::Body::new(Endless(false)));
+        stalled.spawn(async move { world.send(request.unwrap(), &order).await.map(drop) });
+    }
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(world.ask(post(1, "!"), &order).await.0, 200);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(log.take(), ["app POST 1!", "app POST 1!"]);
+    assert!(stalled.try_join_next().is_none());
 }
 
 #[tokio::test(start_paused = true)]
