@@ -199,6 +199,14 @@ impl<L: Named> Series<L> {
         }
     }
 
+    pub(crate) fn has(&self, series: &L) -> bool {
+        self.known.contains(series)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// The series that is counted in. `is_claimed` says that the source's names are its own words.
     pub(crate) fn bounded(&mut self, of: L, is_claimed: bool) -> L {
         if self.known.contains(&of) {

@@ -43,7 +43,8 @@ pub(super) struct Parties {
 pub(super) struct Account {
     gateway: Arc<Gateway>,
     parties: Parties,
-    protocol: &'static str,
+    /// Whether it is a call of gRPC.
+    is_call: bool,
     head: Vec<(&'static str, Value)>,
     began: Instant,
     progress: Arc<Progress>,
@@ -64,7 +65,6 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn begin(client: &Client, stream: &Stream, head: &Parts, place: Option<Place>) -> Self {
-        let is_grpc = is_grpc(&head.headers);
         let text = |text: &str| Value::Text(text.chars().take(MAX_TOLD).collect());
         let line = |name: &str| {
             let value = head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -77,7 +77,7 @@ impl Account {
         };
         let authority = head.uri.authority().map(|authority| text(authority.as_str()));
         Self {
-            protocol: if is_grpc { "grpc" } else { "http" },
+            is_call: is_grpc(&head.headers),
             head: vec![
                 ("http.method", text(head.method.as_str())),
                 ("http.path", text(head.uri.path())),
@@ -145,7 +145,7 @@ impl Account {
     /// Tells the request when its answer has ended.
     pub(super) fn attach(mut self, stream: Arc<Stream>, mut response: Response<Body>) -> Response<Told> {
         self.status = response.status().as_u16();
-        self.grpc_status = grpc_status(response.headers());
+        self.grpc_status = self.call_status(response.headers());
         if self.is_head || is_bodiless(response.status()) {
             bare(&mut response, self.is_head);
         }
@@ -159,7 +159,7 @@ impl Account {
                 let data = frame.data_ref().map_or(0, Bytes::len);
                 self.progress.bytes.count_to_client(data);
                 if let Some(trailers) = frame.trailers_ref() {
-                    self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+                    self.grpc_status = self.call_status(trailers).or(self.grpc_status);
                 }
             }
             Some(Err(error)) => {
@@ -187,7 +187,7 @@ impl Account {
             source: self.parties.source.clone().of_any_pod(),
             destination: self.destination.clone().of_any_pod(),
             service: self.parties.service.clone(),
-            protocol: self.protocol,
+            protocol: if self.is_call { "grpc" } else { "http" },
             flags: self.flags.clone(),
             is_mutual_tls: true,
         };
@@ -213,6 +213,11 @@ impl Account {
             let name = name.to_owned();
             span.end(ended(name, record), duration);
         }
+    }
+
+    /// How a call has ended; nothing else has such a status, whatever an answer says.
+    fn call_status(&self, headers: &HeaderMap) -> Option<u32> {
+        grpc_status(headers).filter(|_| self.is_call)
     }
 
     fn record(&mut self, measures: Measures) -> Record {

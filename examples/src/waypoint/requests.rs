@@ -1,5 +1,6 @@
 //! Requests as they are counted.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,11 +11,21 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::proxy::labels::{Labels, Reporter};
+use crate::proxy::labels::{Labels, Reporter, ServiceName};
 use crate::proxy::metrics::{Named, Series};
 
 /// Series of one counter. Requests that would need more are counted without names.
 const MAX_SERIES: usize = 2_000;
+
+/// Those of them that one service may have by answers that are unusual: whoever answers could think of
+/// ever new ones.
+const MAX_UNUSUAL: usize = 100;
+
+/// What is usual without gRPC, where there is an answer.
+const USUAL: [u16; 26] = [
+    101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 409, 412, 422, 429, 500, 501,
+    502, 503, 504,
+];
 
 /// The last status of gRPC, and the one for what is none.
 const MAX_GRPC_STATUS: u32 = 16;
@@ -34,7 +45,14 @@ pub(super) struct Requests {
     duration: Histograms,
     received: Histograms,
     sent: Histograms,
-    series: Mutex<Series<RequestLabels>>,
+    known: Mutex<Known>,
+}
+
+/// The series that there are.
+struct Known {
+    series: Series<RequestLabels>,
+    /// How many of them there are by unusual answers of each service.
+    unusual: HashMap<Option<ServiceName>, usize>,
 }
 
 type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
@@ -78,15 +96,18 @@ impl Requests {
             duration,
             received,
             sent,
-            series: Mutex::new(Series::new(MAX_SERIES)),
+            known: Mutex::new(Known {
+                series: Series::new(MAX_SERIES),
+                unusual: HashMap::new(),
+            }),
         }
     }
 
     /// A request has ended. `is_claimed` says that its source's names are its own words.
     pub(super) fn count(&self, labels: RequestLabels, is_claimed: bool, measures: Measures) {
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = series.bounded(labels.of_known_statuses(), is_claimed);
-        drop(series);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = known.bounded(labels.of_known_statuses(), is_claimed);
+        drop(known);
         self.total.get_or_create(&labels).inc();
         for (family, value) in [
             (&self.duration, measures.duration.as_secs_f64() * 1e3),
@@ -103,7 +124,42 @@ impl Requests {
     }
 }
 
+impl Known {
+    /// The series that is counted in.
+    fn bounded(&mut self, of: RequestLabels, is_claimed: bool) -> RequestLabels {
+        if of.is_usual() || self.series.has(&of) {
+            return self.series.bounded(of, is_claimed);
+        }
+        let service = of.labels.service.clone();
+        if self.unusual.get(&service).is_some_and(|count| *count >= MAX_UNUSUAL) {
+            return self.series.bounded(of.of_any_status(), is_claimed);
+        }
+        let before = self.series.len();
+        let bounded = self.series.bounded(of, is_claimed);
+        if self.series.len() > before {
+            *self.unusual.entry(service).or_default() += 1;
+        }
+        bounded
+    }
+}
+
 impl RequestLabels {
+    fn is_usual(&self) -> bool {
+        match self.grpc_status {
+            Some(_) => self.status == 200,
+            None => self.status == 0 || USUAL.contains(&self.status),
+        }
+    }
+
+    /// The same, of all statuses that are alike.
+    fn of_any_status(self) -> Self {
+        Self {
+            status: self.status / 100 * 100,
+            grpc_status: None,
+            ..self
+        }
+    }
+
     /// Whoever answers could think of ever new statuses: what is none counts as the one that says so
     /// little, as for clients of gRPC.
     fn of_known_statuses(self) -> Self {
@@ -132,8 +188,7 @@ impl Named for RequestLabels {
                 protocol: self.labels.protocol,
                 ..Labels::unnamed(Reporter::Waypoint, "-")
             },
-            status: self.status / 100 * 100,
-            grpc_status: None,
+            ..self.of_any_status()
         }
     }
 }
@@ -152,41 +207,76 @@ impl EncodeLabelSet for RequestLabels {
 mod tests {
     use super::*;
 
-    #[test]
-    fn statuses_cannot_take_all_memory() {
-        let requests = Requests::new();
-        let measures = Measures {
-            duration: Duration::from_millis(3),
-            received: 0,
-            sent: 7,
-        };
-        for number in 0..MAX_SERIES + 50 {
-            let labels = RequestLabels {
-                labels: Labels::unnamed(Reporter::Waypoint, "-"),
-                status: 200 + u16::try_from(number % 400).unwrap(),
-                grpc_status: Some(u32::try_from(number).unwrap()),
-            };
-            requests.count(labels, false, measures);
-        }
+    const NOTHING: Measures = Measures {
+        duration: Duration::from_millis(3),
+        received: 0,
+        sent: 7,
+    };
+
+    /// The lines of the counter.
+    fn series(requests: &Requests) -> Vec<String> {
         let mut text = String::new();
         requests.encode(&mut text).unwrap();
-        let total = text
-            .lines()
-            .filter(|line| line.starts_with("istio_requests_total{"))
-            .count();
-        assert!(total <= MAX_SERIES + 4, "{total}");
-        assert!(text.contains("reporter=\"waypoint\""));
+        let lines = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
+        lines.map(str::to_owned).collect()
+    }
+
+    fn answered(service: &str, status: u16, grpc_status: Option<u32>) -> RequestLabels {
+        let mut labels = Labels::unnamed(Reporter::Waypoint, "-");
+        labels.service = Some(ServiceName {
+            hostname: service.into(),
+            name: service.into(),
+            namespace: "shop".into(),
+        });
+        RequestLabels {
+            labels,
+            status,
+            grpc_status,
+        }
+    }
+
+    #[test]
+    fn endpoints_cannot_take_all_memory() {
+        let requests = Requests::new();
+        for number in 0..MAX_SERIES + 50 {
+            requests.count(answered(&format!("s{number}"), 200, None), false, NOTHING);
+        }
+        let series = series(&requests);
+        assert!(series.len() <= MAX_SERIES + 4, "{}", series.len());
+        assert!(series[0].contains("reporter=\"waypoint\""));
+    }
+
+    #[test]
+    fn an_endpoint_of_many_answers_takes_nobodys_series() {
+        let requests = Requests::new();
+        let codes = || [None].into_iter().chain((0..30).map(Some));
+        for status in 0..=999 {
+            for code in codes() {
+                requests.count(answered("spy", status, code), false, NOTHING);
+            }
+        }
+        let of_spy = series(&requests).len();
+        assert!(of_spy <= USUAL.len() + 1 + 17 + MAX_UNUSUAL + 7, "{of_spy}");
+        for code in codes() {
+            requests.count(answered("cart", 200, code), false, NOTHING);
+        }
+        requests.count(answered("cart", 418, None), false, NOTHING);
+        let series = series(&requests);
+        let of_cart = |what: &str| {
+            let found = series
+                .iter()
+                .find(|line| line.contains("\"cart\"") && line.contains(what));
+            found.map(|line| line.rsplit(' ').next().unwrap())
+        };
+        assert_eq!(of_cart("response_code=\"418\""), Some("1"));
+        assert_eq!(of_cart("grpc_response_status=\"16\""), Some("1"));
+        assert_eq!(of_cart("grpc_response_status=\"2\""), Some("14"));
     }
 
     /// Whoever thinks of ever new names takes nobody else's series.
     #[test]
     fn a_client_has_so_many_series_by_its_own_words() {
         let requests = Requests::new();
-        let measures = Measures {
-            duration: Duration::ZERO,
-            received: 0,
-            sent: 0,
-        };
         let count = |account: &str, workload: &str, is_claimed: bool| {
             let id = format!("spiffe://cluster.local/ns/shop/sa/{account}");
             let mut labels = Labels::unnamed(Reporter::Waypoint, "-");
@@ -197,18 +287,14 @@ mod tests {
                 status: 200,
                 grpc_status: None,
             };
-            requests.count(labels, is_claimed, measures);
+            requests.count(labels, is_claimed, NOTHING);
         };
         for number in 0..MAX_SERIES + 10 {
             count("spy", &format!("w{number}"), true);
         }
         count("cart", "cart", false);
-        let mut text = String::new();
-        requests.encode(&mut text).unwrap();
-        let of = |what: &str| {
-            let lines = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
-            lines.filter(|line| line.contains(what)).count()
-        };
+        let series = series(&requests);
+        let of = |what: &str| series.iter().filter(|line| line.contains(what)).count();
         assert!(of("/sa/spy") < MAX_SERIES / 10, "{}", of("/sa/spy"));
         assert_eq!(of("source_workload=\"cart\""), 1);
     }
