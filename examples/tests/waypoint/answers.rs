@@ -39,6 +39,8 @@ spec:
     directResponse: {status: 202, body: {string: told}}
   - match: [{uri: {prefix: /nothing}}]
     directResponse: {status: 204, body: {string: told}}
+  - match: [{uri: {prefix: /moved}}]
+    redirect: {uri: /elsewhere, redirectCode: 302}
   - route: [{destination: {host: till.shop.svc}}]
 ";
 
@@ -103,6 +105,16 @@ async fn faults_are_answered_in_the_way_of_calls() {
     assert_eq!(status(&of("/call", call).await), (200, Some("8".to_owned())));
     assert_eq!(status(&of("/call", "text/plain").await), (200, None));
     cluster.tells("a fault", |record| record["flags"] == "FI").await;
+    assert_eq!(status(&of("/moved", "text/plain").await), (302, None));
+    let moved = of("/moved", call).await;
+    assert_eq!(status(&moved), (200, Some("2".to_owned())));
+    assert_eq!(moved.headers()["location"], "http://till.shop.svc/elsewhere");
+    let direct = of("/direct", call).await;
+    assert_eq!(status(&direct), (200, Some("2".to_owned())));
+    assert_eq!(
+        (&direct.headers()["grpc-message"], &direct.body()[..]),
+        (&"told".parse().unwrap(), &b""[..])
+    );
     assert_eq!(cluster.one.asked(), 0);
 }
 

@@ -1,5 +1,6 @@
 //! What routes have become of a request.
 
+use bytes::Bytes;
 use hyper::header::{HeaderValue, LOCATION};
 use hyper::http::Extensions;
 use hyper::http::request::Parts;
@@ -7,7 +8,9 @@ use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri};
 use mesh_policy::authz::Permit;
-use mesh_policy::traffic::{Abort, AnswerEdits, Failed, Forward, Plan, Retries, RouteRequest, Rule, Step, Timeouts};
+use mesh_policy::traffic::{
+    Abort, AnswerEdits, EditHeaders, Failed, Forward, Plan, Retries, RouteRequest, Rule, Step, Timeouts,
+};
 use mesh_policy::{Known, RequestFacts, traffic::Choice};
 use mesh_xds::store::AppProtocol;
 use tokio::time::sleep;
@@ -23,6 +26,7 @@ use crate::waypoint::answer::Answer;
 use crate::waypoint::body::{self, Body};
 use crate::waypoint::client::Client;
 use crate::waypoint::headers::{self, Edited};
+use crate::waypoint::reply::Reply;
 use crate::waypoint::snapshot::{Destination, Routes, Served, Snapshot};
 use crate::waypoint::upstream::{Order, Shadow};
 
@@ -91,16 +95,18 @@ impl Passing<'_> {
                 status,
                 location,
                 answer,
-            } => redirected(status, &location, &answer),
-            Step::Respond { response: own, answer } => {
-                let mut response = Response::new(body::whole(own.body.to_vec()));
-                *response.status_mut() = status(own.status);
-                let mut edited = Edited(response.headers_mut());
-                for (name, value) in &own.headers {
-                    mesh_policy::traffic::EditHeaders::add(&mut edited, name, value);
+            } => {
+                let mut reply = Reply::bare(self::status(status));
+                let location = HeaderValue::from_bytes(&location).map_err(unwritable)?;
+                reply.headers.insert(LOCATION, location);
+                Ok(replied(reply, self.subject.is_call, &answer))
+            }
+            Step::Respond { response, answer } => {
+                let mut reply = Reply::bare(status(response.status)).saying(response.body.to_vec());
+                for (name, value) in &response.headers {
+                    Edited(&mut reply.headers).add(name, value);
                 }
-                answer.apply(&mut edited);
-                Ok(Ending::Answer(response))
+                Ok(replied(reply, self.subject.is_call, &answer))
             }
             Step::Forward(forward) => self.send(Some((choice.rule(), forward)), account).await,
             Step::Fail(cause) => Err(failed(cause)),
@@ -264,13 +270,15 @@ fn aborted(abort: Abort) -> Answer {
     }
 }
 
-fn redirected(code: u16, location: &[u8], answer: &AnswerEdits<'_>) -> Result<Ending, Answer> {
-    let mut response = Response::new(body::whole(""));
-    *response.status_mut() = status(code);
-    let location = HeaderValue::from_bytes(location).map_err(unwritable)?;
-    response.headers_mut().insert(LOCATION, location);
-    answer.apply(&mut Edited(response.headers_mut()));
-    Ok(Ending::Answer(response))
+/// A rule's own answer, in the way of the request.
+fn replied(reply: Reply, is_call: bool, edits: &AnswerEdits<'_>) -> Ending {
+    let reply = match is_call {
+        true => reply.for_call(None),
+        false => reply,
+    };
+    let mut response = Response::<Bytes>::from(reply).map(body::whole);
+    edits.apply(&mut Edited(response.headers_mut()));
+    Ending::Answer(response)
 }
 
 fn switched(
