@@ -1053,6 +1053,18 @@ fn a_stand_in_takes_what_older_routes_ask_for_no_more_precisely() {
 }
 
 #[test]
+fn a_stand_in_keeps_no_other_kind_from_its_listener() {
+    let call = "  rules: [{matches: [{method: {service: a.B}}], backendRefs: [{name: a, port: 80}]}]";
+    let faulty = route("HTTPRoute", "faulty", "  rules: [{matches: [{path: {value: admin}}]}]");
+    let text = [GATEWAY.to_owned(), route("GRPCRoute", "calls", call), faulty];
+    let mut manifests = k8s::read("r.yaml", &text.join("---"), &Budget::new()).unwrap();
+    let rejected = manifests.rejected.pop().unwrap();
+    manifests.stand_in(&rejected);
+    let setup = Setup::of(manifests);
+    setup.check(&[("POST h/a.B/call", "a"), ("GET h/admin", "500")]);
+}
+
+#[test]
 fn what_the_api_does_not_have_is_refused_with_its_line() {
     for (rest, expected) in [
         ("  rules: [{matchs: []}]", "there is no field `spec.rules[0].matchs`"),

@@ -437,6 +437,8 @@ fn only_who_takes_requests_of_the_mesh_is_stood_in_for() {
         format!("gateways: edge, {route}"),
         format!("exportTo: m, {route}"),
         "http: a".to_owned(),
+        "htp: []".to_owned(),
+        "tcp: [], Http: []".to_owned(),
     ] {
         let text = of_all(&rest);
         assert_eq!(stood_in(&text).len(), 1, "{text}");

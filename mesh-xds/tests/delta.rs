@@ -256,6 +256,19 @@ fn a_part_is_made_while_the_one_before_it_is_applied() {
 }
 
 #[test]
+fn a_part_that_waits_for_another_is_not_late() {
+    let (mut server, id, mut client) = in_parts();
+    let (now, second) = (ManualClock::new().now(), Duration::from_secs(1));
+    let mut way = pushes(&mut server, id, &mut client).into_iter();
+    assert!(!server.is_stalled(id, now + 29 * second));
+    assert!(server.is_stalled(id, now + 31 * second));
+    client.settle(way.next().unwrap(), &[]);
+    server.receive(id, &client.next_request(now).unwrap()).unwrap();
+    assert!(!server.is_stalled(id, now + 59 * second));
+    assert!(server.is_stalled(id, now + 61 * second));
+}
+
+#[test]
 fn a_part_whose_answer_is_lost_ends_the_stream() {
     let (mut server, id, mut client) = in_parts();
     let (now, later) = (ManualClock::new().now(), Duration::from_secs(3600));

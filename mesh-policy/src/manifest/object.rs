@@ -232,7 +232,7 @@ impl Object {
     }
 
     /// All fields that are left.
-    pub(super) fn fields(&self) -> &[(String, Node)] {
+    pub(crate) fn fields(&self) -> &[(String, Node)] {
         &self.fields
     }
 

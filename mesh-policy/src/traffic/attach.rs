@@ -291,7 +291,11 @@ impl ListenerRoutes {
         if self.routes.iter().any(|other| other.id == route.id) {
             return Ok(());
         }
+        // What stands in for a route keeps nobody else's from the listener.
         let conflicts = |other: &&Arc<Route>| {
+            if other.is_stand_in() || route.is_stand_in() {
+                return false;
+            }
             let mut pairs = other
                 .hosts
                 .iter()

@@ -61,6 +61,11 @@ impl Route {
         self
     }
 
+    /// Whether it stands in for one that could not be read: it is older than any date.
+    pub(super) fn is_stand_in(&self) -> bool {
+        self.created.as_deref() == Some("")
+    }
+
     /// What comes first among routes that are alike otherwise: the older one, then the one whose
     /// name is less. Namespace and name are compared as one text, as the Gateway API has it: `a-b/c`
     /// is before `a/c`.

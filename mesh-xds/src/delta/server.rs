@@ -107,7 +107,8 @@ pub struct ClientId(u64);
 /// after each request and after each change of what is published, and closes streams that
 /// [are stalled](Self::is_stalled).
 ///
-/// One response of each type is under way to a client at any time.
+/// One response of each type is under way to a client at any time, or two parts of an answer to one
+/// of this crate's clients: it applies one while the other is made.
 ///
 /// Policies and manifests reach a client before the workloads and services that were published after
 /// them, and leave it after those that were removed before them. So publish policies first and remove
@@ -368,7 +369,8 @@ impl Server {
                 marks_parts,
                 withholds_removals,
                 nonce: self.nonces + 1,
-                overdue: now + self.config.answer_timeout,
+                now,
+                patience: self.config.answer_timeout,
             };
             let catalog = self.offer.to(audience, type_url);
             let watch = peer.watches.get_mut(type_url).filter(|_| !waits);

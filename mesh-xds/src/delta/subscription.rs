@@ -8,7 +8,7 @@ use mesh_xds_types::rpc::Status;
 use super::held::Held;
 use super::limits::{MAX_NAME_LENGTH, WILDCARD};
 
-/// Responses of a stream whose repetition is noticed. A server has one under way for each type.
+/// Responses of a stream whose repetition is noticed. A server has few under way for each type.
 const REMEMBERED_NONCES: usize = 32;
 
 /// Bytes of the explanation in a refusal. What is cut off is told by the count of resources.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mesh_xds_types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use prost_types::Any;
@@ -71,8 +71,9 @@ pub(super) struct Terms<'a> {
     pub(super) withholds_removals: bool,
     /// The number of the response.
     pub(super) nonce: u64,
-    /// When the answer is late.
-    pub(super) overdue: Instant,
+    pub(super) now: Instant,
+    /// How long an answer may take.
+    pub(super) patience: Duration,
 }
 
 /// A response on its way.
@@ -195,18 +196,23 @@ impl Watch {
         }
         self.stale = parcel.is_full;
         if parcel.resources.is_empty() && parcel.removed.is_empty() && !self.owes {
-            self.settled = Some(self.seen);
+            match self.outstanding.back_mut() {
+                Some(last) => last.brings = Some(self.seen),
+                None => self.settled = Some(self.seen),
+            }
             return None;
         }
         let is_part = parcel.is_full && terms.marks_parts;
         // Whoever was told that there is more waits for the last, should the rest be gone by then.
         self.owes = is_part;
         let nonce = format!("{:x}", terms.nonce);
+        // Nobody looks at it while something is before it.
+        let begun = self.outstanding.back().map_or(terms.now, |last| last.overdue);
         self.outstanding.push_back(Outstanding {
             nonce: nonce.clone(),
             is_part,
             brings: (!self.stale).then_some(self.seen),
-            overdue: terms.overdue,
+            overdue: begun + terms.patience,
         });
         Some(DeltaDiscoveryResponse {
             system_version_info: if is_part {

@@ -29,6 +29,9 @@ const MAX_MIRRORS: usize = 64;
 /// Keys that stand for fields of their own, and that Istio passes over as headers.
 const NO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
+/// The rules that are about no requests.
+const NO_HTTP: [&str; 2] = ["tcp", "tls"];
+
 pub(super) fn read(
     metadata: Metadata,
     mut spec: Object,
@@ -48,14 +51,16 @@ pub(super) fn read(
     }
     service.export_to = texts(spec.texts("exportTo")?);
     let rules = spec.objects("http")?;
-    if rules.is_empty() || !service.counts_in_mesh() {
+    // A field that nobody knows may be where its rules are.
+    let has_others = spec.fields().iter().any(|(name, _)| !NO_HTTP.contains(&&**name));
+    if (rules.is_empty() && !has_others) || !service.counts_in_mesh() {
         *claimed = None;
     }
     let mut route = Arc::unwrap_or_clone(service.route);
     for object in rules {
         route.rules.extend(rule(object, &namespace, scope)?);
     }
-    spec.refuse(&["tcp", "tls"])?;
+    spec.refuse(&NO_HTTP)?;
     spec.finish()?;
     service.route = route.shrunk().into();
     Ok(service)

@@ -76,15 +76,11 @@ impl LimitTable {
                 target: target.clone(),
             });
         }
-        entries.sort_by(|one, other| one.place().cmp(&other.place()));
-        let mut once: Vec<TargetLimits> = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let mut beside = once.iter().rev().take_while(|other| other.place() == entry.place());
-            if !beside.any(|other| other.policy.name == entry.policy.name) {
-                once.push(entry);
-            }
+        entries.sort_by(|one, other| one.key().cmp(&other.key()));
+        entries.dedup_by(|later, first| later.key() == first.key());
+        Self {
+            entries: entries.into(),
         }
-        Self { entries: once.into() }
     }
 
     /// The limits for requests to an object: a service; or a route, of which `rule` is the name of the
@@ -132,6 +128,11 @@ impl TargetLimits {
     /// What a rate limit service is asked about them.
     pub fn descriptors(&self) -> &Descriptors {
         &self.policy.descriptors
+    }
+
+    /// What there is one of: policies are in the namespace of what they limit.
+    fn key(&self) -> (Place<'_>, &str) {
+        (self.place(), &self.policy.name)
     }
 
     fn place(&self) -> Place<'_> {
