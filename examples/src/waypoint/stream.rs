@@ -51,6 +51,8 @@ struct Answer {
     content: Option<Answering>,
     /// The last byte of what came last, which follows by itself.
     rest: Bytes,
+    /// It was given out, and nobody has asked for more since: there may be no room for it.
+    is_rest_out: bool,
     /// Who waits for more of it.
     waker: Option<Waker>,
 }
@@ -205,22 +207,29 @@ impl Stream {
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut answer = self.lock();
-        let Answer { content, rest, waker } = &mut *answer;
+        let Answer {
+            content,
+            rest,
+            is_rest_out,
+            waker,
+        } = &mut *answer;
         let Some(Answering { body, account }) = content else {
             return Poll::Ready(Some(Err(BodyError::Idle)));
         };
-        if !rest.is_empty() {
+        *is_rest_out = !rest.is_empty();
+        if *is_rest_out {
             let frame = Some(Ok(Frame::data(std::mem::take(rest))));
             account.hear(frame.as_ref());
             return Poll::Ready(frame);
         }
-        let Poll::Ready(mut frame) = Pin::new(body).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(&mut *body).poll_frame(cx) else {
             let known = waker.take().filter(|waker| waker.will_wake(cx.waker()));
             *waker = known.or_else(|| Some(cx.waker().clone()));
             return Poll::Pending;
         };
         let data = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.data_mut());
-        if let Some(data) = data.filter(|data| self.is_http2 && data.len() > UNSEEN) {
+        let is_last = body.size_hint().lower() == 0;
+        if let Some(data) = data.filter(|data| self.is_http2 && is_last && data.len() > UNSEEN) {
             *rest = data.split_off(data.len() - 1);
         }
         account.hear(frame.as_ref());
@@ -236,7 +245,7 @@ impl Answer {
     /// Whether nothing more of it can come.
     fn is_whole(&self) -> bool {
         let is_over = |content: &Answering| content.body.is_end_stream();
-        self.rest.is_empty() && self.content.as_ref().is_some_and(is_over)
+        self.rest.is_empty() && !self.is_rest_out && self.content.as_ref().is_some_and(is_over)
     }
 
     fn size_hint(&self) -> SizeHint {

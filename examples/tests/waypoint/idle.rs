@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Caller, Cluster};
 use crate::withdrawal::{chat, echo};
 use crate::world::soon;
 
@@ -56,10 +57,8 @@ async fn who_takes_no_answer_is_not_waited_for() {
     assert!(answer.into_body().collect().await.is_err());
 }
 
-#[tokio::test]
-async fn an_answer_is_told_as_whole_when_there_was_a_window_for_it() {
-    let cluster = Cluster::start_with("", IDLE).await;
-    let caller = cluster.call("cart").await;
+/// An answer of which the client has room for one byte at a time.
+async fn narrow(caller: &Caller) -> (Response<Incoming>, impl Sized + use<>) {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.initial_stream_window_size(1);
     let tunnel = caller.open().await.unwrap();
@@ -68,9 +67,29 @@ async fn an_answer_is_told_as_whole_when_there_was_a_window_for_it() {
     tasks.spawn(connection);
     let request = Request::post("http://till.shop.svc/").body(Full::new(vec![b'a'; 2_000].into()));
     let answer = soon("answer", http2.send_request(request.unwrap())).await.unwrap();
+    (answer, (http2, tasks))
+}
+
+#[tokio::test]
+async fn an_answer_is_told_as_whole_when_there_was_a_window_for_it() {
+    let cluster = Cluster::start_with("", IDLE).await;
+    let caller = cluster.call("cart").await;
+    let (answer, _connection) = narrow(&caller).await;
     let record = cluster.tells("the end", |record| record["http.status"] == 200).await;
     assert_eq!(record["flags"], "SI", "{record}");
     assert!(answer.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_its_client_resets_is_not_told_as_whole() {
+    let cluster = Cluster::start("").await;
+    let caller = cluster.call("cart").await;
+    let (mut answer, _connection) = narrow(&caller).await;
+    let some = soon("a part", answer.body_mut().frame()).await.unwrap().unwrap();
+    assert_eq!(some.data_ref().map(Bytes::len), Some(1));
+    drop(answer);
+    let record = cluster.tells("the end", |record| record["http.status"] == 200).await;
+    assert_eq!(record["flags"], "DC", "{record}");
 }
 
 #[tokio::test]
