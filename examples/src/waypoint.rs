@@ -16,6 +16,7 @@ mod headers;
 mod http;
 mod inbound;
 mod labels;
+mod lifetime;
 mod objects;
 mod outlet;
 mod prefixed;

@@ -55,9 +55,10 @@ fn without_a_rule_there_are_no_limits_and_nothing_is_left_alone() {
     assert_eq!(settings.balance, Balance::new().panic_threshold(0));
     assert_eq!(settings.limits, Limits::new());
     assert_eq!((&settings.places, &settings.detection), (&Places::Unsaid, &None));
+    assert_eq!(settings.connect_timeout, seconds(10));
     assert_eq!(
-        (settings.connect_timeout, settings.idle_timeout),
-        (seconds(10), Some(seconds(3_600)))
+        (settings.idle_timeout, settings.tcp_idle_timeout),
+        (Some(seconds(3_600)), Some(seconds(3_600)))
     );
     assert_eq!(
         (settings.connection_age, settings.requests_per_connection),
@@ -194,6 +195,7 @@ fn limits_are_those_of_the_connection_pool() {
             settings.connect_timeout = Duration::from_millis(30);
             settings.connection_age = Some(seconds(7_200));
             settings.idle_timeout = Some(seconds(300));
+            settings.tcp_idle_timeout = Some(seconds(300));
             settings.requests_per_connection = Some(10);
             settings.streams_per_connection = Some(50);
         },
@@ -202,6 +204,13 @@ fn limits_are_those_of_the_connection_pool() {
         "connectionPool: {http: {idleTimeout: 0s, http2MaxRequests: 0}}",
         |settings| {
             settings.idle_timeout = None;
+        },
+    );
+    check(
+        "connectionPool: {tcp: {idleTimeout: 0s}, http: {idleTimeout: 5m}}",
+        |settings| {
+            settings.idle_timeout = Some(seconds(300));
+            settings.tcp_idle_timeout = None;
         },
     );
     for (budget, percent, at_least) in [

@@ -18,8 +18,8 @@ use crate::proxy::party::Party;
 use crate::proxy::plain::{self, PlainProgress};
 use crate::proxy::traffic::{Ends, Failure};
 
-/// Carries a tunnel to an endpoint until its end, or until policies do not let it pass any more. Who
-/// is not let pass, or where nobody can be reached, is reset.
+/// Carries a tunnel to an endpoint until its end, or for as long as policies let it pass and something
+/// moves. Who is not let pass, or where nobody can be reached, is reset.
 pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     let gateway = &client.worker.gateway;
     let snapshot = gateway.snapshot();
@@ -71,6 +71,7 @@ pub(super) async fn carry(client: &Client, stream: Prefixed<TunnelStream>) {
     let failure = tokio::select! {
         biased;
         refused = withdrawn(client, permit, renew) => Some(refused.into()),
+        over = passage.lifetime.over(&progress) => Some(over),
         copied = plain::copy(stream, passage.io, &progress) => copied.err().map(|error| Failure::of_connection(&error)),
     };
     traffic.end(failure);

@@ -1,10 +1,14 @@
 //! What is no HTTP.
 
+use std::sync::{Arc, Mutex};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::cluster::Cluster;
 use crate::policy::DENY_ADMIN;
-use crate::world::{free_addr, soon};
+use crate::shop::Shop;
+use crate::world::{App, eventually, free_addr, soon};
 
 const DENY_SPY: &str = "
 apiVersion: security.istio.io/v1
@@ -99,6 +103,52 @@ async fn bytes_do_not_get_round_what_is_said_about_requests() {
         let cluster = Cluster::start_with("", &config).await;
         assert_eq!(is_carried(&cluster, "cart").await, expected, "{services}");
     }
+}
+
+const IMPATIENT: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: till, namespace: shop}
+spec:
+  host: till.shop.svc
+  trafficPolicy: {connectionPool: {tcp: {LIMIT: 1s}, http: {idleTimeout: 1h}}}
+";
+
+/// Listens, and notes how clients end.
+async fn listen(mut tcp: TcpStream, ends: Arc<Mutex<Vec<bool>>>) {
+    let end = tcp.read_to_end(&mut Vec::new()).await;
+    ends.lock().unwrap().push(end.is_ok());
+}
+
+#[tokio::test]
+async fn bytes_end_when_nothing_moves_or_they_are_old() {
+    let ends = Arc::<Mutex<Vec<bool>>>::default();
+    let noted = Arc::clone(&ends);
+    let cluster = Cluster::start_before(async |ip| Shop {
+        app: App::start_at(ip, move |tcp| listen(tcp, Arc::clone(&noted))).await,
+        asked: Arc::default(),
+    })
+    .await;
+    let caller = cluster.call("cart").await;
+    for (changes, (limit, expected)) in [
+        ("idleTimeout", "nothing moved for 1 s"),
+        ("maxConnectionDuration", "open for 1 s"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        cluster.change(&IMPATIENT.replace("LIMIT", limit), changes + 1).await;
+        let mut tunnel = caller.open().await.unwrap();
+        tunnel.write_all(b"hello, no HTTP").await.unwrap();
+        let end = soon("end", tunnel.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_err(), "{end:?}");
+        cluster.tells("the end", |record| record["error"] == expected).await;
+        eventually("the other end", async || {
+            (ends.lock().unwrap().len() > changes).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(*ends.lock().unwrap(), [false, false]);
 }
 
 #[tokio::test]

@@ -215,6 +215,8 @@ pub struct ConnectionLimits {
     pub connection_age: Option<Duration>,
     /// How long one may be idle. Istio's default is 1 h.
     pub idle_timeout: Option<Duration>,
+    /// How long one of HTTP may be idle, where that is another time.
+    pub http_idle_timeout: Option<Duration>,
     /// Requests that wait for a connection.
     pub pending_requests: Option<u32>,
     /// Requests that are under way, of all versions of HTTP.

@@ -107,17 +107,40 @@ pub(super) async fn deny(stage: &Stage, scene: &mut Scene) -> Result<(), Undecla
 }
 
 pub(super) async fn retry(stage: &Stage, scene: &mut Scene) -> Result<(), Undeclared> {
-    let before = stage.ratings.requests();
-    for _ in 0..POSTS {
-        let heard = stage.request(RATINGS, Method::POST, None).await?;
-        check("every request is answered", heard.status() == 200, &heard.body)?;
-    }
+    let (before, seen) = (stage.ratings.requests(), stage.cluster.waypoint.log.count());
+    let mut sent = 0;
+    let again = until("a request that is tried again", async || {
+        for _ in 0..POSTS {
+            let heard = stage.request(RATINGS, Method::POST, None).await?;
+            check("every request is answered", heard.status() == 200, &heard.body)?;
+        }
+        sent += POSTS;
+        let attempts = until("the access log", async || {
+            let attempts = attempts(stage, seen);
+            Ok((attempts.len() == sent).then_some(attempts))
+        })
+        .await?;
+        let again = attempts.into_iter().filter(|attempts| *attempts > 1).count();
+        Ok((again > 0).then_some(again))
+    })
+    .await?;
     let executed = stage.ratings.requests() - before;
-    check("no request is executed twice", executed == POSTS, &executed.to_string())?;
+    check("no request is executed twice", executed == sent, &executed.to_string())?;
     scene.fact(format!(
-        "{POSTS} of {POSTS} POST requests succeeded, and the replica that works executed {executed}: none twice"
+        "{sent} of {sent} POST requests succeeded, and the replica that works executed {executed}: none twice"
+    ));
+    scene.fact(format!(
+        "the waypoint's access log shows the retries: {again} of {sent} took more than one attempt"
     ));
     Ok(())
+}
+
+/// How often each POST was tried that the waypoint's access log tells of after so many lines.
+fn attempts(stage: &Stage, seen: usize) -> Vec<u64> {
+    let is_post = |line: &serde_json::Value| line.get("http.method").is_some_and(|method| method == "POST");
+    let lines = stage.cluster.waypoint.log.all(seen, is_post);
+    let attempts = lines.iter().filter_map(|line| line.get("attempts")?.as_u64());
+    attempts.collect()
 }
 
 pub(super) async fn limit(stage: &Stage, scene: &mut Scene) -> Result<(), Undeclared> {

@@ -61,7 +61,6 @@ impl Opening {
                 return None;
             }
         }
-        headers::end_to_end(lines);
         match self.is_http2 {
             true => *response.status_mut() = StatusCode::OK,
             false => headers::set_websocket(lines),

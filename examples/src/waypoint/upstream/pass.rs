@@ -18,6 +18,7 @@ use super::order::Order;
 use super::state::{Chosen, State};
 use super::tried::Tried;
 use super::{Inner, PENALTY, Upstream, before_any};
+use crate::waypoint::lifetime::Lifetime;
 
 /// How many endpoints are tried for a connection.
 const TRIES: u32 = 3;
@@ -26,6 +27,7 @@ const TRIES: u32 = 3;
 pub(in crate::waypoint) struct Passage<Io> {
     pub(in crate::waypoint) io: Io,
     pub(in crate::waypoint) endpoint: Arc<Workload>,
+    pub(in crate::waypoint) lifetime: Lifetime,
     _in_flight: InFlight,
     _place: Permit,
 }
@@ -97,6 +99,10 @@ async fn reach<D: Dial>(
     Ok(Passage {
         io,
         endpoint: Arc::clone(&target.site.workload),
+        lifetime: Lifetime {
+            age: state.settings.connection_age,
+            idle: state.settings.tcp_idle_timeout,
+        },
         _in_flight: in_flight,
         _place: permit,
     })

@@ -252,7 +252,7 @@ fn limits(mut object: Object) -> Result<ConnectionLimits, Problem> {
         limits.requests_per_connection = count(&mut http, "maxRequestsPerConnection")?;
         limits.retries = count(&mut http, "maxRetries")?;
         limits.streams = count(&mut http, "maxConcurrentStreams")?;
-        limits.idle_timeout = http.mapped("idleTimeout", duration::istio)?.or(limits.idle_timeout);
+        limits.http_idle_timeout = http.mapped("idleTimeout", duration::istio)?;
         http.refuse(&["h2UpgradePolicy", "useClientProtocol"])?;
         http.finish()?;
     }

@@ -46,8 +46,11 @@ pub struct Settings {
     pub detection: Option<Detection>,
     /// How long making a connection may take. Default: 10 s.
     pub connect_timeout: Duration,
-    /// How long a connection may be idle; `None` is without end. Default: 1 h.
+    /// How long a connection of HTTP may be idle; `None` is without end. Default: 1 h.
     pub idle_timeout: Option<Duration>,
+    /// How long nothing may move on a connection for what is no HTTP; `None` is without end.
+    /// Default: 1 h.
+    pub tcp_idle_timeout: Option<Duration>,
     /// How long a connection may last; `None`, the default, is without end.
     pub connection_age: Option<Duration>,
     /// How many requests a connection may be used for; `None`, the default, is any number.
@@ -139,6 +142,7 @@ impl From<Merged> for Settings {
             warmup,
         } = port.balancer.unwrap_or_default();
         let limits = port.limits.unwrap_or_default();
+        let tcp_idle_timeout = limits.idle_timeout.unwrap_or(Duration::from_secs(3_600));
         let panic = port.outliers.as_ref().map_or(0, |rule| rule.min_health_percent);
         let balance = Balance::new().panic_threshold(panic.into());
         let warms = matches!(
@@ -160,7 +164,8 @@ impl From<Merged> for Settings {
             limits: breaker(&limits, retry_budget.as_ref()),
             detection: port.outliers.as_ref().map(detection),
             connect_timeout: limits.connect_timeout.unwrap_or(Duration::from_secs(10)),
-            idle_timeout: some(limits.idle_timeout.unwrap_or(Duration::from_secs(3_600))),
+            idle_timeout: some(limits.http_idle_timeout.unwrap_or(tcp_idle_timeout)),
+            tcp_idle_timeout: some(tcp_idle_timeout),
             connection_age: limits.connection_age.and_then(some),
             requests_per_connection: limits.requests_per_connection,
             streams_per_connection: limits.streams,
