@@ -34,10 +34,10 @@ pub(super) struct Agreed {
 pub(super) async fn consult(
     client: &Client,
     set: &Arc<PolicySet>,
-    head: Parts,
-    content: Body,
+    request: Request<Body>,
     subject: &Subject,
 ) -> Result<Agreed, Answer> {
+    let (head, content) = request.into_parts();
     let mut agreed = Agreed {
         head,
         content,
