@@ -44,10 +44,10 @@ pub(super) async fn consult(
         providers: Vec::new(),
         _by_consulting: (),
     };
-    if set.providers().next().is_none() {
-        return Ok(agreed);
-    }
-    while let Some(provider) = next(client, set, &agreed, subject) {
+    // Once all have agreed whom policies name, nothing is left to be decided here.
+    while agreed.providers.len() < set.providers().count()
+        && let Some(provider) = next(client, set, &agreed, subject)
+    {
         agreed = ask(client, provider, agreed, subject, response).await?;
     }
     Ok(agreed)
