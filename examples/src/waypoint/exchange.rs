@@ -134,32 +134,33 @@ impl Exchange<'_> {
         let served = &*served;
         headers::set_forwarded(&mut head.headers, || headers::uuid(|| gateway.chance.draw()));
         account.identified(&head.headers);
-        let set = judge::policies(served)?;
-        let mut agreed = consult(self.client, set, head, content, &subject).await?;
-        let mut response = std::mem::take(&mut agreed.response);
+        let request = Request::from_parts(head, content);
+        let mut response = Vec::new();
         let is_call = subject.is_call;
-        let passed = self.pass(&snapshot, served, agreed, subject, &mut response, account);
+        let passed = self.pass(&snapshot, served, request, subject, &mut response, account);
         let passed = passed.await;
         let mut ending = passed.unwrap_or_else(|refused| Ending::Answer(refuse(refused, account, is_call)));
-        for edits in response {
+        // As an answer passes Envoy's filters: whoever was asked last comes first.
+        for edits in response.into_iter().rev() {
             edits.apply(ending.headers_mut());
         }
         Ok(ending)
     }
 
-    /// Has a request judged to which everybody agrees who was asked, and sends it on. Whoever is asked
-    /// then has a say in the answer, too.
+    /// Has everybody asked who has a say in a request, has it judged, and sends it on. Whoever agrees
+    /// has a say in the answer, too, even if that is another's refusal.
     async fn pass(
         &self,
         snapshot: &Snapshot,
         served: &Served,
-        mut agreed: Agreed,
+        request: Request<Body>,
         mut subject: Subject,
         response: &mut Vec<Edits>,
         account: &mut Account,
     ) -> Result<Ending, Answer> {
         let gateway = &self.client.worker.gateway;
         let set = judge::policies(served)?;
+        let mut agreed = consult(self.client, set, request, &subject, response).await?;
         let authenticator = served.guard.authenticator.as_ref().map_err(Answer::denied)?;
         gateway.keys.tried_for(|| authenticator.wanted_keys()).await;
         let (permit, authentication) = judge(self.client, set, authenticator, &agreed, &subject)?;

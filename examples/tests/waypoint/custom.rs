@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use mesh_xds_types::envoy_type::HttpStatus;
 use mesh_xds_types::ext_authz::check_response::HttpResponse;
 use mesh_xds_types::ext_authz::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use mesh_xds_types::rate_limit::RateLimitResponse;
+use mesh_xds_types::rate_limit::rate_limit_response::Code;
 use mesh_xds_types::rpc::Status;
 
 use crate::cluster::{Cluster, get, told};
+use crate::counted::limits;
 use crate::issuer::Issuer;
 use crate::nodes::identity;
-use crate::scripted::{Scripted, option};
+use crate::scripted::{Scripted, line, option};
 use crate::world::free_addr;
 
 pub const CUSTOM: &str = "
@@ -237,4 +240,44 @@ async fn whoever_a_change_concerns_is_asked_too() {
     assert_eq!(cluster.one.asked(), 0);
     assert_eq!(caller.get("/").await.status(), 200);
     assert_eq!((tiers.asked().len(), opa.asked().len()), (2, 2));
+}
+
+/// As in Envoy, where an answer passes the filters in reverse, one of a filter's own like any other.
+#[tokio::test]
+async fn whoever_is_asked_first_has_the_last_say_in_an_answer() {
+    let allowed_by = |name| {
+        allowed(OkHttpResponse {
+            response_headers_to_add: vec![option("x-by", name)],
+            ..OkHttpResponse::default()
+        })
+    };
+    let opa = Scripted::provider(move |_| allowed_by("opa")).await;
+    let second = Scripted::provider(move |question| match told_of(question) {
+        [_, "DELETE", _] => denied(),
+        _ => allowed_by("second"),
+    })
+    .await;
+    let counter = Scripted::counter(|_| RateLimitResponse {
+        overall_code: Code::Ok.into(),
+        response_headers_to_add: vec![line("x-by", "counter")],
+        ..RateLimitResponse::default()
+    })
+    .await;
+    let config =
+        provider(opa.addr, "") + &provider(second.addr, "").replace("opa", "second") + &limits(counter.addr, "");
+    let objects = CUSTOM.to_owned() + &CUSTOM.replace("opa", "second");
+    let cluster = Cluster::start_with(&objects, &config).await;
+    let caller = cluster.call("cart").await;
+    for (method, status, by) in [
+        ("GET", 200, &["counter", "second", "opa"][..]),
+        ("DELETE", 401, &["opa"]),
+    ] {
+        let mut request = get("/asked", &[("x-user", "ann")]);
+        *request.method_mut() = method.parse().unwrap();
+        let answer = caller.send(request).await;
+        assert_eq!(answer.status().as_u16(), status, "{method}");
+        let said = answer.headers().get_all("x-by").iter();
+        assert_eq!(said.collect::<Vec<_>>(), by, "{method}");
+    }
+    assert_eq!((opa.asked().len(), second.asked().len()), (2, 2));
 }

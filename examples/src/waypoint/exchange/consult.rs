@@ -22,34 +22,33 @@ pub(super) struct Agreed {
     /// As they have changed it.
     pub(super) head: Parts,
     pub(super) content: Body,
-    /// What is to be changed about the answer, whoever gives it.
-    pub(super) response: Vec<Edits>,
     /// Who was asked.
     pub(super) providers: Vec<Box<str>>,
     _by_consulting: (),
 }
 
 /// Asks the providers of those CUSTOM policies that a request matches: one after another, for what one
-/// changes about it may be what the next one's policies turn on.
+/// changes about it may be what the next one's policies turn on. What those who agree want changed about
+/// the answer, whoever gives it, goes to `response`.
 pub(super) async fn consult(
     client: &Client,
     set: &Arc<PolicySet>,
-    head: Parts,
-    content: Body,
+    request: Request<Body>,
     subject: &Subject,
+    response: &mut Vec<Edits>,
 ) -> Result<Agreed, Answer> {
+    let (head, content) = request.into_parts();
     let mut agreed = Agreed {
         head,
         content,
-        response: Vec::new(),
         providers: Vec::new(),
         _by_consulting: (),
     };
-    if set.providers().next().is_none() {
-        return Ok(agreed);
-    }
-    while let Some(provider) = next(client, set, &agreed, subject) {
-        agreed = ask(client, provider, agreed, subject).await?;
+    // Once all have agreed whom policies name, nothing is left to be decided here.
+    while agreed.providers.len() < set.providers().count()
+        && let Some(provider) = next(client, set, &agreed, subject)
+    {
+        agreed = ask(client, provider, agreed, subject, response).await?;
     }
     Ok(agreed)
 }
@@ -64,11 +63,16 @@ fn next(client: &Client, set: &Arc<PolicySet>, agreed: &Agreed, subject: &Subjec
     wanted.next().map(Box::from)
 }
 
-async fn ask(client: &Client, provider: Box<str>, before: Agreed, subject: &Subject) -> Result<Agreed, Answer> {
+async fn ask(
+    client: &Client,
+    provider: Box<str>,
+    before: Agreed,
+    subject: &Subject,
+    response: &mut Vec<Edits>,
+) -> Result<Agreed, Answer> {
     let Agreed {
         head,
         content,
-        mut response,
         mut providers,
         _by_consulting: (),
     } = before;
@@ -100,7 +104,6 @@ async fn ask(client: &Client, provider: Box<str>, before: Agreed, subject: &Subj
             Ok(Agreed {
                 head,
                 content: content.boxed(),
-                response,
                 providers,
                 _by_consulting: (),
             })
