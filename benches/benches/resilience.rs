@@ -44,7 +44,7 @@ fn set(algorithm: Algorithm, count: u32) -> EndpointSet<u32> {
         set.pick(Ask::new(), now, random(number.into()))
             .unwrap()
             .begin(now)
-            .finish(now + Duration::from_micros(u64::from(number % 3_000)));
+            .measure(now + Duration::from_micros(u64::from(number % 3_000)), Duration::ZERO);
     }
     // A third of the best level is ill, so that requests go to two levels.
     set.with_health(|endpoint| match endpoint.target() % 9 {
@@ -101,7 +101,7 @@ fn requests(c: &mut Criterion) {
             number += 1;
             let begun = now + Duration::from_micros(number);
             let request = set.pick(Ask::new(), begun, random(number)).unwrap().begin(begun);
-            request.finish(begun + Duration::from_micros(number % 3_000));
+            request.measure(begun + Duration::from_micros(number % 3_000), Duration::ZERO);
         });
     });
     let breaker = Breaker::new(Limits::new().requests(100));

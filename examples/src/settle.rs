@@ -18,7 +18,7 @@ const MAX_SETTLING: Duration = Duration::from_secs(2);
 
 /// Contents that were taken, and those that are yet to settle: tools write files piece by piece.
 pub(crate) struct Settling<T> {
-    taken: T,
+    taken: Option<T>,
     changing: Option<Changing<T>>,
 }
 
@@ -29,24 +29,31 @@ struct Changing<T> {
 
 impl<T: PartialEq> Settling<T> {
     pub(crate) fn new(taken: T) -> Self {
-        Self { taken, changing: None }
+        Self {
+            taken: Some(taken),
+            changing: None,
+        }
     }
 
     /// Takes what was read at `now`, and answers with it if it is new and was the same the last
     /// time, or if it has been another each time for too long.
     pub(crate) fn take(&mut self, contents: T, now: Instant) -> Option<&T> {
         let changing = self.changing.take();
-        if contents == self.taken {
+        if self.taken.as_ref() == Some(&contents) {
             return None;
         }
         let began = changing.as_ref().map_or(now, |changing| changing.began);
         let has_settled = changing.is_some_and(|changing| changing.contents == contents);
         if has_settled || now - began >= MAX_SETTLING {
-            self.taken = contents;
-            return Some(&self.taken);
+            return Some(self.taken.insert(contents));
         }
         self.changing = Some(Changing { contents, began });
         None
+    }
+
+    /// What was taken last was of no use: it is taken again, also if it is the same.
+    pub(crate) fn take_again(&mut self) {
+        self.taken = None;
     }
 }
 
@@ -75,6 +82,22 @@ mod tests {
     #[test]
     fn a_change_that_was_taken_back_is_none() {
         assert!(taken(&["b", "a", "b", "a", "a"]).is_empty());
+    }
+
+    #[test]
+    fn what_was_of_no_use_is_taken_again() {
+        let mut settling = Settling::new("a");
+        let mut take = |is_of_use: bool| {
+            let now = Instant::now();
+            let taken = [settling.take("b", now).is_some(), settling.take("b", now).is_some()];
+            if !is_of_use {
+                settling.take_again();
+            }
+            taken
+        };
+        assert_eq!(take(false), [false, true]);
+        assert_eq!(take(true), [false, true]);
+        assert_eq!(take(true), [false, false]);
     }
 
     #[test]

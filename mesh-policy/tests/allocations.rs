@@ -65,11 +65,14 @@ fn picks_allocate_nothing() {
         let allocations = allocation_counter::measure(|| {
             for number in 0..100 {
                 let ask = Ask::new().hash(Some(number << 50));
-                set.pick(ask, now, number).unwrap().begin(now).finish(now);
+                set.pick(ask, now, number)
+                    .unwrap()
+                    .begin(now)
+                    .measure(now, Duration::ZERO);
                 set.pick(ask.avoid(&avoided), now, number)
                     .unwrap()
                     .begin(now)
-                    .finish(now);
+                    .measure(now, Duration::ZERO);
             }
         });
         assert_eq!(allocations.count_total, 0, "{algorithm:?}");

@@ -219,7 +219,7 @@ fn weights_count_where_requests_under_way_do() {
             *begun.get_mut(picked.endpoint().target()).unwrap() += 1;
             under_way.push_back(picked.begin(now));
             if under_way.len() > 48 {
-                under_way.pop_front().unwrap().finish(now);
+                under_way.pop_front().unwrap().measure(now, Duration::ZERO);
             }
         }
         for (weight, begun) in begun {
@@ -242,7 +242,7 @@ fn a_slow_endpoint_gets_little_and_comes_back() {
             0 if now < Duration::from_secs(60) => Duration::from_millis(200),
             _ => Duration::from_micros(1_000 + random(number + 7) % 3_000),
         };
-        picked.begin(now).finish(now + took);
+        picked.begin(now).measure(now + took, Duration::ZERO);
         match now.as_secs() {
             10..60 => early[target] += 1,
             150.. => late[target] += 1,
@@ -290,7 +290,8 @@ fn who_stays_keeps_what_was_measured() {
     let ids: Vec<EndpointId> = second.endpoints().map(|(id, _)| id).collect();
     assert_eq!(ids[0], id);
     assert!(first.endpoints().all(|(old, _)| old != ids[1]));
-    request.finish(NOW);
+    request.measure(NOW, Duration::ZERO);
+    drop(request);
     assert_eq!(second.requests_under_way(id), Some(0));
     assert_eq!(first.requests_under_way(ids[1]), None);
 }
@@ -337,7 +338,7 @@ fn threads_lose_no_request() {
                         .pick(Ask::new(), NOW, random(number + thread * 99_991))
                         .unwrap()
                         .begin(NOW);
-                    request.finish(NOW + Duration::from_millis(number % 10));
+                    request.measure(NOW + Duration::from_millis(number % 10), Duration::ZERO);
                 }
             });
         }

@@ -125,10 +125,9 @@ impl Caller {
         let (mut client, connection) = Client::open(self.connect().await?, Version::Http1, &self.host).await?;
         let calling = async {
             loop {
-                let began = Instant::now();
+                let due = ticks.tick().await;
                 client.ask().await?;
-                self.times.record(began);
-                ticks.tick().await;
+                self.times.record(due);
             }
         };
         tokio::select! {
@@ -140,14 +139,13 @@ impl Caller {
     async fn call_on_new(self, first: Instant, period: Duration) -> io::Result<Infallible> {
         let mut ticks = interval_at(first, period);
         loop {
-            ticks.tick().await;
-            let began = Instant::now();
+            let due = ticks.tick().await;
             let (mut client, connection) = Client::open(self.connect().await?, Version::Http1, &self.host).await?;
             tokio::select! {
                 answered = client.ask() => answered?,
                 lost = connection => return Err(lost),
             }
-            self.times.record(began);
+            self.times.record(due);
         }
     }
 

@@ -13,7 +13,8 @@ use super::objects::Key;
 ///
 /// Compiles a directory of Kubernetes objects to the workloads, services and policies that node
 /// proxies ask for, follows the directory as it changes, and signs the certificates of the
-/// workloads. A file that is bad changes nothing: what was in force stays.
+/// workloads. A file that is bad changes nothing: what was in force stays. An object for waypoints
+/// alone is rejected by itself, and stays as it was.
 ///
 /// Prints one line on stderr when it is ready; RUST_LOG=info shows more. SIGTERM and SIGINT end it.
 /// Exit code 2: a flag or a file is bad.

@@ -60,7 +60,11 @@ fn keep_up(file: &Path, stamp: Stamp, mut view: impl View) {
             .clone()
             .and_then(|_| text(file).map_err(|error| error.to_string()));
         // Half of a mesh may lack policies. What is written meanwhile is seen by the next looks.
-        if Stamp::of(file).map_err(|error| error.to_string()) != *taken {
+        let is_half = Stamp::of(file).map_err(|error| error.to_string()) != *taken;
+        if is_half || text.is_err() {
+            settling.take_again();
+        }
+        if is_half {
             continue;
         }
         match text.and_then(|text| parse(file, &text).map_err(|error| error.to_string())) {

@@ -1,7 +1,8 @@
 //! Routes and policies as Kubernetes has them.
 //!
-//! A fault in an object leaves it as it was before. If it never was good, the requests that a route
-//! claimed fail; a policy could have kept somebody out, so that without it nobody is let in.
+//! A fault in an object leaves it as it was before, a permission by a ReferenceGrant too; one whose name
+//! cannot be read leaves all of its kind that its text has no more. If it never was good, the requests that a route claimed fail; a policy could have kept somebody out, so that
+//! without it nobody is let in. Of a route that is good the rules with a fault fail their requests.
 
 pub(super) mod folder;
 mod source;
@@ -9,10 +10,12 @@ mod source;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
+use mesh_policy::authz::{AuthorizationPolicy, RequestAuthentication};
 use mesh_policy::traffic::rate::RateLimitPolicy;
 use mesh_policy::traffic::upstream::BackendTrafficPolicy;
 use mesh_policy::traffic::{DestinationRule, ReferenceGrant, Route, VirtualService};
+use mesh_xds_types::traffic::Manifest;
+use prost::Message;
 
 pub(super) use self::folder::ObjectsError;
 use self::source::Source;
@@ -28,20 +31,28 @@ impl Objects {
     /// Takes what a file or resource says now. The answer tells what is wrong with it.
     pub(super) fn take(&mut self, name: &str, text: &str) -> Vec<String> {
         let source = Source::read(name, text, self.sources.get(name));
+        self.put(name, source)
+    }
+
+    /// Takes what a discovery server says of a resource now. The answer tells why it is refused. What is
+    /// new is not: what fails requests or lets nobody in is in force, and the server has to say when it
+    /// is gone.
+    pub(super) fn hear(&mut self, name: &str, message: &[u8]) -> Option<String> {
+        let is_new = !self.sources.contains_key(name);
+        let problems = match Manifest::decode(message) {
+            Ok(manifest) => self.take(name, &manifest.text),
+            Err(error) => {
+                let source = Source::unread(error.to_string(), self.sources.get(name));
+                self.put(name, source)
+            }
+        };
+        problems.into_iter().next().filter(|_| !is_new)
+    }
+
+    fn put(&mut self, name: &str, source: Source) -> Vec<String> {
         let problems = source.problems.clone();
         self.sources.insert(name.to_owned(), source);
         problems
-    }
-
-    /// Nobody can tell what a resource says now.
-    pub(super) fn unread(&mut self, name: &str, reason: String) {
-        let source = Source::unread(reason, self.sources.get(name));
-        self.sources.insert(name.to_owned(), source);
-    }
-
-    /// Whether a file or resource is there.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.sources.contains_key(name)
     }
 
     /// A file or resource is gone.
@@ -92,12 +103,6 @@ impl Objects {
         self.sources.values().flat_map(|source| &source.traffic.grants)
     }
 
-    /// The labels of namespaces, as far as they are known.
-    pub(super) fn namespaces(&self) -> impl Iterator<Item = (&str, &Labels)> {
-        let namespaces = self.sources.values().flat_map(|source| &source.namespaces);
-        namespaces.map(|(name, labels)| (&**name, labels))
-    }
-
     /// The labels of workloads, as far as they are known.
     pub(super) fn workloads(&self) -> WorkloadLabels {
         let workloads = self.sources.values().flat_map(|source| &source.workloads);
@@ -111,10 +116,12 @@ impl Objects {
         self.sources.values().find_map(|source| source.closed.as_deref())
     }
 
-    /// What is wrong with them.
-    pub(super) fn problems(&self) -> impl Iterator<Item = &str> {
-        let problems = self.sources.values().flat_map(|source| &source.problems);
-        problems.map(String::as_str)
+    /// What is wrong with them, and with rules of those that are taken.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        self.sources.values().flat_map(|source| {
+            let impaired = source.traffic.impaired.iter().map(ToString::to_string);
+            source.problems.iter().cloned().chain(impaired)
+        })
     }
 }
 
@@ -184,6 +191,45 @@ spec: {targetRefs: [{kind: Service, group: '', name: till}], rules: [{}]}
     }
 
     #[test]
+    fn a_rule_with_a_fault_is_told_of_and_its_route_is_taken() {
+        let rule = "{matches: [{path: {type: PathPrefix, value: /a}}], backends: []}";
+        let text = ROUTE.replace("rules: [", &format!("rules: [{rule}, "));
+        let mut objects = Objects::default();
+        assert_eq!(objects.take("a.yaml", &text), Vec::<String>::new());
+        let told = "HTTPRoute `shop/till`: a.yaml:7: there is no field `spec.rules[0].backends`";
+        assert_eq!(objects.problems().collect::<Vec<_>>(), [told]);
+        // It stays that way as long as its route does.
+        objects.take("a.yaml", &text.replace("PathPrefix, value: /}", "Prefix, value: /}"));
+        let problems: Vec<_> = objects.problems().collect();
+        assert!(problems.len() == 2 && problems[1] == told, "{problems:?}");
+        objects.take("a.yaml", ROUTE);
+        assert_eq!(objects.problems().count(), 0);
+    }
+
+    #[test]
+    fn a_grant_with_a_fault_stays_as_it_was_and_is_none_if_it_never_was_good() {
+        let text = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: shop, namespace: bank}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}]
+  to: [{group: '', kind: Service}]
+";
+        let bad = text.replace("to:", "too:");
+        let mut objects = Objects::default();
+        objects.take("a.yaml", &bad);
+        assert_eq!((objects.grants().count(), objects.problems().count()), (0, 1));
+        objects.take("a.yaml", text);
+        let before: Vec<_> = objects.grants().cloned().collect();
+        assert_eq!(before.len(), 1);
+        assert_eq!(objects.take("a.yaml", &bad).len(), 1);
+        assert!(objects.grants().eq(&before));
+        objects.take("a.yaml", &bad.replace("name: shop,", "name: other,"));
+        assert_eq!(objects.grants().count(), 0);
+    }
+
+    #[test]
     fn a_limit_with_a_fault_stays_as_it_was() {
         let text = "
 apiVersion: traffic.mesh.internal/v1
@@ -197,19 +243,59 @@ spec: {targetRefs: [{kind: Service, name: till}], limits: [{requests: 2}]}
         let problems = objects.take("a.yaml", &text.replace("requests: 2", "requests: two"));
         assert_eq!((before.len(), problems.len()), (1, 1));
         assert!(objects.rate_limits().eq(&before));
-        let problems = objects.take("a.yaml", &text.replace("name: till, ", ""));
-        assert_eq!(problems.len(), 1);
-        assert!(objects.rate_limits().eq(&before));
+    }
+
+    #[test]
+    fn an_object_that_lost_its_name_leaves_what_it_can_have_been_and_no_more() {
+        let limit = "
+apiVersion: traffic.mesh.internal/v1
+kind: RateLimitPolicy
+metadata: {name: NAME, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: till}], limits: [{requests: 2}]}
+";
+        let [a, b] = ["a", "b"].map(|name| limit.replace("NAME", name));
+        let mut objects = Objects::default();
+        assert_eq!(
+            objects.take("a.yaml", &format!("{a}---{b}---{ROUTE}")),
+            Vec::<String>::new()
+        );
+        let before: Vec<_> = objects.rate_limits().cloned().collect();
+
+        // All else in the file is as the file says: another limit, no route, a policy, and a fault.
+        let nameless = a.replace("name: a, ", "");
+        let now = b.replace("requests: 2", "requests: 3");
+        let bad = ROUTE
+            .replace("PathPrefix", "Prefix")
+            .replace("{name: till,", "{name: bad,");
+        let problems = objects.take("a.yaml", &format!("{nameless}---{now}---{POLICY}---{bad}"));
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        let mut limits: Vec<_> = objects.rate_limits().collect();
+        limits.sort_by_key(|policy| &policy.name);
+        assert_eq!(*limits[0], before[0]);
+        assert!(limits.len() == 2 && *limits[1] != before[1]);
+        assert_eq!(objects.policies().count(), 1);
+        let routes: Vec<_> = objects.routes().map(|route| &*route.id.name).collect();
+        assert_eq!(routes, ["bad"]);
+
+        objects.take("a.yaml", &format!("{now}---{POLICY}"));
+        assert_eq!((objects.rate_limits().count(), objects.problems().count()), (1, 0));
     }
 
     #[test]
     fn what_cannot_be_decoded_lets_nobody_in() {
         let mut objects = Objects::default();
-        objects.unread("a", "no message".to_owned());
-        assert_eq!(objects.closed(), Some("no message"));
-        objects.take("b", POLICY);
+        let good = Manifest {
+            text: POLICY.to_owned(),
+            ..Manifest::default()
+        };
+        let (good, bad) = (good.encode_to_vec(), [0xff]);
+        // It would not be told that this is gone, had it refused it.
+        assert_eq!(objects.hear("a", &bad), None);
+        let reason = objects.closed().unwrap().to_owned();
+        assert_eq!(objects.hear("b", &good), None);
         objects.remove("a");
-        objects.unread("b", "no message".to_owned());
+        assert_eq!(objects.closed(), None);
+        assert_eq!(objects.hear("b", &bad), Some(reason));
         assert_eq!((objects.policies().count(), objects.closed()), (1, None));
     }
 

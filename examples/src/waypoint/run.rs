@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_identity::{SpiffeId, provider};
 use mesh_xds::store::Identity;
-use mesh_xds_types::{ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, MANIFEST_TYPE_URL};
+use mesh_xds_types::{ADDRESS_TYPE_URL, MANIFEST_TYPE_URL};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -121,7 +121,7 @@ fn terms(config: &Config) -> Terms {
     }
 }
 
-/// What a discovery server is asked for.
+/// What a discovery server is asked for. Policies for nodes are not a waypoint's to enforce.
 fn subscription(config: &Config) -> Subscription {
     let Config { namespace, name, .. } = config;
     let id = format!("waypoint~0.0.0.0~{name}.{namespace}~{namespace}.svc.cluster.local");
@@ -130,7 +130,7 @@ fn subscription(config: &Config) -> Subscription {
         ("WORKLOAD_NAME", &**name),
         ("CLUSTER_ID", &*config.settings.cluster),
     ];
-    let mut all = vec![AUTHORIZATION_TYPE_URL, ADDRESS_TYPE_URL];
+    let mut all = vec![ADDRESS_TYPE_URL];
     if config.traffic.objects.is_empty() {
         all.push(MANIFEST_TYPE_URL);
     }

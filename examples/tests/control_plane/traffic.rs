@@ -1,5 +1,6 @@
 //! A waypoint that the control plane tells what to do.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -141,6 +142,15 @@ async fn a_route_and_a_policy_that_change_change_what_the_waypoint_does() {
     let svid = world.certificate().await;
     world.answers(&svid, "/", 302).await;
     world.answers(&svid, "/private", 403).await;
+    // Policies for nodes are nothing that it would have to wait for.
+    let dump = world.plane.dump().await;
+    let types = dump["nodes"][0]["types"].as_array().unwrap();
+    let types: BTreeSet<_> = types.iter().map(|known| known["type"].as_str().unwrap()).collect();
+    assert!(
+        types
+            .into_iter()
+            .eq(["istio.workload.Address", "mesh.traffic.v1.Manifest"])
+    );
 
     world.plane.change(&objects(301, "/secret")).await;
     world.answers(&svid, "/", 301).await;

@@ -19,7 +19,8 @@
 //!
 //! let picked = set.pick(Ask::new(), now, random)?;
 //! let request = picked.begin(now);
-//! request.finish(now + Duration::from_millis(3));
+//! request.measure(now + Duration::from_millis(3), Duration::ZERO);
+//! drop(request);
 //!
 //! // A retry goes elsewhere.
 //! let first = [picked.id()];

@@ -125,8 +125,10 @@ impl Listener {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReferenceGrant {
-    /// The namespace of what is referred to.
+    /// Its namespace, which is that of what is referred to.
     pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
     /// Who may refer.
     pub from: Vec<Referrer>,
     /// To what.
@@ -181,9 +183,13 @@ impl Referent {
 
 impl ReferenceGrant {
     /// A grant for what is in a namespace.
-    pub fn new(namespace: &str, from: Vec<Referrer>, to: Vec<Referent>) -> Self {
-        let namespace = namespace.into();
-        Self { namespace, from, to }
+    pub fn new(namespace: &str, name: &str, from: Vec<Referrer>, to: Vec<Referent>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            from,
+            to,
+        }
     }
 
     /// Whether a route may refer to a service.

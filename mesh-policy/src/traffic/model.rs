@@ -71,8 +71,13 @@ impl Route {
     /// is before `a/c`.
     pub(super) fn precedence(&self) -> impl Ord + use<> {
         let name = format!("{}/{}", self.id.namespace, self.id.name);
-        (self.created.is_none(), self.created.clone(), name)
+        by_age(self.created.clone(), name)
     }
+}
+
+/// What the older one of two objects is less by, and of those without a time the one whose name is.
+pub(super) fn by_age(created: Option<Box<str>>, name: impl Ord) -> impl Ord {
+    (created.is_none(), created, name)
 }
 
 /// Which route.

@@ -296,7 +296,7 @@ impl Proxy {
             admission,
         } = self.under_way[attempt].take().unwrap();
         let is_good = attempted.outcome == Outcome::Response(Response::new(200));
-        in_flight.finish_as(
+        in_flight.measure(
             now,
             if is_good {
                 Duration::ZERO

@@ -7,8 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mesh_policy::authz::k8s::{Object, Problem};
 use rustls::pki_types::UnixTime;
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::fields::{bad, missing};
 use super::{Key, Metadata};
@@ -77,17 +76,13 @@ pub(super) fn read(metadata: Metadata, mut object: Object) -> Result<Option<Secr
 /// The end of a token of Kubernetes, which is a JWT (RFC 7519 §4.1.4). Its signature is of no
 /// account: the directory says whose it is. What is no JWT is good for as long as it is there.
 fn expires(token: &str) -> Result<Option<UnixTime>, Unreadable> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: Option<Value>,
-    }
     let parts: Vec<_> = token.split('.').collect();
     let &[_, claims, _] = parts.as_slice() else {
         return Ok(None);
     };
     let claims = URL_SAFE_NO_PAD.decode(claims).ok();
-    let claims = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
-    let Some(Claims { exp: Some(exp) }) = claims else {
+    let claims: Option<Map<String, Value>> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+    let Some(exp) = claims.and_then(|mut claims| claims.remove("exp")) else {
         return Ok(None);
     };
     let seconds = exp.as_f64().filter(|seconds| *seconds >= 0.0).ok_or(Unreadable)?;
@@ -113,7 +108,9 @@ mod tests {
         );
         assert_eq!(end(&token(r#"{"exp":1700000000.75}"#)), Some(1_700_000_000));
         assert_eq!(end(&token(r#"{"exp":1.7e9}"#)), Some(1_700_000_000));
-        for odd in ["-1", "\"1900000000\"", "1e300", "[]", "true"] {
+        // Of two the last one counts, as for Kubernetes.
+        assert_eq!(end(&token(r#"{"exp":1,"exp":1900000000}"#)), Some(1_900_000_000));
+        for odd in ["null", "-1", "\"1900000000\"", "1e300", "[]", "true"] {
             expires(&token(&format!(r#"{{"exp":{odd}}}"#))).unwrap_err();
         }
         for opaque in [

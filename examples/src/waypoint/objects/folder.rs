@@ -51,13 +51,14 @@ fn keep_up(folders: &[PathBuf], mut known: Stamps, frame: &Frame) {
                 if reason != reported {
                     tracing::warn!(%reason, "routes and policies kept as they were");
                 }
-                settling = Settling::new(Err(reason.clone()));
+                settling.take_again();
                 reported = reason;
                 continue;
             }
         };
         // Half of a file may lack policies. What is written meanwhile is seen by the next looks.
         if look(folders).ok().as_ref() != Some(&stamps) {
+            settling.take_again();
             continue;
         }
         for reason in take(frame, &stamps, &texts) {

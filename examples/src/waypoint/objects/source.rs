@@ -1,14 +1,14 @@
 //! The objects of one text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use mesh_policy::Budget;
 use mesh_policy::authz::k8s::{Item, Object, Problem, Reader};
 use mesh_policy::authz::{AuthorizationPolicy, Labels, RequestAuthentication};
+use mesh_policy::traffic::Route;
 use mesh_policy::traffic::k8s::{self as traffic, Manifests, Rejected};
-use mesh_policy::traffic::{Route, RouteKind};
 
 /// What a file or resource says, or said when it was good.
 #[derive(Clone, Debug, Default)]
@@ -16,12 +16,11 @@ pub(super) struct Source {
     pub(super) policies: Vec<Arc<AuthorizationPolicy>>,
     pub(super) authentications: Vec<Arc<RequestAuthentication>>,
     pub(super) traffic: Manifests,
-    pub(super) namespaces: Vec<(String, Labels)>,
     /// By kind, namespace and name.
     pub(super) workloads: BTreeMap<Arc<str>, Arc<Labels>>,
     /// Why nobody may be let in.
     pub(super) closed: Option<String>,
-    /// What is wrong.
+    /// What is wrong, so that it is not taken.
     pub(super) problems: Vec<String>,
 }
 
@@ -35,11 +34,6 @@ impl Source {
             Ok(policies) => policies,
             Err(error) => return Self::unread(error.to_string(), before),
         };
-        // Which object it was cannot be told, so that all stays that could be it.
-        let mut nameless = traffic.rejected.iter().filter(|rejected| rejected.name.is_none());
-        if let Some((nameless, before)) = nameless.next().zip(before) {
-            return Self::unread(nameless.to_string(), Some(before));
-        }
         let mut source = Self {
             policies: policies.authorization.into_iter().map(Arc::new).collect(),
             authentications: policies.request_authentication.into_iter().map(Arc::new).collect(),
@@ -55,11 +49,21 @@ impl Source {
         }
         let nothing = Self::default();
         let before = before.unwrap_or(&nothing);
-        for rejected in std::mem::take(&mut source.traffic.rejected) {
-            source.problems.push(rejected.to_string());
-            if !keep(&mut source.traffic, &rejected, &before.traffic) {
+        let mut all_rejected = std::mem::take(&mut source.traffic.rejected);
+        source.problems.extend(all_rejected.iter().map(ToString::to_string));
+        // What one without a name can have been is known when all others have their place.
+        all_rejected.sort_by_key(|rejected| rejected.name.is_none());
+        for rejected in all_rejected {
+            let names = keep(&mut source.traffic, &rejected, &before.traffic);
+            if names.is_empty() {
                 source.traffic.stand_in(&rejected);
             }
+            let known = before.traffic.impaired.iter();
+            let known = known.filter(|known| {
+                let name = known.name.as_ref();
+                known.kind == rejected.kind && name.is_some_and(|name| names.contains(name))
+            });
+            source.traffic.impaired.extend(known.cloned());
         }
         source.adopt(before);
         source
@@ -68,7 +72,6 @@ impl Source {
     /// Takes what an object of Kubernetes' own is labelled with. Other kinds have no part in this.
     fn take(&mut self, item: Item, before: Option<&Self>) -> Result<(), Problem> {
         match (item.group(), &*item.kind) {
-            ("", "Namespace") => self.namespaces.push(namespace(item)?),
             ("", "Pod") | ("networking.istio.io", "WorkloadEntry") => {
                 let object: Arc<str> = workload(&item)?.into();
                 let kept = before.and_then(|before| before.workloads.get(&object).cloned());
@@ -121,13 +124,6 @@ fn adopt<'a, T: PartialEq + 'a, K: Eq + Hash>(
     }
 }
 
-/// The name of a namespace, and its labels.
-fn namespace(item: Item) -> Result<(String, Labels), Problem> {
-    let mut object = item.object;
-    let mut metadata = object.required_object("metadata")?;
-    Ok((metadata.required_text("name")?, of(&mut metadata)?))
-}
-
 /// What a workload's uid ends with.
 fn workload(item: &Item) -> Result<String, Problem> {
     let mut metadata = item.object.clone().required_object("metadata")?;
@@ -154,47 +150,69 @@ fn of(labelled: &mut Object) -> Result<Labels, Problem> {
     Ok(labels.unwrap_or_default().into_iter().collect())
 }
 
-/// Keeps what there was of an object, if that was good for anything.
-fn keep(kept: &mut Manifests, rejected: &Rejected, before: &Manifests) -> bool {
-    let Some((namespace, name)) = &rejected.name else {
-        return false;
-    };
-    let is_it = |route: &Route, kind: RouteKind| {
-        let id = &route.id;
-        let is_good = route.rules.is_empty() || route.rules.iter().any(|rule| rule.invalid.is_none());
-        id.kind == kind && id.namespace == *namespace && id.name == *name && is_good
-    };
-    let route = |kind| before.routes.iter().find(|route| is_it(route, kind)).cloned();
-    match &*rejected.kind {
-        "HTTPRoute" => add(&mut kept.routes, route(RouteKind::Http)),
-        "GRPCRoute" => add(&mut kept.routes, route(RouteKind::Grpc)),
-        "VirtualService" => {
-            let mut known = before.virtual_services.iter();
-            let found = known.find(|found| is_it(&found.route, RouteKind::VirtualService));
-            add(&mut kept.virtual_services, found.cloned())
-        }
-        "DestinationRule" => {
-            let mut known = before.destination_rules.iter();
-            let found = known.find(|rule| rule.namespace == *namespace && rule.name == *name);
-            add(&mut kept.destination_rules, found.cloned())
-        }
-        "RateLimitPolicy" => {
-            let mut known = before.rate_limits.iter();
-            let found = known.find(|policy| policy.namespace == *namespace && policy.name == *name);
-            add(&mut kept.rate_limits, found.cloned())
-        }
-        "XBackendTrafficPolicy" => {
-            let mut known = before.backend_policies.iter();
-            let found = known.find(|policy| policy.namespace == *namespace && policy.name == *name);
-            add(&mut kept.backend_policies, found.cloned())
-        }
-        _ => false,
+/// Keeps what there was of an object, if that was good for anything, and answers with its name. Which
+/// one it was that has no name now cannot be told, so that of its kind all stay that could be it.
+fn keep(kept: &mut Manifests, rejected: &Rejected, before: &Manifests) -> HashSet<ObjectName> {
+    fn of(route: &Route) -> Id<'_> {
+        (route.id.kind.name(), &route.id.namespace, &route.id.name)
     }
+    let is_good = |route: &Route| route.rules.is_empty() || route.rules.iter().any(|rule| rule.invalid.is_none());
+    let routes = before.routes.iter().filter(|route| is_good(route));
+    let services = before.virtual_services.iter().filter(|known| is_good(&known.route));
+    let mut names = HashSet::new();
+    names.extend(add(&mut kept.routes, routes, rejected, |route| of(route)));
+    names.extend(add(&mut kept.virtual_services, services, rejected, |service| {
+        of(&service.route)
+    }));
+    names.extend(add(
+        &mut kept.destination_rules,
+        &before.destination_rules,
+        rejected,
+        |rule| ("DestinationRule", &rule.namespace, &rule.name),
+    ));
+    names.extend(add(&mut kept.rate_limits, &before.rate_limits, rejected, |policy| {
+        ("RateLimitPolicy", &policy.namespace, &policy.name)
+    }));
+    names.extend(add(&mut kept.grants, &before.grants, rejected, |grant| {
+        ("ReferenceGrant", &grant.namespace, &grant.name)
+    }));
+    names.extend(add(
+        &mut kept.backend_policies,
+        &before.backend_policies,
+        rejected,
+        |policy| ("XBackendTrafficPolicy", &policy.namespace, &policy.name),
+    ));
+    names
 }
 
-/// Whether there was something to add.
-fn add<T>(list: &mut Vec<T>, found: Option<T>) -> bool {
-    let is_there = found.is_some();
+/// A namespace, and a name in it.
+type ObjectName = (Box<str>, Box<str>);
+
+/// A kind, a namespace and a name.
+type Id<'t> = (&'static str, &'t str, &'t str);
+
+/// Adds what a rejected object was, or can have been.
+fn add<'b, T: Clone + 'b>(
+    list: &mut Vec<T>,
+    before: impl IntoIterator<Item = &'b T>,
+    rejected: &Rejected,
+    id: fn(&T) -> Id<'_>,
+) -> Vec<ObjectName> {
+    let there: HashSet<Id<'_>> = list.iter().map(id).collect();
+    let is_it = |known: &&T| {
+        let (kind, namespace, name) = id(known);
+        let is_this = match &rejected.name {
+            Some(wanted) => (&*wanted.0, &*wanted.1) == (namespace, name),
+            None => !there.contains(&id(known)),
+        };
+        is_this && kind == rejected.kind
+    };
+    let found: Vec<T> = before.into_iter().filter(is_it).cloned().collect();
+    let names = found.iter().map(|known| {
+        let (_, namespace, name) = id(known);
+        (namespace.into(), name.into())
+    });
+    let names = names.collect();
     list.extend(found);
-    is_there
+    names
 }

@@ -90,7 +90,7 @@ fn named(services: &[Arc<Service>]) -> Named<'_> {
 fn problems(objects: &Objects, snapshot: &Snapshot, of_limits: Vec<String>) -> Vec<String> {
     let of_services = snapshot.served.values().flat_map(|served| &served.problems);
     let of_guards = snapshot.guards().flat_map(Guard::reasons).map(str::to_owned);
-    let all = objects.problems().map(str::to_owned).chain(of_limits);
+    let all = objects.problems().chain(of_limits);
     let all: BTreeSet<_> = all.chain(of_services.cloned()).chain(of_guards).collect();
     all.into_iter().collect()
 }
@@ -207,8 +207,9 @@ impl Cluster for Builder<'_> {
         service.is_some_and(|service| service.ports.iter().any(|mapping| mapping.service == port))
     }
 
-    fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
-        self.index.namespaces.get(namespace).copied()
+    /// Only who may be attached to a gateway's listeners goes by them.
+    fn namespace_labels(&self, _: &str) -> Option<&Labels> {
+        None
     }
 }
 

@@ -5,8 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_xds::delta::{Push, Refusal};
 use mesh_xds::store::{self, Store};
-use mesh_xds_types::traffic::Manifest;
-use prost::Message;
 use tokio::sync::watch;
 
 use super::Snapshot;
@@ -109,19 +107,8 @@ impl View for Frame {
         let mut refusals = Vec::new();
         for resource in push.resources() {
             let body = resource.resource.as_ref().map_or(&[][..], |body| &body.value);
-            let is_new = !parts.objects.has(&resource.name);
-            let problems = match Manifest::decode(body) {
-                Ok(manifest) => {
-                    let problems = parts.objects.take(&resource.name, &manifest.text);
-                    // What fails requests is in force, and the server has to say when it is gone.
-                    if is_new { Vec::new() } else { problems }
-                }
-                Err(error) => {
-                    parts.objects.unread(&resource.name, error.to_string());
-                    vec![error.to_string()]
-                }
-            };
-            refusals.extend(problems.into_iter().next().map(|reason| Refusal {
+            let refused = parts.objects.hear(&resource.name, body);
+            refusals.extend(refused.map(|reason| Refusal {
                 name: resource.name.clone(),
                 reason,
             }));

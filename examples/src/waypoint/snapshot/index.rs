@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use mesh_policy::authz::{self, AuthorizationPolicy, Labels, RequestAuthentication};
+use mesh_policy::authz::{self, AuthorizationPolicy, RequestAuthentication};
 use mesh_policy::traffic::attach::VirtualServices;
 use mesh_policy::traffic::upstream::{BackendTrafficPolicies, DestinationRules};
 use mesh_policy::traffic::{ReferenceGrant, Route};
@@ -44,7 +44,6 @@ pub(super) struct Index<'o> {
     pub(super) grants: Vec<ReferenceGrant>,
     pub(super) rules: DestinationRules,
     pub(super) backend_policies: BackendTrafficPolicies,
-    pub(super) namespaces: HashMap<&'o str, &'o Labels>,
     /// Why nobody may be let in.
     pub(super) closed: Option<Arc<str>>,
 }
@@ -68,7 +67,6 @@ impl<'o> Index<'o> {
             grants: objects.grants().cloned().collect(),
             rules: DestinationRules::new(&terms.root_namespace, objects.destination_rules().cloned()),
             backend_policies: BackendTrafficPolicies::new(objects.backend_policies().cloned()),
-            namespaces: objects.namespaces().collect(),
             closed: objects.closed().map(Into::into),
         }
     }

@@ -187,7 +187,7 @@ fn a_route_that_was_never_good_fails_what_it_claims() {
         };
         assert!(table.routes()[0].rules.iter().all(|rule| rule.invalid.is_some()));
     }
-    assert_eq!(world.built().problems.len(), 1);
+    assert_eq!(world.built().problems.len(), 2);
 }
 
 /// Workloads behind the waypoint, beside it, and its own.

@@ -110,23 +110,13 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// The request has its response, or was given up: the time that took is measured. Linkerd takes
-    /// the time until the first byte of the response.
+    /// The response has begun, or the request was given up: the time that took is measured, and the
+    /// request goes on counting until this is dropped. Linkerd takes the time until the first byte of
+    /// the response. What is dropped without this ends uncounted among response times.
     ///
-    /// What is dropped without this ends uncounted among response times.
-    pub fn finish(self, now: Duration) {
-        self.finish_as(now, Duration::ZERO);
-    }
-
-    /// The same for a request that counts as one that took no less than `penalty`, however soon its
-    /// response came: an endpoint that fails quickly is not a quick one. Linkerd has 5 s for
-    /// responses that are 429, 503 or any other 5xx, or what their `retry-after` asks for.
-    pub fn finish_as(self, now: Duration, penalty: Duration) {
-        self.measure(now, penalty);
-    }
-
-    /// The response has begun, and is measured as by [`finish_as`](Self::finish_as); the request goes
-    /// on counting, until this is dropped.
+    /// A request counts as one that took no less than `penalty`, however soon its response came: an
+    /// endpoint that fails quickly is not a quick one. Linkerd has 5 s for responses that are 429, 503
+    /// or any other 5xx, or what their `retry-after` asks for; zero is none.
     pub fn measure(&self, now: Duration, penalty: Duration) {
         let took = now.saturating_sub(self.began);
         self.load.measure(now, took.max(penalty));
@@ -149,9 +139,13 @@ mod tests {
         let load = Arc::new(Load::new(10 * SECOND));
         for (second, millis) in samples {
             let now = SECOND * *second as u32;
-            load.begin(now).finish(now + Duration::from_millis(*millis));
+            end(&load, now, Duration::from_millis(*millis));
         }
         load
+    }
+
+    fn end(load: &Arc<Load>, began: Duration, took: Duration) {
+        load.begin(began).measure(began + took, Duration::ZERO);
     }
 
     fn millis(load: &Load, now: Duration) -> f64 {
@@ -162,9 +156,9 @@ mod tests {
     fn slower_counts_at_once_and_faster_over_time() {
         let load = measured(&[(1, 100)]);
         assert!((millis(&load, SECOND) - 100.0).abs() < 0.1);
-        load.begin(2 * SECOND).finish(2 * SECOND + Duration::from_millis(500));
+        end(&load, 2 * SECOND, Duration::from_millis(500));
         assert!((millis(&load, 2 * SECOND) - 500.0).abs() < 0.1);
-        load.begin(12 * SECOND).finish(12 * SECOND + Duration::from_millis(100));
+        end(&load, 12 * SECOND, Duration::from_millis(100));
         let (old, expected) = ((-0.96_f64).exp(), 500.0 * (-0.96_f64).exp());
         assert!((millis(&load, 12_100 * SECOND / 1_000) - (expected + 100.0 * (1.0 - old))).abs() < 0.5);
     }
@@ -192,7 +186,8 @@ mod tests {
         drop(one);
         other.measure(SECOND, SECOND);
         assert_eq!(load.requests(), 2);
-        other.finish_as(SECOND, 5 * SECOND);
+        other.measure(SECOND, 5 * SECOND);
+        drop(other);
         assert_eq!(load.requests(), 1);
         assert!((millis(&load, SECOND) - 5_000.0).abs() < 1.0);
     }

@@ -97,5 +97,5 @@ pub(super) fn read_grant(metadata: &Metadata, mut spec: Object) -> Result<Refere
         object.finish()?;
     }
     spec.finish()?;
-    Ok(ReferenceGrant::new(&metadata.namespace, from, to))
+    Ok(ReferenceGrant::new(&metadata.namespace, &metadata.name, from, to))
 }

@@ -6,6 +6,7 @@ use std::{
 use crate::traffic::{
     by_host::ByHost,
     destination::{DestinationPolicy, DestinationRule},
+    model::by_age,
 };
 
 /// The DestinationRules of a mesh, found as Istio finds them.
@@ -25,7 +26,7 @@ impl DestinationRules {
     /// Rules, and the root namespace of their mesh: `istio-system` by default in Istio.
     pub fn new(root: &str, rules: impl IntoIterator<Item = impl Into<Arc<DestinationRule>>>) -> Self {
         let mut rules: Vec<Arc<DestinationRule>> = rules.into_iter().map(Into::into).collect();
-        rules.sort_by_cached_key(|rule| (rule.created.is_none(), rule.created.clone(), rule.name.clone()));
+        rules.sort_by_cached_key(|rule| by_age(rule.created.clone(), rule.name.clone()));
         let mut namespaces: HashMap<Box<str>, ByHost<Arc<DestinationRule>>> = HashMap::new();
         let mut places: BTreeMap<_, usize> = BTreeMap::new();
         for rule in rules {

@@ -1,6 +1,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use crate::{authz::TargetRef, traffic::retry};
+use crate::{
+    authz::TargetRef,
+    traffic::{model::by_age, retry},
+};
 
 /// How many attempts may be made again in a time: the Gateway API's `retryConstraint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +80,7 @@ impl BackendTrafficPolicies {
     /// Policies. Of several for a service the oldest counts, then the one whose name is less.
     pub fn new(policies: impl IntoIterator<Item = impl Into<Arc<BackendTrafficPolicy>>>) -> Self {
         let mut policies: Vec<Arc<BackendTrafficPolicy>> = policies.into_iter().map(Into::into).collect();
-        policies.sort_by_cached_key(|policy| (policy.created.is_none(), policy.created.clone(), policy.name.clone()));
+        policies.sort_by_cached_key(|policy| by_age(policy.created.clone(), policy.name.clone()));
         let mut services: HashMap<Box<str>, HashMap<_, _>> = HashMap::new();
         for policy in policies {
             let of_namespace = services.entry(policy.namespace.clone()).or_default();
