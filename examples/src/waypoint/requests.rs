@@ -61,8 +61,17 @@ type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RequestLabels {
     pub(super) labels: Labels,
-    pub(super) status: u16,
+    pub(super) status: Status,
     pub(super) grpc_status: Option<u32>,
+}
+
+/// What an answer's status is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Status {
+    /// The status itself; 0 where there is no answer.
+    Of(u16),
+    /// Any that begins so. Nothing is counted as a status that it was not.
+    Like(u16),
 }
 
 /// What is known of a request at its end.
@@ -145,16 +154,17 @@ impl Known {
 
 impl RequestLabels {
     fn is_usual(&self) -> bool {
-        match self.grpc_status {
-            Some(_) => self.status == 200,
-            None => self.status == 0 || USUAL.contains(&self.status),
+        match (self.status, self.grpc_status) {
+            (Status::Of(status), Some(_)) => status == 200,
+            (Status::Of(status), None) => status == 0 || USUAL.contains(&status),
+            (Status::Like(_), _) => true,
         }
     }
 
     /// The same, of all statuses that are alike.
     fn of_any_status(self) -> Self {
         Self {
-            status: self.status / 100 * 100,
+            status: self.status.alike(),
             grpc_status: None,
             ..self
         }
@@ -164,11 +174,36 @@ impl RequestLabels {
     /// little, as for clients of gRPC.
     fn of_known_statuses(self) -> Self {
         Self {
-            status: if self.status < 600 { self.status } else { 600 },
+            status: self.status.known(),
             grpc_status: self
                 .grpc_status
                 .map(|status| if status <= MAX_GRPC_STATUS { status } else { UNKNOWN }),
             ..self
+        }
+    }
+}
+
+impl Status {
+    fn alike(self) -> Self {
+        match self {
+            Self::Of(status) if status >= 100 => Self::Like(status / 100),
+            _ => self,
+        }
+    }
+
+    fn known(self) -> Self {
+        match self {
+            Self::Of(0 | 100..600) | Self::Like(_) => self,
+            Self::Of(_) => Self::Of(600),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(status) => write!(f, "{status}"),
+            Self::Like(begin) => write!(f, "{begin}xx"),
         }
     }
 }
@@ -230,7 +265,7 @@ mod tests {
         });
         RequestLabels {
             labels,
-            status,
+            status: Status::Of(status),
             grpc_status,
         }
     }
@@ -273,6 +308,27 @@ mod tests {
         assert_eq!(of_cart("grpc_response_status=\"2\""), Some("14"));
     }
 
+    /// That a service has many unusual answers need not be malice.
+    #[test]
+    fn nothing_is_counted_as_a_status_that_it_was_not() {
+        let requests = Requests::new();
+        for status in [400, 500] {
+            requests.count(answered("cart", status, None), false, NOTHING);
+        }
+        for status in (410..600).filter(|status| !USUAL.contains(status)) {
+            requests.count(answered("cart", status, None), false, NOTHING);
+        }
+        let series = series(&requests);
+        let counted = |code: &str| {
+            let code = format!("response_code=\"{code}\"");
+            let found = series.iter().find(|line| line.contains(&code));
+            found.map(|line| line.rsplit(' ').next().unwrap())
+        };
+        assert_eq!((counted("400"), counted("500")), (Some("1"), Some("1")));
+        assert_eq!((counted("418"), counted("599")), (Some("1"), None));
+        assert!(counted("5xx").is_some(), "{series:?}");
+    }
+
     /// Whoever thinks of ever new names takes nobody else's series.
     #[test]
     fn a_client_has_so_many_series_by_its_own_words() {
@@ -284,7 +340,7 @@ mod tests {
             labels.source.workload = workload.into();
             let labels = RequestLabels {
                 labels,
-                status: 200,
+                status: Status::Of(200),
                 grpc_status: None,
             };
             requests.count(labels, is_claimed, NOTHING);
@@ -304,7 +360,7 @@ mod tests {
     fn statuses_that_there_are_not_share_a_series() {
         let of = |status, grpc_status| RequestLabels {
             labels: Labels::unnamed(Reporter::Waypoint, "-"),
-            status,
+            status: Status::Of(status),
             grpc_status,
         };
         assert_eq!(of(601, None).of_known_statuses(), of(999, None).of_known_statuses());
