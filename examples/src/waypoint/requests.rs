@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text};
@@ -17,8 +17,8 @@ use crate::proxy::metrics::{Named, Series};
 /// Series of one counter. Requests that would need more are counted without names.
 const MAX_SERIES: usize = 2_000;
 
-/// Those of them that one service may have by answers that are unusual: whoever answers could think of
-/// ever new ones.
+/// Those of them that one service may have by answers that are unusual, or one workload that is asked for
+/// by itself: whoever answers could think of ever new ones.
 const MAX_UNUSUAL: usize = 100;
 
 /// What is usual without gRPC, where there is an answer.
@@ -51,8 +51,15 @@ pub(super) struct Requests {
 /// The series that there are.
 struct Known {
     series: Series<RequestLabels>,
-    /// How many of them there are by unusual answers of each service.
-    unusual: HashMap<Option<ServiceName>, usize>,
+    /// How many of them there are by unusual answers of each.
+    unusual: HashMap<Asked, usize>,
+}
+
+/// Whom requests are for.
+#[derive(PartialEq, Eq, Hash)]
+enum Asked {
+    Service(ServiceName),
+    Workload { namespace: Arc<str>, workload: Arc<str> },
 }
 
 type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
@@ -139,16 +146,28 @@ impl Known {
         if of.is_usual() || self.series.has(&of) {
             return self.series.bounded(of, is_claimed);
         }
-        let service = of.labels.service.clone();
-        if self.unusual.get(&service).is_some_and(|count| *count >= MAX_UNUSUAL) {
+        let asked = Asked::of(&of.labels);
+        if self.unusual.get(&asked).is_some_and(|count| *count >= MAX_UNUSUAL) {
             return self.series.bounded(of.of_any_status(), is_claimed);
         }
         let before = self.series.len();
         let bounded = self.series.bounded(of, is_claimed);
         if self.series.len() > before {
-            *self.unusual.entry(service).or_default() += 1;
+            *self.unusual.entry(asked).or_default() += 1;
         }
         bounded
+    }
+}
+
+impl Asked {
+    fn of(labels: &Labels) -> Self {
+        match &labels.service {
+            Some(service) => Self::Service(service.clone()),
+            None => Self::Workload {
+                namespace: Arc::clone(&labels.destination.namespace),
+                workload: Arc::clone(&labels.destination.workload),
+            },
+        }
     }
 }
 
@@ -327,6 +346,24 @@ mod tests {
         assert_eq!((counted("400"), counted("500")), (Some("1"), Some("1")));
         assert_eq!((counted("418"), counted("599")), (Some("1"), None));
         assert!(counted("5xx").is_some(), "{series:?}");
+    }
+
+    #[test]
+    fn a_workload_of_many_answers_takes_no_other_workloads_series() {
+        let requests = Requests::new();
+        let count = |workload: &str, status: u16| {
+            let mut labels = answered("", status, None);
+            labels.labels.service = None;
+            labels.labels.destination.workload = workload.into();
+            labels.labels.destination.namespace = "shop".into();
+            requests.count(labels, false, NOTHING);
+        };
+        (100..600).for_each(|status| count("spy", status));
+        count("cart", 418);
+        let series = series(&requests);
+        let is_of_cart = |line: &&String| line.contains("destination_workload=\"cart\"");
+        let of_cart = series.iter().find(is_of_cart).unwrap();
+        assert!(of_cart.contains("response_code=\"418\""), "{of_cart}");
     }
 
     /// Whoever thinks of ever new names takes nobody else's series.
