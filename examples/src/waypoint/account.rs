@@ -17,7 +17,7 @@ use super::external::{Attribute, Ended, Open};
 use super::gateway::Gateway;
 use super::headers::{REQUEST_ID, grpc_status, is_grpc};
 use super::progress::Progress;
-use super::requests::{Measures, RequestLabels};
+use super::requests::{Measures, RequestLabels, Status};
 use super::room::Place;
 use super::stream::{Stream, Told};
 use crate::proxy::access_log::{Record, Value};
@@ -193,7 +193,7 @@ impl Account {
         };
         let labels = RequestLabels {
             labels,
-            status: self.status,
+            status: Status::Of(self.status),
             grpc_status: self.grpc_status,
         };
         let measures = Measures {

@@ -57,7 +57,7 @@ impl Client {
         Ok(Self {
             worker: worker.clone(),
             port,
-            protocol: served.to.protocol(port),
+            protocol: served.to.protocol(&snapshot.mesh, port),
             caller: Caller::new(Some(&id), addr.map(|addr| addr.ip().to_canonical()), destination, port),
             parties: Parties {
                 source: source.unwrap_or_default().authenticated(Some(&id)),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text};
@@ -17,8 +17,8 @@ use crate::proxy::metrics::{Named, Series};
 /// Series of one counter. Requests that would need more are counted without names.
 const MAX_SERIES: usize = 2_000;
 
-/// Those of them that one service may have by answers that are unusual: whoever answers could think of
-/// ever new ones.
+/// Those of them that one service may have by answers that are unusual, or one workload that is asked for
+/// by itself: whoever answers could think of ever new ones.
 const MAX_UNUSUAL: usize = 100;
 
 /// What is usual without gRPC, where there is an answer.
@@ -51,8 +51,15 @@ pub(super) struct Requests {
 /// The series that there are.
 struct Known {
     series: Series<RequestLabels>,
-    /// How many of them there are by unusual answers of each service.
-    unusual: HashMap<Option<ServiceName>, usize>,
+    /// How many of them there are by unusual answers of each.
+    unusual: HashMap<Asked, usize>,
+}
+
+/// Whom requests are for.
+#[derive(PartialEq, Eq, Hash)]
+enum Asked {
+    Service(ServiceName),
+    Workload { namespace: Arc<str>, workload: Arc<str> },
 }
 
 type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
@@ -61,8 +68,17 @@ type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RequestLabels {
     pub(super) labels: Labels,
-    pub(super) status: u16,
+    pub(super) status: Status,
     pub(super) grpc_status: Option<u32>,
+}
+
+/// What an answer's status is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Status {
+    /// The status itself; 0 where there is no answer.
+    Of(u16),
+    /// Any that begins so. Nothing is counted as a status that it was not.
+    Like(u16),
 }
 
 /// What is known of a request at its end.
@@ -130,31 +146,44 @@ impl Known {
         if of.is_usual() || self.series.has(&of) {
             return self.series.bounded(of, is_claimed);
         }
-        let service = of.labels.service.clone();
-        if self.unusual.get(&service).is_some_and(|count| *count >= MAX_UNUSUAL) {
+        let asked = Asked::of(&of.labels);
+        if self.unusual.get(&asked).is_some_and(|count| *count >= MAX_UNUSUAL) {
             return self.series.bounded(of.of_any_status(), is_claimed);
         }
         let before = self.series.len();
         let bounded = self.series.bounded(of, is_claimed);
         if self.series.len() > before {
-            *self.unusual.entry(service).or_default() += 1;
+            *self.unusual.entry(asked).or_default() += 1;
         }
         bounded
     }
 }
 
+impl Asked {
+    fn of(labels: &Labels) -> Self {
+        match &labels.service {
+            Some(service) => Self::Service(service.clone()),
+            None => Self::Workload {
+                namespace: Arc::clone(&labels.destination.namespace),
+                workload: Arc::clone(&labels.destination.workload),
+            },
+        }
+    }
+}
+
 impl RequestLabels {
     fn is_usual(&self) -> bool {
-        match self.grpc_status {
-            Some(_) => self.status == 200,
-            None => self.status == 0 || USUAL.contains(&self.status),
+        match (self.status, self.grpc_status) {
+            (Status::Of(status), Some(_)) => status == 200,
+            (Status::Of(status), None) => status == 0 || USUAL.contains(&status),
+            (Status::Like(_), _) => true,
         }
     }
 
     /// The same, of all statuses that are alike.
     fn of_any_status(self) -> Self {
         Self {
-            status: self.status / 100 * 100,
+            status: self.status.alike(),
             grpc_status: None,
             ..self
         }
@@ -164,11 +193,36 @@ impl RequestLabels {
     /// little, as for clients of gRPC.
     fn of_known_statuses(self) -> Self {
         Self {
-            status: if self.status < 600 { self.status } else { 600 },
+            status: self.status.known(),
             grpc_status: self
                 .grpc_status
                 .map(|status| if status <= MAX_GRPC_STATUS { status } else { UNKNOWN }),
             ..self
+        }
+    }
+}
+
+impl Status {
+    fn alike(self) -> Self {
+        match self {
+            Self::Of(status) if status >= 100 => Self::Like(status / 100),
+            _ => self,
+        }
+    }
+
+    fn known(self) -> Self {
+        match self {
+            Self::Of(0 | 100..600) | Self::Like(_) => self,
+            Self::Of(_) => Self::Of(600),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(status) => write!(f, "{status}"),
+            Self::Like(begin) => write!(f, "{begin}xx"),
         }
     }
 }
@@ -230,7 +284,7 @@ mod tests {
         });
         RequestLabels {
             labels,
-            status,
+            status: Status::Of(status),
             grpc_status,
         }
     }
@@ -273,6 +327,45 @@ mod tests {
         assert_eq!(of_cart("grpc_response_status=\"2\""), Some("14"));
     }
 
+    /// That a service has many unusual answers need not be malice.
+    #[test]
+    fn nothing_is_counted_as_a_status_that_it_was_not() {
+        let requests = Requests::new();
+        for status in [400, 500] {
+            requests.count(answered("cart", status, None), false, NOTHING);
+        }
+        for status in (410..600).filter(|status| !USUAL.contains(status)) {
+            requests.count(answered("cart", status, None), false, NOTHING);
+        }
+        let series = series(&requests);
+        let counted = |code: &str| {
+            let code = format!("response_code=\"{code}\"");
+            let found = series.iter().find(|line| line.contains(&code));
+            found.map(|line| line.rsplit(' ').next().unwrap())
+        };
+        assert_eq!((counted("400"), counted("500")), (Some("1"), Some("1")));
+        assert_eq!((counted("418"), counted("599")), (Some("1"), None));
+        assert!(counted("5xx").is_some(), "{series:?}");
+    }
+
+    #[test]
+    fn a_workload_of_many_answers_takes_no_other_workloads_series() {
+        let requests = Requests::new();
+        let count = |workload: &str, status: u16| {
+            let mut labels = answered("", status, None);
+            labels.labels.service = None;
+            labels.labels.destination.workload = workload.into();
+            labels.labels.destination.namespace = "shop".into();
+            requests.count(labels, false, NOTHING);
+        };
+        (100..600).for_each(|status| count("spy", status));
+        count("cart", 418);
+        let series = series(&requests);
+        let is_of_cart = |line: &&String| line.contains("destination_workload=\"cart\"");
+        let of_cart = series.iter().find(is_of_cart).unwrap();
+        assert!(of_cart.contains("response_code=\"418\""), "{of_cart}");
+    }
+
     /// Whoever thinks of ever new names takes nobody else's series.
     #[test]
     fn a_client_has_so_many_series_by_its_own_words() {
@@ -284,7 +377,7 @@ mod tests {
             labels.source.workload = workload.into();
             let labels = RequestLabels {
                 labels,
-                status: 200,
+                status: Status::Of(200),
                 grpc_status: None,
             };
             requests.count(labels, is_claimed, NOTHING);
@@ -304,7 +397,7 @@ mod tests {
     fn statuses_that_there_are_not_share_a_series() {
         let of = |status, grpc_status| RequestLabels {
             labels: Labels::unnamed(Reporter::Waypoint, "-"),
-            status,
+            status: Status::Of(status),
             grpc_status,
         };
         assert_eq!(of(601, None).of_known_statuses(), of(999, None).of_known_statuses());

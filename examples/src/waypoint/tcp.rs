@@ -91,7 +91,8 @@ fn policies<'s>(client: &Client, snapshot: &Snapshot, served: &'s Served) -> Res
         || client.worker.external.limits_requests(served.to.key())
         || served.routes(client.port).is_some();
     // Where it is declared that there are no requests, nothing about requests is evaded.
-    let may_be_requests = !matches!(served.to.protocol(client.port), AppProtocol::Tcp | AppProtocol::Tls);
+    let protocol = served.to.protocol(&snapshot.mesh, client.port);
+    let may_be_requests = !matches!(protocol, AppProtocol::Tcp | AppProtocol::Tls);
     if may_be_requests && (has_rules || client.worker.gateway.shows_clients) {
         return Err(Refused::Requests);
     }

@@ -212,7 +212,7 @@ fn order(
             let mirrors = forward.mirrors.iter();
             let shadows = mirrors.filter_map(|mirror| snapshot.destination(&mirror.target).cloned());
             let shadows = shadows.map(|destination| Shadow {
-                is_http2: is_http2(&destination.to, destination.port, subject.is_http2),
+                is_http2: is_http2(snapshot, (&destination.to, destination.port), subject.is_http2),
                 to: destination.to,
                 port: destination.port,
                 subset: destination.subset,
@@ -231,7 +231,7 @@ fn order(
         policy,
     } = destination;
     Ok(Order {
-        is_http2: is_http2(&to, port, subject.is_http2),
+        is_http2: is_http2(snapshot, (&to, port), subject.is_http2),
         to,
         port,
         subset,
@@ -245,8 +245,8 @@ fn order(
 }
 
 /// Whether requests go to a port by HTTP/2: as it is declared, or else as the client has it.
-fn is_http2(to: &Addressee, port: u16, of_client: bool) -> bool {
-    match to.protocol(port) {
+fn is_http2(snapshot: &Snapshot, (to, port): (&Addressee, u16), of_client: bool) -> bool {
+    match to.protocol(&snapshot.mesh, port) {
         AppProtocol::Http1 => false,
         AppProtocol::Http2 | AppProtocol::Grpc => true,
         _ => of_client,

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::site::Ground;
 use super::state::{State, Target};
 use crate::waypoint::addressee::Addressee;
 
-/// To what it is known when a cluster was asked for: most requests need not write it down.
+/// To what it is known when a service's cluster was asked for: most requests need not write it down.
 const ABOUT: Duration = Duration::from_secs(60);
 
 /// The endpoints of a port of a service, or of a subset of it, and what is known about them. A workload
@@ -28,8 +28,9 @@ pub(super) struct Cluster {
     state: RwLock<Arc<State>>,
     /// One changes it at a time.
     changing: Mutex<()>,
-    /// The second in which it was last asked for, about.
+    /// The microsecond in which it was last asked for; of a service, about.
     used: AtomicU64,
+    has_answered: AtomicBool,
 }
 
 impl Cluster {
@@ -47,7 +48,8 @@ impl Cluster {
             subset: subset.map(Into::into),
             state: RwLock::new(Arc::new(state)),
             changing: Mutex::default(),
-            used: AtomicU64::new(ground.now.as_secs()),
+            used: AtomicU64::new(micros(ground.now)),
+            has_answered: AtomicBool::new(false),
         })
     }
 
@@ -57,15 +59,15 @@ impl Cluster {
 
     /// It is asked for.
     pub(super) fn touch(&self, now: Duration) {
-        let seconds = now.as_secs();
-        if seconds.saturating_sub(self.used.load(Ordering::Relaxed)) >= ABOUT.as_secs() {
-            self.used.store(seconds, Ordering::Relaxed);
+        let is_about = self.to.service().is_some() && now.saturating_sub(self.used()) < ABOUT;
+        if !is_about {
+            self.used.store(micros(now), Ordering::Relaxed);
         }
     }
 
     /// Whether it was not asked for in this time.
     pub(super) fn is_unused(&self, time: Duration, now: Duration) -> bool {
-        now.as_secs().saturating_sub(self.used.load(Ordering::Relaxed)) > time.as_secs()
+        now.saturating_sub(self.used()) > time
     }
 
     /// Takes another mesh. What cannot be taken leaves endpoints as they were.
@@ -85,9 +87,11 @@ impl Cluster {
         self.port == order.port && self.subset.as_deref() == order.subset.as_deref() && self.to.is(&order.to)
     }
 
-    /// The second in which it was last asked for, about.
-    pub(super) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+    /// How much there is to lose if it is forgotten. Whoever may ask for any port must not have one
+    /// forgotten that others use: what nobody answers at goes first, then what nobody has asked for
+    /// lately.
+    pub(super) fn worth(&self) -> impl Ord + use<> {
+        (self.has_answered.load(Ordering::Relaxed), self.used())
     }
 
     /// Whether it goes by what an order does.
@@ -121,6 +125,9 @@ impl Cluster {
 
     /// An attempt by this endpoint has ended so.
     pub(super) fn record(&self, target: &Target, outcome: Outcome, now: Duration, random: u64) {
+        if outcome != Outcome::LocalFailure && !self.has_answered.load(Ordering::Relaxed) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
         if let Some(ejection) = target.record(outcome, now, random) {
             let workload = &target.site.workload.uid;
             tracing::warn!(%workload, cause = ?ejection.cause, "endpoint ejected");
@@ -157,6 +164,10 @@ impl Cluster {
         self.state().settings.detection.as_ref().map(Detection::sweep_interval)
     }
 
+    fn used(&self) -> Duration {
+        Duration::from_micros(self.used.load(Ordering::Relaxed))
+    }
+
     fn look_again(&self) {
         self.change(|before| Some(before.look_again()));
     }
@@ -168,6 +179,10 @@ impl Cluster {
             *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         }
     }
+}
+
+fn micros(moment: Duration) -> u64 {
+    u64::try_from(moment.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What cannot be taken is told.

@@ -178,7 +178,7 @@ impl Endpoints {
         };
         let cluster = Arc::new(made);
         if order.to.service().is_none() {
-            forget_oldest(of);
+            forget_one(of);
         }
         of.push(Arc::clone(&cluster));
         Some(cluster)
@@ -239,12 +239,12 @@ impl Endpoints {
 }
 
 /// Makes room for one more. What goes on with what is forgotten goes on.
-fn forget_oldest(of: &mut Vec<Arc<Cluster>>) {
+fn forget_one(of: &mut Vec<Arc<Cluster>>) {
     if of.len() < MOST_PORTS {
         return;
     }
-    let oldest = of.iter().enumerate().min_by_key(|(_, cluster)| cluster.used());
-    if let Some((at, _)) = oldest {
+    let least = of.iter().enumerate().min_by_key(|(_, cluster)| cluster.worth());
+    if let Some((at, _)) = least {
         of.remove(at);
     }
 }

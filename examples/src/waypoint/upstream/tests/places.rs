@@ -13,6 +13,7 @@ use mesh_testkit::xds::{gateway, in_service, located, workload};
 use mesh_xds_types::workload::{TunnelProtocol, Workload, WorkloadStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
+use tokio::time::advance;
 
 use super::world::{App, Log, World, answer, get, in_turn, post, retries, rule};
 use crate::proxy::stretch::Spot;
@@ -514,6 +515,40 @@ async fn only_so_many_ports_of_a_workload_are_remembered() {
         () = tokio::time::sleep(Duration::from_secs(6 * 60)) => {}
     }
     assert_eq!(world.endpoints.known(), 1, "the service");
+}
+
+/// Whoever asks for all ports does not have that one forgotten which others use.
+#[tokio::test(start_paused = true)]
+async fn a_port_that_answers_is_not_forgotten_for_those_that_do_not() {
+    let mut world = named(&["one"]);
+    world.mesh(&["one"]);
+    let used = alone(&world, "one", 8080);
+    assert_eq!(asked(&world, &used, 1).await, counted(&[("one", 1)]));
+    let bytes = alone(&world, "one", 9000);
+    drop(world.upstream.connect(&bytes).await.unwrap());
+    let before = [&used, &bytes].map(|order| world.cluster(order));
+    for port in 1..=100 {
+        advance(Duration::from_secs(1)).await;
+        world.cluster(&alone(&world, "one", port));
+    }
+    for (order, before) in [&used, &bytes].into_iter().zip(before) {
+        assert!(Arc::ptr_eq(&world.cluster(order), &before), "{}", order.port);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_port_that_was_asked_for_longest_ago_is_forgotten() {
+    let mut world = named(&["one"]);
+    world.mesh(&["one"]);
+    let cluster = |port| world.cluster(&alone(&world, "one", port));
+    let before: Vec<_> = (1..=16).map(cluster).collect();
+    advance(Duration::from_millis(1)).await;
+    let _again = [1, 3].map(cluster);
+    advance(Duration::from_millis(1)).await;
+    cluster(17);
+    assert!(Arc::ptr_eq(&cluster(1), &before[0]));
+    assert!(Arc::ptr_eq(&cluster(3), &before[2]));
+    assert!(!Arc::ptr_eq(&cluster(2), &before[1]));
 }
 
 #[tokio::test(start_paused = true)]
