@@ -336,6 +336,37 @@ spec: {address: 10.0.0.9, labels: {track: old}}
     }
 
     #[test]
+    fn endpoints_of_service_entries_are_known_by_their_addresses() {
+        let entry = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: bank, namespace: shop}
+spec: {endpoints: [{address: 192.0.2.1, labels: {env: prod}}, {address: 192.0.2.2, labels: {env: test}}]}
+";
+        let mut store = mesh_xds::store::Store::new();
+        let uids = ["1", "2"].map(|last| format!("c/networking.istio.io/ServiceEntry/shop/bank/192.0.2.{last}"));
+        for uid in &uids {
+            store
+                .insert_workload(&mesh_testkit::xds::workload(uid, "192.0.2.9"))
+                .unwrap();
+        }
+        let mesh = store.snapshot();
+        let says = |objects: &Objects| {
+            let labels = objects.workloads();
+            uids.each_ref()
+                .map(|uid| labels.get(mesh.workload(uid).unwrap(), "env").map(str::to_owned))
+        };
+        let expected = [Some("prod".to_owned()), Some("test".to_owned())];
+        let mut objects = Objects::default();
+        assert_eq!(objects.take("a", entry), Vec::<String>::new());
+        assert_eq!(says(&objects), expected);
+        assert_eq!(objects.take("a", &entry.replace("{env: test}", "[env]")).len(), 1);
+        assert_eq!(says(&objects), expected);
+        objects.take("a", &entry.replace(", labels: {env: prod}", ""));
+        assert_eq!(says(&objects), [None, expected[1].clone()]);
+    }
+
+    #[test]
     fn a_policy_with_a_fault_stays_as_it_was_or_lets_nobody_in() {
         let bad = POLICY.replace("rules", "rulez");
         let mut objects = Objects::default();

@@ -152,7 +152,7 @@ impl<'o> Library<'o> {
             .iter()
             .flat_map(|(namespace, host)| self.labelled.of(&format!("{namespace}/{host}")));
         told.map(|told| (told.name.clone(), Arc::clone(&told.text)))
-            .chain(labelled.cloned())
+            .chain(labelled.chain(self.labelled.of_waypoint(gateway)).cloned())
             .collect()
     }
 
@@ -273,7 +273,7 @@ fn recipients<'g>(gateway: &'g Key, services: &'g [Service]) -> impl Iterator<It
         })
 }
 
-pub(super) fn full(name: &str, namespace: &str) -> String {
+fn full(name: &str, namespace: &str) -> String {
     hostname(&Key {
         namespace: namespace.to_owned(),
         name: name.to_owned(),

@@ -80,6 +80,19 @@ impl Source {
                 self.workloads.extend(labels_or_kept.map(|labels| (object, labels)));
                 labels?;
             }
+            ("networking.istio.io", "ServiceEntry") => {
+                let entry = workload(&item)?;
+                let of_entry = |object: &str| object.strip_prefix(&entry).is_some_and(|rest| rest.starts_with('/'));
+                let endpoints = endpoints(item);
+                let kept = before.into_iter().flat_map(|before| &before.workloads);
+                let kept = kept.filter(|(object, _)| endpoints.is_err() && of_entry(object));
+                self.workloads
+                    .extend(kept.map(|(object, labels)| (Arc::clone(object), Arc::clone(labels))));
+                for (address, labels) in endpoints? {
+                    self.workloads
+                        .insert(format!("{entry}/{address}").into(), labels.into());
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -143,6 +156,19 @@ fn labels(item: Item) -> Result<Labels, Problem> {
         labels.extend(of(&mut spec)?);
     }
     Ok(labels)
+}
+
+/// The endpoints that a ServiceEntry has by itself, by their addresses.
+fn endpoints(item: Item) -> Result<Vec<(String, Labels)>, Problem> {
+    let mut object = item.object;
+    let Some(mut spec) = object.object("spec")? else {
+        return Ok(Vec::new());
+    };
+    let endpoints = spec.objects("endpoints")?.into_iter().map(|mut endpoint| {
+        let labels = of(&mut endpoint)?;
+        Ok(endpoint.text("address")?.map(|address| (address, labels)))
+    });
+    endpoints.filter_map(Result::transpose).collect()
 }
 
 fn of(labelled: &mut Object) -> Result<Labels, Problem> {

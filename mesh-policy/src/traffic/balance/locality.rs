@@ -126,6 +126,11 @@ impl LabelOrder {
         }
     }
 
+    /// The names of the labels.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(|(name, _)| &**name)
+    }
+
     /// The priority of an endpoint for a client, by their labels: 0 for one that shares all. A label
     /// that both lack they share.
     pub fn priority<'v>(
